@@ -1,0 +1,59 @@
+"""What every test gets: directories of its own for settings and state, and a list at the end of what could not be asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.tools.cache import LOUD, cache
+from tests.tools.qemu import require_iasl, require_qemu
+
+_private: list[str] = []
+
+# No test asserts a time, and a busy machine is no fault of the code: examples have no deadline of their own.
+settings.register_profile("smmu-wizard", deadline=None)
+settings.load_profile("smmu-wizard")
+
+
+def pytest_configure() -> None:
+    """Keep the tests away from the settings, sessions and crash reports of whoever runs them."""
+    os.environ["SMMU_WIZARD_CACHE"] = str(cache())
+    _private.append(tempfile.mkdtemp(prefix="smmu-wizard-tests-"))
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        os.environ[name] = os.path.join(_private[0], name.lower())
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    while _private:
+        shutil.rmtree(_private.pop(), ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say once more, where it is read, which real counterparts were not there."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        if isinstance(report.longrepr, tuple) and LOUD in (reason := str(report.longrepr[2])):
+            reason = reason.partition(LOUD)[2]
+            reasons[reason] = reasons.get(reason, 0) + 1
+    if reasons:
+        terminalreporter.section("NOT RUN ON THIS MACHINE", sep="!", red=True, bold=True)
+        for reason, count in sorted(reasons.items()):
+            terminalreporter.line(f"{count} test{'s' if count > 1 else ''}: {reason}", red=True)
+
+
+@pytest.fixture(scope="session")
+def qemu() -> Path:
+    """A real ``qemu-system-aarch64``, 10.2 or later."""
+    return require_qemu()
+
+
+@pytest.fixture(scope="session")
+def iasl() -> Path:
+    """ACPICA's ``iasl``."""
+    return require_iasl()

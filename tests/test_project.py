@@ -1,0 +1,130 @@
+"""Linters, types, the order of the rooms, spelling: all of the project, as tests. And what the package ships."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import wizard
+from tests.tools.cache import PROJECT, skip_loudly
+
+
+def run(*words: str | Path, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+    """A command's result, whatever its status."""
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def clean(*words: str | Path) -> None:
+    """Fail with what the command said unless it ended with 0."""
+    done = run(*words)
+    if done.returncode:
+        pytest.fail(f"{done.stdout}\n{done.stderr}", pytrace=False)
+
+
+def tool(name: str) -> Path:
+    """A program of the environment that the tests run in."""
+    return Path(sys.executable).parent / name
+
+
+def tracked() -> list[Path]:
+    """The files that git tracks (whoever owns the checkout)."""
+    if not shutil.which("git") or not (PROJECT / ".git").exists():
+        skip_loudly("tracked files can't be listed", "run the tests in a git checkout, with git installed")
+    listed = run("git", "-c", "safe.directory=*", "ls-files", "-z")
+    assert listed.returncode == 0, listed.stderr
+    return [PROJECT / name for name in listed.stdout.split("\0") if name and (PROJECT / name).is_file()]
+
+
+def prose_and_code() -> list[Path]:
+    """Tracked files that people write: no recordings, no pictures."""
+    return [path for path in tracked() if path.suffix not in (".json", ".xz", ".gz", ".bin", ".svg", ".txt") and "data" not in path.parts]
+
+
+def test_ruff() -> None:
+    clean(tool("ruff"), "check", "--no-fix", "--quiet", ".")
+
+
+def test_types() -> None:
+    clean(sys.executable, "-m", "mypy")
+
+
+def test_rooms_import_in_order() -> None:
+    clean(tool("lint-imports"), "--no-cache")
+
+
+def test_spelling() -> None:
+    clean(tool("codespell"), *(str(path.relative_to(PROJECT)) for path in prose_and_code()))
+
+
+def test_scripts_parse() -> None:
+    for path in prose_and_code():
+        first = path.read_bytes()[:32]
+        if first.startswith((b"#!/bin/bash", b"#!/bin/sh")) or path.suffix == ".sh":
+            clean("bash", "-n", path)
+
+
+def test_no_machine_path_and_no_mirror_name_in_the_repository() -> None:
+    # put together here, so that this file is not what it looks for
+    paths = [r"(?<![\w.])/wo" + r"rk/", r"/tmp/ve" + r"nv"]
+    mirrors = [r"(?:deb|snapshot|ftp)\.deb" + r"ian\.org", r"\bfiles\.pythonho" + r"sted\b", r"\bpypi" + r"\.org/simple"]
+    forbidden = re.compile("|".join(paths + mirrors))
+    found = [
+        f"{path.relative_to(PROJECT)}:{number}: {line.strip()[:120]}"
+        for path in tracked()
+        if path.suffix not in (".xz", ".gz", ".bin")
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        if forbidden.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_no_module_has_outgrown_its_room() -> None:
+    long = {path.name: lines for path in tracked() if path.suffix == ".py" and (lines := path.read_text(encoding="utf-8").count("\n")) > 500}
+    assert not long
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["show", "0000:14:00.0"], ["doctor"]], ids=" ".join)
+def test_a_command_loads_neither_the_tui_nor_what_only_others_need(words: list[str]) -> None:
+    snapshot = PROJECT / "fixtures/arm64-virt-canwbs.json"
+    script = (
+        "import sys; from wizard.cli.main import main\n"
+        f"main({[*words, '--replay', str(snapshot)]!r})\n"
+        "print('LOADED', sorted({'textual', 'rich', 'numpy', 'lxml', 'pyudev', 'qemu', 'tomlkit'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = run(sys.executable, "-c", script)
+    assert "LOADED []" in done.stderr, done.stderr
+
+
+def test_version_is_one_and_the_changelog_has_it() -> None:
+    assert run(sys.executable, "-m", "hatchling", "version").stdout.strip() == wizard.__version__
+    changelog = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{wizard.__version__}]" in changelog or "## [Unreleased]" in changelog
+
+
+def test_the_wheel_runs_alone_and_carries_the_demo(tmp_path: Path) -> None:
+    built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path)
+    assert built.returncode == 0, built.stderr
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    assert {"wizard/py.typed", "wizard/demo/arm64-virt-canwbs.json"} <= set(names)
+    assert all(name.startswith(("wizard/", "smmu_wizard-")) for name in names)
+    script = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from wizard.cli.main import main; sys.exit(main(['--demo', 'list']))"
+    listed = run(sys.executable, "-P", "-c", script, cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    assert "smmu3.0x000000000c000000" in listed.stdout
+
+
+def test_lower_bounds_of_dependencies_are_kept_where_debian_can_follow() -> None:
+    """tomlkit 0.13.3, pyudev 0.24.4, psutil 7.1 and shtab 1.12.1 are what Debian forky had when the bounds were set."""
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        wanted = tomllib.load(file)["project"]["dependencies"]
+    assert {"tomlkit>=0.13.3", "pyudev>=0.24.4", "psutil>=7.1", "shtab>=1.12.1", "textual~=8.2"} <= set(wanted)
