@@ -1,0 +1,1 @@
+"""What every other room stands on: addresses, findings, exit codes, files and text."""

@@ -1,0 +1,110 @@
+"""Findings, and the registry of every code there is.
+
+A finding is one thing found: code, severity, subject, what, why, fix. A code is declared once, beside the rule that
+finds it, with its sentences as templates; ``docs/findings.md`` is generated from the registry. Codes are stable.
+
+    NO_SMMU = define("no-smmu", Severity.ERROR, Kind.VERDICT, what="{subject} has no SMMU above it.", why=…, fix=…)
+    yield NO_SMMU.at("0000:00:01.0")
+"""
+
+from __future__ import annotations
+
+import string
+from enum import StrEnum
+
+import msgspec
+
+
+class Severity(StrEnum):
+    """How bad: an error stops what was asked for."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Kind(StrEnum):
+    """What it takes to change it (domain words: a verdict is silicon, firmware, kernel or group)."""
+
+    VERDICT = "verdict"  # decides accel; neither plan nor preparation script can change it
+    TODO = "todo"  # the preparation script or the administrator can change it
+    PLAN = "plan"  # needs a request
+    DIFF = "diff"  # needs two snapshots
+
+
+class Area(StrEnum):
+    """Where the administrator has to go to mend it; ``doctor`` groups by it."""
+
+    FIRMWARE = "firmware"
+    HARDWARE = "hardware"
+    CMDLINE = "kernel command line"
+    KCONFIG = "kernel configuration"
+    DRIVERS = "drivers"
+    PACKAGES = "packages"
+    HOST = "host"
+    REQUEST = "request"
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
+    """One thing found. ``subject`` is an address, an SMMU, a VM or a file; the rest are whole sentences."""
+
+    code: str
+    severity: Severity
+    subject: str
+    what: str
+    why: str
+    fix: str
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """A code and its sentences, with ``{names}`` to fill in."""
+
+    code: str
+    severity: Severity
+    kind: Kind
+    area: Area
+    what: str
+    why: str
+    fix: str
+
+    def at(self, subject: object, *, severity: Severity | None = None, **values: object) -> Finding:
+        """The finding about ``subject``; ``KeyError`` when a value that the sentences need is missing."""
+        names: dict[str, object] = {"subject": subject, **values}
+        return Finding(
+            self.code,
+            severity or self.severity,
+            str(subject),
+            self.what.format(**names),
+            self.why.format(**names),
+            self.fix.format(**names),
+        )
+
+
+REGISTRY: dict[str, Definition] = {}
+
+
+def define(
+    code: str,
+    severity: Severity,
+    kind: Kind,
+    area: Area = Area.REQUEST,
+    *,
+    what: str,
+    why: str,
+    fix: str,
+) -> Definition:
+    """Declare a code; ``ValueError`` when it is taken or a template is broken."""
+    if code in REGISTRY:
+        raise ValueError(f"finding {code} is declared twice")
+    for template in (what, why, fix):
+        list(string.Formatter().parse(template))
+    REGISTRY[code] = Definition(code, severity, kind, area, what, why, fix)
+    return REGISTRY[code]
+
+
+def worst(findings: list[Finding] | tuple[Finding, ...]) -> Severity | None:
+    """The highest severity among findings, None when there are none."""
+    for severity in Severity:
+        if any(finding.severity is severity for finding in findings):
+            return severity
+    return None
