@@ -1,0 +1,181 @@
+"""Redaction: nothing that tells who, the same pseudonym everywhere, and the same one in a shell script."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wizard.facts.model import Facts, Identity, InUse, Kernel, Moment, PciFunction, Policy, Program
+from wizard.facts.pseudonym import Secrets
+from wizard.facts.redact import digest, for_writing, redact
+from wizard.facts.snapshot import decode, encode
+
+ROOT = Path(__file__).parents[2]
+MACHINE_ID = "5d3c0a2f9e7b41c88f0e6a1d2b3c4d5e"
+SECRETS = Secrets(key=MACHINE_ID.encode(), hosts=("rack7-node3.example.org", "rack7-node3"), users=("alice",))
+
+MAC = "52:54:00:ab:cd:ef"
+SERIAL = "98-03-9b-ff-fe-12-34-56"
+UUID = "c0ffee00-1234-5678-9abc-def012345678"
+SECRET_TEXTS = (
+    MAC, MAC.replace(":", "-"), MAC.replace(":", ""), SERIAL, UUID, "192.168.17.4", "192.168.17.1", "2001:db8::17:4", "rack7-node3", "rack7--node3",
+    "alice", "S4EWNX0R123456", "bob", "build-host.example.net", "hunter2",
+)  # fmt: skip
+
+
+def config_with_serial(serial: str) -> str:
+    """Configuration space of an endpoint whose only extended capability is the serial number (PCIe 6.0, 7.9.3)."""
+    data = bytearray(0x10C)
+    data[0x00:0x04] = bytes.fromhex("8680c910")
+    data[0x06] = 0x10
+    data[0x34] = 0x40
+    data[0x40:0x44] = bytes.fromhex("10000200")
+    data[0x100:0x104] = (0x00010003).to_bytes(4, "little")
+    data[0x104:0x10C] = bytes.fromhex(serial.replace("-", ""))[::-1]
+    return bytes(data).hex()
+
+
+def telling_facts() -> Facts:
+    """A host that has a secret in every kind of place."""
+    nic = PciFunction(
+        address="0000:14:00.0",
+        path="pci0000:10/0000:14:00.0",
+        vendor="0x8086",
+        device="0x10c9",
+        class_="0x020000",
+        config=config_with_serial(SERIAL),
+        config_length=4096,
+        net=("enx" + MAC.replace(":", ""),),
+        serial_number=SERIAL,
+    )
+    return Facts(
+        origin="root",
+        identity=Identity(vendor="Acme", product="alice rack7-node3"),
+        kernel=Kernel(
+            release="6.12.0",
+            version="#1 SMP bob@build-host.example.net",
+            cmdline=f"root=UUID={UUID} rd.luks.uuid=luks-{UUID} BOOTIF=01-{MAC.replace(':', '-')}"
+            " ip=192.168.17.4::192.168.17.1:255.255.255.0:rack7-node3 systemd.hostname=rack7-node3.example.org rd.password=hunter2",
+        ),
+        functions=(nic,),
+        log=(
+            f"[    1.0] vfio: igb 0000:14:00.0 {MAC} serial: {SERIAL} 2001:db8::17:4",
+            "[    1.1] pci 0000:14:00.0: Adding to iommu group 3",
+            "[    1.2] arm-smmu-v3 arm-smmu-v3.0.auto: option mask 0x0",
+            "[    0.0] ITS@0x0000000008080000: allocated 8192 Devices @40060000 (indirect, esz 8, psz 64K, shr 1)",
+        ),
+        in_use=(InUse(address="0000:14:00.0", kind="mount", detail="/dev/mapper/rack7--node3-root on /home/alice"),),
+        programs=(Program(name="qemu", path="/home/alice/qemu/qemu-system-aarch64", error="alice may not"),),
+        policy=(Policy(subject="0000:14:00.0", accel="off", reason="alice says so"),),
+        unread={"/home/alice/x": "needs root"},
+        moment=Moment(log=(f"[    9.0] vfio-pci 0000:14:00.0: {MAC}",), open_devices={"/dev/vfio/3": "7 (alice)"}),
+    )
+
+
+def test_no_secret_is_left_anywhere() -> None:
+    """A snapshot can be sent to a stranger: whatever tells the host, its users or its parts is gone, also from bytes."""
+    facts = telling_facts()
+    more = ("[    1.3] nvme: Serial Number: S4EWNX0R123456", "[ 1.4] Linux (bob@build-host.example.net)")
+    facts = msgspec.structs.replace(facts, log=facts.log + more)
+    text = encode(redact(facts, SECRETS)[0]).decode()
+    assert [secret for secret in SECRET_TEXTS if secret.lower() in text.lower()] == []
+    assert bytes.fromhex(SERIAL.replace("-", ""))[::-1].hex() not in text
+    assert MACHINE_ID not in text
+
+
+def test_what_is_no_secret_stays() -> None:
+    """Addresses of functions, groups and masks in the log are facts; so are loopback addresses and net masks."""
+    safe, _ = redact(telling_facts(), SECRETS)
+    assert safe.log[1:] == telling_facts().log[1:]
+    assert safe.functions[0].address == "0000:14:00.0"
+    assert "255.255.255.0" in (safe.kernel.cmdline or "")
+    assert safe.kernel.release == "6.12.0"
+
+
+def test_the_same_value_has_the_same_pseudonym_in_every_spelling() -> None:
+    """An interface name, a boot option and a log line speak of one card: so do their pseudonyms."""
+    safe, report = redact(telling_facts(), SECRETS)
+    mac = "02" + hmac.new(MACHINE_ID.encode(), MAC.encode(), hashlib.sha256).hexdigest()[:10]
+    assert safe.functions[0].net == ("enx" + mac,)
+    assert re.sub("(..)(?=.)", r"\1-", mac) in (safe.kernel.cmdline or "")
+    assert re.sub("(..)(?=.)", r"\1:", mac) in safe.log[0]
+    assert (safe.kernel.cmdline or "").count(hmac.new(MACHINE_ID.encode(), UUID.encode(), hashlib.sha256).hexdigest()[:8]) == 2
+    assert "1 MAC address" in report
+    assert "1 serial number" in report
+    assert "1 UUID" in report
+
+
+def test_the_serial_number_in_configuration_space_is_the_one_of_the_attribute() -> None:
+    """The preparation script finds a function again by either: sysfs' text or the capability's bytes, high byte first."""
+    function = redact(telling_facts(), SECRETS)[0].functions[0]
+    assert bytes.fromhex(function.config)[0x104:0x10C][::-1].hex("-") == function.serial_number
+    assert function.serial_number == hmac.new(MACHINE_ID.encode(), SERIAL.encode(), hashlib.sha256).digest()[:8].hex("-")
+
+
+def test_redaction_is_stable_and_done_once() -> None:
+    """Two records of one host agree; a redacted snapshot that is recorded again keeps its pseudonyms."""
+    once, _ = redact(telling_facts(), SECRETS)
+    assert redact(telling_facts(), SECRETS)[0] == once
+    assert redact(once, Secrets(key=b"0" * 32)) == (once, ())
+
+
+def test_another_host_gives_other_pseudonyms() -> None:
+    """Without the machine-id nobody can try guesses: the same serial number looks different from another host."""
+    other = redact(telling_facts(), Secrets(key=b"f" * 32, hosts=SECRETS.hosts, users=SECRETS.users))[0]
+    assert other.functions[0].serial_number != redact(telling_facts(), SECRETS)[0].functions[0].serial_number
+
+
+def test_without_a_machine_id_values_are_numbered() -> None:
+    """A tree of /sys alone has no key: equal values stay equal, nothing is guessable, and the host has no name."""
+    safe, _ = redact(telling_facts(), Secrets(hosts=SECRETS.hosts, users=SECRETS.users))
+    assert safe.identity.host is None
+    assert SERIAL not in encode(safe).decode()
+    assert safe.functions[0].serial_number == bytes.fromhex(safe.functions[0].config)[0x104:0x10C][::-1].hex("-")
+
+
+def test_raw_and_redacted_snapshots_know_the_same_host() -> None:
+    """A plan made from either finds its host again: identity and digest are those of the redacted facts."""
+    raw, nothing = for_writing(telling_facts(), SECRETS, redacted=False)
+    safe, _ = for_writing(telling_facts(), SECRETS)
+    assert nothing == ()
+    assert raw.identity.host == safe.identity.host
+    assert MAC in encode(raw).decode()
+    assert digest(decode(encode(raw), "raw")) == digest(decode(encode(safe), "safe"))
+
+
+def shell(call: str, argument: str) -> str:
+    """What docs/snapshot.md's own script prints, in a POSIX shell."""
+    script = re.search(r"```sh\n(.*?)```", (ROOT / "docs/snapshot.md").read_text(), re.DOTALL)
+    assert script is not None
+    words = ["sh", "-euc", f'{script[1]}\n{call} "$1"', "sh", argument]
+    done = subprocess.run(words, capture_output=True, check=True, env={"machine_id": MACHINE_ID, "PATH": "/usr/bin:/bin"})
+    return done.stdout.decode().strip()
+
+
+def test_a_shell_script_comes_to_the_same_pseudonym() -> None:
+    """The preparation script redacts what it finds with coreutils alone."""
+    assert shell("serial_pseudonym", SERIAL) == redact(telling_facts(), SECRETS)[0].functions[0].serial_number
+    assert "host-" + shell("pseudonym", "smmu-wizard host")[:16] == redact(telling_facts(), SECRETS)[0].identity.host
+
+
+@pytest.mark.parametrize("key", ["0123456789abcdef0123456789abcdef", "f" * 32, "0" * 32, "6" * 32])
+def test_the_shell_knows_every_digit_of_a_machine_id(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digits that exclusive-or to zero are the ones a shell loses first."""
+    monkeypatch.setattr(f"{__name__}.MACHINE_ID", key)
+    value = "a value, with ' and \" and ü"
+    assert shell("pseudonym", value) == hmac.new(key.encode(), value.encode(), hashlib.sha256).hexdigest()
+
+
+@given(st.text(max_size=200))
+def test_any_text_survives(text: str) -> None:
+    """Log lines come from anywhere: redaction ends, and a second pass over its own words changes no host name back."""
+    safe, _ = redact(Facts(log=(text,)), SECRETS)
+    assert "rack7-node3" not in safe.log[0]

@@ -1,0 +1,73 @@
+"""The kernel log of the running system, out of /dev/kmsg (Documentation/ABI/testing/dev-kmsg), else out of the journal.
+
+What the SMMUs said when they were set up stands at the log's beginning, which a busy kernel's ring buffer overwrites; the journal
+keeps it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+from wizard.facts.tree import Tree
+
+_JOURNAL = ("--dmesg", "--boot", "--output=short-monotonic", "--no-hostname", "--no-pager", "--quiet")
+_TIMEOUT = 10  # seconds
+_RECORD = re.compile(r"(\d+),(\d+),(\d+),[^;]*;(.*)", re.DOTALL)
+
+
+def read_kernel_log(tree: Tree) -> tuple[list[str], bool]:
+    """(lines as dmesg prints them, whether the log still has its beginning). A log that can't be read is noted."""
+    lines, complete = read_kmsg(tree)
+    if not complete and (kept := _journal()):
+        tree.unread.pop("/dev/kmsg", None)
+        return kept, True
+    return lines, complete
+
+
+def _journal() -> list[str]:
+    """This boot's kernel messages in the journal; nothing where there is none, or it has no beginning either."""
+    program = shutil.which("journalctl")
+    if program is None:
+        return []
+    try:
+        done = subprocess.run([program, *_JOURNAL], capture_output=True, timeout=_TIMEOUT, check=True, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
+        return []  # not for this user, or no journal: what /dev/kmsg gave stands
+    lines = [re.sub(r"^(\[[^\]]*\]) kernel: ", r"\1 ", line) for line in done.stdout.decode(errors="backslashreplace").splitlines()]
+    return lines if any("Linux version" in line for line in lines[:20]) else []
+
+
+def read_kmsg(tree: Tree) -> tuple[list[str], bool]:
+    """As ``read_kernel_log``, out of the ring buffer alone."""
+    try:
+        descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        tree.unread["/dev/kmsg"] = "needs root" if error.errno in (1, 13) else (error.strerror or str(error))
+        return [], False
+    lines: list[str] = []
+    first: int | None = None
+    try:
+        while True:
+            try:
+                record = os.read(descriptor, 16384)  # one record a read
+            except BlockingIOError:
+                break
+            except BrokenPipeError:
+                continue  # overwritten while we read: the next read goes on with what is there
+            except OSError as error:
+                tree.unread["/dev/kmsg"] = "needs root" if error.errno in (1, 13) else (error.strerror or str(error))
+                return lines, False
+            if not record:
+                break
+            match = _RECORD.match(record.decode(errors="backslashreplace"))
+            if match is None:
+                continue
+            first = int(match[2]) if first is None else first
+            stamp = int(match[3])
+            lines += [f"[{stamp // 1_000_000:5}.{stamp % 1_000_000:06}] {line}" for line in match[4].split("\n") if line and not line.startswith(" ")]
+    finally:
+        os.close(descriptor)
+    return lines, first == 0

@@ -1,0 +1,118 @@
+"""The live host: pyudev enumerates, psutil gives the figures, /sys is read as any tree is.
+
+pyudev is imported here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import platform as host_platform
+import time
+from collections.abc import Iterable
+
+import msgspec
+import psutil
+import pyudev
+
+from wizard.base.errors import InputError
+from wizard.facts import usage
+from wizard.facts.firmware import find_firmware
+from wizard.facts.functions import read_functions
+from wizard.facts.klog import split
+from wizard.facts.kmsg import read_kernel_log
+from wizard.facts.model import Facts, InUse, Moment, PciFunction
+from wizard.facts.pci_ids import named
+from wizard.facts.policy import policy_of
+from wizard.facts.programs import find_programs
+from wizard.facts.record import assemble, cpu_model, free_hugepages, unique
+from wizard.facts.tree import DirectoryTree, Tree
+from wizard.facts.vfio import holders
+
+
+def read_live(root: str = "/") -> Facts:
+    """The Facts of this machine. Reads only; what root would add is in ``unread``."""
+    tree = DirectoryTree(root, live=True)
+    if not tree.names("sys/bus"):
+        raise InputError("This machine has no /sys to read.", "Run on Linux with sysfs mounted, or use --replay SNAPSHOT.")
+    lines, complete = read_kernel_log(tree)
+    log, moment_log = split(lines)
+    return assemble(
+        tree,
+        origin="live",
+        functions=live_functions(tree),
+        log=log,
+        log_complete=complete,
+        cpus=psutil.cpu_count(),
+        cpu_model=cpu_model(tree),
+        memory_total=psutil.virtual_memory().total,
+        iommufd=os.path.exists("/dev/iommu"),
+        vfio=os.path.exists("/dev/vfio/vfio") or os.path.exists("/dev/vfio/devices"),
+        kvm=os.path.exists("/dev/kvm"),
+        in_use=unique([*_disks(tree), *_network(tree)]),
+        programs=find_programs(),
+        firmware=find_firmware(tree),
+        limits=_limits(),
+        policy=policy_of(tree),
+        moment=msgspec.structs.replace(read_figures(tree), log=moment_log, open_devices=holders(tree)),
+    )
+
+
+def read_figures(tree: Tree | None = None) -> Moment:
+    """The time, memory and free hugepages of this machine now: cheap enough to be asked every second."""
+    memory = psutil.virtual_memory()
+    return Moment(
+        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        memory_available=memory.available,
+        memory_free=memory.free,
+        hugepages_free=free_hugepages(tree or DirectoryTree("/", live=True)),
+    )
+
+
+def live_functions(tree: Tree) -> tuple[PciFunction, ...]:
+    """Every PCI function that udev knows, with its names out of the hwdb, else out of pci.ids."""
+    try:
+        devices = {device.sys_name: device.properties for device in pyudev.Context().list_devices(subsystem="pci")}
+    except (ImportError, OSError) as error:
+        raise InputError(f"udev can't be asked for devices ({error}).", "Install libudev1, or use --root / to read /sys directly.") from error
+    return named(_of_hwdb(function, devices[function.address]) for function in read_functions(tree, devices) if function.address in devices)
+
+
+def _of_hwdb(function: PciFunction, properties: pyudev.device._device.Properties) -> PciFunction:
+    return msgspec.structs.replace(
+        function,
+        vendor_name=properties.get("ID_VENDOR_FROM_DATABASE"),
+        device_name=properties.get("ID_MODEL_FROM_DATABASE"),
+        class_name=properties.get("ID_PCI_SUBCLASS_FROM_DATABASE") or properties.get("ID_PCI_CLASS_FROM_DATABASE"),
+    )
+
+
+def _disks(tree: Tree) -> Iterable[InUse]:
+    mounts = [(partition.device, partition.mountpoint) for partition in psutil.disk_partitions(all=False)]
+    yield from usage.of_mounts(tree, mounts)
+    yield from usage.of_mounts(tree, usage.swaps_of_proc(tree), "swap")
+
+
+def _network(tree: Tree) -> Iterable[InUse]:
+    session = os.environ.get("SSH_CONNECTION", "").split()
+    uses: list[tuple[str, str, str]] = usage.default_routes_of_proc(tree)
+    for name, addresses in psutil.net_if_addrs().items():
+        for address in addresses:
+            if address.family.name not in ("AF_INET", "AF_INET6") or address.address.startswith(("127.", "::1", "fe80:")):
+                continue
+            # Which address it is says nothing more, and a temporary one would make each record another.
+            uses.append((name, "address", f"{'IPv4' if address.family.name == 'AF_INET' else 'IPv6'} address on {name}"))
+            if len(session) == 4 and session[2] == address.address:
+                uses.append((name, "session", f"this ssh session comes in on {name}"))
+    yield from usage.of_interfaces(tree, uses)
+
+
+def _limits() -> dict[str, str]:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    unlimited = resource.RLIM_INFINITY
+    return {
+        "memlock_soft": "unlimited" if soft == unlimited else str(soft),
+        "memlock_hard": "unlimited" if hard == unlimited else str(hard),
+        "machine": host_platform.machine(),
+    }

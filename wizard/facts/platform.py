@@ -1,0 +1,221 @@
+"""What a tree says of the host around its PCI functions: SMMUs, groups, NUMA nodes, kernel, ACPI tables, identity."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import zlib
+from collections.abc import Sequence
+
+from wizard.facts.crew import Part, read_together
+from wizard.facts.model import Group, Identity, IommuDevice, Kernel, Node
+from wizard.facts.pseudonym import host_pseudonym, secrets_of
+from wizard.facts.tree import DirectoryTree, Tree
+
+_TABLES = ("IORT", "MCFG")
+_PAGE_SHIFT = {"CONFIG_ARM64_4K_PAGES": 4096, "CONFIG_ARM64_16K_PAGES": 16384, "CONFIG_ARM64_64K_PAGES": 65536}
+_CONFIG_PLACES = (("boot/config-", ""), ("usr/lib/modules/", "/config"), ("lib/modules/", "/config"))
+_COMMAND_LINE = 16384  # characters; COMMAND_LINE_SIZE is 2048 on arm64
+_LIST_LIMIT = 65536
+_CONFIG_LIMIT = 4 << 20  # bytes; 300 KB is usual
+_KCONFIG = re.compile(
+    r"CONFIG_(?:\w*(?:IOMMU|SMMU|VFIO|CMDQV)\w*|PCI|PCI_\w+|PCIE(?:AER|PORTBUS)|HOTPLUG_PCI\w*|KVM|\w+_PAGES|PAGE_SHIFT|HUGETLBFS|HUGETLB_PAGE"
+    r"|ACPI|ACPI_(?:IORT|NUMA|HMAT)|CMA|CMA_\w+|DMA_CMA|DMA_SHARED_BUFFER|NUMA|DRIVER_PROBE\w*)"
+)
+# Of the modules that come and go, those that have a say in assigning devices.
+_MODULES = re.compile(r"vfio|iommu|virtio_iommu|arm_smmu|kvm|mdev|nvgrace|nvidia|tegra241|mlx5_vfio|hisi_acc|pds_vfio|shpchp|pciehp")
+_PARAMETERS = (
+    "vfio_iommu_type1.allow_unsafe_interrupts",
+    "iommufd.allow_unsafe_interrupts",
+    "vfio_pci.ids",
+    "vfio_pci.disable_idle_d3",
+    "vfio.enable_unsafe_noiommu_mode",
+    "arm_smmu_v3.disable_bypass",
+    "arm_smmu_v3.disable_msipolling",
+    "kvm.mode",
+)
+
+
+def read_iommus(tree: Tree) -> tuple[IommuDevice, ...]:
+    """Every entry of /sys/class/iommu with what it serves, sorted by name."""
+    found = []
+    for name in tree.names("sys/class/iommu"):
+        base = tree.link(f"sys/class/iommu/{name}") or f"sys/class/iommu/{name}"
+        device = tree.link(f"{base}/device")
+        driver = tree.target(f"{device}/driver") if device else None
+        found.append(
+            IommuDevice(
+                name=name,
+                device=posixpath.basename(device) if device else None,
+                driver=posixpath.basename(driver) if driver else None,
+                members=tuple(tree.names(f"{base}/devices")),
+            )
+        )
+    return tuple(found)
+
+
+def read_groups(tree: Tree) -> tuple[Group, ...]:
+    """Every IOMMU group, by number."""
+    base = "sys/kernel/iommu_groups"
+    names = [name for name in tree.names(base) if re.fullmatch(r"[0-9]{1,9}", name)]
+
+    def read(share: Sequence[str]) -> Part[Group]:
+        return tuple(_group(tree, f"{base}/{name}", int(name)) for name in share), tree.unread
+
+    found, unread = read_together(Group, names, read) if isinstance(tree, DirectoryTree) else read(names)
+    tree.unread.update(unread)
+    return tuple(sorted(found, key=lambda group: group.id))
+
+
+def _group(tree: Tree, path: str, number: int) -> Group:
+    return Group(
+        id=number,
+        type=tree.text(f"{path}/type"),
+        devices=tuple(tree.names(f"{path}/devices")),
+        reserved_regions=tree.text(f"{path}/reserved_regions"),
+    )
+
+
+def read_nodes(tree: Tree) -> tuple[Node, ...]:
+    """Every NUMA node with its CPUs, memory in bytes and hugepage pools."""
+    base = "sys/devices/system/node"
+    initiators = expand(tree.text(f"{base}/has_generic_initiator") or "")
+    found = []
+    for name in tree.names(base):
+        if not re.fullmatch(r"node[0-9]{1,9}", name):
+            continue
+        number = int(name[4:])
+        total = re.search(r"MemTotal:\s+(\d{1,15}) kB", tree.text(f"{base}/{name}/meminfo") or "")
+        found.append(
+            Node(
+                id=number,
+                cpus=tree.text(f"{base}/{name}/cpulist") or "",
+                memory=int(total[1]) << 10 if total else None,
+                distance=tree.text(f"{base}/{name}/distance"),
+                generic_initiator=number in initiators,
+                hugepages=hugepages(tree, f"{base}/{name}/hugepages", "nr_hugepages"),
+            )
+        )
+    return tuple(sorted(found, key=lambda node: node.id))
+
+
+def hugepages(tree: Tree, base: str, what: str) -> dict[str, int]:
+    """Page size in KiB -> number of pages, of one directory hugepages-<size>kB."""
+    pools = {}
+    for name in tree.names(base):
+        if match := re.fullmatch(r"hugepages-([0-9]{1,12})kB", name):
+            count = tree.number(f"{base}/{name}/{what}")
+            if count is not None and count >= 0:
+                pools[match[1]] = count
+    return dict(sorted(pools.items(), key=lambda item: int(item[0])))
+
+
+def expand(cpulist: str) -> set[int]:
+    """The numbers of a kernel list: ``0-3,8`` -> {0, 1, 2, 3, 8}."""
+    numbers: set[int] = set()
+    for first, last in re.findall(r"(?<!\d)(\d{1,6})(?:-(\d{1,6}))?(?!\d)", cpulist[:65536]):
+        numbers.update(range(int(first), min(int(last or first) + 1, _LIST_LIMIT)))
+        if len(numbers) >= _LIST_LIMIT:
+            break
+    return numbers
+
+
+def read_kernel(tree: Tree) -> Kernel:
+    """Release, command line, configuration (the lines that matter), module parameters."""
+    release, version, machine = _uname(tree)
+    config, partial = kernel_config(tree, release)
+    page_size = next((size for option, size in _PAGE_SHIFT.items() if config and config.get(option) == "y"), None)
+    if page_size is None and config and (shift := config.get("CONFIG_PAGE_SHIFT")):
+        page_size = 1 << int(shift) if shift in ("12", "14", "16") else None
+    modules = tree.text("proc/modules")
+    parameters = {}
+    for name in _PARAMETERS:
+        module, parameter = name.split(".")
+        if (value := tree.text(f"sys/module/{module}/parameters/{parameter}")) is not None:
+            parameters[name] = value
+    return Kernel(
+        release=release,
+        version=version,
+        machine=machine,
+        cmdline=_command_line(tree),
+        page_size=page_size,
+        config=config,
+        config_partial=partial,
+        modules=tuple(sorted(line.split()[0] for line in (modules or "").splitlines() if _MODULES.match(line))),
+        module_parameters=parameters,
+        drivers=tuple(tree.names("sys/bus/pci/drivers")),
+    )
+
+
+def _command_line(tree: Tree) -> str | None:
+    text = tree.text("proc/cmdline")
+    return None if text is None else text[:_COMMAND_LINE]
+
+
+def _uname(tree: Tree) -> tuple[str, str, str]:
+    words = (tree.text("uname") or tree.text("sos_commands/kernel/uname_-a") or "").split()
+    proc = tree.text("proc/version") or ""
+    match = re.match(r"Linux version (\S+) .*?(#\d.*)", proc, re.DOTALL)
+    release = match[1] if match else (words[2] if len(words) > 2 else "")
+    machine = next((word for word in words if word in ("aarch64", "arm64", "x86_64")), "") or (tree.text("proc/sys/kernel/arch") or "")
+    return release, match[2] if match else "", machine
+
+
+def kernel_config(tree: Tree, release: str) -> tuple[dict[str, str] | None, bool]:
+    """(CONFIG_X -> value of the options that matter, whether more may be missing than the file says).
+
+    "n" is "is not set". None when there is no file, or none that can be read. A whole file (the kernel's own, which says
+    so in its first lines) leaves out what depends on something that is off; part of one proves nothing by its silence.
+    """
+    for path in ("proc/config.gz", "kernel-config", *(f"{place}{release}{end}" for place, end in _CONFIG_PLACES if release)):
+        data = tree.data(path)
+        if not data:
+            continue
+        if path.endswith(".gz"):
+            try:
+                data = zlib.decompressobj(wbits=31).decompress(data, _CONFIG_LIMIT)
+            except zlib.error as error:
+                tree.unread["/" + path] = f"no gzip: {error}"
+                continue
+        text = data.decode(errors="backslashreplace")
+        config = {name: value.strip('"') for name, value in re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE)}
+        config |= dict.fromkeys(re.findall(r"^# (CONFIG_\w+) is not set$", text, re.MULTILINE), "n")
+        partial = "Automatically generated file; DO NOT EDIT." not in text[:200]
+        return {name: value for name, value in sorted(config.items()) if _KCONFIG.fullmatch(name)}, partial
+    return None, False
+
+
+def has_device_tree(tree: Tree) -> bool | None:
+    """Whether the kernel shows a device tree in use; ACPI hosts have none, or an empty one."""
+    firmware = tree.names("sys/firmware")
+    return None if not firmware else "compatible" in tree.names("sys/firmware/devicetree/base")
+
+
+def read_acpi(tree: Tree) -> dict[str, str]:
+    """Whole ACPI tables by signature, as hex; the tree's own ``acpi/`` serves where /sys could not be copied."""
+    tables = {}
+    for signature in _TABLES:
+        data = tree.data(f"sys/firmware/acpi/tables/{signature}") or tree.data(f"acpi/{signature}.bin")
+        if data:
+            tables[signature] = data.hex()
+            tree.unread.pop(f"/sys/firmware/acpi/tables/{signature}", None)
+    return tables
+
+
+def read_identity(tree: Tree) -> Identity:
+    """Vendor, product and firmware out of DMI, and the host's pseudonym where its machine-id is there."""
+    base = "sys/class/dmi/id"
+    directory = tree.link(base) or base
+
+    def text(name: str) -> str | None:
+        return tree.text(f"{directory}/{name}") or None
+
+    firmware = " ".join(part for name in ("bios_vendor", "bios_version", "bios_date") if (part := text(name)))
+    key = secrets_of(tree).key
+    return Identity(
+        host=host_pseudonym(key) if key else None,
+        vendor=text("sys_vendor"),
+        product=text("product_name"),
+        board=text("board_name"),
+        firmware=firmware or None,
+    )

@@ -1,0 +1,99 @@
+"""Pseudonyms: what stands in a redacted snapshot in place of a serial number, an address or a name.
+
+A pseudonym is HMAC-SHA256 under the host's machine-id (32 hexadecimal digits as /etc/machine-id has them, as text),
+taken over the value as text, cut to what its place holds. The machine-id itself is in no snapshot. Without one, values
+are numbered as they come: nothing can be guessed then, and nothing compared with another record either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import socket
+
+import msgspec
+
+from wizard.facts.tree import Tree
+
+HOST = "smmu-wizard host"  # the value whose pseudonym is the host's identity
+
+_MACHINE_ID = re.compile(r"[0-9a-f]{32}")
+# Words that kernel logs and command lines are made of: a host of that name gives nothing away, and its log stays readable.
+_COMMON = frozenset(
+    (
+        *("localhost", "localdomain", "none", "root", "host", "linux", "debian", "ubuntu", "fedora", "arm", "arm64", "aarch64", "smmu"),
+        *("pci", "pcie", "acpi", "iort", "kernel", "dev", "mapper", "boot", "virt", "vm", "qemu", "kvm", "node", "server", "admin", "user", "home"),
+        *("iommu", "vfio", "usb", "net", "nvme", "disk", "data", "system", "test", "console", "quiet"),
+    )
+)
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    """What must not be told, and the key of its pseudonyms (None: there is no machine-id)."""
+
+    key: bytes | None = None
+    hosts: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+
+
+def secrets_of(tree: Tree, *, live: bool = False) -> Secrets:
+    """Machine-id, host names and users of the host that a tree belongs to; ``live`` asks the running system too."""
+    machine_id = tree.text("etc/machine-id") or tree.text("var/lib/dbus/machine-id") or ""
+    hosts = {tree.text("etc/hostname"), tree.text("proc/sys/kernel/hostname"), tree.text("hostname")}
+    words = (tree.text("uname") or tree.text("sos_commands/kernel/uname_-a") or "").split()
+    hosts.add(words[1] if len(words) > 2 and words[0] == "Linux" else None)
+    users: set[str | None] = set()
+    for line in (tree.text("etc/passwd") or "").splitlines():
+        fields = line.split(":")
+        if len(fields) == 7 and fields[2].isdecimal() and 1000 <= int(fields[2]) < 65534:
+            users.add(fields[0])
+    if live:
+        hosts.add(socket.gethostname())
+        users |= {os.environ.get(name) for name in ("USER", "LOGNAME", "SUDO_USER")}
+    whole = {name for name in hosts if name}
+    return Secrets(
+        key=machine_id.encode() if _MACHINE_ID.fullmatch(machine_id) else None,
+        hosts=_telling(whole | {name.split(".")[0] for name in whole}),
+        users=_telling({name for name in users if name}),
+    )
+
+
+def _telling(names: set[str]) -> tuple[str, ...]:
+    # The longest first, so that a whole name goes before its first part.
+    return tuple(sorted((name for name in names if len(name) > 1 and name.lower() not in _COMMON), key=lambda name: (-len(name), name)))
+
+
+class Pseudonyms:
+    """Gives each value its pseudonym, always the same, and counts what it has given by kind."""
+
+    def __init__(self, key: bytes | None) -> None:
+        self._key = key
+        self._numbers: dict[str, int] = {}
+        self.given: dict[str, set[str]] = {}
+
+    def digits(self, kind: str, value: str) -> str:
+        """64 hexadecimal digits that stand for ``value``; ``kind`` says what it is ("MAC address")."""
+        self.given.setdefault(kind, set()).add(value)
+        if self._key is None:
+            number = self._numbers.setdefault(value, len(self._numbers) + 1)
+            return hashlib.sha256(f"number {number}".encode()).hexdigest()
+        return hmac.new(self._key, value.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+
+    def report(self) -> tuple[str, ...]:
+        """What was given, for people: ``("1 host name", "2 MAC addresses")``."""
+        return tuple(f"{len(values)} {kind if len(values) == 1 else _PLURALS.get(kind, kind + 's')}" for kind, values in sorted(self.given.items()))
+
+
+_PLURALS = {"MAC address": "MAC addresses", "IP address": "IP addresses"}
+
+
+def host_pseudonym(key: bytes) -> str:
+    """The name that stands for a host: the same in each of its snapshots, profiles and scripts."""
+    return "host-" + hmac.new(key, HOST.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def group(digits: str, separator: str, size: int = 2) -> str:
+    """``aabbcc`` as ``aa-bb-cc``."""
+    return separator.join(digits[i : i + size] for i in range(0, len(digits), size))

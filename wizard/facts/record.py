@@ -1,0 +1,162 @@
+"""Facts out of a tree: what ``--root`` reads, and what the live source reads too, below /."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from wizard import __version__
+from wizard.base.errors import InputError
+from wizard.base.text import visible
+from wizard.facts import functions, platform, usage
+from wizard.facts.firmware import find_firmware
+from wizard.facts.klog import split
+from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
+from wizard.facts.pci_ids import named
+from wizard.facts.sos import is_sos, of_sos
+from wizard.facts.tree import Tree
+
+
+def from_tree(tree: Tree) -> Facts:
+    """Everything that a tree holds. What it does not hold is absent, never taken from the machine this runs on."""
+    log, moment_log = split((tree.text("dmesg") or tree.text("sos_commands/kernel/dmesg") or tree.text("var/log/dmesg") or "").splitlines())
+    used = [
+        *usage.of_mounts(tree, usage.mounts_of_proc(tree)),
+        *usage.of_mounts(tree, usage.swaps_of_proc(tree), "swap"),
+        *usage.of_interfaces(tree, usage.default_routes_of_proc(tree)),
+    ]
+    meminfo = tree.text("proc/meminfo") or ""
+    names = tree.names("")
+    found = functions.read_functions(tree)
+    pci: dict[str, object] = {"functions": named(found)}
+    if not found and is_sos(tree):
+        of_report = of_sos(tree)
+        pci = {"functions": named(of_report[0]), "iommus": of_report[1], "groups": of_report[2]}
+    return assemble(
+        tree,
+        origin="root",
+        **pci,
+        log=log,
+        log_complete=bool(log),
+        hw_info=_hw_info(tree) if "hw_info.json" in names else (),
+        in_use=unique(used),
+        firmware=find_firmware(tree),
+        cpus=_cpus(tree),
+        cpu_model=cpu_model(tree),
+        memory_total=_kib(meminfo, "MemTotal"),
+        iommufd=_in_proc_misc(tree, "iommu"),
+        vfio=_in_proc_misc(tree, "vfio"),
+        kvm=_in_proc_misc(tree, "kvm"),
+        moment=Moment(
+            memory_available=_kib(meminfo, "MemAvailable"), memory_free=_kib(meminfo, "MemFree"), hugepages_free=free_hugepages(tree), log=moment_log
+        ),
+    )
+
+
+def assemble(tree: Tree, **known: object) -> Facts:
+    """Facts of what every source reads from /sys, completed by what only the caller knows."""
+    parts: dict[str, object] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "tool": __version__,
+        "identity": platform.read_identity(tree),
+        "kernel": platform.read_kernel(tree),
+        "iommus": platform.read_iommus(tree),
+        "groups": platform.read_groups(tree),
+        "nodes": platform.read_nodes(tree),
+        "acpi": platform.read_acpi(tree),
+        "device_tree": platform.has_device_tree(tree),
+        **known,
+    }
+    parts["unread"] = dict(sorted(tree.unread.items()))
+    return Facts(**parts)  # type: ignore[arg-type]
+
+
+def unique(used: list[InUse]) -> tuple[InUse, ...]:
+    """Without repeats, in a stable order."""
+    return tuple(sorted(set(used), key=lambda use: (use.address, use.kind, use.detail)))
+
+
+def free_hugepages(tree: Tree) -> dict[str, dict[str, int]]:
+    """Node -> page size in KiB -> free pages."""
+    base = "sys/devices/system/node"
+    return {
+        name[4:]: pools
+        for name in tree.names(base)
+        if re.fullmatch(r"node\d+", name) and (pools := platform.hugepages(tree, f"{base}/{name}/hugepages", "free_hugepages"))
+    }
+
+
+def _kib(meminfo: str, name: str) -> int | None:
+    match = re.search(rf"^{name}:\s+(\d{{1,15}}) kB", meminfo, re.MULTILINE)
+    return int(match[1]) << 10 if match else None
+
+
+def _cpus(tree: Tree) -> int | None:
+    online = tree.text("sys/devices/system/cpu/online")
+    if online:
+        return len(platform.expand(online)) or None
+    count = len(re.findall(r"^processor\s*:", tree.text("proc/cpuinfo") or "", re.MULTILINE))
+    return count or None
+
+
+def cpu_model(tree: Tree) -> str | None:
+    """The model as /proc/cpuinfo names it; an Arm CPU by implementer and part ("0x41 0xd4f")."""
+    text = tree.text("proc/cpuinfo") or ""
+    if match := re.search(r"^model name\s*: (.{1,200})$", text, re.MULTILINE):
+        return match[1]
+    parts = [re.search(rf"^CPU {word}\s*: (0x[0-9a-f]{{1,4}})$", text, re.MULTILINE) for word in ("implementer", "part")]
+    return " ".join(part[1] for part in parts if part) or None
+
+
+def _in_proc_misc(tree: Tree, name: str) -> bool | None:
+    # /proc/misc lists the misc devices; /dev itself is in no recording.
+    text = tree.text("proc/misc")
+    return None if text is None else any(line.split()[1:] == [name] or line.split()[1:] == [f"{name}/{name}"] for line in text.splitlines())
+
+
+class _Recorded(msgspec.Struct):
+    """One entry of a recorded hw_info.json (the format is in docs/snapshot.md)."""
+
+    bdf: AddressText
+    error: str | None = None
+    out_data_type: Count | None = None
+    raw_data: Hex | None = None
+    out_capabilities: Count | None = None
+    max_pasid_log2: Count | None = None
+    nest_parent: str | None = None
+    viommu_ARM_SMMUV3: str | None = None
+    viommu_TEGRA241_CMDQV: str | None = None
+    members: dict[str, object] = {}
+
+
+def _hw_info(tree: Tree) -> tuple[HwInfo, ...]:
+    try:
+        recorded = msgspec.json.decode(tree.data("hw_info.json", 64 << 20) or b"[]", type=list[_Recorded])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(
+            f"{visible(tree.name)}/hw_info.json can't be read ({visible(str(error))}).", "Record it again, or remove the file."
+        ) from error
+    if any(entry.raw_data and len(entry.raw_data) % 2 for entry in recorded):
+        raise InputError(f"{visible(tree.name)}/hw_info.json holds half a byte.", "Record it again, or remove the file.")
+    return tuple(
+        HwInfo(
+            address=entry.bdf,
+            error=_errno(entry.error),
+            data_type=entry.out_data_type,
+            data=entry.raw_data,
+            capabilities=entry.out_capabilities,
+            max_pasid_log2=entry.max_pasid_log2,
+            nest_parent=_errno(entry.nest_parent),
+            viommu=_errno(entry.viommu_ARM_SMMUV3),
+            viommu_cmdqv=_errno(entry.viommu_TEGRA241_CMDQV),
+            members=tuple(sorted(entry.members)),
+        )
+        for entry in recorded
+    )
+
+
+def _errno(text: str | None) -> str | None:
+    # "ENOTSUP (Operation not supported)" -> its kernel name; ENOTSUP and EOPNOTSUPP are one number on Linux.
+    return None if text is None else text.split(" ", 1)[0].replace("ENOTSUP", "EOPNOTSUPP")

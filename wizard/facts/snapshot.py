@@ -1,0 +1,124 @@
+"""Snapshots: the Facts of one host as one JSON file, read within bounds and written whole.
+
+In the file what moves is in ``moment`` alone (see ``wizard.facts.moment``). Unknown fields are ignored within a version;
+a newer version is refused by number.
+The digest is taken over the redacted Facts without ``moment``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from wizard.base.errors import InputError
+from wizard.base.json import out_of_bounds
+from wizard.base.text import size, visible
+from wizard.facts.model import FORMAT, VERSION, Facts, as_json
+from wizard.facts.moment import put_back, set_apart
+
+LIMIT = 64 << 20  # bytes of JSON, after unpacking
+FUNCTIONS = 65536
+
+_RECORD = "Record the host again with `smmu-wizard record -o FILE`, or name another file."
+
+
+class _Head(msgspec.Struct):
+    format: str | None = None
+    version: int | None = None
+    functions: list[msgspec.Raw] = []
+
+
+def load(source: str) -> Facts:
+    """The snapshot in file ``source`` (JSON, ``.gz`` or ``.xz``), or on standard input for ``-``; raises InputError."""
+    data, name = read_bounded(source)
+    return decode(data, name)
+
+
+def read_bounded(source: str) -> tuple[bytes, str]:
+    """The bytes of a file or of standard input (``-``), unpacked, at most 64 MiB, and a name to show for it."""
+    name = "standard input" if source == "-" else visible(source)
+    try:
+        if source == "-":
+            data = sys.stdin.buffer.read(LIMIT + 1)
+        else:
+            data = _read(Path(source))
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {name}.", "Check the path, or record one with `smmu-wizard record -o FILE`.") from error
+    except (OSError, EOFError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "it ends too early"
+        raise InputError(f"{name} can't be read: {visible(reason)}.", "Check the path and its permissions.") from error
+    if len(data) > LIMIT:
+        raise InputError(f"{name} holds more than {size(LIMIT)}iB.", "A snapshot is never that large. " + _RECORD)
+    return data, name
+
+
+def _read(path: Path) -> bytes:
+    # The unpackers are loaded for those who need them: most snapshots are plain, and a list of one is to be quick.
+    if path.suffix == ".gz":
+        import gzip
+
+        with gzip.open(path, "rb") as packed:
+            return packed.read(LIMIT + 1)
+    if path.suffix == ".xz":
+        import lzma
+
+        try:
+            with lzma.open(path, "rb") as squeezed:
+                return squeezed.read(LIMIT + 1)
+        except lzma.LZMAError as error:
+            raise ValueError(str(error)) from error
+    with path.open("rb") as file:
+        return file.read(LIMIT + 1)
+
+
+def decode(data: bytes, name: str) -> Facts:
+    """Facts from JSON bytes; InputError names what is wrong and where."""
+    if not data.strip():
+        raise InputError(f"{name} is empty.", _RECORD)
+    if wrong := out_of_bounds(data):
+        raise InputError(f"{name} {wrong}.", "It is no snapshot. " + _RECORD)
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{name} is not a snapshot of smmu-wizard.", _RECORD) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{name} is not whole JSON ({visible(str(error))}).", "The file may be cut short. " + _RECORD) from error
+    if head.format != FORMAT:
+        raise InputError(f"{name} is not a snapshot of smmu-wizard.", _RECORD)
+    if head.version is None or head.version < 1:
+        raise InputError(f"{name} names no snapshot version.", _RECORD)
+    if head.version > VERSION:
+        raise InputError(
+            f"{name} is a snapshot of version {head.version}; this program reads up to version {VERSION}.",
+            "Update smmu-wizard on this machine, or record with this version.",
+        )
+    if len(head.functions) > FUNCTIONS:
+        raise InputError(f"{name} has {len(head.functions)} functions, more than {FUNCTIONS}.", "No host has that many. " + _RECORD)
+    try:
+        return put_back(_whole_bytes(msgspec.json.decode(data, type=Facts)))
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise InputError(f"{name} is a damaged snapshot: {visible(str(error))}.", _RECORD) from error
+
+
+def _whole_bytes(facts: Facts) -> Facts:
+    """The same facts; ``ValueError`` where hexadecimal digits end in half a byte."""
+    odd = [f"functions.{function.address}.config" for function in facts.functions if len(function.config) % 2]
+    odd += [f"acpi.{name}" for name, table in facts.acpi.items() if len(table) % 2]
+    odd += [f"hw_info.{info.address}" for info in facts.hw_info if len(info.data or "") % 2 or len(info.cmdqv or "") % 2]
+    if odd:
+        raise ValueError(f"{odd[0]} ends in half a byte")
+    return facts
+
+
+def encode(facts: Facts) -> bytes:
+    """A snapshot's bytes: the same Facts give the same bytes."""
+    return as_json(set_apart(facts))
+
+
+def digest(facts: Facts) -> str:
+    """``sha256:…`` over what of a host does not move and may be told: see ``wizard.facts.redact.digest``."""
+    from wizard.facts import redact
+
+    return redact.digest(facts)

@@ -1,0 +1,46 @@
+"""VFIO as the host shows it: which drivers are its own, and who holds devices open (/proc/*/fd, as far as this user may look)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # who only asks about drivers needs no tree
+    from wizard.facts.tree import Tree
+
+
+def is_vfio_driver(name: str | None) -> bool:
+    """Whether a PCI driver is vfio-pci or a variant of it (nvgrace_gpu_vfio_pci, mlx5_vfio_pci …); drivers spell it with - or _."""
+    return (name or "").replace("-", "_").endswith("vfio_pci")
+
+
+def holders(tree: Tree) -> dict[str, str]:
+    """/dev/vfio/… -> "pid (command)" of a process that has it open. Without root only own processes can be seen."""
+    found: dict[str, str] = {}
+    hidden = False
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            descriptors = os.listdir(f"/proc/{pid}/fd")
+        except PermissionError:
+            hidden = True
+            continue
+        except OSError:
+            continue  # the process ended
+        for descriptor in descriptors:
+            try:
+                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+            except OSError:
+                continue  # closed meanwhile
+            if target.startswith("/dev/vfio/") and target != "/dev/vfio/vfio":
+                found[target] = f"{pid} ({_command(pid)})"
+    if hidden:
+        tree.unread["/proc/*/fd"] = "needs root"
+    return dict(sorted(found.items()))
+
+
+def _command(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
+            return file.read().strip()
+    except OSError:
+        return "?"
