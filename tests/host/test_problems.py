@@ -1,0 +1,231 @@
+"""Every problem that administrators really meet, of the kinds that need neither a request nor a second snapshot.
+
+Each case takes the recorded host, gives it the problem as the kernel or the firmware would show it, and expects the code;
+the recorded host without it must not have the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from wizard.base.finding import REGISTRY, Kind
+from wizard.facts.model import Assumption, Facts, InUse, IommuDevice, Moment, Node, PciFunction, Program
+from wizard.host.build import host_of
+from wizard.host.doctor import diagnose
+from wizard.host.model import Host
+
+Hosts = Callable[[str], Host]
+Change = Callable[[Facts], Facts]
+NVME = "0000:14:00.0"
+replace = msgspec.structs.replace
+
+
+def function(address: str, **changes: object) -> Change:
+    def apply(facts: Facts) -> Facts:
+        return replace(facts, functions=tuple(replace(f, **changes) if f.address == address else f for f in facts.functions))
+
+    return apply
+
+
+def kernel(**changes: object) -> Change:
+    return lambda facts: replace(facts, kernel=replace(facts.kernel, **changes))
+
+
+def option(name: str, value: str | None) -> Change:
+    def apply(facts: Facts) -> Facts:
+        config = {key: setting for key, setting in (facts.kernel.config or {}).items() if key != name}
+        return replace(facts, kernel=replace(facts.kernel, config=config | ({} if value is None else {name: value})))
+
+    return apply
+
+
+def unprobed(facts: Facts) -> Facts:
+    return replace(facts, hw_info=())
+
+
+def both(*changes: Change) -> Change:
+    def apply(facts: Facts) -> Facts:
+        for change in changes:
+            facts = change(facts)
+        return facts
+
+    return apply
+
+
+def no_smmu(facts: Facts) -> Facts:
+    functions = tuple(replace(f, iommu=None, iommu_group=None) for f in facts.functions)
+    return replace(facts, iommus=(), groups=(), functions=functions, hw_info=())
+
+
+def not_a_member(facts: Facts) -> Facts:
+    return replace(facts, iommus=tuple(replace(i, members=tuple(m for m in i.members if m != NVME)) for i in facts.iommus))
+
+
+def log_without(*words: str) -> Change:
+    return lambda facts: replace(facts, log=tuple(line for line in facts.log if not any(word in line for word in words)))
+
+
+def group(**changes: object) -> Change:
+    return lambda facts: replace(facts, groups=tuple(replace(g, **changes) if NVME in g.devices else g for g in facts.groups))
+
+
+def qemu(*properties: str, version: str = "10.2.2") -> Change:
+    known: dict[str, dict[str, str | None]] = {"arm-smmuv3": dict.fromkeys(properties), "vfio-pci": {"host": None}}
+    program = Program(name="qemu", path="/usr/bin/qemu-system-aarch64", version=version, properties=known)
+    return lambda facts: replace(facts, programs=(program,))
+
+
+def grace(facts: Facts) -> Facts:
+    return function(NVME, vendor="0x10de", device="0x2941", driver="vfio-pci", vfio_dev=("vfio0",))(facts)
+
+
+# code -> (what makes the recorded host have it, the fixture to start from)
+CASES: dict[str, tuple[Change, str]] = {
+    "smmu-off": (no_smmu, "arm64-virt"),
+    "no-iommu-map": (both(no_smmu, lambda facts: replace(facts, acpi={}, device_tree=True)), "arm64-virt"),
+    "no-smmu": (lambda facts: facts, "arm64-virt"),
+    "stream-id-taken": (lambda facts: facts, "arm64-virt"),
+    "stream-id-shared": (lambda facts: facts, "arm64-virt"),
+    "group-shared": (lambda facts: facts, "arm64-virt"),
+    "no-canwbs": (lambda facts: facts, "arm64-virt"),
+    "no-group": (function(NVME, iommu_group=None), "arm64-virt-canwbs"),
+    "smmu-not-used": (both(function(NVME, iommu=None, iommu_group=None), not_a_member), "arm64-virt-canwbs"),
+    "kernel-lacks": (both(unprobed, option("CONFIG_ARM_SMMU_V3_IOMMUFD", "n")), "arm64-virt-canwbs"),
+    "kernel-config-unknown": (both(unprobed, kernel(config=None)), "arm64-virt-canwbs"),
+    "assumed-facts": (lambda facts: replace(facts, assumptions=(Assumption(path="groups", why="not published"),)), "arm64-virt-canwbs"),
+    "id-registers-unknown": (unprobed, "arm64-virt-canwbs"),
+    "direct-region": (group(reserved_regions="0x0000000280000000 0x0000000302ffffff direct"), "arm64-virt-canwbs"),
+    "no-vfio": (both(option("CONFIG_VFIO_PCI", "n"), kernel(drivers=("nvme",))), "arm64-virt-canwbs"),
+    "no-iommufd": (lambda facts: replace(facts, iommufd=False), "arm64-virt-canwbs"),
+    "iommu-passthrough": (kernel(cmdline="console=ttyAMA0 iommu.passthrough=1"), "arm64-virt-canwbs"),
+    "smmuv2-option": (kernel(cmdline="arm-smmu.disable_bypass=0"), "arm64-virt-canwbs"),
+    "hugepage-size-unknown": (
+        both(
+            kernel(cmdline="hugepagesz=1G hugepages=16", page_size=65536),
+            lambda facts: replace(facts, nodes=(Node(id=0, cpus="0-1", hugepages={"2048": 0, "524288": 0, "16777216": 0}),)),
+        ),
+        "arm64-virt-canwbs",
+    ),
+    "in-use": (lambda facts: replace(facts, in_use=(InUse(address=NVME, kind="mount", detail="/dev/nvme0n1p2 on /"),)), "arm64-virt-canwbs"),
+    "pf-has-vfs": (lambda facts: facts, "arm64-virt-canwbs"),
+    "group-not-viable": (function("0000:81:00.0", driver="vfio-pci"), "arm64-virt-canwbs"),
+    "no-vfio-cdev": (function(NVME, driver="vfio-pci"), "arm64-virt-canwbs"),
+    "driver-override-left": (function(NVME, driver_override="vfio-pci"), "arm64-virt-canwbs"),
+    "grace-gpu-driver": (grace, "arm64-virt-canwbs"),
+    "grace-gi-nodes-missing": (grace, "arm64-virt-canwbs"),
+    "sub-page-bar": (kernel(page_size=65536), "arm64-virt-canwbs"),
+    "no-reset": (function(NVME, reset_method=""), "arm64-virt-canwbs"),
+    "bus-reset-shared": (function("0000:81:00.0", reset_method="bus"), "arm64-virt-canwbs"),
+    "mdev-not-iommufd": (function(NVME, mdev=True), "arm64-virt-canwbs"),
+    "vf-arithmetic": (function("0000:11:00.0", virtfns=("0000:11:10.0", "0000:11:10.4")), "arm64-virt-canwbs"),
+    "config-space-damaged": (function(NVME, config="ff" * 64, config_length=4096), "arm64-virt-canwbs"),
+    "group-identity": (group(type="identity"), "arm64-virt-canwbs"),
+    "no-qemu": (lambda facts: replace(facts, origin="live"), "arm64-virt-canwbs"),
+    "qemu-too-old": (qemu("primary-bus", "smmu_per_bus", "stage"), "arm64-virt-canwbs"),
+    "libvirt-too-old": (
+        lambda facts: replace(facts, programs=(Program(name="libvirtd", path="/usr/sbin/libvirtd", version="10.0.0"),)), "arm64-virt-canwbs"
+    ),
+}  # fmt: skip
+ALWAYS_THERE = {"bus-reset-shared", "no-smmu", "stream-id-taken", "stream-id-shared", "group-shared", "no-canwbs", "pf-has-vfs"}
+
+
+def found(facts: Facts) -> set[str]:
+    host = host_of(facts)
+    doctor = {item.finding.code for area in diagnose(host).areas for item in area.findings}
+    return doctor | {finding.code for verdict in host.verdicts.values() for finding in (*verdict.reasons, *verdict.todo)}
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_a_host_with_the_problem_is_told_so(host: Hosts, code: str) -> None:
+    change, name = CASES[code]
+    assert code in found(change(host(name).facts))
+
+
+@pytest.mark.parametrize("code", sorted(set(CASES) - ALWAYS_THERE))
+def test_a_host_without_it_is_not(host: Hosts, code: str) -> None:
+    assert code not in found(host(CASES[code][1]).facts)
+
+
+def test_bound_to_vfio_nothing_of_the_drivers_is_left(host: Hosts) -> None:
+    """The recording after every endpoint was bound: its PF lost its VFs by that, so nothing of it has any."""
+    codes = found(host("vfio-arm64-virt-canwbs").facts)
+    assert not codes & {"pf-has-vfs", "no-vfio-cdev", "group-not-viable", "driver-override-left"}
+
+
+@pytest.mark.parametrize(("properties", "words"), [((), "pluggable"), (("smmu_per_bus",), "accel=on"), (("smmu_per_bus", "accel"), "auto")])
+def test_qemu_is_asked_for_properties_not_for_its_version(host: Hosts, properties: tuple[str, ...], words: str) -> None:
+    shown = diagnose(host_of(qemu(*properties, version="99.0")(host("arm64-virt-canwbs").facts)))
+    texts = [item.finding.what for area in shown.areas for item in area.findings if item.finding.code == "qemu-too-old"]
+    assert len(texts) == 1
+    assert words in texts[0]
+
+
+def test_complete_qemu_is_no_finding(host: Hosts) -> None:
+    assert "qemu-too-old" not in found(qemu("smmu_per_bus", "accel", "cmdqv", version="11.1.2")(host("arm64-virt-canwbs").facts))
+
+
+def test_msi_without_an_its_is_not_isolated(host: Hosts) -> None:
+    """GICv2m: iommufd answers BIND with EPERM (problems of kind verdict)."""
+    facts = host("arm64-virt-canwbs").facts
+    line = "[    0.000000] GICv2m: range[mem 0x08020000-0x08020fff], SPI[80:143]"
+    gicv2m = replace(facts, hw_info=(), acpi={}, log=(*log_without("ITS")(facts).log, line))
+    assert "msi-not-isolated" in found(gicv2m)
+    assert "msi-not-isolated" not in found(replace(facts, hw_info=()))
+
+
+def test_doctor_sorts_by_where_it_is_mended(host: Hosts) -> None:
+    areas = [area.area.value for area in diagnose(host("arm64-virt")).areas]
+    assert areas == sorted(areas, key=["firmware", "kernel command line", "kernel configuration", "drivers", "packages", "hardware", "host"].index)
+
+
+def test_every_code_says_what_why_and_what_to_do() -> None:
+    for definition in REGISTRY.values():
+        assert definition.kind in Kind
+        for text in (definition.what, definition.why, definition.fix):
+            assert text.strip() == text
+            assert text
+
+
+def test_a_host_of_another_kind_is_told_plainly(host: Hosts) -> None:
+    address = "0000:00:02.0"
+    nic = PciFunction(
+        address=address, path=f"pci0000:00/{address}", vendor="0x8086", device="0x1572", class_="0x020000", iommu="dmar0", iommu_group=1
+    )
+    intel = Facts(functions=(nic,), iommus=(IommuDevice(name="dmar0", members=(address,)),))
+    assert {"host-not-smmuv3", "iommu-not-smmuv3"} <= found(intel)
+
+
+def test_faults_of_the_aliased_card_are_told_with_their_device(host: Hosts) -> None:
+    """The recording's log: F_TRANSLATION of client 0000:83:01.0, StreamID 0x8300."""
+    shown = diagnose(host("arm64-virt-canwbs"))
+    events = [item.finding for area in shown.areas for item in area.findings if item.finding.code == "smmu-events"]
+    assert len(events) == 1
+    assert "events 0x10" in events[0].what
+    assert "0x8300" in events[0].what
+    assert "0000:83:01.0" in events[0].what
+    assert "smmu-events" not in found(replace(host("arm64-virt-canwbs").facts, moment=Moment()))
+
+
+def test_an_smmu_that_failed_to_probe_explains_its_functions(host: Hosts) -> None:
+    """The lines of a Grace host whose fifth SMMU was given up for a StreamID claimed twice, put to the third one here."""
+    facts = host("arm64-virt").facts
+    device = "arm-smmu-v3.2.auto"
+    behind = {member for iommu in facts.iommus if iommu.device == device for member in iommu.members}
+    lines = (
+        "[    5.0] pci 0000:83:01.0: stream 33536 already in tree",
+        f"[    5.0] arm-smmu-v3 {device}: Failed to register iommu",
+        f"[    5.0] arm-smmu-v3 {device}: probe with driver arm-smmu-v3 failed with error -22",
+    )
+    broken = replace(
+        facts,
+        log=(*facts.log, *lines),
+        iommus=tuple(iommu for iommu in facts.iommus if iommu.device != device),
+        functions=tuple(replace(f, iommu=None, iommu_group=None) if f.address in behind else f for f in facts.functions),
+        groups=tuple(g for g in facts.groups if not behind & set(g.devices)),
+    )
+    reasons = host_of(broken).verdict("0000:81:00.0").reasons
+    assert reasons[0].code == "smmu-failed"
+    assert "0x8300" in reasons[0].what

@@ -1,0 +1,333 @@
+"""From facts to a host: a pure function."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache, cached_property
+
+from wizard.base.address import Address
+from wizard.facts import model as facts_model
+from wizard.facts.model import Facts, PciFunction
+from wizard.host import smmu as smmu_room
+from wizard.host.assumed import Assumed
+from wizard.host.conditions import Evidence
+from wizard.host.firmware import Firmware
+from wizard.host.function import Capabilities, Site, parent_of
+from wizard.host.iort import Stream
+from wizard.host.klog import KernelLog, parse_log, smmu_bases
+from wizard.host.known import UNKNOWN, Known, Source
+from wizard.host.model import Function, Group, Host, IdRegisters, Region, Smmu, Verdict
+from wizard.host.pci.config import decode_config
+from wizard.host.pci.topology import PciNode, aliases_known, dma_aliases
+from wizard.host.todo import todo_of
+from wizard.host.verdict import Verdicts, judge
+
+BRIDGE_HEADERS = (1, 2)  # PCI-to-PCI and CardBus; a function that reads all ones shows another
+HOST_BRIDGE = 0x0600  # class and sub-class; an "other bridge" (0x0680, NVSwitch) is an endpoint that can be given away
+_BASE = re.compile(r"smmu3\.0x([0-9a-f]+)")
+_KINDS = (("smmu3.", "smmuv3"), ("smmu.", "smmuv2"), ("dmar", "intel"), ("ivhd", "amd"), ("viommu", "virtio"))
+
+
+def host_of(facts: Facts) -> Host:
+    """What the facts of one machine mean. Never raises for odd facts: what can't be read is a finding or unknown."""
+    builder = _Builder(facts)
+    return builder.host()
+
+
+class _Builder:
+    """Holds the indexes while a host is put together; nothing of it outlives the call but closures over frozen data."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        # Asked for every function and the same for many: kept by this builder, and gone with it.
+        self._canwbs = cache(self._find_canwbs)
+        self._viommu = cache(self._find_viommu)
+        self._isolated_msi = cache(self._find_isolated_msi)
+        self._config = cache(self._find_config)
+        self.log: KernelLog = parse_log(facts.log)
+        self.aliases = self.log.aliases
+        self.firmware = Firmware(facts.acpi.get("IORT"))
+        self.by_address = {function.address: function for function in facts.functions}
+        self.assumed = Assumed(assumption.path for assumption in facts.assumptions)
+        self.nodes = self._nodes()
+        self.groups = {group.id: _group(group) for group in facts.groups}
+        self.policies = {policy.subject: policy for policy in facts.policy}
+        self.probed: dict[str, list[facts_model.HwInfo]] = {}
+        self.iommu_of = self._iommus_by_function()
+        for info in facts.hw_info:
+            # A probe may speak of a function that this moment does not show: its segment and requester ID tell the SMMU.
+            told = Address.parse(info.address)
+            stream = self.firmware.stream(told.segment, told.rid)
+            if info.error is None and (name := self.iommu_of.get(info.address) or (None if stream is None else _name(stream.smmu.base))):
+                self.probed.setdefault(name, []).append(info)
+        self.answers = {info.address: info for info in facts.hw_info if info.error is None}
+        self.functions = {function.address: self._function(function) for function in facts.functions}
+        self.smmus = {iommu.name: self._smmu(iommu) for iommu in facts.iommus}
+        self.any_smmuv3 = any(smmu.kind == "smmuv3" for smmu in self.smmus.values())
+        self.other_iommu = next((smmu.kind for smmu in self.smmus.values() if smmu.kind != "smmuv3"), None)
+        self.streams: dict[tuple[str, int], list[str]] = {}
+        for name, function in self.functions.items():
+            above = function.smmu or function.iort_smmu
+            for stream_id in function.stream_ids if above else ():
+                self.streams.setdefault((above or "", stream_id), []).append(name)
+
+    def host(self) -> Host:
+        """The finished host."""
+        return Host(
+            facts=self.facts,
+            functions=self.functions,
+            smmus=self.smmus,
+            groups=self.groups,
+            iort=self.firmware.iort,
+            iort_findings=self.firmware.findings,
+            verdicts=Verdicts(self.functions, self._verdict),
+        )
+
+    def _nodes(self) -> Mapping[Address, PciNode]:
+        nodes = {}
+        for function in self.facts.functions:
+            above = parent_of(function)
+            address = Address.parse(function.address)
+            nodes[address] = PciNode(
+                address=address,
+                parent=Address.parse(above) if above in self.by_address and above is not None else None,
+                config=decode_config(_bytes(function.config), function.config_length),
+                virtual=function.physfn is not None,
+            )
+        return nodes
+
+    def _iommus_by_function(self) -> dict[str, str]:
+        # The link of the function itself is the kernel's word; the list below /sys/class/iommu says the same of every member.
+        found = {member: iommu.name for iommu in self.facts.iommus for member in iommu.members}
+        found |= {function.address: function.iommu for function in self.facts.functions if function.iommu}
+        return found
+
+    def _function(self, facts: PciFunction) -> Function:
+        address = Address.parse(facts.address)
+        node = self.nodes[address]
+        own = self.firmware.stream(address.segment, address.rid)
+        streams, source = self._stream_ids(address, own)
+        return Function(
+            facts=facts,
+            address=address,
+            config=node.config,
+            parent=str(node.parent) if node.parent else None,
+            smmu=self.iommu_of.get(facts.address),
+            iort_smmu=None if own is None else _name(own.smmu.base),
+            stream_ids=streams,
+            stream_source=source,
+            group=facts.iommu_group,
+            numa_node=None if facts.numa_node < 0 else facts.numa_node,
+            capabilities=Capabilities(lambda: self._site(facts, node)),
+            is_bridge=node.config.header_type in BRIDGE_HEADERS or int(facts.class_, 16) >> 8 == HOST_BRIDGE,
+            policy=self.policies.get(facts.address),
+        )
+
+    def _stream_ids(self, address: Address, own: Stream | None) -> tuple[tuple[int, ...], Known]:
+        """Of every requester ID its DMA may carry: iort_pci_iommu_init() over pci_for_each_dma_alias()."""
+        if self.firmware.iort is None:
+            return (), Known(None, Source.NONE, "IORT was not read")
+        found: list[int] = []
+        for alias in dma_aliases(self.nodes, address):
+            stream = own if alias.rid == address.rid else self.firmware.stream(address.segment, alias.rid)
+            if stream is not None and stream.stream_id not in found:
+                found.append(stream.stream_id)
+        if not found:
+            return (), Known(None, Source.IORT, "IORT maps its requester ID to no SMMU")
+        source = Source.ASSUMED if self.assumed.covers("acpi.IORT") else Source.IORT
+        note = "" if aliases_known(self.nodes, address) else "a bridge above could not be read whole: there may be aliases"
+        return tuple(found), Known(len(found), source, note)
+
+    def _site(self, facts: PciFunction, node: PciNode) -> Site:
+        address = node.address
+        physical = self.nodes.get(Address.parse(facts.physfn)) if facts.physfn in self.by_address and facts.physfn else None
+        return Site(
+            facts=facts,
+            space=node.config,
+            physical=physical.config if physical else None,
+            nodes=self.nodes,
+            canwbs=self._canwbs(address.segment),
+            root_complex_ats=self._told_by_iort(self.firmware.ats(address.segment)),
+            probed=self.answers.get(facts.address),
+            told=Source.ASSUMED if self.assumed.covers(f"functions.{facts.address}.config") else Source.CONFIG,
+        )
+
+    def _find_canwbs(self, segment: int) -> Known:
+        told = self._told_by_iort(self.firmware.canwbs(segment))
+        if told.value is False and "nvidia" in self.facts.kernel.release:
+            # Their iort.c takes every root complex for coherent: a clear bit proves nothing on it.
+            return Known(None, Source.NONE, "NVIDIA's kernels take CANWBS for granted, whatever IORT says")
+        return told
+
+    def _told_by_iort(self, value: bool | None) -> Known:
+        if value is None:
+            return Known(None, Source.NONE, "IORT was not read" if self.firmware.iort is None else "IORT has no root complex for it")
+        return Known(value, Source.ASSUMED if self.assumed.covers("acpi.IORT") else Source.IORT)
+
+    def _smmu(self, iommu: facts_model.IommuDevice) -> Smmu:
+        match = _BASE.fullmatch(iommu.name)
+        base = int(match[1], 16) if match else None
+        kind = next((kind for prefix, kind in _KINDS if iommu.name.startswith(prefix)), "other")
+        below = sorted(f.address for f in self.functions.values() if f.smmu == iommu.name)
+        registers, probed = self._registers(iommu.name)
+        log = self.log.smmu(iommu.device) if iommu.device else None
+        hardware = smmu_room.hardware(registers) if kind == "smmuv3" else {}
+        assumed = self.assumed.covers(f"log.{iommu.name}")
+        found = smmu_room.capabilities(hardware, registers, log, probed, self.facts.kernel.release, force_assumed=assumed) if kind == "smmuv3" else {}
+        return Smmu(
+            name=iommu.name,
+            kind=kind,
+            base=base,
+            device=iommu.device,
+            numa_node=self._numa(base, below),
+            functions=tuple(map(str, below)),
+            platform_devices=tuple(member for member in iommu.members if member not in self.by_address),
+            segments=tuple(sorted({address.segment for address in below})),
+            registers=registers,
+            features=log.features if log else None,
+            options=log.options if log else None,
+            capabilities=found,
+            hardware=hardware,
+            policy=self.policies.get(iommu.name),
+        )
+
+    def _numa(self, base: int | None, below: list[Address]) -> int | None:
+        # The kernel gives an SMMU's node to no file of sysfs; IORT's proximity domain is not a node number. Its functions' node is.
+        nodes = {node for address in below if (node := self.functions[str(address)].numa_node) is not None}
+        return nodes.pop() if len(nodes) == 1 else None
+
+    def _registers(self, name: str) -> tuple[IdRegisters | None, smmu_room.Probed]:
+        infos = self.probed.get(name, [])
+        assumed = self.assumed.covers(f"hw_info.{name}")
+        registers = next((r for info in infos if (r := smmu_room.registers_of(info, assumed=assumed))), None)
+        return registers, smmu_room.Probed(
+            nest_parent=None if assumed else _all_tried([info.nest_parent for info in infos]),
+            viommu=None if assumed else _all_tried([info.viommu for info in infos]),
+            viommu_cmdqv=None if assumed else _all_tried([info.viommu_cmdqv for info in infos]),
+            cmdqv=None,
+        )
+
+    def _find_viommu(self, name: str | None, segment: int) -> Known:
+        """Whether a vIOMMU was made for any function of this SMMU and segment: it speaks for all of them."""
+        if name is None or self.assumed.covers(f"hw_info.{name}"):
+            return UNKNOWN
+        here = [info for info in self.probed.get(name, []) if Address.parse(info.address).segment == segment]
+        tried = _all_tried([info.viommu for info in here])
+        return UNKNOWN if tried is None else Known(tried, Source.PROBE, f"tried on {here[0].address}")
+
+    def _verdict(self, address: str) -> Verdict:
+        function = self.functions[address]
+        above = self.smmus.get(function.smmu) if function.smmu else None
+        name = function.smmu or function.iort_smmu
+        sharing = [
+            (stream, other) for stream in function.stream_ids for other in self.streams.get((name or "", stream), ()) if other != address
+        ]
+        evidence = Evidence(
+            function=function,
+            smmu=above,
+            group=self.groups.get(function.group) if function.group is not None else None,
+            sharing=tuple(sharing),
+            alias_refused=self.aliases.get(address),
+            smmu_failed=self._failed.get(function.iort_smmu or ""),
+            one_to_one=address in self.log.one_to_one,
+            any_smmuv3=self.any_smmuv3,
+            other_iommu=self.other_iommu,
+            device_tree=self.facts.device_tree is True,
+            acpi_smmus=self.firmware.smmu_count,
+            canwbs=self._canwbs(function.address.segment),
+            viommu=self._viommu(function.smmu, function.address.segment),
+            isolated_msi=self._isolated_msi(),
+            config=self._config,
+            made_up=self._made_up(function),
+            release=self.facts.kernel.release,
+        )
+        return judge(evidence, lambda: todo_of(self.facts, function, evidence.group, self.functions))
+
+    def _made_up(self, function: Function) -> tuple[str, ...]:
+        """What the verdict of a function rests on and nobody measured, in words."""
+        if not self.facts.assumptions:
+            return ()
+        place = f"functions.{function.facts.address}"
+        rests_on = {
+            "its place on the bus": f"{place}.path",
+            "its configuration space": f"{place}.config",
+            "the SMMU above it": f"{place}.iommu",
+            "its group": f"{place}.iommu_group",
+            "the group's members and regions": f"groups.{function.group}.reserved_regions",
+            "the SMMUs": "iommus",
+            "the firmware's IORT": "acpi.IORT",
+        }
+        return tuple(words for words, path in rests_on.items() if self.assumed.covers(path))
+
+    @cached_property
+    def _failed(self) -> dict[str, str]:
+        """SMMU -> why the kernel's driver gave it up, with the StreamID that two devices claimed where that was it."""
+        # The one that failed has no link in sysfs, so that links alone never name it: the order of IORT does, when it is whole.
+        order = [smmu.base for smmu in self.firmware.iort.smmus] if self.firmware.iort else []
+        bases = smmu_bases(self.log, {}, order) or smmu_bases(self.log, self._links)
+        claimed = "; ".join(f"{one.device} claims StreamID {one.stream_id:#x} that another device has" for one in self.log.duplicates)
+        return {
+            _name(bases[device]): "; ".join(filter(None, (smmu.failed, claimed)))
+            for device, smmu in self.log.smmus.items()
+            if smmu.failed and device in bases
+        }
+
+    @property
+    def _links(self) -> dict[str, int]:
+        return {iommu.device: int(match[1], 16) for iommu in self.facts.iommus if iommu.device and (match := _BASE.fullmatch(iommu.name))}
+
+    def _find_isolated_msi(self) -> Known:
+        if self.log.its:
+            return Known(True, Source.LOG, "the kernel found a GIC ITS")
+        if self.firmware.its_groups:
+            return Known(True, Source.IORT, "IORT has an ITS group")
+        if self.log.gicv2m:
+            return Known(False, Source.LOG, "the host has GICv2m and no ITS")
+        if self.firmware.iort is not None:
+            return Known(False, Source.IORT, "IORT has no ITS group")
+        return UNKNOWN
+
+    def _find_config(self, option: str) -> Known:
+        config = self.facts.kernel.config
+        if option == "CONFIG_IOMMUFD" and self.facts.iommufd:
+            return Known(True, Source.SYSFS, "/dev/iommu is there")
+        if config is None:
+            return UNKNOWN
+        source = Source.ASSUMED if self.assumed.covers("kernel.config") else Source.CONFIG
+        if option in config:
+            return Known(config[option] in ("y", "m"), source, f"{option}={config[option]}")
+        # A configuration that was recorded whole says no by its silence; one of chosen lines says nothing.
+        return Known(False, source, f"{option} is not in the configuration") if option.startswith(_RECORDED) else UNKNOWN
+
+
+_RECORDED = ("CONFIG_IOMMU", "CONFIG_ARM_SMMU", "CONFIG_VFIO", "CONFIG_TEGRA241")
+
+
+def _all_tried(results: list[str | None]) -> bool | None:
+    tried = [result for result in results if result is not None]
+    return None if not tried else any(result == "ok" for result in tried)
+
+
+def _group(group: facts_model.Group) -> Group:
+    regions = []
+    for line in (group.reserved_regions or "").splitlines():
+        words = line.split()
+        try:
+            regions.append(Region(int(words[0], 16), int(words[1], 16), words[2]))
+        except (IndexError, ValueError):
+            continue  # a line of a later kernel: the region's type is unknown, and so is what it forbids
+    return Group(group.id, group.type, group.devices, tuple(regions))
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
+
+
+def _name(base: int) -> str:
+    return f"smmu3.{base:#018x}"
+
+

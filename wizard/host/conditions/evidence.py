@@ -1,0 +1,60 @@
+"""What a condition is, and what it looks at.
+
+A condition answers True (holds), False (fails) or None (not known), with the finding that says so. Each is one short
+function beside the findings it can give; they are asked in the order in which their modules are listed in the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
+from wizard.host.known import Known
+from wizard.host.model import Function, Group, Smmu
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """All that the conditions of one function look at."""
+
+    function: Function
+    smmu: Smmu | None
+    group: Group | None
+    sharing: tuple[tuple[int, str], ...]  # StreamIDs that another function has too, inside its group or not
+    alias_refused: str | None  # the function that had its StreamID first, by the kernel's log
+    smmu_failed: str | None  # why the kernel's driver gave up the SMMU that the firmware puts above it
+    one_to_one: bool  # the kernel logged that firmware wants it mapped 1:1
+    any_smmuv3: bool  # the host has an SMMUv3 at all
+    other_iommu: str | None  # kind of IOMMU where it is no SMMUv3
+    device_tree: bool  # the firmware described the hardware by a device tree, not by ACPI
+    acpi_smmus: int | None  # SMMUv3 nodes of the IORT, None without a table
+    canwbs: Known
+    viommu: Known  # a vIOMMU was made, or refused, for a function of the same SMMU and segment
+    isolated_msi: Known
+    config: Callable[[str], Known]  # kernel option -> True (y or m), False, unknown
+    release: str
+    made_up: tuple[str, ...]  # what the answer would rest on and nobody measured
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What one condition says."""
+
+    holds: bool | None
+    finding: Finding | None = None
+
+
+HOLDS = Answer(True)
+Condition = Callable[[Evidence], Answer]
+CONDITIONS: list[Condition] = []
+
+
+def condition(check: Condition) -> Condition:
+    """Register a condition; they are asked in the order in which they are registered."""
+    CONDITIONS.append(check)
+    return check
+
+
+def verdict_code(code: str, area: Area, *, what: str, why: str, fix: str, severity: Severity = Severity.ERROR) -> Definition:
+    """Declare a code that decides accel."""
+    return define(code, severity, Kind.VERDICT, area, what=what, why=why, fix=fix)

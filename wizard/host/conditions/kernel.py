@@ -1,0 +1,83 @@
+"""What the kernel brings: isolated interrupts and the options of its configuration."""
+
+from __future__ import annotations
+
+from wizard.base.finding import Area, Severity
+from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
+from wizard.host.known import Known, Source
+
+MSI_SHARED = verdict_code(
+    "msi-not-isolated", Area.HARDWARE,
+    what="Interrupts of {subject} are not isolated: {because}.",
+    why="A VM could forge interrupts of another; iommufd answers BIND with Operation not permitted unless allow_unsafe_interrupts is set.",
+    fix="Use a host with a GIC ITS; allow_unsafe_interrupts=1 (module iommufd) gives isolation up and is not planned by this program.",
+)  # fmt: skip
+MSI_UNKNOWN = verdict_code(
+    "msi-isolation-unknown", Area.HOST, severity=Severity.INFO,
+    what="Whether interrupts of {subject} are isolated is not known.",
+    why="An ITS shows in the firmware's IORT and in the kernel's log; neither was read.",
+    fix="Read the host as root (`sudo smmu-wizard record`).",
+)  # fmt: skip
+
+
+@condition
+def isolated_msi(evidence: Evidence) -> Answer:
+    """iommu_group_has_isolated_msi(): an ITS, not GICv2m (problems.md 33)."""
+    if evidence.smmu is None or evidence.viommu.value is True:
+        return HOLDS
+    if evidence.isolated_msi.value is False:
+        return Answer(False, MSI_SHARED.at(evidence.function, because=evidence.isolated_msi.note))
+    return HOLDS if evidence.isolated_msi.measured else Answer(None, MSI_UNKNOWN.at(evidence.function))
+
+
+KERNEL_LACKS = verdict_code(
+    "kernel-lacks", Area.KCONFIG,
+    what="The running kernel {release} was built without {options}.",
+    why="{why}",
+    fix="Install a kernel with {options} (an opt-in of distributions), or build one.",
+)  # fmt: skip
+KERNEL_UNKNOWN = verdict_code(
+    "kernel-config-unknown", Area.HOST, severity=Severity.INFO,
+    what="Whether the kernel {release} has {options} is not known.",
+    why="No configuration of the running kernel was found (/proc/config.gz, /boot/config-{release}).",
+    fix="A probe proves it: `smmu-wizard prepare`, then `sudo smmu-wizard record --probe`.",
+)  # fmt: skip
+OPTIONS = {
+    "CONFIG_IOMMUFD": "Nesting is made through /dev/iommu.",
+    "CONFIG_VFIO_DEVICE_CDEV": "QEMU reaches iommufd only through the VFIO character device of a function.",
+    "CONFIG_ARM_SMMU_V3_IOMMUFD": "It holds the SMMUv3 side of nesting; it is an opt-in and off by default.",
+}
+
+
+@condition
+def kernel_options(evidence: Evidence) -> Answer:
+    """The options that nesting needs; a vIOMMU that was made proves them all (problems.md 10)."""
+    if evidence.viommu.value is True or not evidence.any_smmuv3:
+        return HOLDS
+    known = {option: evidence.config(option) for option in OPTIONS}
+    if evidence.function.facts.vfio_dev:
+        known["CONFIG_VFIO_DEVICE_CDEV"] = Known(True, Source.SYSFS)
+    lacking = [option for option, has in known.items() if has.value is False]
+    if lacking:
+        why = " ".join(OPTIONS[option] for option in lacking)
+        return Answer(False, KERNEL_LACKS.at(evidence.function, release=evidence.release, options=", ".join(lacking), why=why))
+    unknown = [option for option, has in known.items() if not has.measured]
+    if unknown:
+        return Answer(None, KERNEL_UNKNOWN.at(evidence.function, release=evidence.release or "(unknown)", options=", ".join(unknown)))
+    return HOLDS
+
+
+MADE_UP = verdict_code(
+    "assumed-facts", Area.HOST, severity=Severity.INFO,
+    what="The answer for {subject} would rest on what this snapshot assumes: {what_rests}.",
+    why="Nobody measured or published these values; they stand in the snapshot as assumptions.",
+    fix="Record the real host (`sudo smmu-wizard record --probe`).",
+)  # fmt: skip
+
+
+@condition
+def measured(evidence: Evidence) -> Answer:
+    """An assumed value never makes a yes."""
+    if evidence.made_up:
+        return Answer(None, MADE_UP.at(evidence.function, what_rests=", ".join(evidence.made_up)))
+    return HOLDS

@@ -1,0 +1,189 @@
+"""Where the function is: what it is itself, the SMMU above it, its group, its StreamIDs, its reserved memory."""
+
+from __future__ import annotations
+
+from wizard.base.finding import Area, Severity
+from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
+
+NOT_ENDPOINT = verdict_code(
+    "not-an-endpoint", Area.HARDWARE,
+    what="{subject} is a bridge, not an endpoint.",
+    why="Only endpoints can be given to a VM; vfio-pci refuses any other header type.",
+    fix="Choose a function below it.",
+)  # fmt: skip
+
+
+@condition
+def endpoint(evidence: Evidence) -> Answer:
+    """vfio_pci_probe(): only header type 0."""
+    if evidence.function.is_bridge:
+        return Answer(False, NOT_ENDPOINT.at(evidence.function))
+    return HOLDS
+
+
+ACCEL_OFF = verdict_code(
+    "accel-off-by-policy", Area.HOST,
+    what="The policy file switches acceleration off for {what_for}.",
+    why="Reason given: {reason}",
+    fix="Change policy.toml if the reason no longer holds.",
+)  # fmt: skip
+
+
+@condition
+def policy(evidence: Evidence) -> Answer:
+    """An administrator may overrule what is known to be broken."""
+    ruling = evidence.function.policy or (evidence.smmu.policy if evidence.smmu else None)
+    if ruling is not None and ruling.accel == "off":
+        return Answer(False, ACCEL_OFF.at(evidence.function, what_for=ruling.subject, reason=ruling.reason))
+    return HOLDS
+
+
+OTHER_IOMMU = verdict_code(
+    "iommu-not-smmuv3", Area.HARDWARE,
+    what="The IOMMU above {subject} is {kind}, not an SMMUv3.",
+    why="An accelerated vSMMU is nested translation of an SMMUv3; no other IOMMU can back it.",
+    fix="Give the function without a vIOMMU (--mode none), or use a host with SMMUv3.",
+)  # fmt: skip
+ALIAS_REFUSED = verdict_code(
+    "stream-id-taken", Area.HARDWARE,
+    what="{subject} is behind {smmu}, but the kernel left it without an IOMMU: its StreamID is an alias that {other} took first.",
+    why="Both sit behind a conventional PCI bridge, which sends their DMA under one requester ID; the kernel gives a StreamID to one function only "
+    "(Aliasing StreamID … unsupported), and DMA of this one is not translated for it.",
+    fix="It can't be assigned at all. Move the card out of the conventional bridge, into a PCI Express slot.",
+)  # fmt: skip
+NO_SMMU = verdict_code(
+    "no-smmu", Area.HARDWARE,
+    what="{subject} has no SMMU above it.",
+    why="The firmware's IORT names no SMMU for its requester ID, so its DMA goes to memory untranslated.",
+    fix="Move the card to a slot behind an SMMU ({elsewhere}), or choose another function.",
+)  # fmt: skip
+SMMU_OFF = verdict_code(
+    "smmu-off", Area.FIRMWARE,
+    what="This host shows no SMMU.",
+    why="There is no entry in /sys/class/iommu{table}; many boards ship with the SMMU switched off in the firmware's settings.",
+    fix="Switch the SMMU (IOMMU) on in the firmware's setup and boot again; look for CONFIG_ARM_SMMU_V3 in the kernel if it is on.",
+)  # fmt: skip
+NO_IOMMU_MAP = verdict_code(
+    "no-iommu-map", Area.HARDWARE,
+    what="This host's device tree puts no SMMU above {subject}.",
+    why="PCIe of many small boards (Raspberry Pi 5) shares one address space without an IOMMU: there is no iommu-map, and nothing isolates a device.",
+    fix="No setting changes this: its devices can't be given to VMs. Use a host whose PCIe has an SMMU.",
+)  # fmt: skip
+SMMU_NOT_USED = verdict_code(
+    "smmu-not-used", Area.KCONFIG,
+    what="The firmware puts {subject} behind {smmu}, but the kernel uses no IOMMU for it.",
+    why="The function has no iommu link, and the log kept here does not say why.",
+    fix="Look for 'arm-smmu-v3' and the address in `dmesg`: the driver may have failed to probe, or the function may have been added too late.",
+)  # fmt: skip
+
+
+SMMU_FAILED = verdict_code(
+    "smmu-failed", Area.FIRMWARE,
+    what="The kernel's driver gave up {smmu}, which is above {subject}: {because}.",
+    why="An SMMU that fails to probe serves nobody: none of its functions has a group or can be given away.",
+    fix="Where two devices claim one StreamID, move the card behind the PCI bridge elsewhere; else update firmware and kernel.",
+)  # fmt: skip
+
+
+@condition
+def smmu_above(evidence: Evidence) -> Answer:
+    """There is an SMMUv3 above it that the kernel uses."""
+    function = evidence.function
+    if evidence.smmu is not None:
+        if evidence.smmu.kind == "smmuv3":
+            return HOLDS
+        return Answer(False, OTHER_IOMMU.at(function, kind=evidence.smmu.kind))
+    if evidence.alias_refused:
+        return Answer(False, ALIAS_REFUSED.at(function, smmu=function.iort_smmu or "an SMMU", other=evidence.alias_refused))
+    if evidence.smmu_failed:
+        return Answer(False, SMMU_FAILED.at(function, smmu=function.iort_smmu, because=evidence.smmu_failed))
+    if not evidence.any_smmuv3:
+        if evidence.other_iommu:
+            return Answer(False, OTHER_IOMMU.at(function, kind=evidence.other_iommu))
+        if evidence.device_tree:
+            return Answer(False, NO_IOMMU_MAP.at(function))
+        table = "" if evidence.acpi_smmus is None else f", while IORT has {evidence.acpi_smmus} SMMUv3 nodes"
+        return Answer(False, SMMU_OFF.at(function, table=table))
+    if function.iort_smmu:
+        return Answer(False, SMMU_NOT_USED.at(function, smmu=function.iort_smmu))
+    return Answer(False, NO_SMMU.at(function, elsewhere="see `smmu-wizard list --smmu`"))
+
+
+GROUP_SHARED = verdict_code(
+    "group-shared", Area.HARDWARE,
+    what="{subject} shares IOMMU group {group} with {others}.",
+    why="The kernel attaches one function's stage 1 to the whole group; behind an accelerated vSMMU the guest's driver or QEMU fails on it.",
+    fix="Give the whole group to one VM without a vIOMMU (--mode none), or use a slot whose path has ACS.",
+)  # fmt: skip
+NO_GROUP = verdict_code(
+    "no-group", Area.FIRMWARE,
+    what="{subject} has no IOMMU group.",
+    why="Without a group vfio-pci refuses it (probe error -22); no-IOMMU mode is not usable by QEMU.",
+    fix="Make the SMMU cover it (firmware setup, kernel configuration), then look again.",
+)  # fmt: skip
+
+
+@condition
+def alone_in_group(evidence: Evidence) -> Answer:
+    """A group of exactly one device, bridges included (problems.md 31)."""
+    if evidence.group is None:
+        return Answer(False, NO_GROUP.at(evidence.function)) if evidence.smmu else HOLDS
+    others = [device for device in evidence.group.devices if device != evidence.function.facts.address]
+    if others:
+        return Answer(False, GROUP_SHARED.at(evidence.function, group=evidence.group.id, others=", ".join(others)))
+    return HOLDS
+
+
+STREAM_SHARED = verdict_code(
+    "stream-id-shared", Area.HARDWARE,
+    what="{subject} shares its StreamID {stream} with {others}.",
+    why="The SMMU can't tell their DMA apart: what one may reach, the other may reach too, whatever group the kernel shows.",
+    fix="Move the card out of the conventional bridge, into a PCI Express slot.",
+)  # fmt: skip
+STREAMS_MANY = verdict_code(
+    "stream-ids-many", Area.HARDWARE,
+    what="{subject} has {count} StreamIDs ({streams}).",
+    why="A vDEVICE takes exactly one StreamID (IOMMU_VDEVICE_ALLOC: Operation not supported); a conventional bridge adds its own.",
+    fix="Move the card out of the conventional bridge, into a PCI Express slot.",
+)  # fmt: skip
+STREAMS_UNKNOWN = verdict_code(
+    "stream-ids-unknown", Area.HOST, severity=Severity.INFO,
+    what="The StreamID of {subject} is not known.",
+    why="It stands in the firmware's IORT, which was not read.",
+    fix="Read the host as root (`sudo smmu-wizard record`): /sys/firmware/acpi/tables/IORT needs it.",
+)  # fmt: skip
+
+
+@condition
+def one_stream(evidence: Evidence) -> Answer:
+    """Exactly one StreamID, shared with nobody."""
+    function = evidence.function
+    if evidence.smmu is None:
+        return HOLDS
+    if not function.stream_ids:
+        return Answer(None, STREAMS_UNKNOWN.at(function))
+    if evidence.sharing:
+        streams = ", ".join(dict.fromkeys(f"{stream:#x}" for stream, _ in evidence.sharing))
+        others = ", ".join(dict.fromkeys(other for _, other in evidence.sharing))
+        return Answer(False, STREAM_SHARED.at(function, stream=streams, others=others))
+    if len(function.stream_ids) > 1:
+        streams = ", ".join(f"{stream:#x}" for stream in function.stream_ids)
+        return Answer(False, STREAMS_MANY.at(function, count=len(function.stream_ids), streams=streams))
+    return HOLDS
+
+
+DIRECT_REGION = verdict_code(
+    "direct-region", Area.FIRMWARE,
+    what="The firmware asks for a 1:1 mapping of {regions} for {subject}.",
+    why="The kernel refuses to give such a function away (Firmware has requested this device have a 1:1 IOMMU mapping, iommu_group_claim_dma_owner).",
+    fix="It can't be assigned. Ask the vendor for firmware whose RMR permits remapping, or leave the function to the host.",
+)  # fmt: skip
+
+
+@condition
+def no_direct_region(evidence: Evidence) -> Answer:
+    """No `direct` reserved region; `direct-relaxable` is fine (problems.md 32)."""
+    regions = [f"{r.start:#x}-{r.end:#x}" for r in (evidence.group.regions if evidence.group else ()) if r.type == "direct"]
+    if evidence.one_to_one and not regions:
+        regions = ["memory that the kernel's log does not name"]
+    return Answer(False, DIRECT_REGION.at(evidence.function, regions=", ".join(regions))) if regions else HOLDS

@@ -1,0 +1,54 @@
+"""What QEMU compares of the host's ID registers before it builds a vSMMU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from wizard.base.finding import Area, Severity
+from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
+from wizard.host.model import Smmu
+
+QEMU_REFUSES = verdict_code(
+    "qemu-refuses-smmu", Area.HARDWARE,
+    what="QEMU can't build its vSMMU on {smmu}: {mismatches}.",
+    why="QEMU compares the host's ID registers with its own model (smmuv3_accel_check_hw_compatible), and no property relaxes these fields.",
+    fix="No setting changes this with QEMU 11.1: use --mode none, or a host whose SMMU has them.",
+)  # fmt: skip
+QEMU_UNKNOWN = verdict_code(
+    "id-registers-unknown", Area.HOST, severity=Severity.INFO,
+    what="QEMU's comparison with the ID registers of {smmu} can't be made here.",
+    why="Stream table format, StreamID size and granules stand only in registers, which iommufd hands out; {because}",
+    fix="Bind one function of this SMMU to vfio-pci (`smmu-wizard prepare`) and run `sudo smmu-wizard record --probe`.",
+)  # fmt: skip
+
+
+@condition
+def qemu_accepts(evidence: Evidence) -> Answer:
+    """smmuv3_accel_check_hw_compatible() of QEMU 11.1, the fields that no property relaxes."""
+    if evidence.smmu is None or evidence.smmu.kind != "smmuv3":
+        return HOLDS
+    registers = evidence.smmu.registers
+    if registers is None:
+        return Answer(None, QEMU_UNKNOWN.at(evidence.function, smmu=evidence.smmu.name, because="nobody asked it yet."))
+    mismatches = tuple(_mismatches(evidence.smmu))
+    if mismatches:
+        return Answer(False, QEMU_REFUSES.at(evidence.function, smmu=evidence.smmu.name, mismatches="; ".join(mismatches)))
+    if registers.assumed:
+        return Answer(None, QEMU_UNKNOWN.at(evidence.function, smmu=evidence.smmu.name, because="the registers recorded here are assumed."))
+    return HOLDS
+
+
+def _mismatches(smmu: Smmu) -> Iterable[str]:
+    assert smmu.registers is not None
+    idr0, idr1, idr5 = smmu.registers.idr0, smmu.registers.idr1, smmu.registers.idr5
+    if idr0.ST_LEVEL != 1:
+        yield f"stream table format (host STLEVEL={idr0.ST_LEVEL}, QEMU STLEVEL=1)"
+    if idr0.TTENDIAN > 2:
+        yield "no little-endian translation tables"
+    if idr0.TTF < 2:
+        yield "no AArch64 translation tables"
+    if idr1.SIDSIZE < 16:
+        yield f"SIDSIZE {idr1.SIDSIZE}, QEMU needs 16"
+    for name in ("GRAN4K", "GRAN16K", "GRAN64K"):
+        if not getattr(idr5, name):
+            yield f"no {name[4:-1]}K translation granule"

@@ -1,0 +1,55 @@
+"""What the firmware says of functions: IORT asked by PCI address, and its defects as findings."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from wizard.base.finding import Area, Finding, Kind, Severity, define
+from wizard.host.iort import Iort, ItsGroup, Stream, decode_iort, root_complex, stream_id
+
+IORT_DAMAGED = define(
+    "iort-defect", Severity.WARNING, Kind.VERDICT, Area.FIRMWARE,
+    what="The firmware's IORT is flawed: {subject}: {defect}.",
+    why="The kernel and this program read what they can of it; StreamIDs, CANWBS and reserved memory may be wrong.",
+    fix="Update the firmware, or send the vendor this line and the table (/sys/firmware/acpi/tables/IORT).",
+)  # fmt: skip
+
+
+class Firmware:
+    """IORT of one host; without a table every answer is None."""
+
+    def __init__(self, table: str | None) -> None:
+        self.iort: Iort | None = None
+        self.findings: tuple[Finding, ...] = ()
+        if table is None:
+            return
+        try:
+            self.iort = decode_iort(bytes.fromhex(table))
+        except ValueError as error:
+            self.findings = (IORT_DAMAGED.at("IORT", defect=str(error)),)
+            return
+        self.findings = tuple(IORT_DAMAGED.at(defect.where, defect=defect.what) for defect in self.iort.defects)
+
+    def stream(self, segment: int, rid: int) -> Stream | None:
+        """The SMMU and StreamID of a requester ID."""
+        return None if self.iort is None else stream_id(self.iort, segment, rid)
+
+    def canwbs(self, segment: int) -> bool | None:
+        """Whether the root complex promises coherency whatever stage 1 asks for."""
+        found = None if self.iort is None else root_complex(self.iort, segment)
+        return None if found is None else found.memory.canwbs
+
+    def ats(self, segment: int) -> bool | None:
+        """Whether the root complex has the ATS attribute: without it the kernel never switches ATS on."""
+        found = None if self.iort is None else root_complex(self.iort, segment)
+        return None if found is None else found.ats
+
+    @cached_property
+    def its_groups(self) -> int:
+        """How many ITS groups the table has."""
+        return 0 if self.iort is None else sum(isinstance(node, ItsGroup) for node in self.iort.nodes)
+
+    @property
+    def smmu_count(self) -> int | None:
+        """How many SMMUv3 nodes the table has; None without a table."""
+        return None if self.iort is None else len(self.iort.smmus)

@@ -1,0 +1,256 @@
+"""Findings about the host as a whole: packages, kernel command line, page size, firmware tables.
+
+A rule is one short function beside its code; adding one touches this file and its test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
+from wizard.base.text import parse_size, plural, size
+from wizard.host.devices import grace_gpu
+from wizard.host.klog import parse_log
+from wizard.host.model import Host
+
+Rule = Callable[[Host], Iterable[Finding]]
+RULES: list[Rule] = []
+
+
+def rule(check: Rule) -> Rule:
+    """Register a rule; they are asked in the order of this file."""
+    RULES.append(check)
+    return check
+
+
+def host_findings(host: Host) -> tuple[Finding, ...]:
+    """Every finding about the host as a whole."""
+    return (*host.iort_findings, *(finding for check in RULES for finding in check(host)))
+
+
+def _define(code: str, severity: Severity, kind: Kind, area: Area, *, what: str, why: str, fix: str) -> Definition:
+    return define(code, severity, kind, area, what=what, why=why, fix=fix)
+
+
+def is_smmuv3_host(host: Host) -> bool:
+    """Whether acceleration is a question here at all."""
+    return any(smmu.kind == "smmuv3" for smmu in host.smmus.values())
+
+
+NOT_SMMUV3_HOST = _define(
+    "host-not-smmuv3", Severity.INFO, Kind.VERDICT, Area.HARDWARE,
+    what="This is a host with {kinds}: accelerated vSMMUs are a matter of SMMUv3.",
+    why="The program lists functions, groups and the kind of IOMMU here, and plans without acceleration.",
+    fix="Nothing to do; for acceleration, use an arm64 host with SMMUv3.",
+)  # fmt: skip
+
+
+@rule
+def not_smmuv3(host: Host) -> Iterator[Finding]:
+    """x86 hosts and hosts with SMMUv2."""
+    kinds = sorted({smmu.kind for smmu in host.smmus.values()})
+    if kinds and not is_smmuv3_host(host):
+        yield NOT_SMMUV3_HOST.at("host", kinds=" and ".join(kinds))
+
+
+PASSTHROUGH = _define(
+    "iommu-passthrough", Severity.WARNING, Kind.TODO, Area.CMDLINE,
+    what="The kernel runs with {option}.",
+    why="It does not switch assignment to VMs on, as many guides say: it leaves the host's own devices untranslated, and harms Grace GPUs.",
+    fix="Remove {option} from the kernel command line and boot again.",
+)  # fmt: skip
+
+
+@rule
+def passthrough(host: Host) -> Iterator[Finding]:
+    """iommu.passthrough=1 (problems.md 19)."""
+    for word in (host.facts.kernel.cmdline or "").split():
+        if word in ("iommu.passthrough=1", "iommu.passthrough=y", "iommu=pt") and is_smmuv3_host(host):
+            yield PASSTHROUGH.at("host", option=word)
+
+
+NO_IOMMUFD = _define(
+    "no-iommufd", Severity.ERROR, Kind.TODO, Area.DRIVERS,
+    what="/dev/iommu does not exist.",
+    why="QEMU's iommufd object needs it: /dev/iommu does not exist (is your kernel config missing CONFIG_IOMMUFD?).",
+    fix="Load the module (modprobe iommufd), or use a kernel with CONFIG_IOMMUFD.",
+)  # fmt: skip
+
+
+@rule
+def iommufd(host: Host) -> Iterator[Finding]:
+    """The device that everything nested goes through."""
+    if host.facts.iommufd is False and is_smmuv3_host(host):
+        yield NO_IOMMUFD.at("host")
+
+
+NO_VFIO = _define(
+    "no-vfio", Severity.ERROR, Kind.TODO, Area.KCONFIG,
+    what="The kernel {release} has no vfio-pci.",
+    why="Distributions for small arm64 boards leave VFIO out; without it no function can be given away.",
+    fix="Install a kernel with CONFIG_VFIO_PCI, or the package that holds its modules.",
+)  # fmt: skip
+
+
+@rule
+def vfio(host: Host) -> Iterator[Finding]:
+    """Kernel shipped without VFIO (problems.md 29)."""
+    kernel = host.facts.kernel
+    if kernel.config is not None and kernel.config.get("CONFIG_VFIO_PCI", "n") == "n" and "vfio-pci" not in kernel.drivers:
+        yield NO_VFIO.at("host", release=kernel.release)
+
+
+QEMU_OLD = _define(
+    "qemu-too-old", Severity.WARNING, Kind.TODO, Area.PACKAGES,
+    what="{subject} {version} {lacks}.",
+    why="{why}",
+    fix="Install QEMU 11.1 or newer; `smmu-wizard plan --target qemu=VERSION` plans for another one.",
+)  # fmt: skip
+NO_QEMU = _define(
+    "no-qemu", Severity.WARNING, Kind.TODO, Area.PACKAGES,
+    what="No qemu-system-aarch64 was found on this host.",
+    why="Plans can be made and exported, but nothing can be started here.",
+    fix="Install QEMU 11.1 or newer (Debian: qemu-system-arm).",
+)  # fmt: skip
+LIBVIRT_OLD = _define(
+    "libvirt-too-old", Severity.WARNING, Kind.TODO, Area.PACKAGES,
+    what="libvirt {version} can't say what an accelerated vSMMU is.",
+    why="Before 11.10 it has no <driver pciBus=…> for smmuv3, before 12.1 no iommufd for hostdevs.",
+    fix="Install libvirt 12.2 or newer, or start the exported QEMU command line directly.",
+)  # fmt: skip
+
+
+@rule
+def programs(host: Host) -> Iterator[Finding]:
+    """QEMU and libvirt by what they can do (problems.md 16); QEMU by property, as it says itself."""
+    if host.facts.origin != "live" and not host.facts.programs:
+        return  # a tree holds no programs: nothing is known
+    if not is_smmuv3_host(host):
+        return
+    qemu = next((program for program in host.facts.programs if program.name == "qemu"), None)
+    if qemu is None:
+        yield NO_QEMU.at("host")
+    elif qemu.properties:
+        smmu = qemu.properties.get("arm-smmuv3", {})
+        version = qemu.version or "(unknown version)"
+        if "smmu_per_bus" not in smmu:
+            yield QEMU_OLD.at(qemu.path, version=version, lacks="has no pluggable arm-smmuv3", why="Several vSMMUs came with QEMU 10.2.")
+        elif "accel" not in smmu:
+            yield QEMU_OLD.at(qemu.path, version=version, lacks="has no arm-smmuv3,accel=on", why="Nested translation came with QEMU 11.0.")
+        elif "cmdqv" not in smmu:
+            yield QEMU_OLD.at(qemu.path, version=version, lacks="does not resolve auto properties", why="They, and cmdqv, came with QEMU 11.1.")
+    for program in host.facts.programs:
+        if program.name in ("libvirtd", "virtqemud") and program.version and _release(program.version) < (12, 1):
+            yield LIBVIRT_OLD.at(program.path, version=program.version)
+
+
+def _release(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())
+
+
+GI_NODES = _define(
+    "grace-gi-nodes-missing", Severity.WARNING, Kind.TODO, Area.FIRMWARE,
+    what="{subject} is a {gpu}, and the host has {count} memory-less NUMA nodes without CPUs for it; 8 are usual.",
+    why="The GPU's memory is handed to the guest as NUMA nodes of its own (generic initiators); MIG needs up to 8 per GPU.",
+    fix="Check the firmware's setting for GPU memory nodes, and that the nvidia driver has not claimed the memory.",
+)  # fmt: skip
+
+
+@rule
+def gi_nodes(host: Host) -> Iterator[Finding]:
+    """Generic-initiator nodes of Grace (problems.md 21)."""
+    gpus = [(f, gpu) for f in host.functions.values() if (gpu := grace_gpu(f))]
+    if not gpus or not host.facts.nodes:
+        return
+    empty = [node for node in host.facts.nodes if not node.cpus]
+    if len(empty) < 8 * len(gpus):
+        function, gpu = gpus[0]
+        yield GI_NODES.at(function, gpu=gpu, count=len(empty))
+
+
+HUGEPAGES_64K = _define(
+    "hugepage-size-unknown", Severity.WARNING, Kind.TODO, Area.CMDLINE,
+    what="The kernel command line asks for hugepages of {asked}, which a kernel with {page} pages does not have.",
+    why="With 64K pages the sizes are 2M, 512M and 16G, not 1G; the request is ignored at boot.",
+    fix="Ask for one of {sizes}.",
+)  # fmt: skip
+
+
+@rule
+def hugepages(host: Host) -> Iterator[Finding]:
+    """hugepagesz= against the pools that there are (problems.md 35)."""
+    pools = sorted({int(kib) << 10 for node in host.facts.nodes for kib in node.hugepages})
+    for word in (host.facts.kernel.cmdline or "").split():
+        if word.startswith("hugepagesz=") and pools and host.page_size:
+            try:
+                asked = parse_size(word.removeprefix("hugepagesz="))
+            except ValueError:
+                continue  # the kernel ignores it with a line of its own
+            if asked not in pools:
+                yield HUGEPAGES_64K.at("host", asked=size(asked), page=size(host.page_size), sizes=", ".join(map(size, pools)))
+
+
+V2_OPTION = _define(
+    "smmuv2-option", Severity.INFO, Kind.VERDICT, Area.CMDLINE,
+    what="{option} on the kernel command line does nothing here.",
+    why="It belongs to the driver of SMMUv2; this host has SMMUv3s, whose driver is arm_smmu_v3.",
+    fix="Remove it.",
+)  # fmt: skip
+
+
+@rule
+def v2_option(host: Host) -> Iterator[Finding]:
+    """Options of arm-smmu on a host with SMMUv3 (problems.md 30)."""
+    for word in (host.facts.kernel.cmdline or "").split():
+        if word.startswith(("arm-smmu.disable_bypass", "arm_smmu.disable_bypass")) and is_smmuv3_host(host):
+            yield V2_OPTION.at("host", option=word)
+
+
+EVENTS = _define(
+    "smmu-events", Severity.WARNING, Kind.VERDICT, Area.DRIVERS,
+    what="{subject} reported {count} for StreamID {stream} ({device}).",
+    why="{why}",
+    fix="Look at the driver and firmware of {device}; a device that goes on faulting in the host will fault in a guest.",
+)  # fmt: skip
+_HARMLESS = "All at address 0: seen on some SoCs as harmless prefetches before the driver sets the device up."
+_UNMAPPED = "The device reads or writes memory that nothing maps for it: a driver without its DMA mapping, or an alias of another device."
+
+
+@rule
+def events(host: Host) -> Iterator[Finding]:
+    """Event records in the kernel's log (problems.md 26): F_TRANSLATION floods, harmless at address 0."""
+    log = parse_log((*host.facts.log, *host.facts.moment.log))
+    names = {device: smmu.name for smmu in host.smmus.values() if (device := smmu.device)}
+    for (device, number, stream), count in sorted(log.event_counts.items(), key=str):
+        records = [event for event in log.events if (event.smmu, event.number, event.stream_id) == (device, number, stream)]
+        at_zero = bool(records) and all(event.record is not None and event.record.fields().get("InputAddr") == 0 for event in records)
+        who = next((event.client for event in records if event.client), None) or _owner(host, names.get(device), stream)
+        yield EVENTS.at(
+            names.get(device, device),
+            count=plural(count, f"event {number:#04x}", f"events {number:#04x}"),
+            stream="unknown" if stream is None else f"{stream:#x}",
+            device=who or "no known function",
+            why=_HARMLESS if at_zero else _UNMAPPED,
+        )
+
+
+def _owner(host: Host, smmu: str | None, stream: int | None) -> str | None:
+    return next((str(f) for f in host.functions.values() if smmu in (f.smmu, f.iort_smmu) and stream in f.stream_ids), None)
+
+
+COHACC = _define(
+    "coherency-overridden", Severity.WARNING, Kind.VERDICT, Area.FIRMWARE,
+    what="The firmware overrides the coherency of {subject}: {value}.",
+    why="IORT's COHACC flag says something else than IDR0; without coherent walks VFIO refuses devices (IOMMU_CAP_CACHE_COHERENCY).",
+    fix="Update the firmware, or ask the vendor whether the SMMU's walks are coherent.",
+)  # fmt: skip
+
+
+@rule
+def coherency(host: Host) -> Iterator[Finding]:
+    """IDR0.COHACC overridden by FW configuration."""
+    log = parse_log(host.facts.log)
+    for smmu in host.smmus.values():
+        told = log.smmu(smmu.device) if smmu.device else None
+        if told is not None and told.cohacc_override is not None:
+            yield COHACC.at(smmu.name, value="coherent" if told.cohacc_override else "not coherent")

@@ -1,0 +1,227 @@
+"""Host: what the facts of one machine mean. Frozen; built by ``wizard.host.build.host_of(facts)``.
+
+    Host
+      functions   address -> Function: its config space, SMMU, StreamIDs, group, capabilities, verdict
+      smmus       name -> Smmu: ID registers, feature mask, capabilities, the functions below it
+      groups      number -> Group
+      iort        the decoded table, None where there was none to read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from wizard.arch import idr
+from wizard.base.address import Address
+from wizard.base.finding import Finding
+from wizard.facts.model import Facts, PciFunction, Policy
+from wizard.host.known import UNKNOWN, Known
+
+if TYPE_CHECKING:
+    from wizard.host.iort import Iort
+    from wizard.host.pci.config import ConfigSpace
+
+
+class Accel(StrEnum):
+    """Whether a guest can own this function's stage 1 in hardware."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class Verdict(msgspec.Struct, frozen=True, dict=True):
+    """The answer, the findings that decide it (for ``unknown``: what is missing), and what can be mended."""
+
+    accel: Accel
+    reasons: tuple[Finding, ...]
+    find_todo: Callable[[], tuple[Finding, ...]]
+
+    @cached_property
+    def todo(self) -> tuple[Finding, ...]:
+        """What the preparation script or the administrator can mend; looked for when asked."""
+        return self.find_todo()
+
+
+class IdRegisters(msgspec.Struct, frozen=True, dict=True):
+    """Raw words of one SMMU as iommufd returned them: IDR0 to IDR5, IIDR, AIDR, by which function they were asked."""
+
+    words: tuple[int, ...]  # IDR0..IDR5
+    iidr: int
+    aidr: int
+    asked: str  # address
+    assumed: bool = False
+
+    @cached_property
+    def idr0(self) -> idr.IDR0:
+        """IDR0 as fields."""
+        return idr.IDR0(self.words[0])
+
+    @cached_property
+    def idr1(self) -> idr.IDR1:
+        """IDR1 as fields."""
+        return idr.IDR1(self.words[1])
+
+    @cached_property
+    def idr3(self) -> idr.IDR3:
+        """IDR3 as fields."""
+        return idr.IDR3(self.words[3])
+
+    @cached_property
+    def idr5(self) -> idr.IDR5:
+        """IDR5 as fields."""
+        return idr.IDR5(self.words[5])
+
+
+class Smmu(msgspec.Struct, frozen=True):
+    """A physical SMMU (or another IOMMU of the host: then ``kind`` says which and it has no capabilities).
+
+    ``capabilities`` is what this kernel uses; ``hardware`` what the silicon has by its ID registers. Verdicts rest on the
+    first, QEMU's comparison on ``registers``.
+    """
+
+    name: str  # smmu3.0x<base>
+    kind: str  # smmuv3, smmuv2, intel, amd, virtio, other
+    base: int | None
+    device: str | None
+    numa_node: int | None
+    functions: tuple[str, ...]  # addresses, sorted
+    platform_devices: tuple[str, ...]
+    segments: tuple[int, ...]
+    registers: IdRegisters | None
+    features: int | None  # the mask of the kernel's log
+    options: int | None
+    capabilities: Mapping[str, Known]
+    hardware: Mapping[str, Known]
+    policy: Policy | None = None
+
+    def known(self, name: str) -> Known:
+        """One capability as this kernel uses it; UNKNOWN where nothing is known."""
+        return self.capabilities.get(name, UNKNOWN)
+
+    @property
+    def oas(self) -> int | None:
+        """Output address size in bits."""
+        value = self.known("oas").value
+        return value if isinstance(value, int) else None
+
+
+class Region(msgspec.Struct, frozen=True):
+    """A reserved IOVA region of a group; ``end`` is inclusive."""
+
+    start: int
+    end: int
+    type: str  # direct, direct-relaxable, reserved, msi
+
+
+class Group(msgspec.Struct, frozen=True):
+    """An IOMMU group: the smallest set of functions that can be isolated."""
+
+    id: int
+    type: str | None
+    devices: tuple[str, ...]  # PCI addresses and platform devices, bridges included
+    regions: tuple[Region, ...]
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """One base address register: index 0 to 5 (6: expansion ROM), size in bytes."""
+
+    index: int
+    size: int
+    memory: bool
+    wide: bool  # 64-bit
+    prefetchable: bool
+
+
+class Function(msgspec.Struct, frozen=True, dict=True):
+    """One PCI function of the host."""
+
+    facts: PciFunction
+    address: Address
+    config: ConfigSpace
+    parent: str | None  # the bridge above, None below a root bus
+    smmu: str | None  # name of the SMMU above it that the kernel uses for it
+    iort_smmu: str | None  # the one that the firmware names, whatever the kernel did
+    stream_ids: tuple[int, ...]
+    stream_source: Known  # where the StreamIDs are known from
+    group: int | None
+    numa_node: int | None
+    capabilities: Mapping[str, Known]
+    is_bridge: bool
+    policy: Policy | None = None
+
+    @cached_property
+    def bars(self) -> tuple[Bar, ...]:
+        """BARs 0 to 5 with their sizes, as the kernel assigned them."""
+        from wizard.host.function import bars_of
+
+        return bars_of(self.facts)
+
+    @property
+    def name(self) -> str:
+        """Vendor and device in words, else the ids."""
+        words = " ".join(part for part in (self.facts.vendor_name, self.facts.device_name) if part)
+        return words or self.ids
+
+    @property
+    def ids(self) -> str:
+        """``8086:10ca``."""
+        return f"{self.facts.vendor[2:]}:{self.facts.device[2:]}"
+
+    @property
+    def class_code(self) -> int:
+        """24-bit class code."""
+        return int(self.facts.class_, 16)
+
+    @property
+    def is_vf(self) -> bool:
+        """A virtual function of SR-IOV."""
+        return self.facts.physfn is not None
+
+    def known(self, name: str) -> Known:
+        """One capability; UNKNOWN where nothing is known."""
+        return self.capabilities.get(name, UNKNOWN)
+
+    def __str__(self) -> str:
+        return self.facts.address
+
+
+class Host(msgspec.Struct, frozen=True, dict=True):
+    """One machine."""
+
+    facts: Facts
+    functions: Mapping[str, Function]
+    smmus: Mapping[str, Smmu]
+    groups: Mapping[int, Group]
+    iort: Iort | None
+    iort_findings: tuple[Finding, ...]
+    verdicts: Mapping[str, Verdict]
+
+    @cached_property
+    def digest(self) -> str:
+        """Which state of which host this is: the snapshot's digest."""
+        from wizard.facts.snapshot import digest
+
+        return digest(self.facts)
+
+    def verdict(self, address: str) -> Verdict:
+        """The joined answer for one function."""
+        return self.verdicts[address]
+
+    @property
+    def page_size(self) -> int | None:
+        """Bytes of a page of this kernel."""
+        return self.facts.kernel.page_size
+
+    def smmu_of(self, function: Function) -> Smmu | None:
+        """The SMMU above a function that the kernel uses for it."""
+        return self.smmus.get(function.smmu) if function.smmu else None
+
+    def companions(self, function: Function) -> tuple[Function, ...]:
+        """The other functions of the same device (same slot)."""
+        return tuple(f for f in self.functions.values() if f.address.slot == function.address.slot and f is not function)

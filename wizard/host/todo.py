@@ -1,0 +1,315 @@
+"""What can be mended before a function is given away: driver, override, uses by the host, VFs, devices of its group.
+
+None of this enters the verdict; the preparation script does most of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import msgspec
+
+from wizard.base.address import Address
+from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
+from wizard.base.text import size
+from wizard.facts.model import Facts
+from wizard.facts.vfio import is_vfio_driver
+from wizard.host.devices import grace_gpu
+from wizard.host.model import Function, Group
+from wizard.host.pci import caps, extcaps
+
+MSIX_ENTRY = 16  # bytes of one MSI-X table entry (PCIe 6.0, 7.7.2)
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """One function in its host."""
+
+    facts: Facts
+    function: Function
+    group: Group | None
+    functions: Mapping[str, Function]
+
+
+Rule = Callable[[Situation], Iterable[Finding]]
+RULES: list[Rule] = []
+
+
+def rule(check: Rule) -> Rule:
+    """Register a rule; they are asked in the order of this file."""
+    RULES.append(check)
+    return check
+
+
+def todo_of(facts: Facts, function: Function, group: Group | None, functions: Mapping[str, Function]) -> tuple[Finding, ...]:
+    """Every finding of kind todo about one endpoint; none about a bridge."""
+    if function.is_bridge:
+        return ()
+    situation = Situation(facts, function, group, functions)
+    return tuple(finding for check in RULES for finding in check(situation))
+
+
+def _todo(code: str, severity: Severity, area: Area, *, what: str, why: str, fix: str) -> Definition:
+    return define(code, severity, Kind.TODO, area, what=what, why=why, fix=fix)
+
+
+IN_USE = _todo(
+    "in-use", Severity.ERROR, Area.HOST,
+    what="The host uses {subject}: {detail}.",
+    why="Giving it to a VM takes it away from the host at once; a root disk or the network of this session would be lost.",
+    fix="Move the use elsewhere first; if you are sure, plan with --allow-in-use {subject} --yes.",
+)  # fmt: skip
+
+
+@rule
+def in_use(at: Situation) -> Iterator[Finding]:
+    """Mounted disks, swap, addresses and routes (problems.md 5)."""
+    details = sorted({use.detail for use in at.facts.in_use if use.address == at.function.facts.address})
+    if details:
+        yield IN_USE.at(at.function, detail="; ".join(details))
+
+
+PF_HAS_VFS = _todo(
+    "pf-has-vfs", Severity.ERROR, Area.DRIVERS,
+    what="{subject} is a physical function with {count} live virtual functions.",
+    why="Taking its driver away removes the VFs, and every VM that has one loses its device.",
+    fix="Give its VFs instead, or remove them first (echo 0 > /sys/bus/pci/devices/{subject}/sriov_numvfs).",
+)  # fmt: skip
+
+
+@rule
+def pf_with_vfs(at: Situation) -> Iterator[Finding]:
+    """A PF to vfio while its VFs live (problems.md 6)."""
+    count = len(at.function.facts.virtfns) or at.function.facts.sriov_numvfs or 0
+    if count:
+        yield PF_HAS_VFS.at(at.function, count=count)
+
+
+NOT_ON_VFIO = _todo(
+    "not-on-vfio", Severity.INFO, Area.DRIVERS,
+    what="{subject} is on driver {driver}, not on a vfio driver.",
+    why="QEMU takes a function only from vfio-pci or a variant of it.",
+    fix="Run the preparation script (`smmu-wizard export PROFILE --format prepare`, or `smmu-wizard prepare {subject}`).",
+)  # fmt: skip
+NO_CDEV = _todo(
+    "no-vfio-cdev", Severity.ERROR, Area.KCONFIG,
+    what="{subject} is on {driver} but has no VFIO character device.",
+    why="iommufd is reached through /dev/vfio/devices/vfioN; libvirt says: cannot open /dev/vfio/devices/vfioN.",
+    fix="Use a kernel with CONFIG_VFIO_DEVICE_CDEV=y; bind the function again afterwards.",
+)  # fmt: skip
+
+
+def on_vfio(function: Function) -> bool:
+    """Bound to vfio-pci or a variant driver (nvgrace_gpu_vfio_pci, mlx5_vfio_pci …)."""
+    return is_vfio_driver(function.facts.driver)
+
+
+@rule
+def vfio_driver(at: Situation) -> Iterator[Finding]:
+    """The driver, and the cdev that comes with it (problems.md 9)."""
+    if not on_vfio(at.function):
+        yield NOT_ON_VFIO.at(at.function, driver=at.function.facts.driver or "none")
+    elif not at.function.facts.vfio_dev:
+        yield NO_CDEV.at(at.function, driver=at.function.facts.driver)
+
+
+OVERRIDE_LEFT = _todo(
+    "driver-override-left", Severity.WARNING, Area.DRIVERS,
+    what="{subject} has driver_override {override} but is on driver {driver}.",
+    why="The override takes effect at the next bind only, and keeps every other driver from it until it is cleared.",
+    fix="Bind it again, or clear the override: echo > /sys/bus/pci/devices/{subject}/driver_override.",
+)  # fmt: skip
+
+
+@rule
+def override(at: Situation) -> Iterator[Finding]:
+    """An override that says something else than the driver (problems.md 7)."""
+    wanted = at.function.facts.driver_override
+    if wanted and wanted.replace("_", "-") != (at.function.facts.driver or "").replace("_", "-"):
+        yield OVERRIDE_LEFT.at(at.function, override=wanted, driver=at.function.facts.driver or "none")
+
+
+SIBLING_DRIVER = _todo(
+    "group-not-viable", Severity.ERROR, Area.DRIVERS,
+    what="Group {group} of {subject} is not viable: {others}.",
+    why="A group is given away as a whole; VFIO refuses it while a member is on a driver of the host.",
+    fix="Bind every function of the group to its vfio driver, or leave the group to the host.",
+)  # fmt: skip
+
+
+@rule
+def group_viable(at: Situation) -> Iterator[Finding]:
+    """A group that was begun to be given away: some on a vfio driver, some not (problems.md 4).
+
+    Bridges on pcieport are allowed: that driver does no DMA of its own.
+    """
+    members = [at.functions[address] for address in (at.group.devices if at.group else ()) if address in at.functions]
+    if not any(map(on_vfio, members)):
+        return
+    others = []
+    for address in at.group.devices if at.group else ():
+        sibling = at.functions.get(address)
+        if sibling is None or sibling is at.function or sibling.facts.driver in (None, "pcieport", "pci-stub") or on_vfio(sibling):
+            continue
+        others.append(f"{address} is on {sibling.facts.driver}")
+    if others and at.group:
+        yield SIBLING_DRIVER.at(at.function, group=at.group.id, others=", ".join(others))
+
+
+GRACE_DRIVER = _todo(
+    "grace-gpu-driver", Severity.ERROR, Area.DRIVERS,
+    what="{subject} is a {gpu} on {driver}; it needs nvgrace_gpu_vfio_pci.",
+    why="Only that driver shows a guest the GPU's memory, which is no BAR of it; with vfio-pci the guest's driver does not come up.",
+    fix="Bind it to nvgrace_gpu_vfio_pci (the preparation script does); where the kernel has none, install one with CONFIG_NVGRACE_GPU_VFIO_PCI.",
+)  # fmt: skip
+
+
+@rule
+def grace_driver(at: Situation) -> Iterator[Finding]:
+    """A Grace GPU on plain vfio-pci (problems.md 8)."""
+    gpu = grace_gpu(at.function)
+    if gpu and at.function.facts.driver == "vfio-pci":
+        yield GRACE_DRIVER.at(at.function, gpu=gpu, driver="vfio-pci")
+
+
+SUB_PAGE = _todo(
+    "sub-page-bar", Severity.WARNING, Area.HARDWARE,
+    what="{subject} has {what_small} on a host with {page} pages.",
+    why="A VMM maps a guest's BARs by pages of the host: a smaller BAR, or a page with the MSI-X table in it, is trapped at each access or refused.",
+    fix="Expect it to be slow or refused by other VMMs; a kernel with 4K pages maps it directly.",
+)  # fmt: skip
+
+
+@rule
+def sub_page_bars(at: Situation) -> Iterator[Finding]:
+    """Sub-page BARs and MSI-X tables that share a page, on kernels with pages above 4 KiB (problems.md 18)."""
+    page = at.facts.kernel.page_size
+    if not page or page <= 4096:
+        return
+    small = [f"BAR {bar.index} of {size(bar.size)}" for bar in at.function.bars if bar.memory and bar.size < page]
+    msix = caps.msix(at.function.config)
+    table = next((bar for bar in at.function.bars if msix and bar.index == msix.table_bar), None)
+    if msix and table and table.size > page and msix.vectors * MSIX_ENTRY % page:
+        small.append(f"its MSI-X table of {msix.vectors} vectors in a page with other registers of BAR {table.index}")
+    if small:
+        yield SUB_PAGE.at(at.function, what_small=", ".join(small), page=size(page))
+
+
+BUS_RESET = _todo(
+    "bus-reset-shared", Severity.WARNING, Area.HARDWARE,
+    what="{subject} can be reset only with its whole bus, and {others} is on that bus too.",
+    why="VFIO resets a device between two owners; a bus reset reaches every function on the bus, also one that another VM or the host uses.",
+    fix="Give all functions of the bus to the same VM.",
+)  # fmt: skip
+NO_RESET = _todo(
+    "no-reset", Severity.WARNING, Area.HARDWARE,
+    what="{subject} has no reset method.",
+    why="What one VM leaves in the device, the next one finds; some devices do not come up a second time.",
+    fix="Power-cycle the host between two owners, or keep the function with one VM.",
+)  # fmt: skip
+
+
+@rule
+def reset(at: Situation) -> Iterator[Finding]:
+    """Which resets there are: sysfs reset_method (problems.md 24)."""
+    methods = at.function.facts.reset_method
+    if methods is None:
+        return
+    words = set(methods.split())
+    if not words:
+        yield NO_RESET.at(at.function)
+    elif words <= {"bus", "cxl_bus"}:
+        here = at.function
+        bus = [str(f) for f in at.functions.values() if f.parent == here.parent and f is not here and f.address.bus == here.address.bus]
+        if bus and at.function.parent is not None:
+            yield BUS_RESET.at(at.function, others=", ".join(bus))
+
+
+MDEV = _todo(
+    "mdev-not-iommufd", Severity.WARNING, Area.DRIVERS,
+    what="{subject} offers mediated devices (mdev).",
+    why="Mediated devices are not supported with iommufd, and so never behind an accelerated vSMMU.",
+    fix="Give a virtual function, or the whole function, instead.",
+)  # fmt: skip
+
+
+@rule
+def mdev(at: Situation) -> Iterator[Finding]:
+    """mdev_supported_types (problems.md 27)."""
+    if at.function.facts.mdev:
+        yield MDEV.at(at.function)
+
+
+PASID_PATH = _todo(
+    "pasid-path-acs", Severity.WARNING, Area.HARDWARE,
+    what="{subject} has PASID, but the path above it lacks ACS {missing}.",
+    why="The kernel enables PASID only where such requests can't be redirected to a peer (pci_enable_pasid asks for RR and UF on the path).",
+    fix="Use a slot whose bridges have ACS, or plan it with --ssidsize 0.",
+)  # fmt: skip
+
+
+@rule
+def pasid_path(at: Situation) -> Iterator[Finding]:
+    """PASID refused for want of ACS (problems.md 22)."""
+    if not at.function.known("pasid"):
+        return
+    path = str(at.function.known("acs_path").value or "")
+    missing = sorted({"RR", "UF"} & set(path.removeprefix("lacks").split())) if path.startswith("lacks") else []
+    if missing:
+        yield PASID_PATH.at(at.function, missing=" and ".join(missing))
+
+
+IDENTITY_GROUP = _todo(
+    "group-identity", Severity.INFO, Area.CMDLINE,
+    what="Group {group} of {subject} has an identity domain: the host itself uses the device untranslated.",
+    why="It is no obstacle to assignment, where VFIO puts its own domain in place, but the host is open to the device's DMA until then.",
+    fix="Set iommu.passthrough=0 (the default of most kernels), or write DMA to /sys/kernel/iommu_groups/{group}/type with no driver bound.",
+)  # fmt: skip
+
+
+@rule
+def identity_group(at: Situation) -> Iterator[Finding]:
+    """Group type identity (problems.md 19)."""
+    if at.group and at.group.type == "identity":
+        yield IDENTITY_GROUP.at(at.function, group=at.group.id)
+
+
+VF_PLACES = _todo(
+    "vf-arithmetic", Severity.WARNING, Area.HARDWARE,
+    what="The VFs of {subject} are not where its SR-IOV capability puts them: {differences}.",
+    why="StreamIDs follow requester IDs; addresses of VFs that are still to be made are predicted from the capability (offset and stride).",
+    fix="Record the host again, as root; if it stays, let the preparation script make the VFs and compare.",
+)  # fmt: skip
+
+
+@rule
+def vf_places(at: Situation) -> Iterator[Finding]:
+    """VirtfnN links against RID = PF + offset + N * stride (PCIe 6.0, 9.2.1.2)."""
+    sriov = extcaps.sriov(at.function.config)
+    if sriov is None or not at.function.facts.virtfns:
+        return
+    differences = []
+    for index, name in enumerate(at.function.facts.virtfns):
+        try:
+            predicted = str(Address.of_rid(at.function.address.segment, sriov.vf_rid(at.function.address.rid, index)))
+        except ValueError:
+            predicted = "none"
+        if predicted != name:
+            differences.append(f"VF {index} is {name}, expected {predicted}")
+    if differences:
+        yield VF_PLACES.at(at.function, differences="; ".join(differences[:4]))
+
+
+CONFIG_DAMAGED = _todo(
+    "config-space-damaged", Severity.WARNING, Area.HARDWARE,
+    what="Configuration space of {subject} is damaged: {notes}.",
+    why="Capabilities behind the damage can't be seen; a function that reads all ones does not answer (removed, failed, or powered down).",
+    fix="Look at the device with `lspci -vvv -s {subject}`; reset or reseat it.",
+)  # fmt: skip
+
+
+@rule
+def config_space(at: Situation) -> Iterator[Finding]:
+    """Loops, stray pointers, all ones."""
+    notes = [note.what for note in at.function.config.notes if at.function.config.length]
+    if notes:
+        yield CONFIG_DAMAGED.at(at.function, notes="; ".join(notes[:3]))

@@ -1,0 +1,197 @@
+"""What ``list --json`` and ``show --json`` print: the model of the output, and the functions that fill it.
+
+A field is added, never renamed. Ids are strings, addresses hex strings, groups and StreamIDs integers; an unknown value
+is null with source ``none``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from wizard.base.finding import Finding
+from wizard.host.known import Known, Source
+from wizard.host.model import Accel, Function, Group, Host, Smmu
+
+SCHEMA = 1
+
+
+class KnownView(msgspec.Struct, frozen=True):
+    """One value and where it is known from."""
+
+    value: bool | int | str | None
+    source: Source
+    note: str = ""
+
+
+class HostView(msgspec.Struct, frozen=True):
+    """Which host, and what it runs."""
+
+    id: str | None
+    product: str | None
+    firmware: str | None
+    kernel: str
+    machine: str
+    page_size: int | None
+    digest: str
+    recorded_by: str
+    origin: str
+    assumptions: int
+
+
+class SmmuView(msgspec.Struct, frozen=True):
+    """One SMMU with the functions below it."""
+
+    name: str
+    kind: str
+    base: str | None
+    numa_node: int | None
+    segments: tuple[int, ...]
+    capabilities: dict[str, KnownView]
+    hardware: dict[str, KnownView]
+    functions: tuple[str, ...]
+    platform_devices: tuple[str, ...]
+
+
+class AccelView(msgspec.Struct, frozen=True):
+    """The verdict and its reasons."""
+
+    verdict: Accel
+    reasons: tuple[Finding, ...]
+
+
+class FunctionView(msgspec.Struct, frozen=True):
+    """One function."""
+
+    address: str
+    vendor: str
+    device: str
+    class_: str = msgspec.field(name="class")
+    name: str = ""
+    driver: str | None = None
+    iommu_group: int | None = None
+    smmu: str | None = None
+    stream_ids: tuple[int, ...] = ()
+    numa_node: int | None = None
+    physfn: str | None = None
+    parent: str | None = None
+    in_use: tuple[str, ...] = ()
+    capabilities: dict[str, KnownView] = {}
+    accel: AccelView = AccelView(Accel.UNKNOWN, ())
+    todo: tuple[Finding, ...] = ()
+
+
+class RegionView(msgspec.Struct, frozen=True):
+    """A reserved region; ``end`` is inclusive."""
+
+    start: str
+    end: str
+    type: str
+
+
+class GroupView(msgspec.Struct, frozen=True):
+    """One IOMMU group."""
+
+    id: int
+    type: str | None
+    functions: tuple[str, ...]
+    reserved_regions: tuple[RegionView, ...]
+
+
+class ListView(msgspec.Struct, frozen=True):
+    """The output of ``list --json``."""
+
+    schema: int
+    host: HostView
+    smmus: tuple[SmmuView, ...]
+    functions: tuple[FunctionView, ...]
+    groups: tuple[GroupView, ...]
+
+
+class ShowView(msgspec.Struct, frozen=True):
+    """The output of ``show --json``: one function or one SMMU, and what belongs to it."""
+
+    schema: int
+    function: FunctionView | None = None
+    smmu: SmmuView | None = None
+    group: GroupView | None = None
+    companions: tuple[str, ...] = ()
+
+
+def known_view(known: Mapping[str, Known]) -> dict[str, KnownView]:
+    """Capabilities by name, in alphabetical order."""
+    return {name: KnownView(value.value, value.source if value.known else Source.NONE, value.note) for name, value in sorted(known.items())}
+
+
+def host_view(host: Host) -> HostView:
+    """The host's own line."""
+    facts = host.facts
+    return HostView(
+        id=facts.identity.host,
+        product=" ".join(part for part in (facts.identity.vendor, facts.identity.product) if part) or None,
+        firmware=facts.identity.firmware,
+        kernel=facts.kernel.release,
+        machine=facts.kernel.machine,
+        page_size=host.page_size,
+        digest=host.digest,
+        recorded_by=facts.tool,
+        origin=facts.origin,
+        assumptions=len(facts.assumptions),
+    )
+
+
+def smmu_view(smmu: Smmu) -> SmmuView:
+    """One SMMU."""
+    return SmmuView(
+        name=smmu.name,
+        kind=smmu.kind,
+        base=None if smmu.base is None else f"{smmu.base:#x}",
+        numa_node=smmu.numa_node,
+        segments=smmu.segments,
+        capabilities=known_view(smmu.capabilities),
+        hardware=known_view(smmu.hardware),
+        functions=smmu.functions,
+        platform_devices=smmu.platform_devices,
+    )
+
+
+def function_view(host: Host, function: Function) -> FunctionView:
+    """One function with its verdict."""
+    verdict = host.verdict(function.facts.address)
+    return FunctionView(
+        address=function.facts.address,
+        vendor=function.facts.vendor,
+        device=function.facts.device,
+        class_=function.facts.class_,
+        name=function.name,
+        driver=function.facts.driver,
+        iommu_group=function.group,
+        smmu=function.smmu,
+        stream_ids=function.stream_ids,
+        numa_node=function.numa_node,
+        physfn=function.facts.physfn,
+        parent=function.parent,
+        in_use=tuple(use.detail for use in host.facts.in_use if use.address == function.facts.address),
+        capabilities=known_view(function.capabilities),
+        accel=AccelView(verdict.accel, verdict.reasons),
+        todo=verdict.todo,
+    )
+
+
+def group_view(group: Group) -> GroupView:
+    """One group."""
+    return GroupView(group.id, group.type, group.devices, tuple(RegionView(f"{r.start:#x}", f"{r.end:#x}", r.type) for r in group.regions))
+
+
+def list_view(host: Host, smmu: str | None = None) -> ListView:
+    """Everything, or what belongs to one SMMU."""
+    functions = [f for f in host.functions.values() if smmu is None or f.smmu == smmu]
+    groups = {f.group for f in functions}
+    return ListView(
+        schema=SCHEMA,
+        host=host_view(host),
+        smmus=tuple(smmu_view(s) for s in host.smmus.values() if smmu is None or s.name == smmu),
+        functions=tuple(function_view(host, f) for f in functions),
+        groups=tuple(group_view(g) for g in host.groups.values() if smmu is None or g.id in groups),
+    )
