@@ -1,0 +1,431 @@
+"""Every finding of the planner: a plan that has it, and plans that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+import wizard.plan.ladder
+from tests.plan.hosts import (
+    E1000E,
+    NVME,
+    PAIR,
+    PF,
+    SMMU1,
+    SMMU2,
+    VF0,
+    VF1,
+    VIRTIO,
+    changed,
+    codes,
+    facts,
+    host,
+    plan,
+    planned,
+    qemu_program,
+    vm,
+    with_function,
+    with_registers,
+)
+from wizard.base.finding import REGISTRY, Definition, Kind, Severity
+from wizard.facts.model import FirmwareImage, Group, InUse, Node
+from wizard.host.model import Host
+from wizard.plan import rules
+from wizard.plan.model import PortPlan, Property, VmPlan
+from wizard.plan.request import (
+    DiskRequest,
+    FirmwareRequest,
+    FunctionRequest,
+    HotplugRequest,
+    Layout,
+    MachineRequest,
+    MadeFor,
+    Mode,
+    NetworkRequest,
+    NodeRequest,
+    Properties,
+    VmRequest,
+    VsmmuRequest,
+)
+from wizard.plan.rules.base import scene
+
+Found = set[str]
+CASES: dict[str, Callable[[], Found]] = {}
+
+
+def case(code: str) -> Callable[[Callable[[], Found]], Callable[[], Found]]:
+    """Register what makes a code appear."""
+
+    def register(make: Callable[[], Found]) -> Callable[[], Found]:
+        assert code not in CASES
+        CASES[code] = make
+        return make
+
+    return register
+
+
+def of(code: str, *functions: str | FunctionRequest, on: Callable[[], Host] = host, **values: Any) -> None:
+    """A code that a request for one VM has."""
+    CASES[code] = lambda: codes(planned(*functions, on=on(), **values))
+
+
+def among(code: str, *vms: VmRequest, on: Callable[[], Host] = host, **values: Any) -> None:
+    """A code that several VMs have together."""
+    CASES[code] = lambda: codes(plan(*vms, on=on(), **values))
+
+
+def broken(code: str, change: Callable[[VmPlan], VmPlan], *functions: str) -> None:
+    """A code that only a plan which nobody plans can have: the rule stands guard over the planner itself."""
+
+    def found() -> Found:
+        made = change(planned(*(functions or (NVME, E1000E))))
+        return {finding.code for check in rules.base.RULES for finding in check(scene(host(), made))}
+
+    CASES[code] = found
+
+
+def more_memory(words: list[int]) -> None:
+    """OAS 48 bits, 20 bits of SSID, ATS."""
+    words[0] |= 1 << 10
+    words[1] = (words[1] & ~(0x1F << 6)) | 20 << 6
+    words[5] = (words[5] & ~7) | 5
+
+
+def rich(**values: Any) -> Host:
+    """The recorded host with more in its registers, and its log silent about it (the log would beat them)."""
+    made = with_registers(more_memory, **values)
+    return changed(hw_info=made.facts.hw_info, log=tuple(line for line in made.facts.log if "arm-smmu-v3" not in line))
+
+
+def another_host() -> Host:
+    """The recorded host under a name of its own."""
+    return changed(lambda f: replace(f, identity=replace(f.identity, host="host-1")))
+
+
+def no_dmabuf() -> Host:
+    """A kernel whose whole configuration is known, without CONFIG_VFIO_PCI_DMABUF."""
+    kernel = facts("arm64-virt-canwbs").kernel
+    return changed(kernel=replace(kernel, config_partial=False, config={**(kernel.config or {}), "CONFIG_VFIO_PCI_DMABUF": "n"}))
+
+
+def cmdqv(version: int = 1, vcmdqs: int = 1, sids: int = 4) -> Host:
+    """The same with a CMDQV that iommufd knows: struct iommu_hw_info_tegra241_cmdqv."""
+    raw = bytes([0, 0, 0, 0, version, vcmdqs, sids, 0]).hex()
+    return rich(cmdqv=raw, viommu_cmdqv="ok")
+
+
+def two_nodes(memory: int = 64 << 30) -> Host:
+    """Two sockets; the first SMMU's functions are on node 1."""
+    old = facts("arm64-virt-canwbs")
+    nodes = (Node(id=0, cpus="0-7", memory=memory), Node(id=1, cpus="8-15", memory=memory))
+    functions = tuple(replace(f, numa_node=1 if f.address.startswith(("0000:1", "0000:8")) else 0) for f in old.functions)
+    return changed(nodes=nodes, functions=functions, memory_total=2 * memory, cpus=16)
+
+
+def grouped(address: str, *others: str) -> Host:
+    """Several devices in the group of one."""
+    old = facts("arm64-virt-canwbs")
+    groups = tuple(replace(g, devices=(*g.devices, *others)) if address in g.devices else g for g in old.groups)
+    return changed(groups=groups)
+
+
+def regions(address: str, text: str) -> Host:
+    """Reserved regions of the group of one."""
+    old = facts("arm64-virt-canwbs")
+    groups = tuple(replace(g, reserved_regions=(g.reserved_regions or "") + text) if address in g.devices else g for g in old.groups)
+    return changed(groups=groups)
+
+
+QEMU_11_1 = qemu_program(
+    "11.1.2",
+    arm_smmuv3={"smmu_per_bus": "false", "accel": "off", "ats": "auto", "cmdqv": "auto"},
+    vfio_pci={"ats": "auto", "x-vpasid-cap-offset": "0"},
+)
+
+# --- several VMs
+CASES["no-vms"] = lambda: codes(plan())
+among("vm-name-twice", vm(NVME), vm(E1000E))
+among("function-in-two-vms", vm(NVME), vm(NVME, name="web"))
+among("group-in-two-vms", vm(PAIR[0], mode=Mode.NONE), vm(PAIR[1], name="web", mode=Mode.NONE))
+among("pf-in-another-vm", vm(PF), vm(VF0, name="web"))
+of("memory-over-host", NVME, memory=4 << 30)
+among("memory-over-free", vm(NVME), on=lambda: changed(lambda f: replace(f, moment=replace(f.moment, memory_available=512 << 20))))
+among("memory-over-node", vm(NVME, memory=40 << 30), vm(VF0, name="web", memory=40 << 30), on=two_nodes)
+of("memlock", NVME, user="qemu")
+among(
+    "cmdqv-vms-too-many",
+    *(vm(NVME, name=f"vm{n}", properties=Properties(cmdqv="on")) for n in range(64)),
+    on=cmdqv,
+)
+among("disk-in-two-vms", vm(NVME, disks=(DiskRequest(path="/d"),)), vm(E1000E, name="web", disks=(DiskRequest(path="/d"),)))
+FIRMWARE = FirmwareRequest(code="/f", vars="/v")
+among("vars-in-two-vms", vm(NVME, firmware=FIRMWARE), vm(E1000E, name="web", firmware=FIRMWARE))
+TAP = (NetworkRequest(kind="tap", source="tap0"),)
+among("tap-in-two-vms", vm(NVME, networks=TAP), vm(E1000E, name="web", networks=TAP))
+MAC = (NetworkRequest(mac="52:54:00:00:00:01"),)
+among("mac-twice", vm(NVME, networks=MAC), vm(E1000E, name="web", networks=MAC))
+of("made-for-another-host", NVME, made_for=MadeFor(host="host-0"), on=lambda: another_host())
+of("host-changed", NVME, made_for=MadeFor(digest="sha256:0"))
+
+# --- functions
+of("unknown-function", "0000:ff:00.0")
+of("function-twice", NVME, NVME)
+of("no-functions")
+of("not-assignable", "0000:00:01.0", mode=Mode.NONE)
+of("in-use-allowed", NVME, allow_in_use=(NVME,), on=lambda: changed(in_use=(InUse(address=NVME, kind="mount", detail="/dev/nvme0n1 on /"),)))
+of("group-shared-accelerated", PAIR[0])
+of("group-not-whole", PAIR[0], mode=Mode.NONE)
+of("vf-to-be-made", VF0, on=lambda: host("vfio-arm64-virt-canwbs"))
+of("pf-on-vfio", VF0, on=lambda: host("vfio-arm64-virt-canwbs"))
+of("vfs-live-too-few", "0000:11:10.4")
+of("variant-driver-missing", NVME, on=lambda: with_function(NVME, vendor="0x19e5", device="0xa251", physfn=PF))
+of("grace-gpu-on-vfio-pci", FunctionRequest(host="0008:01:00.0", driver="vfio-pci"), on=lambda: host("gb200"))
+of("not-the-same-device", FunctionRequest(host=NVME, ids="1234:5678"))
+
+# --- the guest
+of("vm-name", NVME, name="a/b")
+of("cpus-impossible", NVME, cpus=0)
+of("cpus-over-host", NVME, cpus=100)
+broken("no-firmware", lambda vm: replace(vm, firmware=None))
+of("firmware-assumed", NVME)
+IMAGE = FirmwareImage(descriptor="/d", executable="/fw", nvram_template="/t", machines=("virt-*",))
+of("firmware-not-described", NVME, firmware=FIRMWARE, on=lambda: changed(firmware=(IMAGE,)))
+of("firmware-without-vars", NVME, firmware=FirmwareRequest(code="/f"))
+of("path-impossible", NVME, disks=(DiskRequest(path="disk.img"),))
+of("notes-not-unicode", NVME, notes="\udcff")
+of("socket-path-long", NVME, qmp="/" + "x" * 120)
+of("mac-impossible", NVME, networks=(NetworkRequest(mac="53:54:00:00:00:01"),))
+of("network-source", NVME, networks=(NetworkRequest(kind="tap"),))
+of("user-name", NVME, user="a b")
+of("uuid-impossible", NVME, uuid="x")
+of("migration-blocked", NVME)
+of("guest-needs", NVME)
+
+# --- the machine
+of("machine-not-virt", NVME, machine=MachineRequest(type="sbsa-ref"))
+of("no-kvm", NVME, on=lambda: changed(kvm=False))
+of("no-acpi", NVME, machine=MachineRequest(acpi=False))
+of("no-msi-doorbell", NVME, machine=MachineRequest(its=False))
+of("gic-not-recommended", NVME, machine=MachineRequest(gic="2"))
+broken("vsmmus-too-many", lambda vm: replace(vm, vsmmus=vm.vsmmus * 9))
+of("two-kinds-of-viommu", NVME, mode=Mode.VIRTIO_IOMMU, vsmmus=(VsmmuRequest(id="smmuv3.1"),))
+of("mmio-window-size", NVME, mmio_window=768 << 30)
+
+# --- memory
+of("memory-impossible", NVME, memory=-1)
+of("hugepage-size", NVME, hugepages=3 << 20)
+of("hugepage-parts", NVME, hugepages=2 << 20, memory=1025 << 20)
+of("hugepages-few", NVME, hugepages=2 << 20, on=lambda: changed(lambda f: replace(f, moment=replace(f.moment, hugepages_free={"0": {"2048": 1}}))))
+of("numa-sum", NVME, numa=(NodeRequest(memory=1 << 20, cpus="0-1"),))
+of("numa-cpus", NVME, numa=(NodeRequest(memory=1 << 30, cpus="0"),))
+of("numa-host-node", NVME, numa=(NodeRequest(memory=1 << 30, cpus="0-1", host_node=7),))
+of("numa-initiator", NVME, numa=(NodeRequest(memory=1 << 30, cpus="0-1"), NodeRequest(memory=0, initiator="nobody")))
+of("grace-gpu-without-nodes", "0008:01:00.0", numa=(), on=lambda: host("gb200"))
+of("reserved-region", NVME, on=lambda: regions(NVME, "\n0x0000000050000000 0x000000005fffffff reserved"))
+of("relaxable-region", NVME, on=lambda: regions(NVME, "\n0x0000000020000000 0x0000000020000fff direct-relaxable"))
+of("mmio-window-small", "0008:01:00.0", "0009:01:00.0", mmio_window=512 << 30, on=lambda: host("gb200"))
+of("mmio-32-bit-full", NVME, on=lambda: with_function(NVME, resource="0x0000000040000000 0x000000007fffffff 0x0000000000040200"))
+of("bar-sizes-assumed", "0008:01:00.0", on=lambda: host("gb200"))
+of("bar-sizes-unknown", NVME, on=lambda: with_function(NVME, resource=""))
+of("memory-above-oas", NVME, memory=20 << 40)
+of("virtio-iommu-locks", NVME, E1000E, mode=Mode.VIRTIO_IOMMU)
+
+# --- properties
+of("property-value", NVME, properties=Properties(oas=40))
+broken(
+    "property-needs-accel",
+    lambda vm: replace(vm, vsmmus=(replace(vm.vsmmus[0], accel=False, ats=Property(written="on", resolved=1, origin="request")),)),
+)
+broken("stage-not-1", lambda vm: replace(vm, vsmmus=(replace(vm.vsmmus[0], stage="nested"),)))
+broken("vfio-behind-emulated", lambda vm: replace(vm, vsmmus=(replace(vm.vsmmus[0], accel=False),)))
+of("property-exceeds-host", NVME, properties=Properties(oas=48))
+of("property-unproven", "0009:01:00.0", properties=Properties(ril="on"), on=lambda: changed(name="gb200", log=()))
+of("property-least", "0002:01:00.0", assume_accel=True, on=lambda: host("gb10"))
+of("auto-depends-on-host", NVME, properties=Properties(oas="auto"))
+HOT = (HotplugRequest(functions=(NVME,)),)
+of("auto-without-function", hotplug=HOT, properties=Properties(ril="auto"))
+of("cmdqv-without-function", hotplug=HOT, properties=Properties(cmdqv="on"))
+of("auto-oas-above-48", NVME, properties=Properties(oas="auto"), on=lambda: with_oas(6))
+of("ats-not-the-same", NVME, E1000E, vsmmus=(VsmmuRequest(id="smmuv3.1", smmu=SMMU1, properties=Properties(ats="off")),), on=rich)
+of("ats-trusts-the-device", NVME, on=lambda: with_ats())
+of("cmdqv-unfit", NVME, properties=Properties(cmdqv="on"), on=lambda: cmdqv(version=2))
+of("cmdqv-functions-too-many", NVME, VF0, properties=Properties(cmdqv="on"), on=lambda: cmdqv(sids=0))
+of("cmdqv-first-stays", NVME, on=cmdqv)
+of("cmdqv-small-queues", NVME, on=cmdqv)
+
+
+def with_oas(code: int) -> Host:
+    """Registers with another OAS, in a host whose log does not say it."""
+
+    def change(words: list[int]) -> None:
+        words[5] = (words[5] & ~7) | code
+
+    made = with_registers(change)
+    return changed(hw_info=made.facts.hw_info, log=tuple(line for line in made.facts.log if "oas" not in line))
+
+
+def with_ats() -> Host:
+    """ATS in the registers, and in the function."""
+    made = rich()
+    config = bytearray.fromhex(next(f.config for f in made.facts.functions if f.address == NVME).ljust(2 * 0x1008, "0"))
+    config[0x100:0x108] = bytes.fromhex("0f00010000000000")  # the first extended capability: ATS (000f), version 1, no next
+    functions = tuple(
+        replace(f, config=bytes(config[:4096]).rstrip(b"\0").hex(), config_length=4096) if f.address == NVME else f for f in made.facts.functions
+    )
+    return changed(hw_info=made.facts.hw_info, log=made.facts.log, functions=functions)
+
+
+# --- which QEMU
+of("target-unknown", NVME, target="xen")
+of("target-not-installed", NVME, target="qemu=11.0", on=lambda: changed(programs=(QEMU_11_1,)))
+of("qemu-not-found", NVME)
+of("plan-needs-newer-qemu", NVME, target="qemu=10.2")
+CASES["plan-needs-newer-libvirt"] = lambda: codes(
+    planned(NVME, on=changed(programs=(replace(QEMU_11_1, name="libvirtd", version="11.3.0", properties={}),)))
+)
+
+# --- topology
+of("bus-number", NVME, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, bus_nr=255),))
+BUSES = (VsmmuRequest(id="s1", smmu=SMMU1, bus_nr=8), VsmmuRequest(id="s2", smmu=SMMU2, bus_nr=8))
+of("bus-number-twice", NVME, E1000E, vsmmus=BUSES)
+of("bus-range", NVME, VF0, VF1, E1000E, vsmmus=(BUSES[0], replace(BUSES[1], bus_nr=10)))
+of("bus-numbers-exhausted", NVME, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, bus_nr=254),), hotplug=HOT * 2)
+of("slot-range", NVME, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, slot=0),))
+of("slot-twice", NVME, disks=(DiskRequest(path="/d", slot=4),), networks=(NetworkRequest(slot=4),))
+of("chassis-range", FunctionRequest(host=NVME, chassis=0))
+of("chassis-twice", FunctionRequest(host=NVME, chassis=7), FunctionRequest(host=E1000E, chassis=7))
+of("id-grammar", FunctionRequest(host=NVME, id="1st"))
+of("id-twice", FunctionRequest(host=NVME, id="a"), FunctionRequest(host=E1000E, id="a"))
+of("id-reserved", NVME, vsmmus=(VsmmuRequest(id="pcie.0", smmu=SMMU1),))
+of("pxb-numa-node", NVME, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, numa_node=3),))
+NODES = (NodeRequest(memory=1 << 29, cpus="0", host_node=0), NodeRequest(memory=1 << 29, cpus="1", host_node=1))
+of("pxb-numa-elsewhere", NVME, numa=NODES, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, numa_node=0),), on=two_nodes)
+of("pxb-numa-none", NVME, numa=(NodeRequest(memory=1 << 30, cpus="0-1", host_node=0),), on=two_nodes)
+of("guest-function-number", FunctionRequest(host=NVME, function=3))
+of("strangers-share-a-port", FunctionRequest(host=NVME, port="p"), FunctionRequest(host=VF0, port="p", function=1))
+
+
+@case("io-space-full")
+def _() -> Found:
+    old = next(f for f in facts("arm64-virt-canwbs").functions if f.address == NVME)
+    resource = "0x0000000000001000 0x000000000000101f 0x0000000000040101"
+    names = [f"0000:15:{n:02x}.0" for n in range(16)]
+    extra = tuple(replace(old, address=name, path=old.path.replace(NVME, name), resource=resource) for name in names)
+    made = changed(functions=(*facts("arm64-virt-canwbs").functions, *extra))
+    return codes(planned(*(f.address for f in extra), on=made, mode=Mode.NONE))
+
+
+# --- vSMMUs
+of("unknown-smmu", NVME, vsmmus=(VsmmuRequest(id="s", smmu="smmu3.0x1"),))
+of("split-unknown", NVME, split=("smmu3.0x1",))
+of("smmus-joined", FunctionRequest(host=NVME, vsmmu="s"), FunctionRequest(host=E1000E, vsmmu="s"))
+of("smmu-split", NVME, VF0, layout=Layout.PER_FUNCTION)
+of("two-vsmmus-on-one-bus", NVME, E1000E, vsmmus=tuple(replace(v, bus="b", bus_nr=None) for v in BUSES))
+of("vsmmu-on-root-bus", NVME, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, bus="pcie.0"),), networks=(NetworkRequest(),))
+
+
+@case("pasid-widths-differ")
+def _() -> Found:
+    made = rich()
+    config = bytearray.fromhex(next(f.config for f in made.facts.functions if f.address == NVME).ljust(2 * 0x1008, "0"))
+    config[0x100:0x108] = bytes.fromhex("1b00010000080000")  # PASID (001b), version 1, no next; max width 8
+    functions = tuple(
+        replace(f, config=bytes(config[:4096]).rstrip(b"\0").hex(), config_length=4096) if f.address == NVME else f for f in made.facts.functions
+    )
+    return codes(planned(NVME, on=changed(hw_info=made.facts.hw_info, log=made.facts.log, functions=functions)))
+
+
+@case("canwbs-differs")
+def _() -> Found:
+    # One SMMU over two segments of which the IORT calls one coherent: only a host put together by hand has it.
+    made = host()
+    functions = dict(made.functions)
+    old = functions[VF0]
+    functions[VF0] = replace(old, capabilities={**old.capabilities, "canwbs": type(old.known("canwbs"))(False, old.known("canwbs").source)})
+    odd = replace(made, functions=functions)
+    return codes(planned(NVME, VF0, on=odd))
+
+
+# --- devices and hot-plug
+of("vfio-without-iommufd", FunctionRequest(host=NVME, iommufd=False))
+of("host-without-iommufd", NVME, on=lambda: changed(lambda f: replace(f, iommufd=False, kernel=replace(f.kernel, config={}, modules=()))))
+broken("segment-above-ffff", lambda vm: replace(vm, devices=(replace(vm.devices[0], host="10000:01:00.0"),)))
+of("vfio-ats-needs-smmu", FunctionRequest(host=NVME, ats="on"))
+of("emulated-behind-accel", NVME, networks=(NetworkRequest(bus="pcie.1"),))
+of("unknown-bus", NVME, networks=(NetworkRequest(bus="pcie.9"),))
+broken("hotplug-without-vsmmu", lambda vm: replace(vm, ports=(*vm.ports, hot_port(bus="pcie.0"))))
+of("hotplug-unknown-function", NVME, hotplug=(HotplugRequest(functions=("0000:ff:00.0",)),))
+of("hotplug-other-smmu", NVME, hotplug=(HotplugRequest(vsmmu="smmuv3.1", functions=(E1000E,)),))
+of("hotplug-not-accelerated", NVME, hotplug=(HotplugRequest(functions=PAIR[:1]),))
+of("hotplug-reserve-small", NVME, hotplug=(HotplugRequest(functions=(VF0,), pref64_reserve=0, mem_reserve=0),))
+of("hotplug-property", NVME, hotplug=(HotplugRequest(functions=(VF0,)),), properties=Properties(oas=48))
+of("peers-in-one-group", *PAIR, mode=Mode.NONE)
+of("peer-to-peer-unmapped", NVME, E1000E, on=no_dmabuf)
+
+
+def hot_port(bus: str) -> PortPlan:
+    """A free root port."""
+    return PortPlan(id="hot", bus=bus, slot=9, chassis=99, port=9, secondary=1, subordinate=1, hotplug=True)
+
+
+# --- the ladder
+of("accel-refused", NVME, on=lambda: host("arm64-virt"))
+of("accel-not-known", "0008:01:00.0", on=lambda: host("gb200"))
+of("accel-assumed", "0008:01:00.0", assume_accel=True, on=lambda: host("gb200"))
+of("fell-back", NVME, fall_back=True, on=lambda: host("arm64-virt"))
+of("virtio-iommu-impossible", *PAIR, mode=Mode.VIRTIO_IOMMU)
+of("vfio-behind-emulated-smmu", NVME, mode=Mode.NONE)
+
+
+def _codes() -> Iterator[str]:
+    planning = set()
+    for module in (*rules.ROOMS, wizard.plan.ladder):
+        planning |= {value.code for value in vars(module).values() if isinstance(value, Definition)}
+    yield from sorted(planning)
+
+
+@pytest.mark.parametrize("code", list(_codes()))
+def test_fires(code: str) -> None:
+    assert code in CASES, f"{code} has no test"
+    assert code in CASES[code]()
+
+
+# Said of every accelerated plan of this host, which was recorded without a QEMU and without firmware.
+ALWAYS = {"migration-blocked", "guest-needs", "firmware-assumed", "qemu-not-found"}
+
+
+@pytest.mark.parametrize("code", sorted(set(_codes()) - ALWAYS))
+def test_does_not_fire(code: str) -> None:
+    plans = [plan(vm(NVME, VF0)), plan(vm(E1000E, VIRTIO), vm(NVME, VF1, name="web", disks=(DiskRequest(path="/d"),), networks=(NetworkRequest(),)))]
+    for found in plans:
+        assert code not in codes(found)
+        assert found.ok
+
+
+def test_said_only_where_it_is_so() -> None:
+    quiet = planned(*PAIR, mode=Mode.NONE, on=changed(programs=(QEMU_11_1,), firmware=(IMAGE,)))
+    assert not codes(quiet) & ALWAYS
+
+
+def test_every_plan_finding_is_registered_once_and_says_what_to_do() -> None:
+    for code in _codes():
+        found = REGISTRY[code]
+        assert found.kind is Kind.PLAN
+        for sentence in (found.what, found.why, found.fix):
+            assert sentence
+            assert sentence.rstrip()[-1] in ".}", sentence
+
+
+def test_errors_come_first() -> None:
+    found = planned(NVME, properties=Properties(oas=48), user="qemu").findings
+    order = [Severity.ERROR, Severity.WARNING, Severity.INFO]
+    assert [order.index(finding.severity) for finding in found] == sorted(order.index(finding.severity) for finding in found)
+
+
+def test_group_without_devices_is_no_crash() -> None:
+    old = facts("arm64-virt-canwbs")
+    odd = changed(groups=tuple(Group(id=group.id, type=group.type, devices=()) for group in old.groups))
+    assert planned(NVME, on=odd).devices

@@ -1,0 +1,127 @@
+"""Guest memory: NUMA nodes, the windows for BARs, and what the VM's process has to be allowed to lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from wizard.facts.model import Node
+from wizard.host.model import Host
+from wizard.plan.model import MemoryPlan, NodePlan
+from wizard.plan.regions import DEFAULT_HIGH_MMIO, LOW_WINDOW, WINDOW, Regions, high_window, power_of_two, window
+from wizard.plan.request import Mode, NodeRequest, VmRequest
+
+INITIATOR_NODES = 8  # memory-less nodes per Grace GPU: as many as it has MIG partitions, which the guest's driver fills
+_MIB = 1 << 20
+
+
+def cpu_list(text: str) -> tuple[int, ...] | None:
+    """CPU numbers of a list in sysfs's form (``0-3,8``); None when it is none."""
+    found: list[int] = []
+    for part in text.split(",") if text.strip() else ():
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            return None
+        low, high = int(first), int(last or first)
+        if high < low or high - low > 4096:
+            return None
+        found.extend(range(low, high + 1))
+    return tuple(found)
+
+
+def cpu_text(cpus: Sequence[int]) -> str:
+    """The same list written short."""
+    parts: list[str] = []
+    run: list[int] = []
+    for cpu in [*sorted(cpus), -1]:
+        if run and cpu != run[-1] + 1:
+            parts.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
+            run = []
+        run.append(cpu)
+    return ",".join(parts)
+
+
+def working_nodes(host: Host) -> list[Node]:
+    """The host's nodes that have both CPUs and memory."""
+    return [node for node in host.facts.nodes if node.cpus and (node.memory or 0) > 0]
+
+
+def guest_nodes(host: Host, request: VmRequest, used: Iterable[int | None], gpus: Sequence[str]) -> tuple[NodePlan, ...]:
+    """Guest NUMA nodes: as written, else one for each of the host's nodes that the functions sit on (hosts with several).
+
+    ``gpus`` are the ids of Grace GPUs: each gets eight memory-less nodes and a generic initiator.
+    """
+    if request.numa is not None:
+        return tuple(_written(number, node, request) for number, node in enumerate(request.numa))
+    working = {node.id for node in working_nodes(host)}
+    places = sorted({node for node in used if node is not None and node in working}) if len(working) > 1 else []
+    if not places and not gpus:
+        return ()
+    hosts: list[int | None] = [*places] or [None]
+    shares = _shares(request.memory, len(hosts), request.hugepages)
+    cpus = _shares(request.cpus, len(hosts), 1)
+    nodes = []
+    first = 0
+    for number, host_node in enumerate(hosts):
+        nodes.append(NodePlan(id=number, memory=shares[number], cpus=tuple(range(first, first + cpus[number])), host_node=host_node))
+        first += cpus[number]
+    for gpu in gpus:
+        nodes += [NodePlan(id=len(nodes) + n, memory=0, cpus=(), initiator=gpu) for n in range(INITIATOR_NODES)]
+    return tuple(nodes)
+
+
+def _written(number: int, node: NodeRequest, request: VmRequest) -> NodePlan:
+    cpus = cpu_list(node.cpus) or ()
+    return NodePlan(id=number, memory=node.memory, cpus=cpus[: max(request.cpus, 0) + 1], host_node=node.host_node, initiator=node.initiator)
+
+
+def _shares(total: int, count: int, step: int | None) -> list[int]:
+    """``total`` in ``count`` even shares, each a whole number of steps (memory: 128 MiB where it can be), the rest in the first."""
+    unit = step or (128 * _MIB if total % (128 * _MIB) == 0 else _MIB)
+    share = max(total, 0) // count // max(unit, 1) * unit
+    return [total - share * (count - 1), *[share] * (count - 1)]
+
+
+@dataclass(frozen=True)
+class PortNeeds:
+    """What is behind one root port: regions of its functions, or the reserves of a hot-plug port in bytes."""
+
+    bus: str
+    regions: Sequence[Regions] = ()
+    mem: int = 0
+    pref64: int = 0
+
+
+def memory_plan(request: VmRequest, nodes: tuple[NodePlan, ...], buses: Sequence[str], ports: Iterable[PortNeeds]) -> MemoryPlan:
+    """Windows from what is behind each port; ``buses`` are the root complexes in the order of their bus numbers."""
+    high: dict[str, list[tuple[int, int]]] = {bus: [] for bus in buses}
+    low = total = 0
+    for port in ports:
+        sizes = tuple(size for one in port.regions for size in one.high)
+        length = window(sizes)
+        low += max(LOW_WINDOW, window(tuple(size for one in port.regions for size in one.low)), port.mem)
+        total += sum(one.total for one in port.regions) + port.mem + port.pref64
+        if length or port.pref64:
+            largest = power_of_two(max(sizes, default=0)) if length >= port.pref64 else power_of_two(port.pref64)
+            high[port.bus].append((max(length, port.pref64), max(largest, WINDOW)))
+    emulated = bool(request.disks or request.networks) or request.mode is not Mode.ACCEL
+    needed = high_window(high.values(), emulated=emulated)
+    chosen = request.mmio_window or needed
+    return MemoryPlan(
+        size=request.memory,
+        hugepages=request.hugepages,
+        nodes=nodes,
+        mmio_window=chosen,
+        mmio_written=chosen != DEFAULT_HIGH_MMIO,
+        mmio_needed=needed,
+        low_mmio_needed=low,
+        # iommufd charges what it pins of guest memory, and the BARs that QEMU maps for peer-to-peer DMA beside it.
+        memlock=max(request.memory, 0) + total,
+    )
+
+
+def node_of(nodes: Iterable[NodePlan], host_node: int | None) -> int | None:
+    """The guest node that holds the CPUs and memory of a host node."""
+    if host_node is None:
+        return None
+    return next((node.id for node in nodes if node.host_node == host_node and node.initiator is None), None)

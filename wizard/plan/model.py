@@ -1,0 +1,288 @@
+"""Plan: the whole answer to a request. Frozen; made by ``wizard.plan.planner.make_plan(host, request)``.
+
+    Plan
+      vms         VmPlan: one guest with every number assigned
+        vsmmus    one arm-smmuv3 each, with its properties resolved
+        buses     the pxb-pcie that they sit on
+        ports     root ports, with the bus numbers that firmware will give them
+        devices   assigned functions: host address, guest place, vSID
+        disks, networks, memory, firmware
+      findings    what was found about all of them, errors first
+
+Addresses of the guest are predictions until firmware has numbered the buses; ``rehearse`` holds them against a real QEMU.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import msgspec
+
+from wizard.base.address import Address
+from wizard.base.finding import Finding, Severity
+from wizard.plan.request import FirmwareRequest, MadeFor, Mode, VmRequest
+
+ROOT_BUS = "pcie.0"
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what a plan is made of: frozen, by keyword."""
+
+
+class Property(Made, frozen=True, kw_only=True):
+    """A vSMMU's property: what is written on the command line, what it comes to, and where that is from.
+
+    ``written`` is None where the target QEMU has no such property. ``resolved`` is None where it can't be known. With
+    ``auto`` the function ``decided_by`` decides, and ``resolved`` is what QEMU will make of it on this host.
+    """
+
+    written: str | None
+    resolved: int | None  # 0 or 1 for switches, bits for widths
+    origin: str  # request, host, auto, default
+    source: str = "none"  # where the host's value is known from (Known.source)
+    decided_by: str | None = None
+
+    @property
+    def auto(self) -> bool:
+        """Whether QEMU decides it when it starts."""
+        return self.written == "auto"
+
+    def show(self) -> str:
+        """For people: ``on``, ``48``, ``auto (will be 48)``."""
+        if self.written is None:
+            return "not offered"
+        if not self.auto:
+            return self.written
+        return f"auto (will be {self.resolved})" if self.resolved is not None else "auto (unknown)"
+
+
+PROPERTIES = ("ats", "ril", "ssidsize", "oas", "cmdqv")
+
+
+class VsmmuPlan(Made, frozen=True, kw_only=True):
+    """One virtual SMMU: ``-device arm-smmuv3``."""
+
+    id: str
+    smmu: str | None  # the host's SMMU, None when unknown
+    bus: str  # primary-bus: the id of a pxb, or pcie.0
+    accel: bool
+    ats: Property
+    ril: Property
+    ssidsize: Property
+    oas: Property
+    cmdqv: Property
+    stage: str | None = None
+
+    def properties(self) -> tuple[tuple[str, Property], ...]:
+        """Name and property, in the order in which they are written."""
+        return tuple((name, getattr(self, name)) for name in PROPERTIES)
+
+
+class BusPlan(Made, frozen=True, kw_only=True):
+    """A pxb-pcie: a PCIe root complex of its own, with buses ``bus_nr`` to ``last``."""
+
+    id: str
+    bus_nr: int
+    last: int  # highest bus number that its ports need
+    slot: int  # on pcie.0
+    numa_node: int | None = None  # guest node
+    host_node: int | None = None
+
+
+class PortPlan(Made, frozen=True, kw_only=True):
+    """A root port. Firmware numbers the bus below it ``secondary``; reserves are bytes, None: QEMU's own."""
+
+    id: str
+    bus: str  # the id of a pxb, or pcie.0
+    slot: int
+    chassis: int
+    port: int
+    secondary: int
+    subordinate: int
+    hotplug: bool = False  # left free for a function to come
+    place: int = -1  # in the request's hotplug list
+    candidates: tuple[str, ...] = ()
+    bus_reserve: int | None = None
+    mem_reserve: int | None = None
+    pref64_reserve: int | None = None
+
+
+class DevicePlan(Made, frozen=True, kw_only=True):
+    """An assigned function: ``-device vfio-pci``. ``vsid`` is the StreamID that its vSMMU will know it by."""
+
+    id: str
+    host: str  # address on the host
+    name: str
+    ids: str | None
+    mode: Mode
+    port: str
+    bus: int  # guest bus number, predicted
+    function: int
+    multifunction: bool
+    smmu: str | None
+    vsmmu: str | None
+    driver: str  # the vfio driver that it has to be bound to
+    group: int | None = None
+    host_node: int | None = None
+    iommufd: bool = True
+    ats: str | None = None
+    rom: bool = True
+    serial: str | None = None
+    pf: str | None = None  # the PF of a VF
+    vf_index: int | None = None
+    to_make: bool = False  # a VF that the preparation script creates; its address is a prediction
+    bars: tuple[int, ...] = ()  # bytes of its memory regions, largest alignment included
+    bars_from: str = "config"  # probe (VFIO told), config (BARs), assumed
+
+    @property
+    def vsid(self) -> int | None:
+        """Predicted: the requester ID, as the vSMMU's IORT node maps it one to one. None without a vSMMU."""
+        return self.guest.rid if self.vsmmu else None
+
+    @property
+    def guest(self) -> Address:
+        """Predicted guest address."""
+        return Address(0, self.bus, 0, self.function)
+
+
+class NodePlan(Made, frozen=True, kw_only=True):
+    """A guest NUMA node with its memory backend (none for a memory-less one)."""
+
+    id: int
+    memory: int
+    cpus: tuple[int, ...]
+    host_node: int | None = None
+    initiator: str | None = None  # device id: an acpi-generic-initiator ties the node to it
+
+
+class DiskPlan(Made, frozen=True, kw_only=True):
+    """virtio-blk."""
+
+    id: str
+    path: str
+    format: str
+    readonly: bool
+    slot: int
+    bus: str = ROOT_BUS
+
+
+class NetworkPlan(Made, frozen=True, kw_only=True):
+    """virtio-net."""
+
+    id: str
+    kind: str
+    source: str | None
+    mac: str
+    slot: int
+    bus: str = ROOT_BUS
+
+
+class VirtioIommuPlan(Made, frozen=True, kw_only=True):
+    """The machine's virtio-iommu."""
+
+    slot: int
+    granule: str  # 4k, 16k, 64k
+    aw_bits: int
+
+
+class MemoryPlan(Made, frozen=True, kw_only=True):
+    """Guest memory, the windows for BARs, and what the VM's process has to be allowed to lock. Bytes."""
+
+    size: int
+    hugepages: int | None
+    nodes: tuple[NodePlan, ...]
+    mmio_window: int  # highmem-mmio-size
+    mmio_written: bool  # whether it is on the command line (it is QEMU's default otherwise)
+    mmio_needed: int
+    low_mmio_needed: int
+    memlock: int
+
+
+class MachinePlan(Made, frozen=True, kw_only=True):
+    """``-machine``."""
+
+    type: str
+    gic: str
+    its: bool
+    acpi: bool
+    kvm: bool = True
+
+
+class VmPlan(Made, frozen=True, kw_only=True):
+    """One guest. ``request`` is what it was made from; ``mode`` what the ladder came to."""
+
+    name: str
+    request: VmRequest
+    mode: Mode
+    machine: MachinePlan
+    cpus: int
+    memory: MemoryPlan
+    firmware: FirmwareRequest | None
+    vsmmus: tuple[VsmmuPlan, ...] = ()
+    buses: tuple[BusPlan, ...] = ()
+    ports: tuple[PortPlan, ...] = ()
+    devices: tuple[DevicePlan, ...] = ()
+    virtio_iommu: VirtioIommuPlan | None = None
+    disks: tuple[DiskPlan, ...] = ()
+    networks: tuple[NetworkPlan, ...] = ()
+    iommufd: str | None = None  # id of the iommufd object, None when no device needs one
+    qmp: str | None = None
+    emulator: str = "qemu-system-aarch64"
+    qemu: str | None = None  # version that it was planned for
+    uuid: str = ""
+    user: str = "root"
+    notes: str = ""
+    made_for: MadeFor | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing of severity error was found about this VM alone or beside the others."""
+        return not self.errors
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop it."""
+        return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
+
+    def vsmmu(self, id: str | None) -> VsmmuPlan | None:
+        """A vSMMU by its id."""
+        return next((vsmmu for vsmmu in self.vsmmus if vsmmu.id == id), None)
+
+    def bus(self, id: str) -> BusPlan | None:
+        """A pxb by its id."""
+        return next((bus for bus in self.buses if bus.id == id), None)
+
+    def port(self, id: str) -> PortPlan | None:
+        """A root port by its id."""
+        return next((port for port in self.ports if port.id == id), None)
+
+    def devices_of(self, vsmmu: VsmmuPlan) -> tuple[DevicePlan, ...]:
+        """The functions behind a vSMMU, in the order of the command line."""
+        return tuple(device for device in self.devices if device.vsmmu == vsmmu.id)
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Several guests of one host, and every finding about them."""
+
+    host: str | None  # pseudonym of the host
+    digest: str  # of the host's facts
+    vms: tuple[VmPlan, ...]
+    findings: tuple[Finding, ...] = ()  # of all VMs and of the request as a whole, errors first
+
+    @cached_property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop it."""
+        return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every VM can start."""
+        return not self.errors
+
+    def vm(self, name: str) -> VmPlan:
+        """A VM by its name; ``KeyError``."""
+        for vm in self.vms:
+            if vm.name == name:
+                return vm
+        raise KeyError(name)

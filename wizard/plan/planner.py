@@ -1,0 +1,295 @@
+"""From a host and a request to a plan: a pure function.
+
+To ask whether something can be done is to make the plan: errors are findings in it, and what is written in the request
+stays as it is written. A profile that was edited by hand, or comes from another host, takes the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from wizard.base.finding import Finding, Severity
+from wizard.host.model import Host
+from wizard.plan import memory as memory_room
+from wizard.plan import rules
+from wizard.plan.candidate import Candidate, canonical, look_up
+from wizard.plan.drivers import vfio_driver
+from wizard.plan.ladder import decide, virtio_settings
+from wizard.plan.model import (
+    PROPERTIES,
+    ROOT_BUS,
+    BusPlan,
+    DevicePlan,
+    DiskPlan,
+    MachinePlan,
+    NetworkPlan,
+    NodePlan,
+    Plan,
+    VirtioIommuPlan,
+    VmPlan,
+    VsmmuPlan,
+)
+from wizard.plan.numbers import Names
+from wizard.plan.regions import is_grace_gpu, power_of_two, regions_of, window
+from wizard.plan.request import FirmwareRequest, FunctionRequest, MadeFor, Mode, Request, VmRequest
+from wizard.plan.resolve import ats_for_all, resolve
+from wizard.plan.target import Target, target_of
+from wizard.plan.topology import Asked, Layouted, Reserve, lay_out
+
+RUN = "/run/smmu-wizard"
+STATE = "/var/lib/smmu-wizard"
+IOMMUFD = "iommufd0"
+AAVMF_CODE = "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd"  # as Debian, Ubuntu and (by a link) Fedora have it
+AAVMF_VARS = "/usr/share/AAVMF/AAVMF_VARS.fd"
+_NAMESPACE = uuid.UUID("5a3b6d1e-0f0c-5a0e-9c4b-3c1f6a9d2e71")  # of this program: a VM's UUID follows from its name
+
+
+def make_plan(host: Host, request: Request) -> Plan:
+    """The plan for every VM of the request, with all findings. Never raises for what is asked: a bad request is a finding."""
+    drafts = [_plan_vm(host, vm) for vm in request.vms]
+    vms = tuple(replace(vm, findings=(*vm.findings, *rules.of_vm(host, vm, target, known))) for vm, target, known in drafts)
+    shared = rules.of_all(host, vms, request)
+    order = {severity: place for place, severity in enumerate(Severity)}
+    finished = []
+    for place, vm in enumerate(vms):
+        own = [*vm.findings, *shared.get(place, ())]
+        finished.append(replace(vm, findings=tuple(sorted(dict.fromkeys(own), key=lambda finding: order[finding.severity]))))
+    findings = dict.fromkeys([*shared.get(None, ()), *(finding for vm in finished for finding in vm.findings)])
+    return Plan(
+        host=host.facts.identity.host,
+        digest=host.digest,
+        vms=tuple(finished),
+        findings=tuple(sorted(findings, key=lambda finding: order[finding.severity])),
+    )
+
+
+def _plan_vm(host: Host, request: VmRequest) -> tuple[VmPlan, Target, dict[str, Candidate]]:
+    target = target_of(host.facts, request.target)
+    findings: list[Finding] = []
+    found: list[tuple[FunctionRequest, Candidate]] = []
+    for function in request.functions:
+        function = replace(function, host=canonical(function.host))
+        candidate = look_up(host, function.host)
+        if candidate is None or any(known.address == candidate.address for _, known in found):
+            findings.append(rules.not_usable(host, request, function.host, known=candidate is not None))
+        else:
+            found.append((function, candidate))
+    mode, said = decide(host, request, [(candidate, function.mode) for function, candidate in found])
+    findings += said
+    asked = [Asked(function, candidate, mode if function.mode is None or mode is not Mode.ACCEL else function.mode) for function, candidate in found]
+    places = [_hotplug(host, request, place) for place in range(len(request.hotplug))]
+    reserves = {place: reserve for place, (reserve, _, _) in enumerate(places)}
+    laid = request if mode is Mode.ACCEL else replace(request, mode=mode, vsmmus=())
+    layout = lay_out(laid, asked, reserves, {place: smmu for place, (_, smmu, _) in enumerate(places)})
+    devices = _devices(layout, asked)
+    nodes = memory_room.guest_nodes(
+        host,
+        request,
+        [a.candidate.numa_node for a in asked],
+        [d.id for d in devices for a in asked if a.candidate.address == d.host and is_grace_gpu(a.candidate)],
+    )
+    regions = {a.candidate.address: regions_of(a.candidate) for a in asked}
+    memory = memory_room.memory_plan(
+        request,
+        nodes,
+        [ROOT_BUS, *(bus.id for bus in sorted(layout.buses, key=lambda bus: bus.bus_nr))],
+        [
+            memory_room.PortNeeds(port.bus, [regions[a.candidate.address] for a in held], port.mem_reserve or 0, port.pref64_reserve or 0)
+            for port, held in zip(layout.ports, layout.functions, strict=True)
+        ],
+    )
+    vsmmus = _vsmmus(host, request, layout, devices, target) if mode is Mode.ACCEL else ()
+    buses = tuple(_on_node(host, bus, layout, nodes) for bus in layout.buses)
+    accelerated = any(v.accel for v in vsmmus) or mode is Mode.VIRTIO_IOMMU
+    virtio_iommu = None
+    if mode is Mode.VIRTIO_IOMMU:
+        granule, bits = virtio_settings(host, [candidate for _, candidate in found])
+        virtio_iommu = VirtioIommuPlan(slot=layout.root_slots.give(), granule=granule, aw_bits=bits)
+    vm = VmPlan(
+        name=request.name,
+        request=request,
+        mode=mode,
+        machine=MachinePlan(
+            type=request.machine.type or target.machine, gic=request.machine.gic, its=request.machine.its, acpi=request.machine.acpi
+        ),
+        cpus=request.cpus,
+        memory=memory,
+        firmware=request.firmware or _firmware(host, request),
+        vsmmus=vsmmus,
+        buses=buses,
+        ports=layout.ports,
+        devices=devices,
+        virtio_iommu=virtio_iommu,
+        disks=_disks(request, layout),
+        networks=_networks(request, layout),
+        iommufd=IOMMUFD if any(device.iommufd for device in devices) or (accelerated and layout.ports) else None,
+        qmp=request.qmp or (f"{RUN}/{request.name}/qmp" if request.hotplug else None),
+        emulator=target.path,
+        qemu=target.name,
+        uuid=request.uuid or str(uuid.uuid5(_NAMESPACE, request.name.encode("utf-8", "backslashreplace").decode())),
+        user=request.user,
+        notes=request.notes,
+        made_for=request.made_for or MadeFor(host=host.facts.identity.host, digest=host.digest, product=host.facts.identity.product),
+        findings=tuple(findings),
+    )
+    return vm, target, {candidate.address: candidate for _, candidate in found}
+
+
+def _devices(layout: Layouted, asked: Sequence[Asked]) -> tuple[DevicePlan, ...]:
+    """In the order of the request: the first one behind a vSMMU decides what its auto comes to."""
+    names = Names(a.request.id for a in asked)
+    port_of = {a.candidate.address: (port, held) for port, held in zip(layout.ports, layout.functions, strict=True) for a in held}
+    vsmmu_of = {vsmmu.bus: vsmmu.id for vsmmu in layout.vsmmus}
+    made = []
+    for count, one in enumerate(asked):
+        port, held = port_of[one.candidate.address]
+        candidate, request = one.candidate, one.request
+        regions = regions_of(candidate)
+        made.append(
+            DevicePlan(
+                id=names.give("dev", count, request.id),
+                host=candidate.address,
+                name=candidate.name,
+                ids=candidate.ids,
+                mode=one.mode,
+                port=port.id,
+                bus=port.secondary,
+                function=_function_number(one, held),
+                multifunction=len(held) > 1,
+                smmu=candidate.smmu.name if candidate.smmu else None,
+                vsmmu=vsmmu_of.get(port.bus) if one.mode is Mode.ACCEL else None,
+                driver=request.driver or vfio_driver(candidate),
+                group=candidate.group.id if candidate.group else None,
+                host_node=candidate.numa_node,
+                iommufd=request.iommufd,
+                ats=request.ats,
+                rom=request.rom,
+                serial=_serial(candidate),
+                pf=candidate.pf,
+                vf_index=candidate.index,
+                to_make=candidate.to_make,
+                bars=(*regions.high, *regions.low),
+                bars_from=regions.source,
+            )
+        )
+    return tuple(made)
+
+
+def _serial(candidate: Candidate) -> str | None:
+    """Where there was no machine-id to make pseudonyms with they are only numbered, and say nothing on another record."""
+    facts = candidate.host.facts
+    comparable = not facts.redacted or facts.identity.host is not None
+    return candidate.function.facts.serial_number if comparable and not candidate.to_make else None
+
+
+def _function_number(one: Asked, held: Sequence[Asked]) -> int:
+    """As on the host where function 0 is among them, else counted: a guest looks no further where function 0 is missing."""
+    if one.request.function is not None:
+        return one.request.function
+    numbers = [0 if a.candidate.is_vf else a.candidate.function.address.function for a in held]
+    if 0 in numbers and len(set(numbers)) == len(numbers):
+        return numbers[held.index(one)]
+    return held.index(one)
+
+
+def _vsmmus(host: Host, request: VmRequest, layout: Layouted, devices: Sequence[DevicePlan], target: Target) -> tuple[VsmmuPlan, ...]:
+    assumed = request.assume_accel
+    ats = ats_for_all(host, [host.smmus.get(v.smmu or "") for v in layout.vsmmus], assumed=assumed)
+    made = []
+    for vsmmu in layout.vsmmus:
+        first = next((device.host for device in devices if device.vsmmu == vsmmu.id), None)
+        properties = resolve(
+            host, host.smmus.get(vsmmu.smmu or ""), (vsmmu.properties, request.properties), target, first, assumed=assumed, ats=ats
+        )
+        ats_, ril, ssidsize, oas, cmdqv = (properties[name] for name in PROPERTIES)
+        made.append(
+            VsmmuPlan(id=vsmmu.id, smmu=vsmmu.smmu, bus=vsmmu.bus or "", accel=True, ats=ats_, ril=ril, ssidsize=ssidsize, oas=oas, cmdqv=cmdqv)
+        )
+    return tuple(made)
+
+
+def _on_node(host: Host, bus: BusPlan, layout: Layouted, nodes: Sequence[NodePlan]) -> BusPlan:
+    vsmmu = next(v for v in layout.vsmmus if v.bus == bus.id)
+    smmu = host.smmus.get(vsmmu.smmu or "")
+    host_node = smmu.numa_node if smmu else None
+    if host_node is None:
+        places = [a.candidate.numa_node for port, held in zip(layout.ports, layout.functions, strict=True) if port.bus == bus.id for a in held]
+        host_node = next((node for node in places if node is not None), None)
+    return replace(bus, host_node=host_node, numa_node=bus.numa_node if bus.numa_node is not None else memory_room.node_of(nodes, host_node))
+
+
+def _hotplug(host: Host, request: VmRequest, place: int) -> tuple[Reserve, str | None, list[Candidate]]:
+    """Reserves for the largest function that the port may take, and the SMMU that it belongs to."""
+    hotplug = request.hotplug[place]
+    candidates = [c for address in hotplug.functions if (c := look_up(host, canonical(address))) is not None]
+    regions = [regions_of(candidate) for candidate in candidates]
+    high = max((window(r.high) for r in regions), default=0)
+    low = max((window(r.low) for r in regions), default=0)
+    smmu = next((c.smmu.name for c in candidates if c.smmu), None)
+    reserve = Reserve(
+        buses=hotplug.bus_reserve if hotplug.bus_reserve is not None else 0,
+        mem=hotplug.mem_reserve if hotplug.mem_reserve is not None else power_of_two(low) if low else 2 << 20,
+        pref64=hotplug.pref64_reserve if hotplug.pref64_reserve is not None else power_of_two(high) if high else 32 << 20,
+    )
+    return reserve, smmu, candidates
+
+
+def _firmware(host: Host, request: VmRequest) -> FirmwareRequest:
+    """The host's first UEFI for ``virt`` by its descriptors; one that does not enforce signatures where there is a choice.
+
+    Where the host lists none it is AAVMF at its usual place, and a rule says so.
+    """
+    images = [image for image in host.facts.firmware if any(machine.startswith("virt") for machine in image.machines)]
+    images.sort(key=lambda image: ("enrolled-keys" in image.features, "secure-boot" in image.features, image.executable_format != "raw"))
+    if not images:
+        return FirmwareRequest(code=AAVMF_CODE, vars_template=AAVMF_VARS, vars=f"{STATE}/{request.name}_VARS.fd")
+    image = images[0]
+    form = "qcow2" if image.executable_format == "qcow2" else "raw"
+    return FirmwareRequest(
+        code=image.executable,
+        code_format=form,  # type: ignore[arg-type]  # one of the two, by the line above
+        vars_template=image.nvram_template,
+        vars=f"{STATE}/{request.name}_VARS.fd" if image.nvram_template else None,
+        vars_format=form,  # type: ignore[arg-type]
+    )
+
+
+def _disks(request: VmRequest, layout: Layouted) -> tuple[DiskPlan, ...]:
+    names = Names(disk.id for disk in request.disks)
+    return tuple(
+        DiskPlan(
+            id=names.give("disk", count, disk.id),
+            path=disk.path,
+            format=disk.format,
+            readonly=disk.readonly,
+            slot=layout.root_slots.give(disk.slot),
+            bus=disk.bus or "pcie.0",
+        )
+        for count, disk in enumerate(request.disks)
+    )
+
+
+def _networks(request: VmRequest, layout: Layouted) -> tuple[NetworkPlan, ...]:
+    names = Names(network.id for network in request.networks)
+    return tuple(
+        NetworkPlan(
+            id=names.give("net", count, network.id),
+            kind=network.kind,
+            source=network.source,
+            mac=network.mac or mac_of(request.name, count),
+            slot=layout.root_slots.give(network.slot),
+            bus=network.bus or "pcie.0",
+        )
+        for count, network in enumerate(request.networks)
+    )
+
+
+def mac_of(name: str, count: int) -> str:
+    """An address of QEMU's own range, the same for the same VM: 52:54:00 and three bytes of the name's hash."""
+    tail = hashlib.sha256(f"{name}\0{count}".encode("utf-8", "surrogatepass")).digest()[:3]
+    return ":".join(f"{byte:02x}" for byte in (0x52, 0x54, 0x00, *tail))
+

@@ -1,0 +1,137 @@
+"""The memory regions of an assigned function as the guest will see them, and the windows that they need.
+
+Sizes come from VFIO where a probe could ask, else from the BARs. For Grace GPUs nvgrace_gpu_vfio_pci synthesises 64-bit BARs
+of the GPU's memory, rounded up to a power of two: 189,471 MiB become 256 GiB; what nobody probed is assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from wizard.facts.model import HwInfo
+from wizard.host.pci.bars import parse_resource
+from wizard.plan.candidate import Candidate
+
+PAGE = 4096
+LOW_WINDOW = 2 << 20  # what UEFI gives every port that can be plugged, below 4 GiB
+WINDOW = 1 << 20  # a bridge's 32-bit window has steps of 1 MiB (PCI-to-PCI Bridge 1.2, 3.2.5)
+LOW_MMIO = 0x2EFF0000  # VIRT_PCIE_MMIO of QEMU's hw/arm/virt.c: 0x10000000 to 0x3efeffff
+DEFAULT_HIGH_MMIO = 512 << 30  # QEMU's highmem-mmio-size, and its least value
+_VFIO_BARS = 6  # VFIO_PCI_BAR0_REGION_INDEX to BAR5
+
+# Memory of Grace-Hopper and Grace-Blackwell GPUs in MiB, as nvidia-smi shows it, by device ID: nobody publishes what the driver reads
+# from the firmware (nvidia,gpu-mem-size), so a size taken from here is marked as assumed.
+GRACE_GPU_MEMORY = {0x2342: 97871, 0x2345: 146831, 0x2348: 146831, 0x2941: 189471, 0x31C2: 284208, 0x31C3: 284208}
+
+# Grace-Hopper's MIG defect takes 1 GiB of the memory away into a region of its own (RESMEM, BAR 2).
+_RESERVED_MEMORY = {0x2342, 0x2345, 0x2348}
+_REGISTERS = 16 << 20  # BAR 0
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Bytes of the 64-bit prefetchable BARs and of the others, and where the sizes are from."""
+
+    high: tuple[int, ...]
+    low: tuple[int, ...]
+    io: bool
+    source: str  # probe, config, assumed, unknown
+
+    @property
+    def total(self) -> int:
+        """All memory regions together."""
+        return sum(self.high) + sum(self.low)
+
+
+def regions_of(candidate: Candidate) -> Regions:
+    """The regions of one function, worked out once."""
+    found = candidate.memo.get("regions")
+    if not isinstance(found, Regions):
+        found = candidate.memo["regions"] = _regions_of(candidate)
+    return found
+
+
+def _regions_of(candidate: Candidate) -> Regions:
+    if candidate.to_make:
+        return _of_vf(candidate)
+    function = candidate.function
+    probed = _probed(candidate)
+    high, low, io = [], [], False
+    for bar in function.bars:
+        size = probed.get(bar.index, bar.size) if probed else bar.size
+        if bar.index > 5 or not size:
+            continue
+        if not bar.memory:
+            io = True
+        elif bar.wide and bar.prefetchable:
+            high.append(size)
+        else:
+            low.append(size)
+    if probed:
+        known = {bar.index for bar in function.bars}
+        high += [size for index, size in sorted(probed.items()) if index < _VFIO_BARS and index not in known and size]
+        return Regions(tuple(high), tuple(low), io, "probe")
+    if is_grace_gpu(candidate):
+        mib = GRACE_GPU_MEMORY[int(function.facts.device, 16)]
+        reserved = (1 << 30,) if int(function.facts.device, 16) in _RESERVED_MEMORY else ()
+        registers = [size for size in high if size < 1 << 30] or [_REGISTERS]
+        high = [*registers, *reserved, power_of_two(mib << 20)]
+        return Regions(tuple(high), tuple(low), io, "assumed")
+    return Regions(tuple(high), tuple(low), io, "config" if function.facts.resource else "unknown")
+
+
+def is_grace_gpu(candidate: Candidate) -> bool:
+    """Whether nvgrace_gpu_vfio_pci drives it: a 3D controller of NVIDIA with one of its IDs."""
+    facts = candidate.function.facts
+    return int(facts.vendor, 16) == 0x10DE and int(facts.device, 16) in GRACE_GPU_MEMORY and not candidate.is_vf
+
+
+def _probed(candidate: Candidate) -> dict[int, int]:
+    info = hw_info_of(candidate)
+    if info is None:
+        return {}
+    return {int(index): size for index, size in info.regions.items() if index.isdigit() and int(index) < _VFIO_BARS and size > 0}
+
+
+def hw_info_of(candidate: Candidate) -> HwInfo | None:
+    """What VFIO said of this very function."""
+    return next((info for info in candidate.host.facts.hw_info if info.address == candidate.address and info.error is None), None)
+
+
+def _of_vf(candidate: Candidate) -> Regions:
+    # sysfs has a VF BAR's range for all TotalVFs together.
+    facts = candidate.function.facts
+    total = facts.sriov_totalvfs or 1
+    high: list[int] = []
+    low: list[int] = []
+    for resource in parse_resource(facts.resource):
+        if resource.name.startswith("vf_bar"):
+            wide = resource.flags.MEM_64 and resource.flags.PREFETCH
+            (high if wide else low).append(resource.size // total)
+    return Regions(tuple(high), tuple(low), False, "config" if high or low else "unknown")
+
+
+def power_of_two(count: int) -> int:
+    """The least power of two that is not below ``count``."""
+    return 1 << max(0, count - 1).bit_length() if count > 1 else 1
+
+
+def window(sizes: tuple[int, ...], step: int = WINDOW) -> int:
+    """Bytes of a bridge window that holds regions of these sizes, each aligned to itself; 0 without any."""
+    total = sum(power_of_two(max(size, PAGE)) for size in sizes)
+    return -(-total // step) * step if total else 0
+
+
+def high_window(complexes: Iterable[Sequence[tuple[int, int]]], *, emulated: bool) -> int:
+    """``highmem-mmio-size``, a power of two, for root complexes in the order of their bus numbers, each with its ports' windows
+    as (bytes, alignment).
+
+    As UEFI places them (seen with AAVMF 2026.08): pcie.0's own devices first, then each root complex as one block, aligned to its
+    largest window. So two windows of 256 GiB fit into 512 GiB only without any ``emulated`` device on pcie.0.
+    """
+    at = WINDOW if emulated else 0
+    for windows in complexes:
+        for length, alignment in sorted(windows, key=lambda window: -window[1]):
+            at = -(-at // alignment) * alignment + length
+    return max(DEFAULT_HIGH_MMIO, power_of_two(at))

@@ -1,0 +1,155 @@
+"""The properties of a vSMMU, resolved: written out, or auto with what QEMU will make of it on this host.
+
+QEMU compares each value with the raw ID registers of the host's SMMU (smmuv3_accel_check_hw_compatible()); with ``auto`` it
+copies them, once, from the SMMU of the first cold-plugged function. Without a word from the administrator the richest
+explicit value is taken that both the registers and this kernel are known to supply; what is unknown or assumed is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from wizard.arch.bits import Record, field
+from wizard.host.known import UNKNOWN, Known, Source
+from wizard.host.model import Host, Smmu
+from wizard.plan.model import PROPERTIES, Property
+from wizard.plan.request import Properties
+from wizard.plan.target import Target
+
+OAS_CHOICES = (44, 48)  # QEMU: "model only implements auto, 44 bit, or 48 bit OAS"
+SSIDSIZE_MAX = 20
+OAS_DEFAULT = 44
+CMDQV_VERSION = 1  # QEMU 11.1's CMDQV_VER and least sizes (tegra241_cmdqv_probe)
+CMDQV_LOG2VCMDQS = 1
+CMDQV_LOG2VSIDS = 4
+
+_UNSET = {"ats": "off", "ril": "on", "ssidsize": "0", "oas": "44", "cmdqv": "off"}  # QEMU 11.0's defaults; of every QEMU without accel
+
+
+class CmdqvParam(Record, bits=64):
+    """``struct iommu_hw_info_tegra241_cmdqv`` as one little-endian word (include/uapi/linux/iommufd.h)."""
+
+    flags = field(31, 0)
+    version = field(39, 32)
+    log2vcmdqs = field(47, 40)
+    log2vsids = field(55, 48)
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What one SMMU supplies: the kernel's use of it, and the raw word that QEMU compares."""
+
+    used: Known
+    raw: Known
+
+    def value(self, *, assumed: bool) -> int | None:
+        """The richest value that is known; assumptions count only when the administrator takes them."""
+        known = [k for k in (self.used, self.raw) if k.known and (assumed or k.source is not Source.ASSUMED)]
+        if not known or (not assumed and any(k.source is Source.ASSUMED for k in (self.used, self.raw))):
+            return None
+        return min(_number(k) for k in known)
+
+    @property
+    def compared(self) -> Known:
+        """What QEMU will compare with: the raw word, else what the log lets one infer."""
+        return self.raw if self.raw.known else self.used
+
+
+def _number(known: Known) -> int:
+    return known.value if isinstance(known.value, int) else 0
+
+
+def supply(smmu: Smmu | None, name: str) -> Supply:
+    """What an SMMU supplies of one property."""
+    if smmu is None:
+        return Supply(UNKNOWN, UNKNOWN)
+    raw = smmu.hardware.get(name, UNKNOWN)
+    return Supply(smmu.known(name), raw)
+
+
+def cmdqv_param(host: Host, smmu: Smmu | None) -> CmdqvParam | None:
+    """The CMDQV of an SMMU as iommufd describes it; None where nobody asked."""
+    if smmu is None:
+        return None
+    for info in host.facts.hw_info:
+        if info.cmdqv and info.address in smmu.functions and _is_hex(info.cmdqv):
+            return CmdqvParam(int.from_bytes(bytes.fromhex(info.cmdqv)[:8].ljust(8, b"\0"), "little"))
+    return None
+
+
+def _is_hex(text: str) -> bool:
+    return len(text) >= 16 and len(text) % 2 == 0 and all(c in "0123456789abcdefABCDEF" for c in text)
+
+
+def cmdqv_fits(param: CmdqvParam) -> bool:
+    """Whether QEMU 11.1 can use it."""
+    return param.version == CMDQV_VERSION and param.log2vcmdqs >= CMDQV_LOG2VCMDQS and param.log2vsids >= CMDQV_LOG2VSIDS
+
+
+def resolve(
+    host: Host, smmu: Smmu | None, wishes: Sequence[Properties], target: Target, first_device: str | None, *, assumed: bool, ats: bool
+) -> dict[str, Property]:
+    """Each property by name. ``wishes`` in order of weight: the vSMMU's own, then the VM's.
+
+    ``ats`` False: another vSMMU of the VM can't have ATS, and IORT has one bit for all of them.
+    """
+    return {
+        name: _resolve(host, smmu, name, _wish(wishes, name), target, first_device, assumed=assumed, allowed=ats or name != "ats")
+        for name in PROPERTIES
+    }
+
+
+def _wish(wishes: Sequence[Properties], name: str) -> str | int | None:
+    return next((value for wish in wishes if (value := getattr(wish, name)) is not None), None)
+
+
+def _resolve(
+    host: Host, smmu: Smmu | None, name: str, wish: str | int | None, target: Target, first: str | None, *, assumed: bool, allowed: bool
+) -> Property:
+    supplied = supply(smmu, name)
+    if wish == "auto":
+        return Property(
+            written="auto", resolved=automatic(host, smmu, name), origin="auto", source=str(supplied.compared.source), decided_by=first
+        )
+    if wish is not None:
+        return Property(written=str(wish), resolved=as_number(name, str(wish)), origin="request", source=str(supplied.compared.source))
+    if not target.accel or (name == "cmdqv" and not target.cmdqv):
+        return Property(written=None, resolved=as_number(name, _UNSET[name]), origin="default")
+    value = richest(host, smmu, name, assumed=assumed) if allowed else 0
+    text = str(value) if name in ("ssidsize", "oas") else "on" if value else "off"
+    return Property(written=text, resolved=value, origin="host", source=str(supplied.compared.source))
+
+
+def richest(host: Host, smmu: Smmu | None, name: str, *, assumed: bool) -> int:
+    """The richest value that the host is known to supply; the least one where nothing is known (every host passes it)."""
+    value = supply(smmu, name).value(assumed=assumed) or 0
+    if name == "oas":
+        return max((bits for bits in OAS_CHOICES if bits <= value), default=OAS_DEFAULT)
+    if name == "ssidsize":
+        return min(value, SSIDSIZE_MAX)
+    if name == "cmdqv":
+        param = cmdqv_param(host, smmu)
+        return int(bool(value) and param is not None and cmdqv_fits(param))
+    return int(bool(value))
+
+
+def automatic(host: Host, smmu: Smmu | None, name: str) -> int | None:
+    """What QEMU's auto comes to: the raw field, as it is; CMDQV when the host's can be used."""
+    if name == "cmdqv":
+        value, param = supply(smmu, name).used, cmdqv_param(host, smmu)
+        return None if not value.known else int(bool(value) and (param is None or cmdqv_fits(param)))
+    compared = supply(smmu, name).compared
+    return _number(compared) if compared.known else None
+
+
+def as_number(name: str, text: str) -> int | None:
+    """``on`` is 1, ``off`` 0, a width its bits; None for anything that is neither."""
+    if name in ("ssidsize", "oas"):
+        return int(text) if text.lstrip("-").isdigit() else None
+    return {"on": 1, "off": 0}.get(text)
+
+
+def ats_for_all(host: Host, smmus: Iterable[Smmu | None], *, assumed: bool) -> bool:
+    """Whether every SMMU of a VM supplies ATS: IORT tells the guest one bit for the whole root complex."""
+    return all(richest(host, smmu, "ats", assumed=assumed) for smmu in smmus)

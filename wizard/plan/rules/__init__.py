@@ -1,0 +1,36 @@
+"""Everything that a plan can break, each as one short check with a code of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from wizard.base.finding import Finding
+from wizard.host.model import Host
+from wizard.plan.candidate import Candidate
+from wizard.plan.model import VmPlan
+from wizard.plan.request import Request
+from wizard.plan.rules import company, devices, functions, guest, machine, memory, properties, target, topology, vsmmu
+from wizard.plan.rules.base import RULES, SHARED, Company, Scene
+from wizard.plan.rules.functions import not_usable
+from wizard.plan.target import Target
+
+ROOMS = (functions, guest, machine, vsmmu, properties, topology, devices, memory, target, company)
+
+
+def of_vm(host: Host, vm: VmPlan, target: Target, known: Mapping[str, Candidate]) -> list[Finding]:
+    """Everything that is found about one VM alone; ``known`` are its functions, looked up."""
+    scene = Scene(host, vm, target, known)
+    return [finding for check in RULES for finding in check(scene)]
+
+
+def of_all(host: Host, vms: Sequence[VmPlan], request: Request) -> dict[int | None, list[Finding]]:
+    """What is found about the VMs together: by the place of the VM, None for the request as a whole."""
+    found: dict[int | None, list[Finding]] = {}
+    together = Company(host, vms, request)
+    for check in SHARED:
+        for place, finding in check(together):
+            found.setdefault(place, []).append(finding)
+    return found
+
+
+__all__ = ["ROOMS", "not_usable", "of_all", "of_vm"]

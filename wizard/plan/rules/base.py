@@ -1,0 +1,87 @@
+"""A rule: one short function beside its code. It looks at one planned VM, or at all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+from wizard.base.finding import Finding
+from wizard.base.text import visible
+from wizard.host.model import Host, Smmu
+from wizard.plan.candidate import Candidate, look_up
+from wizard.plan.model import DevicePlan, VmPlan
+from wizard.plan.request import Request
+from wizard.plan.target import Target, target_of
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One planned VM on its host, for the QEMU that it is planned for."""
+
+    host: Host
+    vm: VmPlan
+    target: Target
+    known: Mapping[str, Candidate] = field(default_factory=dict)  # candidates that were looked up already
+
+    @property
+    def name(self) -> str:
+        """The VM's name, safe to show: the subject of what concerns the VM as a whole."""
+        return visible(self.vm.name)
+
+    @cached_property
+    def candidates(self) -> dict[str, Candidate]:
+        """Each device's function, by its address."""
+        return {d.host: found for d in self.vm.devices if (found := self.known.get(d.host) or look_up(self.host, d.host)) is not None}
+
+    def candidate(self, device: DevicePlan) -> Candidate | None:
+        """The function behind a device of the plan."""
+        return self.candidates.get(device.host)
+
+    def smmu(self, name: str | None) -> Smmu | None:
+        """An SMMU of the host."""
+        return self.host.smmus.get(name or "")
+
+
+@dataclass(frozen=True)
+class Company:
+    """All VMs of a request on one host. Findings go to a VM by its place, or to the request as a whole (None)."""
+
+    host: Host
+    vms: Sequence[VmPlan]
+    request: Request
+
+    def subject(self, place: int) -> str:
+        """The profile that a VM came from, else its name."""
+        name = self.vms[place].name
+        return visible(self.request.files.get(name, name))
+
+
+Rule = Callable[[Scene], Iterator[Finding]]
+SharedRule = Callable[[Company], Iterator[tuple[int | None, Finding]]]
+RULES: list[Rule] = []
+SHARED: list[SharedRule] = []
+T = TypeVar("T")
+
+
+def rule(check: Rule) -> Rule:
+    """Register a rule about one VM; they are asked in the order of the files and of the lines in them."""
+    RULES.append(check)
+    return check
+
+
+def shared(check: SharedRule) -> SharedRule:
+    """Register a rule about all VMs together."""
+    SHARED.append(check)
+    return check
+
+
+def scene(host: Host, vm: VmPlan, target: Target | None = None) -> Scene:
+    """A scene; without a target that of the VM's own request."""
+    return Scene(host, vm, target or target_of(host.facts, vm.request.target))
+
+
+def both(values: Sequence[T]) -> list[T]:
+    """The values that occur more than once, each once, in order."""
+    return list(dict.fromkeys(value for place, value in enumerate(values) if value in values[:place]))

@@ -1,0 +1,208 @@
+"""vfio-pci, emulated devices and hot-plug: domain/qemu.md, sections 4 and 5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wizard.base.address import Address
+from wizard.base.finding import Area, Finding
+from wizard.base.text import size, visible
+from wizard.plan.candidate import canonical, look_up
+from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
+from wizard.plan.model import ROOT_BUS
+from wizard.plan.regions import power_of_two, regions_of, window
+from wizard.plan.request import Mode
+from wizard.plan.resolve import supply
+from wizard.plan.rules.base import Scene, rule
+
+NO_IOMMUFD = plan_code(
+    "vfio-without-iommufd", ERROR,
+    what="VM {subject}: {function} is behind an accelerated vSMMU without iommufd.",
+    why="QEMU: 'vfio-pci endpoint devices without an iommufd backend not allowed when using arm-smmuv3,accel=on'.",
+    fix="Leave iommufd on.",
+)  # fmt: skip
+HOST_IOMMUFD = plan_code(
+    "host-without-iommufd", ERROR, area=Area.KCONFIG,
+    what="This host has no /dev/iommu, and VM {subject} needs it.",
+    why="QEMU: '/dev/iommu does not exist (is your kernel config missing CONFIG_IOMMUFD?)', before any device is made.",
+    fix="Load iommufd (modprobe iommufd), or boot a kernel with CONFIG_IOMMUFD, then record the host again.",
+)  # fmt: skip
+
+
+@rule
+def iommufd(scene: Scene) -> Iterator[Finding]:
+    """The iommufd object (problems.md 14)."""
+    for device in scene.vm.devices:
+        vsmmu = scene.vm.vsmmu(device.vsmmu)
+        if vsmmu is not None and vsmmu.accel and not device.iommufd:
+            yield NO_IOMMUFD.at(scene.name, function=device.host)
+    modules = {name.replace("-", "_") for name in scene.host.facts.kernel.modules}
+    config = (scene.host.facts.kernel.config or {}).get("CONFIG_IOMMUFD")
+    if scene.vm.iommufd and scene.host.facts.iommufd is False and config not in ("m", "y") and "iommufd" not in modules:
+        yield HOST_IOMMUFD.at(scene.name)
+
+
+SEGMENT = plan_code(
+    "segment-above-ffff", INFO,
+    what="{subject} has a segment of more than four digits.",
+    why="vfio-pci's host= takes four: 'Property 'vfio-pci.host' doesn't take value'.",
+    fix="Nothing to do: the exports name it by sysfsdev=.",
+)  # fmt: skip
+VFIO_ATS = plan_code(
+    "vfio-ats-needs-smmu", ERROR,
+    what="VM {subject}: {function} is asked for with ats={value}, and {because}.",
+    why="QEMU: 'vfio-pci: ATS requested but not supported by kernel', or the guest sees a capability that does nothing.",
+    fix="Leave ats out for the function.",
+)  # fmt: skip
+
+
+@rule
+def vfio(scene: Scene) -> Iterator[Finding]:
+    """vfio-pci's own options."""
+    for device in scene.vm.devices:
+        if Address.parse(device.host).segment > 0xFFFF:
+            yield SEGMENT.at(device.host)
+        if device.ats != "on":
+            continue
+        candidate = scene.candidate(device)
+        vsmmu = scene.vm.vsmmu(device.vsmmu)
+        if candidate is not None and candidate.function.known("ats").value is False:
+            yield VFIO_ATS.at(scene.name, function=device.host, value="on", because="it has no ATS capability")
+        elif vsmmu is None or not vsmmu.ats.resolved:
+            yield VFIO_ATS.at(scene.name, function=device.host, value="on", because="it is behind no vSMMU with ats=on")
+
+
+EMULATED = plan_code(
+    "emulated-behind-accel", ERROR,
+    what="VM {subject}: {id} is on {bus}, behind an accelerated vSMMU.",
+    why="QEMU: 'Emulated endpoint devices are not allowed when using arm-smmuv3,accel=on', or an abort.",
+    fix="Leave bus out: emulated devices belong on pcie.0.",
+)  # fmt: skip
+BUS_UNKNOWN = plan_code(
+    "unknown-bus", ERROR,
+    what="VM {subject}: {id} is on {bus}, and there is no such bus{which}.",
+    why="QEMU: 'Device not found', or 'Only PCI/PCIe bridges can be plugged into pxb-pcie'.",
+    fix="Leave bus out: emulated devices belong on pcie.0.",
+)  # fmt: skip
+
+
+@rule
+def emulated(scene: Scene) -> Iterator[Finding]:
+    """Section 4: what may sit behind an accelerated vSMMU; P2: only bridges directly on a pxb."""
+    accelerated = {vsmmu.bus for vsmmu in scene.vm.vsmmus if vsmmu.accel}
+    behind = accelerated | {port.id for port in scene.vm.ports if port.bus in accelerated}
+    for id, bus in [(disk.id, disk.bus) for disk in scene.vm.disks] + [(network.id, network.bus) for network in scene.vm.networks]:
+        if bus in behind:
+            yield EMULATED.at(scene.name, id=id, bus=visible(bus))
+        elif bus != ROOT_BUS:
+            yield BUS_UNKNOWN.at(scene.name, id=id, bus=visible(bus), which=" for an emulated device")
+
+
+HOTPLUG_WHERE = plan_code(
+    "hotplug-without-vsmmu", ERROR,
+    what="VM {subject}: hot-plug port {port} is on no vSMMU{why_not}.",
+    why="What is plugged there would have no vIOMMU beside functions that have one.",
+    fix="Name the functions that may be plugged, or the vSMMU.",
+)  # fmt: skip
+HOTPLUG_UNKNOWN = plan_code(
+    "hotplug-unknown-function", ERROR,
+    what="VM {subject}: {function}, which may be plugged into {port}, is not on this host.",
+    why="The port's windows are made for the largest function that it may take.",
+    fix="Choose functions that `smmu-wizard list` shows, or write the reserves alone.",
+)  # fmt: skip
+HOTPLUG_SMMU = plan_code(
+    "hotplug-other-smmu", ERROR,
+    what="VM {subject}: {function}, which may be plugged into {port}, sits behind {other}, and the port belongs to {smmu}.",
+    why="The kernel refuses a function of another SMMU behind this vSMMU (Invalid argument), and the running guest can't get another vSMMU.",
+    fix="Reserve a port on a vSMMU of {other}.",
+)  # fmt: skip
+HOTPLUG_VERDICT = plan_code(
+    "hotplug-not-accelerated", ERROR,
+    what="VM {subject}: {function}, which may be plugged into {port}, can't be accelerated: {because}",
+    why="Behind an accelerated vSMMU QEMU refuses it at device_add.",
+    fix="Choose other functions for the port.",
+)  # fmt: skip
+HOTPLUG_RESERVE = plan_code(
+    "hotplug-reserve-small", ERROR,
+    what="VM {subject}: port {port} reserves {what_for} {has}, and {function} needs {needs}.",
+    why="Accel keeps the windows that firmware has made: a function whose BARs do not fit gets no addresses.",
+    fix="Leave the reserve out, or write {needs}.",
+)  # fmt: skip
+HOTPLUG_PROPERTY = plan_code(
+    "hotplug-property", ERROR,
+    what="VM {subject}: {function} can't be plugged into {port}: {name} of the vSMMU is {value}, and its SMMU has {host}.",
+    why="Hot-plugged functions are compared with the finalised values; QEMU refuses the device_add.",
+    fix="Write {name}={host} for that vSMMU.",
+)  # fmt: skip
+
+
+@rule
+def hotplug(scene: Scene) -> Iterator[Finding]:
+    """Reserved ports (S9, S10, section 5)."""
+    vm = scene.vm
+    for port in vm.ports:
+        if not port.hotplug:
+            continue
+        vsmmu = next((v for v in vm.vsmmus if v.bus == port.bus), None)
+        if vsmmu is None and vm.mode is Mode.ACCEL:
+            yield HOTPLUG_WHERE.at(scene.name, port=port.id, why_not="" if vm.vsmmus else ": the VM has none")
+        for address in port.candidates:
+            candidate = look_up(scene.host, canonical(address))
+            if candidate is None:
+                yield HOTPLUG_UNKNOWN.at(scene.name, function=visible(address), port=port.id)
+                continue
+            yield from _windows(scene, port.id, address)
+            if vsmmu is None:
+                continue
+            if (candidate.smmu.name if candidate.smmu else None) != vsmmu.smmu:
+                other = candidate.smmu.name if candidate.smmu else "no SMMU"
+                yield HOTPLUG_SMMU.at(scene.name, function=address, port=port.id, other=other, smmu=vsmmu.smmu)
+                continue
+            if candidate.verdict.accel == "no" or (candidate.verdict.accel == "unknown" and not vm.request.assume_accel):
+                because = " ".join(reason.what for reason in candidate.verdict.reasons)
+                yield HOTPLUG_VERDICT.at(scene.name, function=address, port=port.id, because=because)
+            for name, prop in vsmmu.properties():
+                known = supply(candidate.smmu, name).compared
+                host = known.value if isinstance(known.value, int) else 0
+                if prop.resolved is not None and known.known and prop.resolved > host:
+                    yield HOTPLUG_PROPERTY.at(scene.name, function=address, port=port.id, name=name, value=prop.show(), host=known.show())
+
+
+def _windows(scene: Scene, port_id: str, address: str) -> Iterator[Finding]:
+    port, candidate = scene.vm.port(port_id), look_up(scene.host, canonical(address))
+    if port is None or candidate is None:
+        return
+    regions = regions_of(candidate)
+    for what, has, sizes in (("a 64-bit window of", port.pref64_reserve, regions.high), ("a 32-bit window of", port.mem_reserve, regions.low)):
+        needs = power_of_two(window(sizes)) if sizes else 0
+        if has is not None and has < needs:
+            yield HOTPLUG_RESERVE.at(scene.name, port=port_id, what_for=what, has=size(has), function=address, needs=size(needs))
+
+
+GROUP_PEERS = plan_code(
+    "peers-in-one-group", WARNING, area=Area.HARDWARE,
+    what="VM {subject}: the functions of IOMMU group {group} ({functions}) may reach each other without their SMMU.",
+    why="The path between them lacks ACS: an address that equals a peer's BAR goes to the peer, and no stage translates it.",
+    fix="Nothing inside one VM that trusts all of them; else use slots whose path has ACS.",
+)  # fmt: skip
+NO_P2P = plan_code(
+    "peer-to-peer-unmapped", INFO, area=Area.KCONFIG,
+    what="VM {subject}: its functions can't send data to each other directly.",
+    why="Their BARs are mapped for DMA by VFIO's dma-buf, which this kernel lacks ('VFIO dma-buf not supported in kernel … P2P DMA will not work').",
+    fix="Use a kernel with CONFIG_VFIO_PCI_DMABUF (7.2) if the guest's programs ask for it (GPUDirect, NVMe CMB).",
+)  # fmt: skip
+
+
+@rule
+def peers(scene: Scene) -> Iterator[Finding]:
+    """Peer-to-peer between assigned functions (problems.md 20). The kernel's group says what the path isolates."""
+    groups: dict[int, list[str]] = {}
+    for device in scene.vm.devices:
+        if device.group is not None:
+            groups.setdefault(device.group, []).append(device.host)
+    for group, functions in groups.items():
+        if len(functions) > 1:
+            yield GROUP_PEERS.at(scene.name, group=group, functions=", ".join(functions))
+    kernel = scene.host.facts.kernel
+    if len(scene.vm.devices) > 1 and kernel.config and not kernel.config_partial and kernel.config.get("CONFIG_VFIO_PCI_DMABUF") not in ("y", "m"):
+        yield NO_P2P.at(scene.name)

@@ -1,0 +1,224 @@
+"""The functions that were asked for: there, free, whole groups, PFs and VFs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wizard.base.finding import Area, Finding, Severity
+from wizard.base.text import visible
+from wizard.host.model import Host
+from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
+from wizard.plan.drivers import variant
+from wizard.plan.model import DevicePlan
+from wizard.plan.request import Mode, VmRequest
+from wizard.plan.rules.base import Scene, rule
+
+UNKNOWN = plan_code(
+    "unknown-function", ERROR,
+    what="This host has no function {subject}{hint}.",
+    why="VM {vm} asks for it, and neither a function nor a VF that could be made has that address.",
+    fix="Choose one that `smmu-wizard list` shows.",
+)  # fmt: skip
+TWICE = plan_code(
+    "function-twice", ERROR,
+    what="{subject} is named twice in VM {vm}.",
+    why="A function can be assigned once: the second vfio-pci would find its device open.",
+    fix="Name it once.",
+)  # fmt: skip
+
+
+def not_usable(host: Host, request: VmRequest, address: str, *, known: bool) -> Finding:
+    """A function that can't enter the plan at all."""
+    if known:
+        return TWICE.at(visible(address), vm=visible(request.name))
+    same = [other for other in host.functions if other.rpartition(".")[0] == address.rpartition(".")[0]]
+    hint = f", but {', '.join(same[:4])}" if same else ""
+    return UNKNOWN.at(visible(address), vm=visible(request.name), hint=hint)
+
+
+NONE_ASKED = plan_code(
+    "no-functions", WARNING,
+    what="VM {subject} has no function of the host.",
+    why="A plan without assigned functions needs no vSMMU; there is nothing here to accelerate.",
+    fix="Name functions with --vm {subject}=FUNCTION,… unless that is meant.",
+)  # fmt: skip
+
+
+@rule
+def some_function(scene: Scene) -> Iterator[Finding]:
+    """A VM without functions is allowed, and said."""
+    if not scene.vm.request.functions and not scene.vm.request.hotplug:
+        yield NONE_ASKED.at(scene.name)
+
+
+NOT_ASSIGNABLE = plan_code(
+    "not-assignable", ERROR,
+    what="{subject} can't be given to a VM: {because}",
+    why="{why}",
+    fix="{fix}",
+)  # fmt: skip
+_NEVER = {"not-an-endpoint", "no-group", "no-smmu", "smmu-off", "smmu-not-used", "stream-id-taken", "direct-region"}
+
+
+@rule
+def assignable(scene: Scene) -> Iterator[Finding]:
+    """Without a vIOMMU too a function has to be an endpoint in a group, without a direct region (problems.md 3, 32)."""
+    for device in scene.vm.devices:
+        candidate = scene.candidate(device)
+        if candidate is None or device.mode is Mode.ACCEL:
+            continue  # the ladder has judged it
+        for reason in candidate.verdict.reasons:
+            if reason.code in _NEVER:
+                yield NOT_ASSIGNABLE.at(device.host, because=reason.what, why=reason.why, fix=reason.fix)
+
+
+ALLOWED_IN_USE = plan_code(
+    "in-use-allowed", WARNING,
+    what="{subject} is in use by the host and will be taken from it all the same.",
+    why="{why} It was allowed with --allow-in-use.",
+    fix="Make sure that the host can live without it before the preparation script runs.",
+)  # fmt: skip
+_SCRIPT_DOES = {"not-on-vfio", "driver-override-left", "group-not-viable"}
+
+
+@rule
+def todo(scene: Scene) -> Iterator[Finding]:
+    """What stands in the way on the host and the preparation script can't mend (problems.md 5, 6, 9)."""
+    allowed = set(scene.vm.request.allow_in_use)
+    for device in scene.vm.devices:
+        candidate = scene.candidate(device)
+        for finding in candidate.verdict.todo if candidate and not candidate.to_make else ():
+            if finding.code == "in-use" and device.host in allowed:
+                yield ALLOWED_IN_USE.at(device.host, why=finding.what)
+            elif finding.severity is not Severity.INFO and finding.code not in _SCRIPT_DOES:
+                yield finding
+
+
+GROUP_ACCEL = plan_code(
+    "group-shared-accelerated", ERROR,
+    what="{subject} is in IOMMU group {group} together with {others}, and can't be accelerated.",
+    why="The kernel attaches one function's stage 1 to the whole group: QEMU ends with 'Invalid argument' on the second function, and with one of "
+    "them alone the guest's SMMU driver fails on 'CMDQ error … Illegal command' (problems.md 31).",
+    fix="Give the whole group to one VM with --mode none, or move the card to a slot whose path has ACS.",
+)  # fmt: skip
+
+
+@rule
+def alone_in_group(scene: Scene) -> Iterator[Finding]:
+    """A group of several devices, bridges included, is never accelerated; no option lifts this."""
+    for device in scene.vm.devices:
+        candidate = scene.candidate(device)
+        group = candidate.group if candidate else None
+        others = [other for other in group.devices if other != device.host] if group else []
+        if device.mode is Mode.ACCEL and group and others:
+            yield GROUP_ACCEL.at(device.host, group=group.id, others=", ".join(others))
+
+
+GROUP_NOT_WHOLE = plan_code(
+    "group-not-whole", ERROR,
+    what="{subject} is in IOMMU group {group}, and VM {vm} does not ask for the rest of it: {others}.",
+    why="A group is the smallest set that can be isolated: VFIO gives it away as a whole ('group {group} is not viable').",
+    fix="Name {others} for the same VM too, or leave {subject} to the host.",
+)  # fmt: skip
+
+
+@rule
+def whole_group(scene: Scene) -> Iterator[Finding]:
+    """Without a vIOMMU a group of several is given whole (bridges stay with the host)."""
+    mine = {device.host for device in scene.vm.devices}
+    for device in scene.vm.devices:
+        candidate = scene.candidate(device)
+        group = candidate.group if candidate else None
+        if device.mode is Mode.ACCEL or group is None:
+            continue
+        others = [o for o in group.devices if o not in mine and o in scene.host.functions and not scene.host.functions[o].is_bridge]
+        if others:
+            yield GROUP_NOT_WHOLE.at(device.host, group=group.id, others=", ".join(others), vm=scene.name)
+
+
+VF_PREDICTED = plan_code(
+    "vf-to-be-made", INFO,
+    what="{subject} is VF {index} of {pf} and is still to be made: its address, group and SMMU are predicted.",
+    why="They follow from the PF's SR-IOV capability; the kernel decides when the VFs are made.",
+    fix="Run the preparation script: it makes them and stops where they differ from the plan.",
+)  # fmt: skip
+PF_ON_VFIO = plan_code(
+    "pf-on-vfio", ERROR, area=Area.DRIVERS,
+    what="The PF {subject} is on {driver}, and VFs are asked of it ({vfs}).",
+    why="VFs are made by the PF's own driver, which also serves their mailboxes; vfio-pci does neither for the host.",
+    fix="Bind {subject} to its own driver first (driverctl unset-override {subject}, or clear driver_override and probe again).",
+)  # fmt: skip
+PF_MANY = plan_code(
+    "vfs-live-too-few", ERROR,
+    what="{subject} has {live} live VFs, and the plan needs {needed} of them.",
+    why="sriov_numvfs can only go from 0 to a number: growing it removes the VFs that are there, and takes them from whoever has them.",
+    fix="Remove the VFs first (echo 0 > /sys/bus/pci/devices/{subject}/sriov_numvfs), or choose from those that are there.",
+)  # fmt: skip
+
+
+@rule
+def vfs(scene: Scene) -> Iterator[Finding]:
+    """VFs to be made, and their PFs."""
+    wanted: dict[str, list[DevicePlan]] = {}
+    for device in scene.vm.devices:
+        if device.to_make and device.pf:
+            wanted.setdefault(device.pf, []).append(device)
+            yield VF_PREDICTED.at(device.host, index=device.vf_index, pf=device.pf)
+    for pf, devices in wanted.items():
+        facts = scene.host.functions[pf].facts
+        if (facts.driver or "").replace("_", "-").endswith("vfio-pci"):
+            yield PF_ON_VFIO.at(pf, driver=facts.driver, vfs=", ".join(device.host for device in devices))
+        if facts.sriov_numvfs:
+            yield PF_MANY.at(pf, live=facts.sriov_numvfs, needed=max((device.vf_index or 0) + 1 for device in devices))
+
+
+VARIANT = plan_code(
+    "variant-driver-missing", WARNING, area=Area.DRIVERS,
+    what="{subject} has a vfio driver of its own, {variant}, but this kernel is not known to have it.",
+    why="With plain vfio-pci it works without what the variant adds (migration of its state, GPU memory).",
+    fix="Install or load {variant}, record the host again, or write driver = \"vfio-pci\" in the profile to have it so.",
+)  # fmt: skip
+WRONG_DRIVER = plan_code(
+    "grace-gpu-on-vfio-pci", ERROR, area=Area.DRIVERS,
+    what="{subject} is a Grace GPU and is planned on {driver}.",
+    why="Only nvgrace_gpu_vfio_pci gives the guest the GPU's memory as BARs; on vfio-pci the guest's driver finds none.",
+    fix="Leave the driver to the planner, or write driver = \"nvgrace_gpu_vfio_pci\".",
+)  # fmt: skip
+
+
+@rule
+def drivers(scene: Scene) -> Iterator[Finding]:
+    """Variant drivers (problems.md 8)."""
+    for device in scene.vm.devices:
+        candidate = scene.candidate(device)
+        wanted = variant(candidate) if candidate else None
+        if wanted == "nvgrace_gpu_vfio_pci" and device.driver != wanted:
+            yield WRONG_DRIVER.at(device.host, driver=device.driver)
+        elif wanted and device.driver != wanted and not _written(scene, device):
+            yield VARIANT.at(device.host, variant=wanted)
+
+
+def _written(scene: Scene, device: DevicePlan) -> bool:
+    return any(function.host == device.host and function.driver for function in scene.vm.request.functions)
+
+
+IDENTITY = plan_code(
+    "not-the-same-device", ERROR,
+    what="{subject} is {found}, and the profile was made for {written}.",
+    why="Addresses move when cards or firmware change; another device now has this one.",
+    fix="Find the device again with `smmu-wizard list` and correct host, or ids and serial, in the profile.",
+)  # fmt: skip
+
+
+@rule
+def identity(scene: Scene) -> Iterator[Finding]:
+    """A profile names ids and serial number beside the address (problems.md 36)."""
+    for function in scene.vm.request.functions:
+        device = next((d for d in scene.vm.devices if d.host == function.host), None)
+        if device is None:
+            continue
+        if function.ids and device.ids and function.ids.lower() != device.ids.lower():
+            yield IDENTITY.at(device.host, found=device.ids, written=visible(function.ids))
+        elif function.serial and device.serial and function.serial != device.serial:
+            yield IDENTITY.at(device.host, found=f"serial number {visible(device.serial)}", written=f"serial number {visible(function.serial)}")
+

@@ -1,0 +1,136 @@
+"""The machine: domain/qemu.md, section 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wizard.base.finding import Area, Finding
+from wizard.base.text import visible
+from wizard.plan.codes import ERROR, WARNING, plan_code
+from wizard.plan.request import Mode
+from wizard.plan.rules.base import Scene, rule
+
+VSMMUS_MAX = 16  # the platform bus has 64 interrupts, an arm-smmuv3 takes four
+
+NOT_VIRT = plan_code(
+    "machine-not-virt", ERROR,
+    what="VM {subject} is planned on machine {type}.",
+    why="Only virt takes an arm-smmuv3 ('Parameter 'driver' expects a dynamic sysbus device type for the machine').",
+    fix="Write virt, or a versioned one such as virt-11.1.",
+)  # fmt: skip
+
+
+@rule
+def virt(scene: Scene) -> Iterator[Finding]:
+    """M1."""
+    type_ = scene.vm.machine.type
+    if type_ != "virt" and not type_.removeprefix("virt-").replace(".", "").isdigit():
+        yield NOT_VIRT.at(scene.name, type=visible(type_))
+
+
+NO_KVM = plan_code(
+    "no-kvm", ERROR, area=Area.KCONFIG,
+    what="This host has no /dev/kvm, and VM {subject} is accelerated.",
+    why="QEMU: 'SMMUv3 accel=on requires KVM with kernel-irqchip=on support'; assigned functions are useless without KVM's speed anyway.",
+    fix="Boot the host's kernel at EL2 with KVM (CONFIG_KVM), then record it again.",
+)  # fmt: skip
+
+
+@rule
+def kvm(scene: Scene) -> Iterator[Finding]:
+    """M2."""
+    if scene.host.facts.kvm is False and _accelerated(scene):
+        yield NO_KVM.at(scene.name)
+
+
+NO_ACPI = plan_code(
+    "no-acpi", ERROR,
+    what="VM {subject} has ACPI off.",
+    why="QEMU describes a vSMMU of a pxb-pcie in ACPI's IORT only: accel is refused ('not supported for DT'), a virtio-iommu has no VIOT.",
+    fix="Leave acpi on.",
+)  # fmt: skip
+
+
+@rule
+def acpi(scene: Scene) -> Iterator[Finding]:
+    """M3, M4."""
+    if not scene.vm.machine.acpi and (scene.vm.vsmmus or scene.vm.virtio_iommu):
+        yield NO_ACPI.at(scene.name)
+
+
+NO_DOORBELL = plan_code(
+    "no-msi-doorbell", ERROR,
+    what="VM {subject} has no ITS.",
+    why="An accelerated vSMMU maps the guest's MSI doorbell; with its=off QEMU ends with an assertion (msi-gpa is 0) when a function sets up MSI.",
+    fix="Leave its on.",
+)  # fmt: skip
+GIC = plan_code(
+    "gic-not-recommended", WARNING,
+    what="VM {subject} has GIC version {gic}.",
+    why="{why}",
+    fix="Leave gic at 3.",
+)  # fmt: skip
+
+
+@rule
+def doorbell(scene: Scene) -> Iterator[Finding]:
+    """M9, M10: GICv2 brings its own doorbell, GICv2m."""
+    machine = scene.vm.machine
+    if machine.gic == "2":
+        if scene.vm.cpus > 8 or scene.vm.devices:
+            yield GIC.at(scene.name, gic="2", why="GICv2 has eight CPUs and 64 MSIs at most, and KVM offers it only where the host's GIC does.")
+    elif not machine.its and _accelerated(scene):
+        yield NO_DOORBELL.at(scene.name)
+    elif machine.gic in ("host", "max"):
+        yield GIC.at(scene.name, gic=machine.gic, why="The guest's interrupt controller then depends on the host: the profile is not portable.")
+
+
+TOO_MANY = plan_code(
+    "vsmmus-too-many", ERROR,
+    what="VM {subject} has {count} vSMMUs.",
+    why="A virt machine has room for 16 ('Platform Bus: Can not fit IRQ line').",
+    fix="Use --layout per-smmu, take back splits, or spread the functions over several VMs.",
+)  # fmt: skip
+
+
+@rule
+def count(scene: Scene) -> Iterator[Finding]:
+    """M14."""
+    if len(scene.vm.vsmmus) > VSMMUS_MAX:
+        yield TOO_MANY.at(scene.name, count=len(scene.vm.vsmmus))
+
+
+TWO_KINDS = plan_code(
+    "two-kinds-of-viommu", ERROR,
+    what="VM {subject} has both a virtio-iommu and vSMMUs.",
+    why="A virtio-iommu is machine-wide and excludes every arm-smmuv3; QEMU accepts the pair silently in one order, and the guest breaks.",
+    fix="Remove one of the two from the profile.",
+)  # fmt: skip
+
+
+@rule
+def one_kind(scene: Scene) -> Iterator[Finding]:
+    """M5 to M7: machine iommu=smmuv3 is never written; a virtio-iommu goes alone."""
+    written = scene.vm.mode is Mode.VIRTIO_IOMMU and bool(scene.vm.request.vsmmus)
+    if written or (scene.vm.virtio_iommu and scene.vm.vsmmus):
+        yield TWO_KINDS.at(scene.name)
+
+
+MMIO_SIZE = plan_code(
+    "mmio-window-size", ERROR,
+    what="VM {subject} asks for a 64-bit MMIO window of {size} bytes.",
+    why="QEMU takes a power of two from 512 GiB upward ('highmem-mmio-size is not a power of 2', 'cannot be set to a lower value than the default').",
+    fix="Write {needed}, or leave it to the planner.",
+)  # fmt: skip
+
+
+@rule
+def mmio_size(scene: Scene) -> Iterator[Finding]:
+    """M13."""
+    memory = scene.vm.memory
+    if memory.mmio_window < 512 << 30 or memory.mmio_window.bit_count() != 1:
+        yield MMIO_SIZE.at(scene.name, size=memory.mmio_window, needed=f"{memory.mmio_needed >> 30}G")
+
+
+def _accelerated(scene: Scene) -> bool:
+    return any(vsmmu.accel for vsmmu in scene.vm.vsmmus)

@@ -1,0 +1,268 @@
+"""The properties of vSMMUs against QEMU's values, the host's registers, auto, ATS and CMDQV (domain/qemu.md, sections 2 and 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from wizard.base.finding import Finding
+from wizard.base.text import visible
+from wizard.host.known import Source
+from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
+from wizard.plan.model import VsmmuPlan
+from wizard.plan.resolve import OAS_CHOICES, SSIDSIZE_MAX, cmdqv_fits, cmdqv_param, supply
+from wizard.plan.rules.base import Scene, rule
+
+VALUE = plan_code(
+    "property-value", ERROR,
+    what="VM {subject}: vSMMU {id} can't have {name}={value}.",
+    why="{why}",
+    fix="Write {allowed}, or leave it out.",
+)  # fmt: skip
+_ALLOWED = {
+    "ats": ("on, off or auto", "QEMU takes on, off or auto."),
+    "ril": ("on, off or auto", "QEMU takes on, off or auto."),
+    "cmdqv": ("on, off or auto", "QEMU takes on, off or auto."),
+    "ssidsize": ("0 to 20 or auto", "Parameter 'ssidsize' does not accept anything else."),
+    "oas": ("44, 48 or auto", "QEMU SMMUv3 model only implements auto, 44 bit, or 48 bit OAS."),
+}
+
+
+def value_fits(name: str, value: str) -> bool:
+    """Whether QEMU takes the value at all."""
+    if value == "auto":
+        return True
+    if name == "ssidsize":
+        return value.isdigit() and int(value) <= SSIDSIZE_MAX
+    if name == "oas":
+        return value.isdigit() and int(value) in OAS_CHOICES
+    return value in ("on", "off")
+
+
+@rule
+def values(scene: Scene) -> Iterator[Finding]:
+    """S-table: the values of each property."""
+    for vsmmu in scene.vm.vsmmus:
+        for name, prop in vsmmu.properties():
+            if prop.written is not None and not value_fits(name, prop.written):
+                allowed, why = _ALLOWED[name]
+                yield VALUE.at(scene.name, id=vsmmu.id, name=name, value=visible(prop.written), why=why, allowed=allowed)
+
+
+EMULATED_VALUES = plan_code(
+    "property-needs-accel", ERROR,
+    what="VM {subject}: vSMMU {id} is not accelerated and can't have {name}={value}.",
+    why="QEMU: ats, cmdqv and ssidsize can only be enabled, ril only disabled, if accel=on; oas must be 44 bits when accel=off.",
+    fix="Leave {name} out.",
+)  # fmt: skip
+STAGE = plan_code(
+    "stage-not-1", ERROR,
+    what="VM {subject}: vSMMU {id} can't have stage={stage}.",
+    why="'Only stage1 is supported for SMMUv3 with accel=on'; stage=nested is the emulated model, not the hardware's nesting.",
+    fix="Leave stage out.",
+)  # fmt: skip
+EMULATED_VFIO = plan_code(
+    "vfio-behind-emulated", ERROR,
+    what="VM {subject}: {function} is behind vSMMU {id}, which is not accelerated.",
+    why="vfio-pci behind an emulated arm-smmuv3 can't work in QEMU: 'requires iommu MAP notifier which is not currently supported'.",
+    fix="Accelerate the vSMMU, or use --mode virtio-iommu or --mode none.",
+)  # fmt: skip
+_WITHOUT = {"ats": ("off", "auto"), "ril": ("on", "auto"), "ssidsize": ("0", "auto"), "oas": ("44", "auto"), "cmdqv": ("off", "auto")}
+
+
+@rule
+def without_accel(scene: Scene) -> Iterator[Finding]:
+    """What a plain emulated SMMU can't have."""
+    for vsmmu in scene.vm.vsmmus:
+        if vsmmu.accel:
+            if vsmmu.stage not in (None, "1"):
+                yield STAGE.at(scene.name, id=vsmmu.id, stage=visible(vsmmu.stage))
+            continue
+        for name, prop in vsmmu.properties():
+            if prop.written is not None and prop.written not in _WITHOUT[name]:
+                yield EMULATED_VALUES.at(scene.name, id=vsmmu.id, name=name, value=visible(prop.written))
+        for device in scene.vm.devices_of(vsmmu):
+            yield EMULATED_VFIO.at(scene.name, id=vsmmu.id, function=device.host)
+
+
+EXCEEDS = plan_code(
+    "property-exceeds-host", ERROR,
+    what="VM {subject}: vSMMU {id} asks for {name}={value}, and {smmu} has {host}.",
+    why="QEMU compares them when the function is attached: '{message}'.",
+    fix="Write {name}={host}, or leave {name} out to get the richest value that the host supplies.",
+)  # fmt: skip
+UNPROVEN = plan_code(
+    "property-unproven", ERROR,
+    what="VM {subject}: vSMMU {id} asks for {name}={value}, and what {smmu} has is {known}.",
+    why="If the host has less, QEMU refuses the function at start.",
+    fix="Record the host with --probe, write a lower value, or take the risk with --assume-accel.",
+)  # fmt: skip
+LEAST = plan_code(
+    "property-least", INFO,
+    what="VM {subject}: vSMMU {id} gets the least of what {smmu} is not known to have: {values}.",
+    why="Every host passes the least value; a richer one is written only when the host is known to have it, not by assumption.",
+    fix="Record the host with --probe to learn more.",
+)  # fmt: skip
+_MESSAGES = {
+    "ats": "Host SMMUv3 doesn't support Address Translation Services",
+    "ril": "Host SMMUv3 doesn't support Range Invalidation",
+    "ssidsize": "Host SMMUv3 SSIDSIZE not compatible",
+    "oas": "Host SMMUv3 supports only {host}-bit IPA, but the vSMMU OAS implies {value}-bit IPA",
+    "cmdqv": "CMDQV requested but not supported",
+}
+
+
+@rule
+def host_compare(scene: Scene) -> Iterator[Finding]:
+    """Section 3: what is written against the host's registers; equal or less passes."""
+    for vsmmu in scene.vm.vsmmus:
+        smmu = scene.smmu(vsmmu.smmu)
+        if not vsmmu.accel or smmu is None:
+            continue
+        unknown = []
+        for name, prop in vsmmu.properties():
+            if prop.written is None or prop.auto or prop.resolved is None:
+                continue
+            known = supply(smmu, name).compared
+            least = prop.resolved == (OAS_CHOICES[0] if name == "oas" else 0)
+            host = known.value if isinstance(known.value, int) else 0
+            shown = known.show() if name in ("oas", "ssidsize") or not known.known else "on" if host else "off"
+            words: dict[str, Any] = {"id": vsmmu.id, "name": name, "value": prop.written, "smmu": smmu.name}
+            if known.known and prop.resolved > host:
+                message = _MESSAGES[name].format(host=host, value=prop.written)
+                yield EXCEEDS.at(scene.name, **words, host=shown, message=message)
+            elif not known.measured and (not least or name == "oas") and not scene.vm.request.assume_accel:
+                yield UNPROVEN.at(scene.name, **words, known="assumed" if known.source is Source.ASSUMED else "not known")
+            elif not known.measured and least and prop.origin == "host":
+                unknown.append(f"{name}={prop.written}")
+        if unknown:
+            yield LEAST.at(scene.name, id=vsmmu.id, smmu=smmu.name, values=", ".join(unknown))
+
+
+AUTO = plan_code(
+    "auto-depends-on-host", WARNING,
+    what="VM {subject}: vSMMU {id} leaves {names} to QEMU; on this host: {resolved}.",
+    why="The guest's platform then depends on the host that it is started on. {function} decides: the first one behind it on the command line.",
+    fix="Leave the option out to have the same values written, for a portable profile.",
+)  # fmt: skip
+AUTO_EMPTY = plan_code(
+    "auto-without-function", ERROR,
+    what="VM {subject}: vSMMU {id} leaves {names} to QEMU, and has no function when the VM starts.",
+    why="QEMU ends: 'arm-smmuv3 accel=on with 'auto' properties requires at least one cold-plugged VFIO device'.",
+    fix="Write the values out, or put a function behind it.",
+)  # fmt: skip
+CMDQV_EMPTY = plan_code(
+    "cmdqv-without-function", ERROR,
+    what="VM {subject}: vSMMU {id} has cmdqv=on, and no function when the VM starts.",
+    why="The queues are mapped with the first cold-plugged function; QEMU 11.1 forgets to refuse this, and the guest would hang on them.",
+    fix="Write cmdqv=off, or put a function behind it.",
+)  # fmt: skip
+AUTO_OAS = plan_code(
+    "auto-oas-above-48", WARNING,
+    what="VM {subject}: with oas=auto vSMMU {id} will have {bits} bits on this host.",
+    why="QEMU copies the host's field as it is; guests have been tried with 44 and 48 bits.",
+    fix="Write oas=48.",
+)  # fmt: skip
+
+
+@rule
+def auto(scene: Scene) -> Iterator[Finding]:
+    """S9 to S12 (problems.md 15)."""
+    for vsmmu in scene.vm.vsmmus:
+        devices = scene.vm.devices_of(vsmmu)
+        names = [name for name, prop in vsmmu.properties() if prop.auto]
+        waiting = [name for name in names if name != "cmdqv"]
+        if waiting and vsmmu.accel and not devices:
+            yield AUTO_EMPTY.at(scene.name, id=vsmmu.id, names=", ".join(waiting))
+        elif names and vsmmu.accel:
+            resolved = ", ".join(f"{name} {_shown(vsmmu, name)}" for name in names)
+            yield AUTO.at(scene.name, id=vsmmu.id, names=", ".join(names), resolved=resolved, function=devices[0].host if devices else "A function")
+        if vsmmu.cmdqv.written == "on" and vsmmu.accel and not devices:
+            yield CMDQV_EMPTY.at(scene.name, id=vsmmu.id)
+        if vsmmu.oas.auto and (vsmmu.oas.resolved or 0) > 48:
+            yield AUTO_OAS.at(scene.name, id=vsmmu.id, bits=vsmmu.oas.resolved)
+
+
+def _shown(vsmmu: VsmmuPlan, name: str) -> str:
+    value = getattr(vsmmu, name).resolved
+    if value is None:
+        return "unknown"
+    return str(value) if name in ("oas", "ssidsize") else "on" if value else "off"
+
+
+ATS_MIXED = plan_code(
+    "ats-not-the-same", ERROR,
+    what="VM {subject}: ats differs between its vSMMUs ({values}).",
+    why="IORT has one ATS bit for all of QEMU's root complexes: it is set if any vSMMU has ats, and the guest then uses ATS behind the others too.",
+    fix="Write the same ats for all of them.",
+)  # fmt: skip
+ATS_TRUST = plan_code(
+    "ats-trusts-the-device", INFO,
+    what="VM {subject} has ats=on: {functions} may send addresses that they say are translated.",
+    why="The SMMU passes translated requests on without a look at stage 2: the device itself is trusted with host physical addresses.",
+    fix="Write --ats off for devices that are not to be trusted that far.",
+)  # fmt: skip
+
+
+@rule
+def ats(scene: Scene) -> Iterator[Finding]:
+    """P14."""
+    accelerated = [vsmmu for vsmmu in scene.vm.vsmmus if vsmmu.accel]
+    resolved = {vsmmu.ats.resolved for vsmmu in accelerated if vsmmu.ats.written is not None}
+    if len(resolved) > 1:
+        yield ATS_MIXED.at(scene.name, values=", ".join(f"{v.id}: {_shown(v, 'ats')}" for v in accelerated))
+    if 1 in resolved:
+        able = [
+            device.host
+            for device in scene.vm.devices
+            if device.vsmmu and device.ats != "off" and (c := scene.candidate(device)) and c.function.known("ats").value is not False
+        ]
+        if able:
+            yield ATS_TRUST.at(scene.name, functions=", ".join(able))
+
+
+CMDQV_UNFIT = plan_code(
+    "cmdqv-unfit", ERROR,
+    what="VM {subject}: vSMMU {id} asks for cmdqv=on, and the CMDQV of {smmu} does not fit: {because}.",
+    why="QEMU 11.1 wants version 1, at least two vCMDQs and 16 StreamIDs ('Host CMDQV: unsupported version', 'insufficient vCMDQs').",
+    fix="Write --cmdqv off.",
+)  # fmt: skip
+CMDQV_SIDS = plan_code(
+    "cmdqv-functions-too-many", ERROR,
+    what="VM {subject}: vSMMU {id} has cmdqv=on and {count} functions; the CMDQV of {smmu} matches {limit} StreamIDs for a VM.",
+    why="Each VINTF has a table of SID_MATCH registers; a function that is not in it can't be invalidated from the guest's own queue.",
+    fix="Take functions away, or write --cmdqv off.",
+)  # fmt: skip
+CMDQV_UNPLUG = plan_code(
+    "cmdqv-first-stays", INFO,
+    what="VM {subject}: {function} can't be unplugged while the VM runs.",
+    why="CMDQV is on, and this function made the vIOMMU that the guest's queues belong to ('CMDQV is active: removing the device … would break').",
+    fix="Unplug others, or write --cmdqv off.",
+)  # fmt: skip
+CMDQV_PAGES = plan_code(
+    "cmdqv-small-queues", WARNING,
+    what="VM {subject}: vSMMU {id} has cmdqv=on, and the guest's memory is not on hugepages.",
+    why="A queue has to be contiguous in host memory, so QEMU lowers IDR1.CMDQS to what fits the smallest page: 256 commands in 4 KiB.",
+    fix="Give the VM hugepages (--hugepages 2M).",
+)  # fmt: skip
+
+
+@rule
+def cmdqv(scene: Scene) -> Iterator[Finding]:
+    """S13, hardware.md section 10 (problems.md 35)."""
+    for vsmmu in scene.vm.vsmmus:
+        if not vsmmu.accel or not vsmmu.cmdqv.resolved:
+            continue
+        devices = scene.vm.devices_of(vsmmu)
+        param = cmdqv_param(scene.host, scene.smmu(vsmmu.smmu))
+        if param is not None and vsmmu.cmdqv.written == "on" and not cmdqv_fits(param):
+            because = f"version {param.version}, {1 << param.log2vcmdqs} vCMDQs, {1 << param.log2vsids} StreamIDs"
+            yield CMDQV_UNFIT.at(scene.name, id=vsmmu.id, smmu=vsmmu.smmu, because=because)
+        limit = 1 << param.log2vsids if param else 16
+        held = len(devices) + sum(port.hotplug for port in scene.vm.ports if port.bus == vsmmu.bus)
+        if held > limit:
+            yield CMDQV_SIDS.at(scene.name, id=vsmmu.id, count=held, smmu=vsmmu.smmu, limit=limit)
+        if devices:
+            yield CMDQV_UNPLUG.at(scene.name, function=devices[0].host)
+        if scene.vm.memory.hugepages is None and scene.host.page_size != 65536:
+            yield CMDQV_PAGES.at(scene.name, id=vsmmu.id)

@@ -1,0 +1,92 @@
+"""What the QEMU and libvirt of the plan can do: by the properties that the installed ones name, else by version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wizard.base.finding import Area, Finding
+from wizard.base.text import visible
+from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
+from wizard.plan.rules.base import Scene, rule
+from wizard.plan.target import installed, parse_version
+
+BAD = plan_code(
+    "target-unknown", ERROR,
+    what="VM {subject}: {target} names no QEMU.",
+    why="A target is qemu=VERSION.",
+    fix="Write for instance --target qemu=11.1, or leave it out.",
+)  # fmt: skip
+OTHER = plan_code(
+    "target-not-installed", WARNING, area=Area.PACKAGES,
+    what="VM {subject} is planned for QEMU {target}, and the host has {found}.",
+    why="What the other version takes may differ from what is checked here.",
+    fix="Install QEMU {target} before it is started, or leave --target out.",
+)  # fmt: skip
+NO_QEMU = plan_code(
+    "qemu-not-found", INFO, area=Area.PACKAGES,
+    what="The host shows no qemu-system-aarch64; {subject} is planned for.",
+    why="What a QEMU can do is asked of the installed one where there is one.",
+    fix="Install qemu-system-arm and record the host again, or name the version with --target qemu=VERSION.",
+)  # fmt: skip
+TOO_OLD = plan_code(
+    "plan-needs-newer-qemu", ERROR, area=Area.PACKAGES,
+    what="VM {subject} needs {need}, and QEMU {target} has no such thing.",
+    why="{why}",
+    fix="{fix}",
+)  # fmt: skip
+
+
+@rule
+def target(scene: Scene) -> Iterator[Finding]:
+    """--target, and what is there."""
+    asked = scene.vm.request.target
+    found = installed(scene.host.facts)
+    if asked and parse_version(asked) is None:
+        yield BAD.at(scene.name, target=visible(asked))
+    elif found is None:
+        yield NO_QEMU.at(f"QEMU {scene.target.name}")
+    elif found is not None and found.version != scene.target.version:
+        yield OTHER.at(scene.name, target=scene.target.name, found=found.name)
+
+
+@rule
+def abilities(scene: Scene) -> Iterator[Finding]:
+    """Section 8 of domain/qemu.md (problems.md 16)."""
+    vm, able = scene.vm, scene.target
+    if not vm.vsmmus:
+        return
+    if not able.pluggable:
+        fix = "Use QEMU 11.1 or later, or --mode virtio-iommu or none."
+        yield TOO_OLD.at(scene.name, need="vSMMUs as devices", target=able.name, why="arm-smmuv3 can be given with -device since QEMU 10.2.", fix=fix)
+    elif not able.accel:
+        fix = "Use QEMU 11.0 or later, or --mode virtio-iommu or none."
+        yield TOO_OLD.at(scene.name, need="accel=on", target=able.name, why="arm-smmuv3 has accel since QEMU 11.0.", fix=fix)
+    written = {name: prop for vsmmu in vm.vsmmus for name, prop in vsmmu.properties() if prop.written is not None}
+    if able.accel and not able.cmdqv and "cmdqv" in written:
+        yield TOO_OLD.at(scene.name, need="cmdqv", target=able.name, why="arm-smmuv3 has cmdqv since QEMU 11.1.", fix="Leave cmdqv out.")
+    if able.accel and not able.auto and any(prop.auto for vsmmu in vm.vsmmus for _, prop in vsmmu.properties()):
+        why = "auto is resolved from the host since QEMU 11.1; 11.0 says that it is not supported."
+        yield TOO_OLD.at(scene.name, need="auto properties", target=able.name, why=why, fix="Write the values out.")
+    if not able.vfio_ats and any(device.ats for device in vm.devices):
+        fix = "Leave ats out for the function."
+        yield TOO_OLD.at(scene.name, need="vfio-pci,ats=", target=able.name, why="vfio-pci has ats since QEMU 11.1.", fix=fix)
+
+
+LIBVIRT_OLD = plan_code(
+    "plan-needs-newer-libvirt", INFO, area=Area.PACKAGES,
+    what="The host's libvirt is {found}; the XML of VM {subject} needs {need}.",
+    why="pciBus came with 11.10, iommufd with 12.1, accel after that; an older one ignores or refuses them.",
+    fix="Use the QEMU export, or libvirt 12.8 or later.",
+)  # fmt: skip
+LIBVIRT_NEED = (12, 8)
+
+
+@rule
+def libvirt(scene: Scene) -> Iterator[Finding]:
+    """Section "Elements and attributes" of domain/libvirt.md."""
+    program = next((p for p in scene.host.facts.programs if p.name in ("libvirtd", "virtqemud", "virsh") and p.version), None)
+    if program is None or not scene.vm.vsmmus:
+        return
+    version = tuple(int(part) for part in (program.version or "").split(".")[:2] if part.isdigit())
+    if version and version < LIBVIRT_NEED:
+        yield LIBVIRT_OLD.at(scene.name, found=program.version, need="12.8")

@@ -1,0 +1,245 @@
+"""Buses, slots, chassis and ids: domain/qemu.md, section 6. QEMU checks the half of it, and firmware fails without a word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+
+from wizard.base.finding import Finding
+from wizard.base.text import visible
+from wizard.plan.codes import ERROR, WARNING, plan_code
+from wizard.plan.model import ROOT_BUS
+from wizard.plan.numbers import BUSES, SLOTS
+from wizard.plan.regions import regions_of
+from wizard.plan.rules.base import Scene, both, rule
+
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
+IO_PORTS = 15  # the machine's 64 KiB of I/O space hold so many 4 KiB windows beside the devices of pcie.0
+
+BUS_NR = plan_code(
+    "bus-number", ERROR,
+    what="VM {subject}: bus {id} has bus_nr={number}.",
+    why="0 is pcie.0's own and 255 leaves no bus for a root port; QEMU takes both and the functions are dead, libvirt takes 1 to 254.",
+    fix="Write 1 to 254, or leave bus_nr out.",
+)  # fmt: skip
+BUS_TWICE = plan_code(
+    "bus-number-twice", ERROR,
+    what="VM {subject}: {ids} have the same bus_nr={number}.",
+    why="QEMU: 'Bus {number} is already in use'.",
+    fix="Write different ones, or leave bus_nr out.",
+)  # fmt: skip
+BUS_ROOM = plan_code(
+    "bus-range", ERROR,
+    what="VM {subject}: {id} needs the buses {first} to {last}, and {next} begins at {limit}.",
+    why="Each root port takes a bus, and its bus reserve more. QEMU does not check it, and UEFI leaves the ports without room unnumbered: "
+    "their functions do not exist for the guest.",
+    fix="Move the bus numbers apart, or leave bus_nr out.",
+)  # fmt: skip
+BUSES_END = plan_code(
+    "bus-numbers-exhausted", ERROR,
+    what="VM {subject}: {id} needs the buses {first} to {last}, and the last one is 255.",
+    why="A guest's PCI segment has 256 buses for all root complexes, ports and reserves together.",
+    fix="Spread the functions over several VMs, or lower the bus reserves of hot-plug ports.",
+)  # fmt: skip
+
+
+@rule
+def bus_numbers(scene: Scene) -> Iterator[Finding]:
+    """P3 to P6."""
+    buses = sorted(scene.vm.buses, key=lambda bus: bus.bus_nr)
+    for bus in buses:
+        if not 1 <= bus.bus_nr <= 254:
+            yield BUS_NR.at(scene.name, id=bus.id, number=bus.bus_nr)
+        elif bus.last >= BUSES:
+            yield BUSES_END.at(scene.name, id=bus.id, first=bus.bus_nr, last=bus.last)
+    for number in both([bus.bus_nr for bus in buses]):
+        yield BUS_TWICE.at(scene.name, number=number, ids=" and ".join(bus.id for bus in buses if bus.bus_nr == number))
+    root_last = max((port.subordinate for port in scene.vm.ports if port.bus == ROOT_BUS), default=0)
+    spans = [(ROOT_BUS, 0, root_last), *((bus.id, bus.bus_nr, bus.last) for bus in buses)]
+    for (id, first, last), (next_id, limit, _) in pairwise(spans):
+        if last >= limit and first != limit:
+            yield BUS_ROOM.at(scene.name, id=id, first=first, last=last, next=next_id, limit=limit)
+
+
+SLOT_RANGE = plan_code(
+    "slot-range", ERROR,
+    what="VM {subject}: {id} is in slot {slot} of {bus}.",
+    why="A bus has the slots 0 to 31, and slot 0 of pcie.0 is the host bridge ('no slot/function available').",
+    fix="Write a free slot or leave it out; with more than 31 devices on pcie.0 or 32 ports on one vSMMU, use several VMs.",
+)  # fmt: skip
+SLOT_TWICE = plan_code(
+    "slot-twice", ERROR,
+    what="VM {subject}: {ids} are in the same slot {slot} of {bus}.",
+    why="QEMU: 'PCI: slot … function … not available … in use by …'.",
+    fix="Write different slots, or leave them out.",
+)  # fmt: skip
+
+
+def _places(scene: Scene) -> list[tuple[str, int, str]]:
+    """(bus, slot, id) of everything that sits directly on a root complex."""
+    vm = scene.vm
+    places = [(ROOT_BUS, bus.slot, bus.id) for bus in vm.buses] + [(port.bus, port.slot, port.id) for port in vm.ports]
+    places += [(disk.bus, disk.slot, disk.id) for disk in vm.disks] + [(network.bus, network.slot, network.id) for network in vm.networks]
+    if vm.virtio_iommu:
+        places.append((ROOT_BUS, vm.virtio_iommu.slot, "the virtio-iommu"))
+    return places
+
+
+@rule
+def slots(scene: Scene) -> Iterator[Finding]:
+    """P8."""
+    places = _places(scene)
+    for bus, slot, id in places:
+        if not (1 if bus == ROOT_BUS else 0) <= slot < SLOTS:
+            yield SLOT_RANGE.at(scene.name, id=visible(id), slot=slot, bus=visible(bus))
+    taken: dict[tuple[str, int], list[str]] = {}
+    for bus, slot, id in places:
+        taken.setdefault((bus, slot), []).append(id)
+    for (bus, slot), ids in taken.items():
+        if len(ids) > 1:
+            yield SLOT_TWICE.at(scene.name, ids=visible(" and ".join(ids)), slot=slot, bus=visible(bus))
+
+
+CHASSIS = plan_code(
+    "chassis-range", ERROR,
+    what="VM {subject}: port {id} has chassis {chassis}.",
+    why="The field has eight bits, and 0 is what every port has that gives none.",
+    fix="Write 1 to 255, or leave chassis out.",
+)  # fmt: skip
+CHASSIS_TWICE = plan_code(
+    "chassis-twice", ERROR,
+    what="VM {subject}: the ports {ids} have the same chassis {chassis}.",
+    why="QEMU: 'Can't add chassis slot, error -16'; it counts over the whole VM, not for each bus.",
+    fix="Write different ones, or leave chassis out.",
+)  # fmt: skip
+
+
+@rule
+def chassis(scene: Scene) -> Iterator[Finding]:
+    """P10."""
+    for port in scene.vm.ports:
+        if not 1 <= port.chassis <= 255:
+            yield CHASSIS.at(scene.name, id=port.id, chassis=port.chassis)
+    for number in both([port.chassis for port in scene.vm.ports]):
+        yield CHASSIS_TWICE.at(scene.name, chassis=number, ids=" and ".join(p.id for p in scene.vm.ports if p.chassis == number))
+
+
+ID_GRAMMAR = plan_code(
+    "id-grammar", ERROR,
+    what="VM {subject}: {id} can't be an id.",
+    why="QEMU: 'Parameter 'id' expects an identifier': a letter, then letters, digits, '-', '.', '_'.",
+    fix="Write another id, or leave it out.",
+)  # fmt: skip
+ID_TWICE = plan_code(
+    "id-twice", ERROR,
+    what="VM {subject}: the id {id} is used {count} times.",
+    why="QEMU: 'Duplicate ID'; a port's id is also its bus's name.",
+    fix="Write different ids, or leave them out.",
+)  # fmt: skip
+ID_RESERVED = plan_code(
+    "id-reserved", ERROR,
+    what="VM {subject}: {id} can't be the id of {kind}.",
+    why="{why}",
+    fix="Write another id, or leave it out.",
+)  # fmt: skip
+_OWN = {"iommufd0", "viommu0"}
+
+
+@rule
+def ids(scene: Scene) -> Iterator[Finding]:
+    """S5, P12."""
+    vm = scene.vm
+    used = [bus.id for bus in vm.buses] + [v.id for v in vm.vsmmus] + [p.id for p in vm.ports] + [d.id for d in vm.devices]
+    used += [d.id for d in vm.disks] + [n.id for n in vm.networks]
+    for id in dict.fromkeys(used):
+        if id == ROOT_BUS:
+            why = "It is the name of the machine's own root complex; QEMU takes it and bus= is ambiguous."
+            yield ID_RESERVED.at(scene.name, id=id, kind="anything", why=why)
+        elif id in _OWN or re.fullmatch(r"(mem|gi|pflash)\d*|.*-(storage|format|net)", id):
+            yield ID_RESERVED.at(scene.name, id=visible(id), kind="a device", why="The exports use that name for an object of their own.")
+        elif not _ID.fullmatch(id):
+            yield ID_GRAMMAR.at(scene.name, id=visible(id) or "''")
+    for id in both(used):
+        yield ID_TWICE.at(scene.name, id=visible(id), count=used.count(id))
+
+
+NUMA_NODE = plan_code(
+    "pxb-numa-node", ERROR,
+    what="VM {subject}: bus {id} is on guest node {node}, and the guest has {count}.",
+    why="QEMU: 'Illegal numa node'; libvirt refuses a <node> that <numa> does not have.",
+    fix="Write a node from the profile's numa list, or leave numa_node out.",
+)  # fmt: skip
+NUMA_AWAY = plan_code(
+    "pxb-numa-elsewhere", WARNING,
+    what="VM {subject}: bus {id} is on guest node {node}, whose memory is on host node {other}; its SMMU is on host node {host}.",
+    why="The guest would place buffers and interrupts on the far node.",
+    fix="Write the guest node that holds the memory of host node {host}, or leave numa_node out.",
+)  # fmt: skip
+NUMA_NOT_HELD = plan_code(
+    "pxb-numa-none", WARNING,
+    what="VM {subject}: no guest node holds memory of host node {host}, where the SMMU of bus {id} is.",
+    why="The guest then can't know which of its CPUs and memory are near these functions.",
+    fix="Add a node with host_node = {host} to the profile's numa list, or leave numa out.",
+)  # fmt: skip
+
+
+@rule
+def numa_nodes(scene: Scene) -> Iterator[Finding]:
+    """P9; a generic initiator's node is a thing apart (problems.md 21)."""
+    nodes = {node.id: node for node in scene.vm.memory.nodes}
+    for bus in scene.vm.buses:
+        if bus.numa_node is not None and bus.numa_node not in nodes:
+            yield NUMA_NODE.at(scene.name, id=bus.id, node=bus.numa_node, count=len(nodes) or "none")
+        elif bus.numa_node is not None and bus.host_node is not None:
+            other = nodes[bus.numa_node].host_node
+            if other is not None and other != bus.host_node:
+                yield NUMA_AWAY.at(scene.name, id=bus.id, node=bus.numa_node, other=other, host=bus.host_node)
+        elif bus.numa_node is None and bus.host_node is not None and any(node.host_node is not None for node in nodes.values()):
+            yield NUMA_NOT_HELD.at(scene.name, id=bus.id, host=bus.host_node)
+
+
+FUNCTION_NUMBER = plan_code(
+    "guest-function-number", ERROR,
+    what="VM {subject}: the functions behind port {port} have the guest function numbers {numbers}.",
+    why="They have to differ, lie between 0 and 7, and 0 has to be among them: a guest that finds no function 0 looks no further.",
+    fix="Leave function out, or write 0 for one of them.",
+)  # fmt: skip
+STRANGERS = plan_code(
+    "strangers-share-a-port", WARNING,
+    what="VM {subject}: {ids} share port {port}, and are not functions of one device on the host.",
+    why="To the guest they are one device: it may reset them together, and the host resets each alone.",
+    fix="Leave port out, so that each gets a root port of its own.",
+)  # fmt: skip
+
+
+@rule
+def function_numbers(scene: Scene) -> Iterator[Finding]:
+    """P11: below a root port there is only slot 0."""
+    for port in scene.vm.ports:
+        devices = [device for device in scene.vm.devices if device.port == port.id]
+        numbers = [device.function for device in devices]
+        if devices and (0 not in numbers or len(set(numbers)) < len(numbers) or not all(0 <= n <= 7 for n in numbers)):
+            yield FUNCTION_NUMBER.at(scene.name, port=port.id, numbers=", ".join(map(str, numbers)))
+        if len({c.slot for device in devices if (c := scene.candidate(device))}) > 1:
+            yield STRANGERS.at(scene.name, port=port.id, ids=", ".join(device.host for device in devices))
+
+
+IO_SPACE = plan_code(
+    "io-space-full", ERROR,
+    what="VM {subject}: {count} root ports lead to functions with I/O BARs, and the machine has room for {limit}.",
+    why="A bridge's I/O window takes 4 KiB of the 64 KiB. UEFI gives a function that does not fit no address at all, not for its memory BARs either.",
+    fix="Spread these functions over several VMs; functions without I/O BARs are not counted.",
+)  # fmt: skip
+
+
+@rule
+def io_space(scene: Scene) -> Iterator[Finding]:
+    """Seen with AAVMF 2026.08: of 20 ports with such functions 15 got addresses, beside a virtio device on pcie.0."""
+    wanting = {
+        device.port
+        for device in scene.vm.devices
+        if (candidate := scene.candidate(device)) and not candidate.to_make and regions_of(candidate).io
+    }
+    if len(wanting) > IO_PORTS:
+        yield IO_SPACE.at(scene.name, count=len(wanting), limit=IO_PORTS)

@@ -1,0 +1,95 @@
+"""The QEMU that a plan is made for, and what it can do.
+
+Abilities are read from the properties that the installed binary names (domain: QEMU 10.2 has ``smmu_per_bus``, 11.0 ``accel``,
+11.1 ``cmdqv``, an ``ats`` default of ``auto`` and vfio-pci's ``ats``); ``--target qemu=VERSION`` names another by its version.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from wizard.facts.model import Facts, Program
+
+NEWEST = (11, 1)  # the newest QEMU whose rules this program knows
+_VERSION = re.compile(r"(?:qemu=)?(\d{1,3})\.(\d{1,3})(?:\.\d+)*")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the QEMU of a plan can do."""
+
+    version: tuple[int, int]
+    pluggable: bool  # -device arm-smmuv3, several of them (10.2)
+    accel: bool  # accel, ats, ril, ssidsize, oas (11.0)
+    auto: bool  # auto is resolved from the host, and is the default (11.1)
+    cmdqv: bool  # 11.1
+    vfio_ats: bool  # vfio-pci,ats= (11.1)
+    installed: bool  # whether the host has it
+    path: str = "qemu-system-aarch64"
+
+    @property
+    def name(self) -> str:
+        """``11.1``."""
+        return f"{self.version[0]}.{self.version[1]}"
+
+    @property
+    def machine(self) -> str:
+        """The versioned machine type: the same guest platform wherever it is started."""
+        return f"virt-{self.name}"
+
+
+def by_version(version: tuple[int, int], *, path: str = "qemu-system-aarch64", installed: bool = False) -> Target:
+    """What a released version can do."""
+    return Target(
+        version=version,
+        pluggable=version >= (10, 2),
+        accel=version >= (11, 0),
+        auto=version >= (11, 1),
+        cmdqv=version >= (11, 1),
+        vfio_ats=version >= (11, 1),
+        installed=installed,
+        path=path,
+    )
+
+
+def of_program(program: Program) -> Target | None:
+    """What an installed QEMU can do by its own word; None when it could not be asked."""
+    version = parse_version(program.version or "")
+    if version is None:
+        return None
+    smmu = program.properties.get("arm-smmuv3")
+    if not smmu:
+        return by_version(version, path=program.path, installed=True)
+    return Target(
+        version=version,
+        pluggable="smmu_per_bus" in smmu,
+        accel="accel" in smmu,
+        auto=smmu.get("ats") == "auto",
+        cmdqv="cmdqv" in smmu,
+        vfio_ats="ats" in program.properties.get("vfio-pci", {}),
+        installed=True,
+        path=program.path,
+    )
+
+
+def parse_version(text: str) -> tuple[int, int] | None:
+    """``(11, 1)`` from ``11.1``, ``11.1.2`` or ``qemu=11.1``; None for anything else."""
+    match = _VERSION.fullmatch(text.strip())
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def installed(facts: Facts) -> Target | None:
+    """The QEMU that the host has, None when there is none."""
+    return next((target for program in facts.programs if program.name == "qemu" and (target := of_program(program))), None)
+
+
+def target_of(facts: Facts, asked: str | None) -> Target:
+    """The one asked for, else the one found, else the newest known; an ``asked`` that can't be read is a rule's to name."""
+    found = installed(facts)
+    version = parse_version(asked) if asked else None
+    if version is None:
+        return found or by_version(NEWEST)
+    if found and found.version == version:
+        return found
+    return by_version(version, path=found.path if found else "qemu-system-aarch64")

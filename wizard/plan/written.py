@@ -1,0 +1,118 @@
+"""A plan as a request with every choice written out: what a profile holds. Planning it on the same host gives the same plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from wizard.plan.memory import cpu_text
+from wizard.plan.model import Property, VmPlan, VsmmuPlan
+from wizard.plan.request import (
+    DiskRequest,
+    FunctionRequest,
+    HotplugRequest,
+    MachineRequest,
+    NetworkRequest,
+    NodeRequest,
+    Properties,
+    VmRequest,
+    VsmmuRequest,
+)
+
+
+def written(vm: VmPlan) -> VmRequest:
+    """The request that gives this plan and leaves nothing to a planner."""
+    return replace(
+        vm.request,
+        mode=vm.mode,
+        functions=_functions(vm),
+        hugepages=vm.memory.hugepages,
+        numa=tuple(
+            NodeRequest(memory=node.memory, cpus=cpu_text(node.cpus), host_node=node.host_node, initiator=node.initiator) for node in vm.memory.nodes
+        ),
+        mmio_window=vm.memory.mmio_window,
+        firmware=vm.firmware,
+        machine=MachineRequest(type=vm.machine.type, gic=vm.request.machine.gic, its=vm.machine.its, acpi=vm.machine.acpi),
+        vsmmus=tuple(_vsmmu(vm, vsmmu) for vsmmu in vm.vsmmus),
+        hotplug=_hotplug(vm),
+        disks=tuple(
+            DiskRequest(path=asked.path, format=asked.format, readonly=asked.readonly, id=disk.id, slot=disk.slot, bus=disk.bus)
+            for asked, disk in zip(vm.request.disks, vm.disks, strict=True)
+        ),
+        networks=tuple(
+            NetworkRequest(kind=asked.kind, source=asked.source, mac=network.mac, id=network.id, slot=network.slot, bus=network.bus)
+            for asked, network in zip(vm.request.networks, vm.networks, strict=True)
+        ),
+        target=vm.request.target or f"qemu={vm.qemu}",
+        qmp=vm.qmp,
+        uuid=vm.uuid,
+        made_for=vm.made_for,
+    )
+
+
+def _functions(vm: VmPlan) -> tuple[FunctionRequest, ...]:
+    made = []
+    for device in vm.devices:
+        port = vm.port(device.port)
+        made.append(
+            FunctionRequest(
+                host=device.host,
+                id=device.id,
+                mode=device.mode if device.mode is not vm.mode else None,
+                vsmmu=device.vsmmu,
+                port=device.port,
+                port_slot=port.slot if port else None,
+                chassis=port.chassis if port else None,
+                function=device.function,
+                driver=device.driver,
+                ats=device.ats,  # type: ignore[arg-type]  # it came from a request
+                iommufd=device.iommufd,
+                rom=device.rom,
+                ids=device.ids,
+                serial=device.serial,
+            )
+        )
+    planned = {device.host for device in vm.devices}
+    # What the host does not have stays in the profile: it is reported each time, never dropped.
+    return (*made, *(function for function in vm.request.functions if function.host not in planned))
+
+
+def _vsmmu(vm: VmPlan, vsmmu: VsmmuPlan) -> VsmmuRequest:
+    bus = vm.bus(vsmmu.bus)
+    return VsmmuRequest(
+        id=vsmmu.id,
+        smmu=vsmmu.smmu,
+        bus=vsmmu.bus,
+        bus_nr=bus.bus_nr if bus else None,
+        slot=bus.slot if bus else None,
+        numa_node=bus.numa_node if bus else None,
+        properties=Properties(
+            ats=_switch(vsmmu.ats), ril=_switch(vsmmu.ril), ssidsize=_width(vsmmu.ssidsize), oas=_width(vsmmu.oas), cmdqv=_switch(vsmmu.cmdqv)
+        ),
+    )
+
+
+def _switch(prop: Property) -> Any:  # one of the literals, or what a profile had in its place
+    return prop.written
+
+
+def _width(prop: Property) -> Any:
+    return int(prop.written) if prop.written is not None and prop.written.lstrip("-").isdigit() else prop.written
+
+
+def _hotplug(vm: VmPlan) -> tuple[HotplugRequest, ...]:
+    vsmmu_of = {vsmmu.bus: vsmmu.id for vsmmu in vm.vsmmus}
+    return tuple(
+        HotplugRequest(
+            vsmmu=vsmmu_of.get(port.bus),
+            functions=port.candidates,
+            port=port.id,
+            port_slot=port.slot,
+            chassis=port.chassis,
+            bus_reserve=port.bus_reserve,
+            mem_reserve=port.mem_reserve,
+            pref64_reserve=port.pref64_reserve,
+        )
+        for port in sorted((port for port in vm.ports if port.hotplug), key=lambda port: port.place)
+    )
