@@ -1,0 +1,157 @@
+"""The kinds of values that a profile has: each reads what TOML gives, writes it back, and says what is allowed.
+
+A kind's ``read`` raises ``ValueError`` for what it does not take; the reader turns that into a finding with file, line and key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wizard.base.address import Address
+from wizard.base.text import parse_size, size
+
+Plain = Any  # what TOML and JSON have: text, numbers, booleans, lists, tables
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of value."""
+
+    allowed: str  # for people, after "write"
+    read: Callable[[Plain], Any]
+    write: Callable[[Any], Plain]
+    schema: Mapping[str, Any]
+
+
+def _text(value: Plain) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _same(value: Any) -> Plain:
+    return value
+
+
+def text(allowed: str = "text", *, pattern: str | None = None, empty: bool = False) -> Kind:
+    """Text, by a pattern where it has one."""
+    known = re.compile(pattern) if pattern else None
+
+    def read(value: Plain) -> str:
+        found = _text(value)
+        if (not found and not empty) or (known and not known.fullmatch(found)):
+            raise ValueError
+        return found
+
+    schema: dict[str, Any] = {"type": "string"}
+    if pattern:
+        schema["pattern"] = f"^({pattern})$"
+    elif not empty:
+        schema["minLength"] = 1
+    return Kind(allowed, read, _same, schema)
+
+
+def choice(*words: str, cast: Callable[[str], Any] = str) -> Kind:
+    """One of several words."""
+
+    def read(value: Plain) -> Any:
+        if _text(value) not in words:
+            raise ValueError
+        return cast(value)
+
+    return Kind(_either([f'"{word}"' for word in words]), read, str, {"enum": list(words)})
+
+
+def _either(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def _bool(value: Plain) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+BOOL = Kind("true or false", _bool, _same, {"type": "boolean"})
+
+
+def number(low: int, high: int) -> Kind:
+    """A whole number."""
+
+    def read(value: Plain) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError
+        return value
+
+    return Kind(f"a whole number from {low} to {high}", read, _same, {"type": "integer", "minimum": low, "maximum": high})
+
+
+def width(low: int, high: int) -> Kind:
+    """A number of bits, or "auto"."""
+    bits = number(low, high)
+
+    def read(value: Plain) -> int | str:
+        return "auto" if value == "auto" else int(bits.read(value))
+
+    return Kind(f'{bits.allowed}, or "auto"', read, _same, {"anyOf": [dict(bits.schema), {"const": "auto"}]})
+
+
+SWITCH = choice("on", "off", "auto")
+_SIZE_MOST = 1 << 56
+_SIZE_PATTERN = r"[0-9]+ ?([KMGTPkmgtp](iB|B)?)?"
+
+
+def _size(value: Plain) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, str) and len(value) > 32):
+        raise ValueError
+    found = value if isinstance(value, int) else parse_size(value)
+    if not 0 <= found <= _SIZE_MOST:
+        raise ValueError
+    return found
+
+
+SIZE = Kind(
+    'a size such as "4G" or "512M", or a number of bytes',
+    _size,
+    lambda value: size(value) if value else 0,
+    {"anyOf": [{"type": "string", "pattern": f"^{_SIZE_PATTERN}$"}, {"type": "integer", "minimum": 0}]},
+)
+
+
+def _size_or_none(value: Plain) -> int | None:
+    return None if value == "none" else _size(value)
+
+
+PAGES = Kind(
+    'a size such as "2M" or "1G", or "none"',
+    _size_or_none,
+    lambda value: "none" if value is None else size(value),
+    {"anyOf": [*SIZE.schema["anyOf"], {"const": "none"}]},
+)
+
+
+def _address(value: Plain) -> str:
+    return str(Address.parse(_text(value)))
+
+
+_ADDRESS_PATTERN = r"([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]"
+ADDRESS = Kind('a PCI address such as "0000:14:00.0"', _address, str, {"type": "string", "pattern": f"^{_ADDRESS_PATTERN}$"})
+
+
+def many(kind: Kind, what: str) -> Kind:
+    """A list of one kind."""
+
+    def read(value: Plain) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise ValueError
+        return tuple(kind.read(one) for one in value)
+
+    return Kind(f"a list of {what}", read, lambda value: [kind.write(one) for one in value], {"type": "array", "items": dict(kind.schema)})
+
+
+CPUS = text('CPU numbers such as "0-3,8"', pattern=r"([0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*)?", empty=True)
+ID = text("an id: a letter, then letters, digits, '-', '.', '_'", pattern=r"[A-Za-z][A-Za-z0-9._-]{0,62}")
+IDS = text('vendor and device such as "8086:10ca"', pattern=r"[0-9a-fA-F]{4}:[0-9a-fA-F]{4}")
