@@ -1,0 +1,20 @@
+"""What a plan is written as: QEMU command lines, libvirt XML, preparation scripts, QMP commands.
+
+libvirt's XML needs lxml, which is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from wizard.export.prepare import bind_script, prepare_script
+from wizard.export.qemu import qemu_argv, qemu_json, qemu_script
+from wizard.export.qmp import qmp_hotplug
+from wizard.plan.model import VmPlan
+
+__all__ = ["bind_script", "libvirt_xml", "prepare_script", "qemu_argv", "qemu_json", "qemu_script", "qmp_hotplug"]
+
+
+def libvirt_xml(vm: VmPlan) -> str:
+    """Libvirt domain XML; see ``wizard.export.libvirt``."""
+    from wizard.export.libvirt import libvirt_xml as export
+
+    return export(vm)

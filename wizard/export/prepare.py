@@ -1,0 +1,210 @@
+"""The preparation script: what has to be done on the host before a plan's VMs can start, and its undo.
+
+The administrator reads and runs it; the program itself changes nothing. It is idempotent, refuses another host, finds each
+function again by address, ids, serial number, SMMU and group, and stops where they differ. VFs that it makes are compared with
+the plan before anything is bound. driverctl is used where it is there, else driver_override.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from wizard.base.errors import UsageError
+from wizard.base.text import shell_word, visible
+from wizard.export.qemu import heading
+from wizard.host.model import Host
+from wizard.plan.candidate import Candidate, canonical, look_up
+from wizard.plan.model import Plan, VmPlan
+from wizard.plan.planner import make_plan
+from wizard.plan.request import Mode, Request, VmRequest, function
+from wizard.plan.rules.company import memlock_of
+
+
+@cache
+def _library() -> str:
+    return (Path(__file__).parent / "prepare.sh").read_text(encoding="utf-8")
+
+
+def prepare_script(plan: Plan, host: Host) -> str:
+    """A script for all VMs of the plan: VFs, drivers, hugepages, limits, access of the VM's user, variables of the firmware."""
+    unit = _unit_name([vm.name for vm in plan.vms])
+    lines = [line for vm in plan.vms for line in heading(vm)]
+    return _script(lines, host, unit, list(_work(plan.vms, host, unit)), list(_undo(plan.vms, unit)))
+
+
+def _unit_name(names: Sequence[str]) -> str:
+    """A name for a systemd unit and for files: the VMs' names as far as they are plain, and a hash that keeps them apart."""
+    plain = "-".join("".join(c if c.isascii() and c.isalnum() else "_" for c in name) for name in names)[:60]
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"smmu-wizard-{plain}-{digest[:8]}"
+
+
+def bind_script(host: Host, functions: Sequence[str]) -> str:
+    """A script that only binds functions to their vfio driver: what a first ``record --probe`` needs.
+
+    Raises ``UsageError`` for a function that the host does not have, or that can't be given away.
+    """
+    for address in functions:
+        candidate = look_up(host, canonical(address))
+        if candidate is None or candidate.to_make:
+            raise UsageError(f"This host has no function {visible(address)}.", "Choose one that `smmu-wizard list` shows.")
+        if candidate.function.is_bridge or candidate.group is None:
+            what = "is a bridge" if candidate.function.is_bridge else "has no IOMMU group"
+            raise UsageError(f"{candidate.address} {what}, and can't be given to a vfio driver.", "Choose another function.")
+    asked = VmRequest(name="prepare", mode=Mode.NONE, functions=tuple(function(address) for address in functions))
+    vm = make_plan(host, Request(vms=(asked,))).vms[0]
+    names = [f"Bind {', '.join(device.host for device in vm.devices)} to a vfio driver, for `smmu-wizard record --probe`."]
+    work = [*_checks((vm,), host), *_bind((vm,))]
+    return _script(names, host, "smmu-wizard-prepare", work, list(_undo((vm,), "")))
+
+
+def _script(lines: Iterable[str], host: Host, unit: str, work: Sequence[str], undo: Sequence[str]) -> str:
+    identity = host.facts.identity.host
+    guard = (
+        [f"check_host {shell_word(identity)}"]
+        if identity
+        else ["# The recorded host has no pseudonym: its functions alone tell whether this is the one that the plan was made for."]
+    )
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *(f"# {line}" for line in lines),
+            "#",
+            "# Read it, then run it as root: it may be run again at any time. Options:",
+            "#   --dry-run        say what would be done, change nothing",
+            "#   --undo           take back what an earlier run has done",
+            "#   --install-unit   do it at every boot (driver overrides, VFs and hugepages do not survive one); --remove-unit",
+            "set -euo pipefail",
+            "export LC_ALL=C",
+            "",
+            _library() + "if [ $action = remove ]; then",
+            f"    remove_unit {shell_word(unit)}",
+            "    exit",
+            "fi",
+            *guard,
+            "",
+            "if [ $action = undo ]; then",
+            *(f"    {line}" for line in undo),
+            "    exit",
+            "fi",
+            "",
+            *work,
+            "",
+            "if [ $action = install ]; then",
+            f"    install_unit {shell_word(unit)}",
+            "fi",
+            'say "done"',
+            "",
+        ]
+    )
+
+
+def _work(vms: Sequence[VmPlan], host: Host, unit: str) -> Iterator[str]:
+    yield from _vfs(vms)
+    yield from _checks(vms, host)
+    yield from _bind(vms)
+    yield from _pages(vms)
+    yield from _access(vms, unit)
+    for vm in vms:
+        if vm.firmware and vm.firmware.vars and vm.firmware.vars_template:
+            yield _call("vars", vm.firmware.vars_template, vm.firmware.vars, vm.user)
+        if vm.qmp:
+            yield _call("directory", str(Path(vm.qmp).parent), vm.user)
+
+
+def _vfs(vms: Sequence[VmPlan]) -> Iterator[str]:
+    """VFs to be made: as many as the highest index needs."""
+    counts: dict[str, int] = {}
+    for vm in vms:
+        for device in vm.devices:
+            if device.to_make and device.pf is not None:
+                counts[device.pf] = max(counts.get(device.pf, 0), (device.vf_index or 0) + 1)
+    for pf, count in sorted(counts.items()):
+        yield _call("make_vfs", pf, str(count))
+
+
+def _checks(vms: Sequence[VmPlan], host: Host) -> Iterator[str]:
+    for vm in vms:
+        for device in vm.devices:
+            candidate = look_up(host, device.host)
+            if candidate is None:
+                continue
+            call = _call("check", device.host, device.ids or "", device.serial or "", device.smmu or "", " ".join(_members(candidate)))
+            # Behind the dry run of making them there is nothing to look at yet.
+            yield f"[ -n \"$dry\" ] || {call}" if device.to_make else call
+            if device.host not in vm.request.allow_in_use and not device.to_make:
+                yield _call("check_free", device.host)
+
+
+def _members(candidate: Candidate) -> list[str]:
+    return sorted(candidate.group.devices) if candidate.group else [candidate.address]
+
+
+def _bind(vms: Sequence[VmPlan]) -> Iterator[str]:
+    if any(vm.iommufd for vm in vms):
+        yield "run modprobe iommufd"
+    for vm in vms:
+        for device in vm.devices:
+            yield _call("bind", device.host, device.driver)
+        for port in vm.ports:
+            # What may be plugged later is not taken from the host now.
+            if port.candidates:
+                yield f"# {', '.join(port.candidates)}: bound when plugged (smmu-wizard export --format qmp)"
+
+
+def _pages(vms: Sequence[VmPlan]) -> Iterator[str]:
+    for (node, kib), count in _page_counts(vms).items():
+        yield _call("hugepages", node, str(kib), str(count))
+
+
+def _page_counts(vms: Sequence[VmPlan]) -> dict[tuple[str, int], int]:
+    counts: dict[tuple[str, int], int] = {}
+    for vm in vms:
+        page = vm.memory.hugepages
+        if not page:
+            continue
+        parts = [(node.host_node, node.memory) for node in vm.memory.nodes if node.memory] or [(None, vm.memory.size)]
+        for node, memory in parts:
+            key = ("any" if node is None else str(node), page >> 10)
+            counts[key] = counts.get(key, 0) + memory // page
+    return counts
+
+
+def _access(vms: Sequence[VmPlan], unit: str) -> Iterator[str]:
+    """The user that a VM runs as: /dev/iommu, the functions' cdevs, and the limit of locked memory (charged per user)."""
+    for vm in vms:
+        if vm.user == "root":
+            continue
+        if vm.iommufd:
+            yield _call("give", vm.user, "/dev/iommu")
+        for device in vm.devices:
+            yield _call("give_function", vm.user, device.host, "yes" if device.iommufd else "no")
+    for user, needed in memlock_of(vms).items():
+        if user != "root":
+            yield _call("memlock", user, str(-(-needed // 1024)), unit)
+
+
+def _undo(vms: Sequence[VmPlan], unit: str) -> Iterator[str]:
+    for vm in reversed(vms):
+        for device in reversed(vm.devices):
+            yield _call("undo_bind", device.host)
+    pfs = sorted({device.pf for vm in vms for device in vm.devices if device.to_make and device.pf})
+    yield from (_call("undo_vfs", pf) for pf in pfs)
+    if not unit:
+        return  # a script that only binds
+    for node, kib in _page_counts(vms):
+        yield _call("undo_hugepages", node, str(kib))
+    for user in dict.fromkeys(vm.user for vm in vms if vm.user != "root"):
+        yield _call("undo_memlock", user, unit)
+        yield _call("undo_give", user)
+    yield 'say "undone; firmware variables and disks stay where they are"'
+
+
+def _call(name: str, *words: str) -> str:
+    return " ".join([name, *(shell_word(word) for word in words)])
+
+
+
