@@ -1,0 +1,246 @@
+"""QEMU's SMMUv3 under qtest: memory is written from outside, iommu-testdev writes and edu reads through the SMMU.
+
+docs/devel/testing/qtest.rst gives the protocol, docs/specs/iommu-testdev.rst and edu.rst the devices. No processor runs.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from wizard.arch import command, event
+from wizard.arch.command import CommandError, Op
+from wizard.arch.registers import GERROR, REGISTERS, CmdqCons, QueueBase
+
+SMMU = 0x0905_0000
+ECAM = 0x3F00_0000
+TESTDEV, EDU = 8, 40
+"""StreamIDs: devices 1 and 5 of bus 0."""
+
+_TESTDEV_BAR, _EDU_BAR = 0x1000_0000, 0x1010_0000
+COMMANDS, EVENTS = 0x4800_0000, 0x4900_0000
+_LOG2 = 10
+RAM_START, RAM_END = 0x4000_0000, 0x1_0000_0000
+PATTERN = 0x1234_5678
+
+
+class Machine:
+    """One QEMU with an SMMUv3 of both stages. Use it as a context manager."""
+
+    def __init__(self, qemu: Path, *, stage: str = "nested") -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="smmu-qtest-")
+        path = f"{self._scratch.name}/qtest"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(60)
+        # A file, not a pipe: nobody reads it while QEMU runs.
+        self._said = (Path(self._scratch.name) / "stderr").open("w+b")
+        self._process = subprocess.Popen(
+            [
+                qemu, "-machine", "virt,iommu=smmuv3,highmem=off", "-accel", "qtest", "-m", "3G", "-nodefaults", "-display", "none",
+                "-global", f"arm-smmuv3.stage={stage}", "-device", "iommu-testdev,addr=1.0",
+                "-device", "edu,addr=5.0,dma_mask=0xffffffffffffffff", "-qtest", f"unix:{path}", "-qtest-log", "none",
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said,
+        )  # fmt: skip
+        try:
+            self._socket, _ = listener.accept()
+        except TimeoutError:
+            self._process.kill()
+            raise RuntimeError(self.said()) from None
+        finally:
+            listener.close()
+        self._socket.settimeout(120)
+        self._reader = self._socket.makefile("rb")
+        self._prod = 0
+        self._start()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        self._reader.close()
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+        self._said.close()
+        self._scratch.cleanup()
+
+    def said(self) -> str:
+        """What QEMU wrote to standard error."""
+        self._said.seek(0)
+        return self._said.read().decode(errors="replace")
+
+    def ask(self, lines: Sequence[str]) -> list[str]:
+        """Send commands and collect their answers, without ``OK``; ``RuntimeError`` when QEMU refuses one or goes away."""
+        answers: list[str] = []
+        # In pieces: QEMU stops reading while nobody reads its answers.
+        for first in range(0, len(lines), 256):
+            piece = lines[first : first + 256]
+            self._socket.sendall(("\n".join(piece) + "\n").encode())
+            while len(answers) < first + len(piece):
+                line = self._reader.readline().decode()
+                if line.startswith("IRQ"):
+                    continue
+                if not line.startswith("OK"):
+                    raise RuntimeError(f"qtest: {lines[len(answers)]}: {line.strip() or 'QEMU ended'}")
+                answers.append(line[2:].strip())
+        return answers
+
+    def register(self, name: str, value: int) -> str:
+        """The command that writes an SMMU register."""
+        offset, layout = REGISTERS[name]
+        return f"write{'q' if layout.bits == 64 else 'l'} {SMMU + offset:#x} {value:#x}"
+
+    def _start(self) -> None:
+        lines = []
+        for device, bar in ((1, _TESTDEV_BAR), (5, _EDU_BAR)):
+            config = ECAM + (device << 15)
+            lines += [f"writel {config + 0x10:#x} {bar:#x}", f"writew {config + 4:#x} 0x6"]
+        commands = [
+            command.build(Op.CFGI_STE_RANGE, Range=31),
+            command.build(Op.TLBI_NSNH_ALL),
+            command.build(Op.SYNC),
+            command.build(Op.SYNC),
+        ]
+        data = b"".join(word.to_bytes(8, "little") for one in commands for word in one.words) * (1 << _LOG2 - 2)
+        lines += [f"write {COMMANDS:#x} {len(data)} 0x{data.hex()}"]
+        lines += [
+            self.register("CMDQ_BASE", QueueBase.build(LOG2SIZE=_LOG2, ADDR=COMMANDS).value),
+            self.register("EVENTQ_BASE", QueueBase.build(LOG2SIZE=_LOG2, ADDR=EVENTS).value),
+            self.register("CR0", 0),
+            self.register("CR2", 2),
+        ]
+        self.ask(lines)
+
+    def one_command(self, dword0: int, dword1: int) -> str:
+        """Put one command into an emptied queue; the name of its error. The queue works again afterwards."""
+        where = COMMANDS + (self._prod & (1 << _LOG2) - 1) * 16
+        data = dword0.to_bytes(8, "little") + dword1.to_bytes(8, "little")
+        next_one = (self._prod + 1) & (2 << _LOG2) - 1
+        gerrorn = SMMU + REGISTERS["GERRORN"][0]
+        answers = self.ask(
+            [
+                self.register("CR0", 0xD),
+                f"write {where:#x} 16 0x{data.hex()}",
+                self.register("CMDQ_PROD", next_one),
+                f"readl {SMMU + REGISTERS['CMDQ_CONS'][0]:#x}",
+                f"readl {SMMU + REGISTERS['GERROR'][0]:#x}",
+            ]
+        )
+        error = CommandError(CmdqCons(int(answers[3], 0)).ERR) if self._acknowledged != GERROR(int(answers[4], 0)).CMDQ_ERR else CommandError(0)
+        if error:
+            self._acknowledged ^= 1
+            repaired = b"".join(word.to_bytes(8, "little") for word in command.build(Op.SYNC).words)
+            self.ask([f"write {where:#x} 16 0x{repaired.hex()}", f"writel {gerrorn:#x} {answers[4]}", self.register("CMDQ_PROD", next_one)])
+        self._prod = next_one
+        return error.name
+
+    _acknowledged = 0
+
+    # -- cases --------------------------------------------------------------------------------------------------------
+
+    def run(self, cases: Sequence[tuple[dict[str, Any], int]]) -> list[dict[str, Any]]:
+        """Answer cases of one DMA each, in the case format; with each comes the address where a write is expected to land.
+
+        At most 256 at a time, so that the event queue never fills. Memory is zero again afterwards.
+        """
+        lines: list[str] = []
+        marks = []
+        for case, landing in cases:
+            marks.append(self._one(lines, case, landing))
+        answers = self.ask(lines)
+        ends = [int(answers[prod_at], 0) & (2 << _LOG2) - 1 for _, prod_at in marks]
+        records = self._events(ends[-1]) if ends else []
+        results = []
+        for (_, landing), (result_at, _), after in zip(cases, marks, ends, strict=True):
+            found = None
+            if after != self._events_seen:
+                found = records.pop(0)
+                self._events_seen = (self._events_seen + 1) & (2 << _LOG2) - 1
+                if self._events_seen != after:
+                    raise RuntimeError("more than one event of one DMA")
+            status = int(answers[result_at], 0) if result_at is not None else None
+            results.append(_answer(found, status, landing))
+        self.ask([self.register("EVENTQ_CONS", self._events_seen)])
+        return results
+
+    _events_seen = 0
+
+    def _events(self, end: int) -> list[event.Event]:
+        """The records between those seen and ``end``."""
+        lines, index = [], self._events_seen
+        while index != end:
+            lines.append(f"read {EVENTS + (index & (1 << _LOG2) - 1) * event.EVENT_BYTES:#x} {event.EVENT_BYTES}")
+            index = (index + 1) & (2 << _LOG2) - 1
+        return [event.decode(event.Event.of_bytes(bytes.fromhex(data[2:])).value) for data in self.ask(lines)]
+
+    def _one(self, lines: list[str], case: dict[str, Any], landing: int) -> tuple[int | None, int]:
+        written = []
+        for address, words in case["mem"].items():
+            data = b"".join(int(word, 0).to_bytes(8, "little") for word in words)
+            where = int(address, 0)
+            if where >= RAM_END or where < RAM_START:
+                continue
+            lines.append(f"write {where:#x} {len(data)} 0x{data.hex()}")
+            written.append((where, len(data)))
+        lines.append(self.register("STRTAB_BASE", int(case["strtab_base"], 0)))
+        lines.append(self.register("STRTAB_BASE_CFG", int(case["strtab_base_cfg"], 0)))
+        lines.append(self.register("CR0", 0xD))
+        self._prod = (self._prod + 4) & (2 << _LOG2) - 1
+        lines.append(self.register("CMDQ_PROD", self._prod))
+        iova = int(case["iova"], 0)
+        result_at = None
+        if case["access"] == "w":
+            lines += [
+                f"writel {_TESTDEV_BAR + 0x04:#x} {iova & 0xFFFF_FFFF:#x}",
+                f"writel {_TESTDEV_BAR + 0x08:#x} {iova >> 32:#x}",
+                f"writel {_TESTDEV_BAR + 0x0C:#x} 4",
+                f"writel {_TESTDEV_BAR + 0x18:#x} 2",
+                f"writel {_TESTDEV_BAR + 0x1C:#x} {landing & 0xFFFF_FFFF:#x}",
+                f"writel {_TESTDEV_BAR + 0x20:#x} {landing >> 32:#x}",
+                f"writel {_TESTDEV_BAR + 0x14:#x} 1",
+                f"readl {_TESTDEV_BAR:#x}",
+                f"readl {_TESTDEV_BAR + 0x10:#x}",
+            ]
+            result_at = len(lines) - 1
+        else:
+            lines += [
+                f"writeq {_EDU_BAR + 0x80:#x} {iova:#x}",
+                f"writeq {_EDU_BAR + 0x88:#x} 0x40000",
+                f"writeq {_EDU_BAR + 0x90:#x} 4",
+                f"writeq {_EDU_BAR + 0x98:#x} 1",
+                "clock_step 200000000",
+            ]
+        lines.append(f"readl {SMMU + REGISTERS['EVENTQ_PROD'][0]:#x}")
+        prod_at = len(lines) - 1
+        for where, size in written:
+            lines.append(f"memset {where:#x} {size} 0x0")
+        if RAM_START <= landing < RAM_END:
+            lines.append(f"memset {landing:#x} 4 0x0")
+        return result_at, prod_at
+
+
+def _answer(found: event.Event | None, status: int | None, landing: int) -> dict[str, Any]:
+    """In the case format: ``ok`` with ``pa`` where the write was read back, ``fault``, or for a read without an event ``ok`` without ``pa``."""
+    if found is not None:
+        fields = found.fields()
+        kind = found.Type
+        name = event.EventType(kind).name if kind in set(event.EventType) else hex(kind)
+        fault: dict[str, Any] = {"type": kind, "name": name}
+        if "S2" in fields:
+            fault |= {"s2": fields["S2"], "class": event.FaultClass(fields["CLASS"]).name, "addr": fields["InputAddr"], "rnw": fields["RnW"]}
+        return {"fault": fault}
+    if status is None:
+        return {"ok": True}
+    if status == 0:
+        return {"ok": True, "pa": landing}
+    if status == 0xDEAD_0004:
+        return {"ok": True, "pa": None}
+    return {"fault": None}

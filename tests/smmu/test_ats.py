@@ -1,0 +1,163 @@
+"""ATS: requests, translated traffic, ATC invalidation. IHI 0070 3.9, 4.5.1, 13.6, 13.7."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.smmu.world import IPA, PA, RICH, SID, VA, World, world
+from wizard.arch.command import CommandError, Op, build
+from wizard.arch.event import EventType
+from wizard.smmu import Ats, AtsResponse, How, Ids
+from wizard.smmu.tables import abort_entry, bypass_entry
+
+ON, CHECKED = 0xD, 0x1D
+
+
+def ask(w: World, va: int = VA, **fields: Any) -> AtsResponse:
+    outcome = w.dma(va, ats=Ats.REQUEST, **fields)
+    assert outcome.ats is not None
+    return outcome.ats
+
+
+@pytest.mark.parametrize(
+    ("leaf", "fields", "granted"),
+    [
+        # The table of 13.7: R, W, Exe for what is asked and what the page allows. Exe and Priv count with a PASID only.
+        ({"AP": 1}, {"write": False}, (True, True, False)),
+        ({"AP": 3}, {"write": True}, (True, False, False)),
+        ({"AP": 0}, {"write": True}, (False, False, False)),
+        ({"AP": 3, "UXN": 1}, {"write": False, "instruction": True}, (True, False, False)),
+    ],
+)
+def test_request_without_pasid(leaf: dict[str, int], fields: dict[str, bool], granted: tuple[bool, bool, bool]) -> None:
+    response = ask(world("1", leaf1=leaf, ste={"EATS": 1}), **fields)
+    assert response.status == "success"
+    assert (response.read, response.write, response.execute) == granted
+    if any(granted):
+        assert (response.address, response.size) == (PA, 12)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "fields", "granted"),
+    [
+        ({"AP": 3}, {"write": False, "instruction": True}, (True, False, True)),
+        ({"AP": 0}, {"write": True, "privileged": True}, (True, True, False)),
+        ({"AP": 0}, {"write": True, "instruction": True}, (False, False, False)),
+    ],
+)
+def test_request_with_pasid(leaf: dict[str, int], fields: dict[str, bool], granted: tuple[bool, bool, bool]) -> None:
+    response = ask(world("1", cdmax=4, leaf1=leaf, ste={"EATS": 1}), ssid=0, **fields)
+    assert (response.read, response.write, response.execute) == granted
+    assert response.privileged == fields.get("privileged", False)
+
+
+def test_nested_request_answers_with_physical_or_with_split_stage_intermediate_addresses() -> None:
+    full = world("nested", ste={"EATS": 1})
+    assert ask(full).address == PA
+    split = world("nested", ste={"EATS": 2})
+    split.smmu.write("CR0", CHECKED)
+    assert ask(split).address == IPA
+    assert split.dma(IPA + 8, ats=Ats.TRANSLATED).pa == PA + 8
+    assert not split.dma(0x7000_0000, ats=Ats.TRANSLATED).ok
+    assert split.types() == [EventType.F_TRANSLATION]
+
+
+def test_split_stage_without_atschk_counts_as_no_ats() -> None:
+    w = world("nested", ste={"EATS": 2})
+    assert ask(w).status == "UR"
+    assert w.types() == [EventType.F_BAD_ATS_TREQ]
+
+
+def test_split_stage_where_ns1ats_forbids_it_is_illegal() -> None:
+    w = world("nested", Ids(RICH.idr0 | 1 << 11, RICH.idr1, RICH.idr3, RICH.idr5, RICH.aidr), ste={"EATS": 2})
+    assert ask(w).status == "CA"
+    assert w.types() == []
+    assert not w.dma().ok
+    assert w.types() == [EventType.C_BAD_STE]
+
+
+def test_refusals_and_their_records() -> None:
+    w = world("1")
+    assert ask(w, ssid=None).status == "UR", "EATS 0"
+    (event,) = w.smmu.events()
+    assert (event.Type, event.fields()["R"], event.fields()["W"], event.fields()["InputAddr"]) == (EventType.F_BAD_ATS_TREQ, 1, 1, VA)
+    w.streams.set(SID, bypass_entry(EATS=1))
+    w.smmu.command(*build(Op.CFGI_STE, StreamID=SID).words)
+    assert ask(w).status == "UR"
+    w.streams.set(SID, abort_entry())
+    w.smmu.command(*build(Op.CFGI_STE, StreamID=SID).words)
+    assert ask(w).status == "UR"
+    assert ask(w, sid=SID + 0x4000).status == "CA"
+    assert w.types() == [EventType.F_BAD_ATS_TREQ], "abort and errors leave no record"
+    w.smmu.write("CR2", 0xA)
+    assert ask(w, sid=SID + 0x4000).status == "CA"
+    assert w.types() == [EventType.C_BAD_STREAMID], "unless CR2.REC_CFG_ATS asks for it"
+    w.smmu.write("CR0", 0xC)
+    assert ask(w).status == "UR"
+    assert w.types() == [EventType.F_BAD_ATS_TREQ]
+
+
+def test_faults_of_translation_grant_nothing_and_are_not_recorded() -> None:
+    w = world("nested", ste={"EATS": 1})
+    response = ask(w, 0x1000)
+    assert (response.status, response.read, response.write) == ("success", False, False)
+    assert w.types() == []
+
+
+def test_translated_traffic_passes_as_it_is_or_is_checked() -> None:
+    w = world("1")
+    assert w.dma(0xDEAD_0000, ats=Ats.TRANSLATED).pa == 0xDEAD_0000, "without ATSCHK a device reaches what it likes"
+    assert w.dma(1 << 50, ats=Ats.TRANSLATED).how is How.ABORTED
+    assert w.types() == []
+    w.smmu.write("CR0", CHECKED)
+    assert not w.dma(0xDEAD_0000, ats=Ats.TRANSLATED).ok
+    (event,) = w.smmu.events()
+    assert (event.Type, event.fields()["InputAddr"]) == (EventType.F_TRANSL_FORBIDDEN, 0xDEAD_0000)
+    allowed = world("1", ste={"EATS": 1})
+    allowed.smmu.write("CR0", CHECKED)
+    assert allowed.dma(0xDEAD_0000, ats=Ats.TRANSLATED).pa == 0xDEAD_0000
+    allowed.smmu.write("CR0", 0xC)
+    assert not allowed.dma(0xDEAD_0000, ats=Ats.TRANSLATED).ok
+    assert allowed.types() == [EventType.F_TRANSL_FORBIDDEN]
+
+
+def test_s1dss_bypass_answers_one_to_one() -> None:
+    response = ask(world("1", cdmax=4, ste={"EATS": 1, "S1DSS": 1}), 0x7777_7000)
+    assert (response.address, response.read, response.write) == (0x7777_7000, True, True)
+
+
+def test_endpoint_keeps_what_it_got_until_the_right_invalidation() -> None:
+    w = world("1", cdmax=4, ste={"EATS": 1})
+    ask(w, ssid=0)
+    atc = w.smmu.endpoints
+    assert atc.find(SID, 0, VA) is not None
+    w.smmu.command(*build(Op.ATC_INV, StreamID=SID, Address=VA).words)
+    w.smmu.command(*build(Op.ATC_INV, StreamID=SID, SSV=1, SubstreamID=1, Address=VA).words)
+    w.smmu.command(*build(Op.ATC_INV, StreamID=SID, SSV=1, Address=VA + 0x1000).words)
+    w.smmu.command(*build(Op.ATC_INV, StreamID=SID + 1, SSV=1, Address=VA).words)
+    assert atc.find(SID, 0, VA) is not None, "another PASID, page or stream"
+    w.smmu.command(*build(Op.ATC_INV, StreamID=SID, SSV=1, Size=4, Address=VA + 0x3000).words)
+    assert atc.find(SID, 0, VA) is None
+    ask(w, ssid=0)
+    w.smmu.command(*build(Op.ATC_INV, StreamID=SID, SSV=1, Global=1, SubstreamID=9, Size=52).words)
+    assert atc.find(SID, 0, VA) is None
+
+
+def test_endpoint_that_never_answers_fails_the_sync() -> None:
+    w = world("1", ste={"EATS": 1})
+    w.smmu.endpoints.silent.add(SID)
+    consumed = w.smmu.submit([build(Op.ATC_INV, StreamID=SID, Size=52).words[:2], build(Op.SYNC).words[:2]])  # type: ignore[list-item]
+    assert (consumed.count, consumed.error) == (1, CommandError.CERROR_ATC_INV_SYNC)
+
+
+def test_read_only_request_does_not_dirty_a_page() -> None:
+    w = world("1", leaf1={"AP": 3, "DBM": 1}, cd={"HA": 1, "HD": 1}, ste={"EATS": 1})
+    assert w.first is not None
+    leaf = w.first.entry_address(VA) or 0
+    before = w.memory.read(leaf)
+    assert not ask(w, write=False).write
+    assert w.memory.read(leaf) == before
+    assert ask(w, write=True).write
+    assert w.memory.read(leaf) != before

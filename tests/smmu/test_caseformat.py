@@ -1,0 +1,117 @@
+"""The case format: what is wrong with a case is said, in bounded time, and nothing else happens."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wizard.base.errors import InputError
+from wizard.base.exits import Exit
+from wizard.cli.translate import run
+from wizard.smmu.cases import run_plain
+
+BYPASS: dict[str, Any] = {
+    "strtab_base": "0x40100000",
+    "strtab_base_cfg": 8,
+    "mem": {"0x40100200": ["0x9", "0x100000000000"]},
+    "sid": 8,
+    "iova": "0x50000000",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"iova": "0xzz"}, "'0xzz' is no number"),
+        ({"iova": -1}, "-1 is negative"),
+        ({"iova": 1 << 64}, "does not fit 64 bits"),
+        ({"iova": True}, "`bool`"),
+        ({"iova": 1.5}, "`float`"),
+        ({"sid": 1 << 16}, "does not fit IDR1.SIDSIZE, 16 bits"),
+        ({"access": "x"}, "Invalid enum value 'x'"),
+        ({"stage": "3"}, "Invalid enum value '3'"),
+        ({"mem": {"0x40100201": ["0x0"]}}, "not the address of a 64-bit word"),
+        ({"mem": {"0x40100200": ["0x1ffffffffffffffff"]}}, "does not fit 64 bits"),
+        ({"mem": {"0xfffffffffffffff8": [0, 0]}}, "past the end of the address space"),
+        ({"mem": {"0x40100200": [None]}}, "$.mem[...][0]"),
+        ({"steps": [{"dma": {"sid": 8, "iova": 0}, "mem": {}}]}, "steps[0]: not one of"),
+        ({"steps": [{"reg": {"NOPE": 1}}]}, "no register 'NOPE'"),
+        ({"steps": [{"cmd": [["0x46"]]}]}, "length 2"),
+        ({"colour": "red"}, "unknown field `colour`"),
+        ({"ids": {"idr0": "0x0", "idr5": 0}}, "without any stage or granule"),
+        ({"ssid": "0x100000"}, "does not fit 20 bits"),
+        ({"iova": "9" * 100}, "length"),
+    ],
+)
+def test_wrong_case_says_what_and_where(change: dict[str, Any], said: str) -> None:
+    answer = run_plain({**BYPASS, **change})
+    assert list(answer) == ["error"]
+    assert said in answer["error"]
+
+
+def test_pointer_loops_end() -> None:
+    """Every level of a table pointing at the same table: the walk has as many levels as it has."""
+    loop = {"0x40200000": ["0x40200003"] * 512}
+    entry = {"0x40100200": ["0x4018000b", "0x0"]}
+    context = {"0x40180000": [f"{0x12E2_04F5_9035_10:#x}", "0x40200000", "0x0", "0xff"]}
+    case = {**BYPASS, "mem": {**loop, **entry, **context}, "iova": "0x1234"}
+    assert run_plain(case)["fault"]["name"] in ("F_ACCESS", "F_PERMISSION", "F_TRANSLATION")
+
+
+def test_deep_nesting_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text('{"expect":' + "[" * 200_000 + "]" * 200_000 + "}")
+    with pytest.raises(InputError, match="nested deeper"):
+        run(str(path), None, io.StringIO())
+
+
+def test_file_of_cases_answers_a_line_each(tmp_path: Path) -> None:
+    path, out = tmp_path / "cases.json", io.StringIO()
+    path.write_text(json.dumps([BYPASS, {"sid": "x"}, BYPASS]))
+    assert run(str(path), None, out) == Exit.INPUT
+    answers = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [answer.get("pa") for answer in answers] == ["0x50000000", None, "0x50000000"]
+    assert "error" in answers[1]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"3", b'"case"'])
+def test_file_without_a_case_is_an_input_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.json holds no case"):
+        run(str(path), None, io.StringIO())
+
+
+def test_missing_file_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        run(str(tmp_path / "none.json"), None, io.StringIO())
+
+
+def test_standard_input_is_answered_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [json.dumps(BYPASS), "", "not json", json.dumps({**BYPASS, "sid": 9})]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    out = io.StringIO()
+    assert run("-", "json", out) == Exit.INPUT
+    first, second, third = (json.loads(line) for line in out.getvalue().splitlines())
+    assert first["ok"] is True
+    assert [step["what"] for step in first["trace"]] == ["ste"]
+    assert "error" in second
+    assert third["fault"]["name"] == "C_BAD_STE"
+
+
+def test_trace_as_text_names_each_word_read(tmp_path: Path) -> None:
+    cases = json.loads((Path(__file__).parents[2] / "fixtures/translation/cases.json").read_text())
+    path, out = tmp_path / "case.json", io.StringIO()
+    path.write_text(json.dumps(next(case for case in cases if case["name"] == "nested_fault_s2_out")))
+    assert run(str(path), "text", out) == Exit.OK
+    *told, answer = out.getvalue().splitlines()
+    assert told[0] == "# nested_fault_s2_out"
+    assert all(line.startswith("# ") for line in told)
+    assert sum(" level " in line for line in told) > 12
+    assert "F_TRANSLATION" in told[-1]
+    assert json.loads(answer)["fault"]["addr2"] == "0x2345678000"

@@ -1,0 +1,186 @@
+"""What each command removes from the caches, and what it has to leave: IHI 0070 4.3, 4.4. The stale answer is shown each time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.smmu.world import IPA, PA, SID, VA, World, world
+from wizard.arch.command import CommandError, Op, build
+from wizard.smmu.tables import bypass_entry
+
+ASID, VMID = 1, 7
+
+
+def remap(w: World, offset: int = 0) -> None:
+    """Point the first page elsewhere behind the SMMU's back."""
+    table = w.first or w.second
+    assert table is not None
+    leaf = table.entry_address(VA if w.first is not None else IPA) or 0
+    base = IPA if w.first is not None and w.second is not None else PA
+    (w.view if w.first is not None else w.memory).write(leaf, (w.view.read(leaf) or 0) ^ (base ^ (base + 0x5000 + offset)))
+
+
+def stale(w: World, op: Op, **fields: int) -> bool:
+    """Whether the old translation is still used after ``op``."""
+    address = VA if w.first is not None else IPA
+    assert w.dma(address).pa == PA
+    remap(w)
+    assert w.smmu.command(*build(op, **fields).words) is CommandError.CERROR_NONE
+    return w.dma(address).pa == PA
+
+
+HERE: dict[str, Any] = {"VMID": VMID, "ASID": ASID, "Address": VA}
+
+
+@pytest.mark.parametrize(
+    ("op", "fields"),
+    [
+        (Op.TLBI_NH_VA, HERE),
+        (Op.TLBI_NH_VA, {**HERE, "Leaf": 1}),
+        (Op.TLBI_NH_VAA, {"VMID": VMID, "Address": VA}),
+        (Op.TLBI_NH_ASID, {"VMID": VMID, "ASID": ASID}),
+        (Op.TLBI_NH_ALL, {"VMID": VMID}),
+        (Op.TLBI_S12_VMALL, {"VMID": VMID}),
+        (Op.TLBI_NSNH_ALL, {}),
+        # ranges: one page by its level, several pages that reach it, with NUM and SCALE
+        (Op.TLBI_NH_VA, {**HERE, "TG": 1, "TTL": 3}),
+        (Op.TLBI_NH_VA, {**HERE, "TG": 1, "NUM": 3, "Address": VA - 0x3000}),
+        (Op.TLBI_NH_VA, {**HERE, "TG": 1, "NUM": 0, "SCALE": 2, "Address": VA - 0x2000}),
+        (Op.TLBI_NH_VAA, {"VMID": VMID, "TG": 1, "NUM": 31, "SCALE": 31, "Address": 0}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["1", "nested"])
+def test_removes_what_it_names(mode: str, op: Op, fields: dict[str, int]) -> None:
+    fields = {name: content for name, content in fields.items() if not (mode == "1" and name == "VMID")}
+    assert not stale(world(mode), op, **fields)
+
+
+@pytest.mark.parametrize(
+    ("op", "fields"),
+    [
+        (Op.SYNC, {}),
+        (Op.TLBI_NH_VA, {**HERE, "ASID": 2}),
+        (Op.TLBI_NH_VA, {**HERE, "VMID": 8}),
+        (Op.TLBI_NH_VA, {**HERE, "Address": VA + 0x1000}),
+        (Op.TLBI_NH_VAA, {"VMID": 8, "Address": VA}),
+        (Op.TLBI_NH_ASID, {"VMID": VMID, "ASID": 2}),
+        (Op.TLBI_NH_ALL, {"VMID": 8}),
+        (Op.TLBI_S12_VMALL, {"VMID": 8}),
+        (Op.TLBI_EL2_ALL, {}),
+        (Op.TLBI_NH_VA, {**HERE, "TG": 2, "TTL": 3}),
+        (Op.TLBI_NH_VA, {**HERE, "TG": 1, "TTL": 2}),
+        (Op.TLBI_NH_VA, {**HERE, "TG": 1, "NUM": 1, "Address": VA - 0x2000}),
+        (Op.CFGI_CD, {"StreamID": SID}),
+        (Op.CFGI_STE_RANGE, {"Range": 31}),
+        # combined entries need not go by their intermediate address (4.4.3.1)
+        (Op.TLBI_S2_IPA, {"VMID": VMID, "Address": IPA}),
+    ],
+)
+def test_leaves_the_rest(op: Op, fields: dict[str, int]) -> None:
+    assert stale(world("nested"), op, **fields)
+
+
+def test_global_entries_go_by_address_but_not_by_asid() -> None:
+    assert stale(world("nested", leaf1={"shared": True}), Op.TLBI_NH_ASID, VMID=VMID, ASID=ASID)
+    assert not stale(world("nested", leaf1={"shared": True}), Op.TLBI_NH_VA, VMID=VMID, ASID=99, Address=VA)
+
+
+@pytest.mark.parametrize(
+    ("fields", "old"), [({"VMID": VMID, "Address": IPA}, False), ({"VMID": 8, "Address": IPA}, True), ({"VMID": VMID, "Address": IPA + 0x1000}, True)]
+)
+def test_stage_2_entries_go_by_intermediate_address(fields: dict[str, int], old: bool) -> None:
+    assert stale(world("2"), Op.TLBI_S2_IPA, **fields) == old
+
+
+def test_vmid_wildcard_reaches_neighbours() -> None:
+    w = world("nested")
+    w.smmu.write("CR0", 0xD | 1 << 6)
+    assert not stale(w, Op.TLBI_NH_ALL, VMID=6)
+    w = world("nested")
+    w.smmu.write("CR0", 0xD | 1 << 6)
+    assert stale(w, Op.TLBI_NH_ALL, VMID=4)
+
+
+def test_a_range_of_nothing_with_a_granule_is_illegal() -> None:
+    w = world("nested")
+    assert w.smmu.command(*build(Op.TLBI_NH_VA, TG=1).words) is CommandError.CERROR_ILL
+    assert w.smmu.command(*build(Op.TLBI_NH_VA, TG=2, TTL=1).words) is CommandError.CERROR_ILL, "16 KiB has no level 1 blocks"
+
+
+def test_leaf_invalidation_lets_table_descriptors_stay() -> None:
+    """The mistake of freeing a page table after a leaf invalidation: the walk goes on through the freed table."""
+    w = world("1")
+    assert w.first is not None
+    assert w.dma().ok
+    old = w.first.entry_address(VA) or 0
+    upper = w.first.root
+    for shift in (39, 30):
+        upper = (w.memory.read(upper + 8 * (VA >> shift & 511)) or 0) & (1 << 48) - 4096
+    w.memory.write(upper + 8 * (VA >> 21 & 511), 0)
+    w.memory.write(old, (w.memory.read(old) or 0) ^ 0x5000)
+    w.smmu.command(*build(Op.TLBI_NH_VA, ASID=ASID, Address=VA, Leaf=1).words)
+    assert w.dma().pa == PA + 0x5000, "the unlinked table is still walked"
+    w.smmu.command(*build(Op.TLBI_NH_VA, ASID=ASID, Address=VA).words)
+    assert not w.dma().ok
+
+
+def test_any_page_of_a_block_removes_all_of_it() -> None:
+    w = world("nested")
+    assert w.first is not None
+    assert w.second is not None
+    big = 0x4080_0000
+    w.first.map(0x20_0000_0000, big, 2 << 20)
+    assert w.dma(0x20_0000_0000).pa == 0x8080_0000
+    assert w.dma(0x20_0010_0000).pa == 0x8090_0000
+    leaf = w.first.entry_address(0x20_0000_0000) or 0
+    w.view.write(leaf, 0)
+    w.smmu.command(*build(Op.TLBI_NH_VA, VMID=VMID, ASID=ASID, Address=0x20_001F_F000).words)
+    assert not w.dma(0x20_0000_0000).ok
+
+
+def test_contiguous_hint_makes_one_entry_of_a_run() -> None:
+    w = world("1", leaf1={"contiguous": True})
+    assert w.first is not None
+    w.first.map(0x50_0000, PA, 0x10000, contiguous=True)
+    assert w.dma(0x50_0000).size == 16
+    w.memory.write(w.first.entry_address(0x50_3000) or 0, 0)
+    assert w.dma(0x50_3008).pa == PA + 0x3008, "covered by the run's entry"
+    w.smmu.command(*build(Op.TLBI_NH_VA, ASID=ASID, Address=0x50_F000).words)
+    assert not w.dma(0x50_3008).ok
+
+
+def test_configuration_stays_until_its_own_command() -> None:
+    w = world("1")
+    assert w.dma().ok
+    w.streams.set(SID, bypass_entry())
+    w.smmu.submit([build(Op.TLBI_NSNH_ALL).words[:2], build(Op.CFGI_STE, StreamID=SID + 1).words[:2]])  # type: ignore[list-item]
+    assert w.dma().pa == PA
+    w.smmu.command(*build(Op.CFGI_STE_RANGE, StreamID=SID + 1, Range=0).words)
+    assert w.dma().pa == VA, "StreamIDs 8 and 9"
+
+
+def test_level_1_stream_table_descriptor_needs_a_non_leaf_command() -> None:
+    w = world("1")
+    assert w.dma().ok
+    w.memory.write(w.streams.base, 0)
+    w.smmu.command(*build(Op.CFGI_STE, StreamID=SID, Leaf=1).words)
+    assert w.dma().ok
+    w.smmu.command(*build(Op.CFGI_STE, StreamID=SID).words)
+    assert not w.dma().ok
+
+
+def test_caches_can_be_off() -> None:
+    w = world("nested", tlb=False)
+    assert w.dma().pa == PA
+    remap(w)
+    assert w.dma().pa == PA + 0x5000
+
+
+def test_faults_are_not_cached() -> None:
+    w = world("1")
+    assert w.first is not None
+    assert not w.dma(VA + 0x100000).ok
+    w.first.map(VA + 0x100000, PA, 0x1000)
+    assert w.dma(VA + 0x100000).pa == PA

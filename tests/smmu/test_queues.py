@@ -1,0 +1,158 @@
+"""Queues, GERROR, merging and MSIs: IHI 0070 3.5, 3.18, 7.1 to 7.3.1."""
+
+from __future__ import annotations
+
+from tests.smmu.world import VA, world
+from wizard.arch import event as events
+from wizard.arch.command import CommandError, Op, build
+from wizard.arch.event import EventType
+from wizard.arch.registers import QueueBase
+from wizard.smmu import Msi
+
+EVENTS, COMMANDS = 0x7000_0000, 0x7100_0000
+
+
+def test_records_are_written_to_memory_and_the_queue_wraps() -> None:
+    w = world("1")
+    w.smmu.write("EVENTQ_BASE", QueueBase.build(LOG2SIZE=2, ADDR=EVENTS).value)
+    for turn in range(3):
+        for page in range(3):
+            w.dma(0x1000 * (1 + turn * 3 + page))
+        assert w.smmu.read("EVENTQ_PROD") == 3 * (turn + 1) % 8
+        taken = w.smmu.events()
+        assert [event.fields()["InputAddr"] for event in taken] == [0x1000 * (1 + turn * 3 + page) for page in range(3)]
+    words = w.memory.read_words(EVENTS, 4) or []
+    assert events.decode(events.Event.of_words(words).value).Type == EventType.F_TRANSLATION
+
+
+def test_full_queue_overflows_once_until_acknowledged() -> None:
+    w = world("1")
+    w.smmu.write("EVENTQ_BASE", QueueBase.build(LOG2SIZE=1, ADDR=EVENTS).value)
+    for page in range(5):
+        w.dma(0x1000 * (page + 1))
+    assert w.smmu.read("EVENTQ_PROD") == 1 << 31 | 2
+    assert w.smmu.queue.lost == 3
+    assert [event.fields()["InputAddr"] for event in w.smmu.events()] == [0x1000, 0x2000]
+    w.dma(0x9000)
+    assert len(w.smmu.events()) == 1
+    assert not w.smmu.active("EVENTQ_ABT_ERR")
+
+
+def test_queue_where_nothing_answers_raises_gerror() -> None:
+    w = world("1")
+    w.smmu.write("EVENTQ_BASE", QueueBase.build(LOG2SIZE=4, ADDR=0x1000).value)
+    w.dma(0x1000)
+    assert w.smmu.active("EVENTQ_ABT_ERR")
+    w.smmu.write("EVENTQ_BASE", QueueBase.build(LOG2SIZE=4, ADDR=EVENTS).value)
+    w.dma(0x2000)
+    assert w.smmu.queue.lost == 2, "nothing is written until the error is acknowledged"
+    w.smmu.write("GERRORN", w.smmu.read("GERROR"))
+    w.dma(0x3000)
+    assert len(w.smmu.events()) == 1
+
+
+def test_disabled_queue_takes_nothing() -> None:
+    w = world("1")
+    w.smmu.write("CR0", 0x9)
+    outcome = w.dma(0x1000)
+    assert outcome.event is not None
+    assert w.smmu.events() == ()
+
+
+def test_mev_merges_what_differs_in_the_page_offset_only() -> None:
+    w = world("1", ste={"MEV": 1})
+    for address in (0x1000, 0x1008, 0x1FFC, 0x2000, 0x1000):
+        w.dma(address)
+    assert [event.fields()["InputAddr"] for event in w.smmu.events()] == [0x1000, 0x2000, 0x1000]
+    assert w.smmu.queue.merged == 2
+    w.dma(0x1000, write=True)
+    w.dma(0x1000, write=False)
+    assert len(w.smmu.events()) == 2, "reads and writes are not the same"
+    plain = world("1")
+    for _ in range(3):
+        plain.dma(0x1000)
+    assert len(plain.smmu.events()) == 3
+
+
+def test_command_queue_in_memory_stops_at_an_error_and_goes_on() -> None:
+    w = world("1")
+    sync = build(Op.SYNC)
+    for slot in range(4):
+        w.memory.write_words(COMMANDS + 16 * slot, sync.words)
+    w.memory.write_words(COMMANDS + 16 * 2, (0xFF, 0))
+    w.smmu.write("CMDQ_BASE", QueueBase.build(LOG2SIZE=2, ADDR=COMMANDS).value)
+    w.smmu.write("CMDQ_PROD", 4)
+    assert w.smmu.read("CMDQ_CONS") == 1 << 24 | 2
+    assert w.smmu.active("CMDQ_ERR")
+    w.memory.write_words(COMMANDS + 16 * 2, sync.words)
+    w.smmu.write("GERRORN", w.smmu.read("GERROR"))
+    assert w.smmu.read("CMDQ_CONS") & 0xFFFFF == 4
+    w.smmu.write("CMDQ_PROD", 1)
+    assert w.smmu.read("CMDQ_CONS") & 0xFFFFF == 1, "the index wrapped"
+
+
+def test_command_queue_where_nothing_answers() -> None:
+    w = world("1")
+    w.smmu.write("CMDQ_BASE", QueueBase.build(LOG2SIZE=2, ADDR=0x1000).value)
+    w.smmu.write("CMDQ_PROD", 1)
+    assert w.smmu.read("CMDQ_CONS") >> 24 == CommandError.CERROR_ABT
+
+
+def test_commands_wait_for_the_queue_to_be_enabled() -> None:
+    w = world("1")
+    w.smmu.write("CR0", 5)
+    assert w.smmu.submit([(0x46, 0)]).count == 0
+
+
+def test_sync_sends_its_message() -> None:
+    w = world("1")
+    w.smmu.command(*build(Op.SYNC, CS=1, MSIAddress=0x7200_0040, MSIData=0xCAFE).words)
+    assert w.smmu.msis == [Msi("SYNC", 0x7200_0040, 0xCAFE)]
+    w.smmu.command(*build(Op.SYNC, CS=1, MSIAddress=0x1000).words)
+    assert w.smmu.active("MSI_CMDQ_ABT_ERR")
+    assert w.smmu.command(*build(Op.SYNC, CS=3).words) is CommandError.CERROR_ILL
+
+
+def test_first_record_sends_the_event_queue_message() -> None:
+    w = world("1")
+    w.smmu.write("EVENTQ_IRQ_CFG0", 0x7200_0080)
+    w.dma(0x1000)
+    assert w.smmu.msis == []
+    w.smmu.events()
+    w.smmu.write("IRQ_CTRL", 4)
+    w.dma(0x1000)
+    w.dma(0x2000)
+    assert [message.address for message in w.smmu.msis] == [0x7200_0080]
+
+
+def test_invalid_stream_is_recorded_only_when_asked() -> None:
+    w = world("1")
+    w.smmu.write("CR2", 0)
+    outcome = w.dma(sid=0x5000)
+    assert outcome.event is not None
+    assert not outcome.recorded
+    assert w.smmu.events() == ()
+
+
+def test_gbpa_abort_and_off() -> None:
+    w = world("1")
+    w.smmu.write("CR0", 0xC)
+    assert w.dma().pa == VA
+    w.smmu.write("GBPA", 1 << 20)
+    assert not w.dma().ok
+    assert w.smmu.events() == ()
+
+
+def test_device_msi_write_goes_through_both_stages() -> None:
+    """The host's ITS page is mapped at the software MSI address by stage 2; the guest's stage 1 has to map it to itself."""
+    w = world("nested")
+    assert w.first is not None
+    assert w.second is not None
+    w.second.map(0x0800_0000, 0x0808_0000, 0x1000, MemAttr=1)
+    assert not w.dma(0x0800_0040).ok, "the guest ignored the reserved region"
+    w.first.map(0x0800_0000, 0x0800_0000, 0x1000, attr=1)
+    outcome = w.dma(0x0800_0040)
+    assert outcome.pa == 0x0808_0040
+    assert str(outcome.attributes) == "Device-nGnRE"
+    assert not w.dma(0x0800_0040, ssid=1).ok
+    assert w.types() == [EventType.F_TRANSLATION, EventType.C_BAD_SUBSTREAMID]

@@ -1,0 +1,110 @@
+"""The table builders against the walk: what is mapped is where it was mapped to, in every granule and stage."""
+
+from __future__ import annotations
+
+import pytest
+
+from wizard.arch.event import EventType
+from wizard.smmu import Memory, Smmu, Transaction
+from wizard.smmu.ids import Ids
+from wizard.smmu.tables import (
+    Allocator,
+    ContextTable,
+    GuestView,
+    PageTable,
+    StreamTable,
+    context_descriptor,
+    nested_entry,
+    stage1_entry,
+    stage2_entry,
+)
+
+RAM = 0x5000_0000
+
+
+def started(memory: Memory, streams: StreamTable, ids: Ids | None = None) -> Smmu:
+    smmu = Smmu(ids or Ids(), memory)
+    smmu.write("STRTAB_BASE", streams.base)
+    smmu.write("STRTAB_BASE_CFG", streams.config)
+    smmu.write("CR2", 2)
+    smmu.write("CR0", 0xD)
+    return smmu
+
+
+@pytest.mark.parametrize("granule", [12, 14, 16])
+@pytest.mark.parametrize("bits", [25, 32, 36, 40, 44])
+def test_stage_2_maps_what_was_asked(granule: int, bits: int) -> None:
+    memory, space = Memory(), Allocator(0x4000_0000, 0x6000_0000)
+    table = PageTable(memory, space, stage=2, granule=granule, input_bits=bits)
+    size = 1 << granule
+    last = (1 << bits) - size
+    table.map(last, 0x8000_0000, size, write=False)
+    table.map(0, 0x9000_0000, 3 * size)
+    streams = StreamTable(memory, space, log2size=8)
+    streams.set(8, stage2_entry(table, vmid=1, output_bits=44))
+    smmu = started(memory, streams)
+    assert smmu.translate(Transaction(8, last + 0x123)).pa == 0x8000_0123
+    assert smmu.translate(Transaction(8, 2 * size, write=True)).pa == 0x9000_0000 + 2 * size
+    denied = smmu.translate(Transaction(8, last, write=True))
+    missing = smmu.translate(Transaction(8, 3 * size, write=True))
+    assert [event.Type for event in smmu.events()] == [EventType.F_PERMISSION, EventType.F_TRANSLATION]
+    assert not denied.ok
+    assert not missing.ok
+
+
+@pytest.mark.parametrize("granule", [12, 14, 16])
+def test_nested_guest_tables_live_in_guest_memory(granule: int) -> None:
+    memory, host = Memory(), Allocator(0x4000_0000, 0x6000_0000)
+    stage2 = PageTable(memory, host, stage=2, granule=granule, input_bits=40)
+    stage2.map(0x1000_0000, 0x8000_0000, 64 << 20)
+    guest, room = GuestView(memory, stage2.lookup), Allocator(0x1000_0000, 0x1400_0000)
+    stage1 = PageTable(guest, room, stage=1)
+    stage1.map(0x1234_5000, 0x1300_0000, 0x2000)
+    contexts = ContextTable(guest, room)
+    contexts.set(0, context_descriptor(stage1, asid=7, output_bits=40))
+    streams = StreamTable(memory, host, log2size=16, split=8)
+    streams.set(0x300, nested_entry(contexts, stage2, vmid=3, output_bits=44))
+    smmu = started(memory, streams)
+    outcome = smmu.translate(Transaction(0x300, 0x1234_6010, write=True), trace=True)
+    assert outcome.pa == 0x8300_1010
+    assert outcome.trace is not None
+    assert [step.what for step in outcome.trace.steps].count("cd") == 1
+    assert not smmu.translate(Transaction(0x300, 0x1234_7000)).ok
+
+
+def test_upper_half_and_blocks() -> None:
+    memory, space = Memory(), Allocator(0x4000_0000, 0x6000_0000)
+    lower = PageTable(memory, space, stage=1, input_bits=39)
+    lower.map(0x20_0000 - 0x1000, 0x8000_0000 + 0x20_0000 - 0x1000, 0x1000 + (4 << 20))
+    assert sorted({span for _, _, span in lower.leaves()}) == [12, 21]
+    upper = PageTable(memory, space, stage=1, granule=16, input_bits=48, upper=True)
+    upper.map(0xFFFF_1234_0000_0000, 0x9000_0000, 0x1_0000)
+    contexts = ContextTable(memory, space)
+    contexts.set(0, context_descriptor(lower, upper, asid=1, output_bits=44))
+    streams = StreamTable(memory, space, log2size=4)
+    streams.set(2, stage1_entry(contexts))
+    smmu = started(memory, streams)
+    assert smmu.translate(Transaction(2, 0x20_0000 - 8)).pa == 0x8000_0000 + 0x20_0000 - 8
+    assert smmu.translate(Transaction(2, 0x50_1000)).pa == 0x8050_1000
+    assert smmu.translate(Transaction(2, 0xFFFF_1234_0000_4321)).pa == 0x9000_4321
+    assert not smmu.translate(Transaction(2, 0xFFFE_1234_0000_4321)).ok
+
+
+def test_unmap_clears_and_refuses_to_cut_a_block() -> None:
+    memory, space = Memory(), Allocator(0x4000_0000, 0x6000_0000)
+    table = PageTable(memory, space, stage=1)
+    table.map(0, RAM, 4 << 20)
+    table.unmap(0, 2 << 20)
+    assert table.lookup(0x1000) is None
+    assert table.lookup(0x20_1000) == RAM + 0x20_1000
+    with pytest.raises(ValueError, match="reaches out"):
+        table.unmap(0x20_0000, 0x1000)
+
+
+def test_map_refuses_what_does_not_fit() -> None:
+    memory, space = Memory(), Allocator(0x4000_0000, 0x6000_0000)
+    table = PageTable(memory, space, stage=1, input_bits=32)
+    with pytest.raises(ValueError, match="whole pages"):
+        table.map(0x10, RAM, 0x1000)
+    with pytest.raises(ValueError, match="outside"):
+        table.map(0xFFFF_F000, RAM, 0x2000)

@@ -1,0 +1,15 @@
+"""Many translations at once, and whole tables as coalesced ranges, with numpy.
+
+    snapshot.py     memory as one array that can be indexed by address
+    walk.py         tables walked for many addresses in step
+    translate.py    the same answers as ``Smmu.translate`` with its caches off, as arrays
+    maps.py         every mapping of a table or of both stages: input ranges to output ranges with permissions
+"""
+
+from __future__ import annotations
+
+from wizard.smmu.arrays.maps import Map, context_map, stage1_map, stage2_map
+from wizard.smmu.arrays.snapshot import Snapshot
+from wizard.smmu.arrays.translate import Translations, translate
+
+__all__ = ["Map", "Snapshot", "Translations", "context_map", "stage1_map", "stage2_map", "translate"]

@@ -1,0 +1,148 @@
+"""Walks of one stage for many addresses in step. The single walk is ``wizard.smmu.walk``; a test holds the two against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wizard.arch.descriptor import TableDescriptor
+from wizard.arch.event import EventType, FaultClass
+from wizard.smmu.arrays.snapshot import I64, U8, U64
+from wizard.smmu.permissions import HIERARCHICAL_BITS
+from wizard.smmu.regime import INVALID, LEAF, TABLE, Level, Regime
+
+_TYPE = TableDescriptor.Type.mask
+_WIDE = TableDescriptor.Wide
+
+
+@dataclass(slots=True)
+class Faults:
+    """What became of each address: event number (0 where none), whether stage 2 faulted, class, and the IPA or fetch address."""
+
+    kind: U8
+    stage2: NDArray[np.bool_]
+    fault_class: U8
+    address: U64
+
+    @classmethod
+    def none(cls, count: int) -> Faults:
+        """Nothing has failed yet."""
+        return cls(np.zeros(count, np.uint8), np.zeros(count, np.bool_), np.full(count, FaultClass.IN, np.uint8), np.zeros(count, np.uint64))
+
+    def fail(self, at: I64, kind: EventType, *, stage2: bool = False, fault_class: FaultClass = FaultClass.IN, address: U64 | int = 0) -> None:
+        """The addresses with these indices end here."""
+        self.kind[at] = kind
+        self.stage2[at] = stage2
+        self.fault_class[at] = fault_class
+        self.address[at] = address
+
+    def take_over(self, at: I64, other: Faults) -> None:
+        """Another stage's faults are those of the addresses ``at``; only where it has any."""
+        failed = np.flatnonzero(other.kind)
+        if failed.size:
+            into = at[failed]
+            self.kind[into], self.stage2[into] = other.kind[failed], other.stage2[failed]
+            self.fault_class[into], self.address[into] = other.fault_class[failed], other.address[failed]
+
+
+@dataclass(slots=True)
+class Leaves:
+    """Where walks ended well: indices of the addresses, descriptor, hierarchical bits, output of the leaf, log2 of its size.
+
+    ``above`` is one number when it is the same for all, and so is ``shift``: what it is in most tables.
+    """
+
+    at: I64
+    word: U64
+    above: U64 | np.uint64
+    output: U64
+    shift: U64 | np.uint64
+
+
+Fetch = Callable[[U64, I64], tuple[U64, I64 | None]]
+"""Reads descriptors: addresses and the indices they belong to; answers words and which positions are left (None: all)."""
+
+
+def walk(regime: Regime, addresses: U64, at: I64, fetch: Fetch, failed: Callable[[I64, EventType, U64], None], *, hierarchical: bool) -> Leaves:
+    """Walk ``addresses`` (canonical, in range), whose indices are ``at``. ``failed`` hears of those that find no leaf."""
+    ended: list[Leaves] = []
+    base: U64 | np.uint64 = np.uint64(regime.base)
+    above: U64 | np.uint64 = np.uint64(0)
+    for level in regime.levels:
+        where = base + ((addresses >> np.uint64(level.shift - 3)) & np.uint64(level.mask << 3))
+        words, left = fetch(where, at)
+        if left is not None:
+            addresses, at, above = addresses[left], at[left], _some(above, left)
+        if regime.swap:
+            words = words.byteswap()
+        # What all descriptors have in common decides most walks without looking at each of them.
+        every, either = int(np.bitwise_and.reduce(words)) if words.size else 0, int(np.bitwise_or.reduce(words)) if words.size else 0
+        if words.size and every & _TYPE == either & _TYPE and level.kinds[every & _TYPE] != INVALID:
+            kind = level.kinds[every & _TYPE]
+            output = _output(regime, level, words, kind)
+            keep = _in_range(regime, output, at, failed, either)
+            if keep is not None:
+                words, output, addresses, at, above = words[keep], output[keep], addresses[keep], at[keep], _some(above, keep)
+            if kind == LEAF:
+                ended.append(Leaves(at, words, above, output, np.uint64(level.shift)))
+                return _joined(ended)
+            if hierarchical and either & HIERARCHICAL_BITS:
+                above = above | words & np.uint64(HIERARCHICAL_BITS)
+            base = output
+            continue
+        kinds = np.array(level.kinds, np.uint8).take((words & np.uint64(_TYPE)).view(np.int64))
+        wrong = np.flatnonzero(kinds == INVALID)
+        if wrong.size:
+            failed(at[wrong], EventType.F_TRANSLATION, addresses[wrong])
+        for kind in (LEAF, TABLE):
+            chosen = np.flatnonzero(kinds == kind)
+            picked, output = words[chosen], _output(regime, level, words[chosen], kind)
+            keep = _in_range(regime, output, at[chosen], failed, either)
+            if keep is not None:
+                chosen, picked, output = chosen[keep], picked[keep], output[keep]
+            if kind == LEAF:
+                ended.append(Leaves(at[chosen], picked, _some(above, chosen), output, np.uint64(level.shift)))
+        addresses, at, base, above = addresses[chosen], at[chosen], output, _some(above, chosen)
+        if hierarchical:
+            above = above | picked & np.uint64(HIERARCHICAL_BITS)
+        if not at.size:
+            break
+    return _joined(ended)
+
+
+def _some(values: U64 | np.uint64, chosen: I64) -> U64 | np.uint64:
+    """The chosen elements; one number stands for all of them."""
+    return values[chosen] if isinstance(values, np.ndarray) else values
+
+
+def _output(regime: Regime, level: Level, words: U64, kind: int) -> U64:
+    output = words & np.uint64(level.leaf_mask if kind == LEAF else regime.table_mask)
+    if regime.wide:
+        output |= ((words >> np.uint64(_WIDE.lo)) & np.uint64(_WIDE.mask)) << np.uint64(48)
+    return output
+
+
+def _in_range(regime: Regime, output: U64, at: I64, failed: Callable[[I64, EventType, U64], None], either: int) -> I64 | None:
+    """Which outputs fit the address size; None when all do. ``either`` has the bits that any descriptor has."""
+    if not output.size or (not regime.wide and either & ((1 << 48) - 1) >> regime.output_bits << regime.output_bits == 0):
+        return None
+    beyond = (output >> np.uint64(regime.output_bits)) != 0
+    if not bool(beyond.any()):
+        return None
+    failed(at[beyond], EventType.F_ADDR_SIZE, output[beyond])
+    return np.flatnonzero(~beyond)
+
+
+def _joined(parts: list[Leaves]) -> Leaves:
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        nothing = np.zeros(0, np.uint64)
+        return Leaves(np.zeros(0, np.int64), nothing, np.uint64(0), nothing, np.uint64(0))
+    above = np.concatenate([np.broadcast_to(part.above, part.at.shape) for part in parts])
+    shift = np.concatenate([np.broadcast_to(part.shift, part.at.shape) for part in parts])
+    at, word, output = (np.concatenate([getattr(part, name) for part in parts]) for name in ("at", "word", "output"))
+    return Leaves(at, word, above, output, shift)

@@ -1,0 +1,156 @@
+"""The case format of ``smmu-wizard translate``, as data: what goes in and what comes out. ``docs/smmu.md`` tells it in words.
+
+Numbers in a case are integers or strings that ``int(…, 0)`` reads (``"0x1000"``); addresses and words come out as hexadecimal strings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Number = int | Annotated[str, Meta(max_length=80)]
+Memory = dict[Annotated[str, Meta(max_length=80)], list[Number]]
+
+LARGEST_WORDS = 1 << 22
+LARGEST_STEPS = 1 << 16
+"""Bounds of one case: 32 MiB of tables, 65,536 steps."""
+
+
+class Dma(Struct, kw_only=True, forbid_unknown_fields=True):
+    """One access of 4 bytes by a device, or with ``ats`` a translation request or translated traffic."""
+
+    sid: Number
+    iova: Number
+    access: Literal["r", "w"] = "w"
+    ssid: Number | None = None
+    privileged: bool = False
+    instruction: bool = False
+    ats: Literal["request", "translated"] | None = None
+
+
+class Step(Struct, kw_only=True, forbid_unknown_fields=True):
+    """One step of a case: exactly one of its fields."""
+
+    dma: Dma | UnsetType = UNSET
+    mem: Memory | UnsetType = UNSET
+    cmd: list[tuple[Number, Number]] | UnsetType = UNSET
+    reg: dict[str, Number] | UnsetType = UNSET
+    events: Literal[True] | UnsetType = UNSET
+
+
+class CaseIds(Struct, kw_only=True, forbid_unknown_fields=True):
+    """ID register words that differ from the stage's own."""
+
+    idr0: Number | UnsetType = UNSET
+    idr1: Number | UnsetType = UNSET
+    idr3: Number | UnsetType = UNSET
+    idr5: Number | UnsetType = UNSET
+    aidr: Number | UnsetType = UNSET
+
+
+class Case(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A case: an SMMU, its registers and memory, and one DMA (``sid``, ``iova``, ``access`` …) or ``steps``.
+
+    ``ram`` are the ranges (start, end) that answer with zero where ``mem`` says nothing; ``caches`` false makes every lookup go to memory.
+    ``expect``, ``qemu`` and ``qemu_agrees`` are carried along and not looked at.
+    """
+
+    name: str = ""
+    note: str = ""
+    stage: Literal["1", "2", "nested"] = "nested"
+    ids: CaseIds = msgspec.field(default_factory=CaseIds)
+    ram: Annotated[list[tuple[Number, Number]], Meta(max_length=256)] | UnsetType = UNSET
+    caches: bool = True
+    strtab_base: Number = 0
+    strtab_base_cfg: Number = 0
+    cr0: Number = 0xD
+    cr2: Number = 2
+    gbpa: Number = 0x1000
+    mem: Memory = msgspec.field(default_factory=dict)
+    steps: Annotated[list[Step], Meta(max_length=LARGEST_STEPS)] | UnsetType = UNSET
+    sid: Number | UnsetType = UNSET
+    iova: Number | UnsetType = UNSET
+    access: Literal["r", "w"] = "w"
+    ssid: Number | None = None
+    privileged: bool = False
+    instruction: bool = False
+    ats: Literal["request", "translated"] | None = None
+    expect: Any = None
+    qemu: Any = None
+    qemu_agrees: bool | None = None
+
+
+class Record(Struct, kw_only=True):
+    """An event record by field; which fields there are depends on its type. ``addr2`` is the IPA or the fetch address."""
+
+    type: int
+    name: str
+    sid: int
+    ssv: int
+    ssid: int
+    addr: str | UnsetType = UNSET
+    rnw: int | UnsetType = UNSET
+    pnu: int | UnsetType = UNSET
+    ind: int | UnsetType = UNSET
+    s2: int | UnsetType = UNSET
+    class_: str | int | UnsetType = msgspec.field(default=UNSET, name="class")
+    stall: int | UnsetType = UNSET
+    stag: int | UnsetType = UNSET
+    ttrnw: int | UnsetType = UNSET
+    addr2: str | UnsetType = UNSET
+    raw: list[str]
+
+
+class Completion(Struct, kw_only=True):
+    """An ATS Translation Completion; with status ``success`` the rest is there. ``size`` in bytes."""
+
+    status: Literal["success", "UR", "CA"]
+    pa: str | UnsetType = UNSET
+    size: int | UnsetType = UNSET
+    read: bool | UnsetType = UNSET
+    write: bool | UnsetType = UNSET
+    execute: bool | UnsetType = UNSET
+    privileged: bool | UnsetType = UNSET
+
+
+class TraceStep(Struct, kw_only=True, omit_defaults=True):
+    """One thing that happened on the way of a translation."""
+
+    what: str
+    text: str
+    address: str | None = None
+    words: list[str] = msgspec.field(default_factory=list)
+    detail: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Commands(Struct, kw_only=True):
+    """How far a batch of commands got."""
+
+    consumed: int
+    error: str | None
+
+
+class Answer(Struct, kw_only=True):
+    """The outcome of a case or of one step.
+
+    ``ok`` with ``pa``, ``how`` and ``attributes``; or ``fault``, null when nothing was recorded (``razwi`` when it completed all the
+    same); or ``ats``; or ``cmd`` with what it resumed; or ``events`` with whether some were lost; or ``steps``; or ``error``, when the
+    case itself is wrong. ``trace`` comes with --trace.
+    """
+
+    ok: bool | UnsetType = UNSET
+    pa: str | UnsetType = UNSET
+    how: Literal["success", "bypass", "disable"] | UnsetType = UNSET
+    attributes: str | UnsetType = UNSET
+    ats: Completion | UnsetType = UNSET
+    fault: Record | UnsetType | None = UNSET
+    razwi: bool | UnsetType = UNSET
+    cmd: Commands | UnsetType = UNSET
+    resumed: list[Answer] | UnsetType = UNSET
+    events: list[Record] | UnsetType = UNSET
+    overflow: bool | UnsetType = UNSET
+    steps: list[Answer] | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    trace: list[TraceStep] | UnsetType = UNSET

@@ -1,0 +1,263 @@
+"""Runs the cases of ``smmu-wizard translate`` (``wizard.smmu.caseformat``): tables as words, DMAs and commands in, outcomes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET
+
+from wizard.arch.command import CommandError
+from wizard.arch.event import Event, EventType, FaultClass
+from wizard.arch.event import decode as decode_event
+from wizard.arch.registers import REGISTERS
+from wizard.smmu.caseformat import LARGEST_WORDS, Answer, Case, Commands, Completion, Dma, Number, Record, Step, TraceStep
+from wizard.smmu.caseformat import Memory as Contents
+from wizard.smmu.device import Smmu
+from wizard.smmu.ids import Ids
+from wizard.smmu.memory import RAM, WORD_MASK, Memory
+from wizard.smmu.outcome import Ats, AtsResponse, How, Outcome, Transaction
+
+STAGES = {"nested": Ids(), "1": Ids(idr0=0x0D44_101A, idr3=0x1404), "2": Ids(idr0=0x0D44_1019)}
+"""The SMMU of a case by its ``stage``: QEMU's, with IDR0 and IDR3 as they are for one stage."""
+
+HOWS: dict[How, Literal["success", "bypass", "disable"]] = {How.TRANSLATED: "success", How.BYPASS: "bypass", How.DISABLED: "disable"}
+
+
+class CaseError(ValueError):
+    """A case that makes no sense; the message names the place."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """An SMMU under a case, and how many words the case may still write."""
+
+    smmu: Smmu
+    trace: bool
+    words: int = LARGEST_WORDS
+
+
+def number(value: Number, where: str, bits: int = 64) -> int:
+    """A number of a case, never negative and at most ``bits`` bits."""
+    if isinstance(value, str):
+        try:
+            value = int(value, 0)
+        except ValueError:
+            raise CaseError(f"{where}: {value!r} is no number") from None
+    if value < 0:
+        raise CaseError(f"{where}: {value} is negative")
+    if value >> bits:
+        raise CaseError(f"{where}: {value:#x} does not fit {bits} bits")
+    return value
+
+
+def decode(data: bytes | str) -> Case:
+    """One case from JSON; ``CaseError`` for what is none."""
+    try:
+        return msgspec.json.decode(data, type=Case)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise CaseError(str(error) if not isinstance(error, RecursionError) else "nested too deeply") from None
+
+
+def decode_all(data: bytes | str) -> list[Case | CaseError]:
+    """One case, or a list of cases of which each may be wrong by itself; ``CaseError`` for what is neither."""
+    try:
+        content = msgspec.json.decode(data, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise CaseError(str(error) if not isinstance(error, RecursionError) else "nested too deeply") from None
+    if isinstance(content, dict):
+        return [decode(data)]
+    found: list[Case | CaseError] = []
+    for raw in content:
+        try:
+            found.append(decode(bytes(raw)))
+        except CaseError as error:
+            found.append(error)
+    return found
+
+
+def run(case: Case, *, trace: bool = False) -> Answer:
+    """Answer one case; one that makes no sense answers ``error``. With ``trace`` each DMA's answer says what was read where, and why."""
+    try:
+        return _run(case, trace)
+    except CaseError as error:
+        return Answer(error=str(error))
+
+
+def run_plain(case: Any, *, trace: bool = False) -> dict[str, Any]:
+    """The same from and to plain JSON types."""
+    try:
+        return plain(run(msgspec.convert(case, type=Case), trace=trace))
+    except (msgspec.ValidationError, RecursionError) as error:
+        return {"error": str(error) if not isinstance(error, RecursionError) else "nested too deeply"}
+
+
+def plain(answer: Answer) -> dict[str, Any]:
+    """An answer as plain JSON types."""
+    built: dict[str, Any] = msgspec.to_builtins(answer)
+    return built
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+_NAMES = {"RnW": "rnw", "PnU": "pnu", "InD": "ind", "S2": "s2", "Stall": "stall", "STAG": "stag", "TTRnW": "ttrnw"}
+
+
+def record_of(event: Event) -> Record:
+    """An event record by the names of the case format."""
+    found = decode_event(event.value)
+    listed = found.fields()
+    kind = found.Type
+    record = Record(
+        type=kind,
+        name=EventType(kind).name if kind in set(EventType) else f"{kind:#x}",
+        sid=found.StreamID,
+        ssv=found.SSV,
+        ssid=found.SubstreamID,
+        raw=[f"{word:#018x}" for word in found.words],
+    )
+    for field, name in _NAMES.items():
+        if field in listed:
+            setattr(record, name, listed[field])
+    if "InputAddr" in listed:
+        record.addr = f"{listed['InputAddr']:#x}"
+    if "CLASS" in listed:
+        record.class_ = FaultClass(listed["CLASS"]).name if listed["CLASS"] < len(FaultClass) else listed["CLASS"]
+    for field in ("IPA", "FetchAddr"):
+        if field in listed:
+            record.addr2 = f"{listed[field]:#x}"
+    return record
+
+
+def _completion(response: AtsResponse) -> Completion:
+    if response.status != "success":
+        return Completion(status="UR" if response.status == "UR" else "CA")
+    return Completion(
+        status="success", pa=f"{response.address:#x}", size=1 << response.size, read=response.read, write=response.write,
+        execute=response.execute, privileged=response.privileged,
+    )  # fmt: skip
+
+
+def answer_of(outcome: Outcome) -> Answer:
+    """An outcome in the case format."""
+    answer = Answer()
+    if outcome.pa is not None:
+        answer = Answer(ok=True, pa=f"{outcome.pa:#x}", how=HOWS[outcome.how], attributes=str(outcome.attributes))
+    elif outcome.event is not None and outcome.recorded:
+        answer.fault = record_of(outcome.event)
+    elif outcome.ats is None:
+        answer.fault = None
+    if outcome.ats is not None:
+        answer.ats = _completion(outcome.ats)
+    if outcome.how is How.RAZWI:
+        answer.razwi = True
+    if outcome.trace is not None:
+        answer.trace = msgspec.convert(outcome.trace.as_json(), type=list[TraceStep])
+    return answer
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+def build(case: Case, *, trace: bool = False) -> Bench:
+    """The SMMU of a case, with its memory and registers set."""
+    base = STAGES[case.stage]
+    changed = {}
+    for name in ("idr0", "idr1", "idr3", "idr5", "aidr"):
+        given = getattr(case.ids, name)
+        changed[name] = getattr(base, name) if given is UNSET else number(given, f"ids.{name}", 32)
+    ids = Ids(**changed)
+    if not (ids.features.s1p or ids.features.s2p) or not ids.features.granules:
+        raise CaseError("ids: an SMMU without any stage or granule")
+    ram: tuple[tuple[int, int], ...] = RAM
+    if case.ram is not UNSET:
+        ram = tuple((number(start, f"ram[{i}][0]"), number(end, f"ram[{i}][1]", 65)) for i, (start, end) in enumerate(case.ram))
+    smmu = Smmu(ids, Memory(ram), tlb=case.caches, configuration_cache=case.caches)
+    bench = Bench(smmu, trace)
+    _load(bench, case.mem, "mem")
+    for name in ("gbpa", "cr2", "strtab_base", "strtab_base_cfg", "cr0"):
+        _register(bench, name, getattr(case, name), name)
+    return bench
+
+
+def _run(case: Case, trace: bool) -> Answer:
+    bench = build(case, trace=trace)
+    if case.steps is UNSET:
+        if case.sid is UNSET or case.iova is UNSET:
+            raise CaseError("neither steps nor sid and iova")
+        names = ("access", "ssid", "privileged", "instruction", "ats")
+        dma = Dma(sid=case.sid, iova=case.iova, **{name: getattr(case, name) for name in names})
+        return _dma(bench, dma, "case")
+    answers = (_step(bench, step, f"steps[{index}]") for index, step in enumerate(case.steps))
+    return Answer(steps=[answer for answer in answers if answer is not None])
+
+
+def _step(bench: Bench, step: Step, where: str) -> Answer | None:
+    given = [name for name in Step.__struct_fields__ if getattr(step, name) is not UNSET]
+    if len(given) != 1:
+        raise CaseError(f"{where}: not one of {', '.join(Step.__struct_fields__)} alone")
+    where = f"{where}.{given[0]}"
+    if step.dma is not UNSET:
+        return _dma(bench, step.dma, where)
+    if step.mem is not UNSET:
+        _load(bench, step.mem, where)
+    elif step.reg is not UNSET:
+        for name, value in step.reg.items():
+            _register(bench, name, value, f"{where}.{name[:40]}")
+    elif step.cmd is not UNSET:
+        return _commands(bench, step.cmd, where)
+    else:
+        queue = bench.smmu.queue
+        overflow = queue.overflow != queue.acknowledged
+        return Answer(events=[record_of(event) for event in bench.smmu.events()], overflow=overflow)
+    return None
+
+
+def _dma(bench: Bench, dma: Dma, where: str) -> Answer:
+    transaction = Transaction(
+        sid=number(dma.sid, f"{where}.sid", 32),
+        iova=number(dma.iova, f"{where}.iova"),
+        write=dma.access == "w",
+        ssid=number(dma.ssid, f"{where}.ssid", 20) if dma.ssid is not None else None,
+        privileged=dma.privileged,
+        instruction=dma.instruction,
+        ats=Ats(dma.ats) if dma.ats is not None else Ats.UNTRANSLATED,
+    )
+    size = bench.smmu.features.sidsize
+    if transaction.sid >> size:
+        raise CaseError(f"{where}.sid: {transaction.sid:#x} does not fit IDR1.SIDSIZE, {size} bits")
+    return answer_of(bench.smmu.translate(transaction, trace=bench.trace))
+
+
+def _commands(bench: Bench, pairs: list[tuple[Number, Number]], where: str) -> Answer:
+    commands = [(number(first, f"{where}[{i}][0]"), number(second, f"{where}[{i}][1]")) for i, (first, second) in enumerate(pairs)]
+    before = len(bench.smmu.resumed)
+    consumed = bench.smmu.submit(commands)
+    error = None if consumed.error is CommandError.CERROR_NONE else consumed.error.name
+    answer = Answer(cmd=Commands(consumed=consumed.count, error=error))
+    if len(bench.smmu.resumed) > before:
+        answer.resumed = [answer_of(outcome) for _, outcome in bench.smmu.resumed[before:]]
+    return answer
+
+
+def _load(bench: Bench, contents: Contents, where: str) -> None:
+    for key, words in contents.items():
+        place = f"{where}[{key[:40]!r}]"
+        address = number(key, place)
+        if address & 7:
+            raise CaseError(f"{place}: not the address of a 64-bit word")
+        bench.words -= len(words)
+        if bench.words < 0:
+            raise CaseError(f"{where}: more than {LARGEST_WORDS} words in one case")
+        if words and address + 8 * (len(words) - 1) > WORD_MASK:
+            raise CaseError(f"{place}: the words run past the end of the address space")
+        for index, word in enumerate(words):
+            bench.smmu.memory.write(address + 8 * index, number(word, f"{place}[{index}]"))
+
+
+def _register(bench: Bench, name: str, value: Number, where: str) -> None:
+    name = name.upper().removeprefix("SMMU_")
+    if name not in REGISTERS:
+        raise CaseError(f"{where}: no register {name[:40]!r}")
+    bench.smmu.write(name, number(value, where, REGISTERS[name][1].bits))

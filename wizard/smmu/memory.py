@@ -1,0 +1,93 @@
+"""The physical memory that the simulated SMMU reads: sparse 4 KiB pages of 64-bit words, with holes where nothing answers.
+
+Pages are ``array('Q')`` so that whole tables can be viewed as arrays without a copy.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+PAGE_BYTES = 4096
+PAGE_SHIFT = 12
+WORDS = PAGE_BYTES // 8
+WORD_MASK = (1 << 64) - 1
+RAM = ((0x4000_0000, 0x1_0000_0000),)
+"""Where memory that nobody wrote reads as zero, by default; each range is start and end, end excluded."""
+
+
+class Writable(Protocol):
+    """Where tables are built: ``Memory`` itself, or a guest's view of it (``wizard.smmu.tables.GuestView``)."""
+
+    def read(self, address: int) -> int | None:
+        """The 64-bit word at ``address``, or None where nothing answers."""
+        ...
+
+    def write(self, address: int, word: int) -> None:
+        """Store one 64-bit word."""
+        ...
+
+
+class Memory:
+    """Sparse memory. What is neither written nor inside ``ram`` does not answer: the SMMU meets an external abort there."""
+
+    __slots__ = ("pages", "ram")
+
+    def __init__(self, ram: Iterable[tuple[int, int]] = RAM) -> None:
+        self.ram = tuple(ram)
+        self.pages: dict[int, array[int]] = {}
+
+    def answers(self, address: int) -> bool:
+        """Whether something is there."""
+        return address >> PAGE_SHIFT in self.pages or any(start <= address < end for start, end in self.ram)
+
+    def read(self, address: int) -> int | None:
+        """The 64-bit word at ``address`` (its low three bits are ignored), or None where nothing answers."""
+        page = self.pages.get(address >> PAGE_SHIFT)
+        if page is not None:
+            return page[(address & PAGE_BYTES - 1) >> 3]
+        for start, end in self.ram:
+            if start <= address < end:
+                return 0
+        return None
+
+    def write(self, address: int, word: int) -> None:
+        """Store one 64-bit word; the page comes into being where nothing was. ``ValueError`` for a word or address that is none."""
+        if not 0 <= word <= WORD_MASK:
+            raise ValueError(f"not a 64-bit word: {word:#x}")
+        self.page(address)[(address & PAGE_BYTES - 1) >> 3] = word
+
+    def page(self, address: int) -> array[int]:
+        """The page that holds ``address``, made if it is not there."""
+        if not 0 <= address <= WORD_MASK or address & 7:
+            raise ValueError(f"not the address of a 64-bit word: {address:#x}")
+        number = address >> PAGE_SHIFT
+        page = self.pages.get(number)
+        if page is None:
+            page = self.pages[number] = array("Q", bytes(PAGE_BYTES))
+        return page
+
+    def read_words(self, address: int, count: int) -> list[int] | None:
+        """``count`` words from ``address``, or None when any of them does not answer."""
+        words = []
+        for index in range(count):
+            word = self.read(address + 8 * index)
+            if word is None:
+                return None
+            words.append(word)
+        return words
+
+    def write_words(self, address: int, words: Iterable[int]) -> None:
+        """Store words from ``address`` on."""
+        for index, word in enumerate(words):
+            self.write(address + 8 * index, word)
+
+    def load(self, contents: Mapping[int, Iterable[int]]) -> None:
+        """Store the words of every address."""
+        for address, words in contents.items():
+            self.write_words(address, words)
+
+    def punch(self, address: int) -> None:
+        """Forget the page that holds ``address``."""
+        self.pages.pop(address >> PAGE_SHIFT, None)

@@ -1,0 +1,271 @@
+"""Stage 1 and stage 2 of a translation, and both together: IHI 0070 3.3.2, 3.4, 7.3.22, 13.4; DDI 0487 D8.
+
+``Stages`` walks tables in memory and remembers what it found in the TLB. It knows nothing of streams or events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf
+from wizard.arch.event import EventType, FaultClass
+from wizard.smmu import permissions
+from wizard.smmu.attributes import is_device
+from wizard.smmu.cache import Entry, Tlb
+from wizard.smmu.context import Context, Half, Stage1, Stage2
+from wizard.smmu.ids import Features
+from wizard.smmu.memory import Memory
+from wizard.smmu.outcome import Fault
+from wizard.smmu.permissions import ALL, HIERARCHICAL_BITS, PR, PW, STAGE1_BITS, STAGE2_BITS, WRITE
+from wizard.smmu.regime import Regime
+from wizard.smmu.trace import Trace
+from wizard.smmu.walk import WalkEnd, span_of, swapped, walk
+
+_AF1, _AF2 = (f.mask << f.lo for f in (Stage1Leaf.AF, Stage2Leaf.AF))
+_TOP_BYTE = 0xFF << 56
+_ADDRESS = (1 << 64) - 1
+
+
+@dataclass(slots=True)
+class Found:
+    """A leaf of one stage: the output address of the access, and what an entry for it would hold.
+
+    ``attribute`` is MemAttr, SH and S2FWB of a stage 2 leaf.
+    """
+
+    output: int
+    span: int
+    reach: int
+    allowed: int
+    clean: bool
+    word: int
+    granule: int
+    level: int
+    attribute: tuple[int, int, bool] | None = None
+
+
+def select(stage1: Stage1, va: int) -> tuple[Half, int] | None:
+    """The half that translates ``va`` and the address with an ignored top byte made canonical; None when it is in no range (3.4.1)."""
+    half = stage1.upper if stage1.upper is not None and va >> 55 & 1 else stage1.lower
+    if half.tbi:
+        va = va | _TOP_BYTE if half.upper else va & ~_TOP_BYTE
+    if half.regime is not None:
+        above = va >> half.regime.input_bits
+        if above != ((_ADDRESS >> half.regime.input_bits) if half.upper else 0):
+            return None
+    return half, va
+
+
+def _fault1(stage1: Stage1, kind: EventType, reason: str) -> Fault:
+    return Fault(kind, reason, record=stage1.record, stall=stage1.stall, abort=stage1.abort)
+
+
+def _denied(stage1: Stage1, allowed: int, need: int) -> Fault:
+    return _fault1(stage1, EventType.F_PERMISSION, f"stage 1 allows {permissions.describe(allowed)}, needed {permissions.describe(need)}")
+
+
+def _fault2(stage2: Stage2, kind: EventType, reason: str, purpose: FaultClass, ipa: int, *, tt_read: bool = False) -> Fault:
+    return Fault(
+        kind, reason, stage2=True, fault_class=purpose, address=ipa, tt_read=tt_read, record=stage2.record, stall=stage2.stall
+    )
+
+
+class Stages:
+    """Translation by tables in ``memory``; ``tlb`` None remembers nothing."""
+
+    __slots__ = ("features", "memory", "tlb")
+
+    def __init__(self, memory: Memory, features: Features, tlb: Tlb | None) -> None:
+        self.memory, self.features, self.tlb = memory, features, tlb
+
+    # -- stage 2 ------------------------------------------------------------------------------------------------------
+
+    def stage2(self, stage2: Stage2, ipa: int, need: int, purpose: FaultClass, trace: Trace | None) -> Found:
+        """Translate ``ipa`` for an access that needs the permission ``need``; ``Fault`` with S2 set and CLASS ``purpose``."""
+        if self.tlb is not None:
+            entry = self.tlb.find(stage2.space, ipa)
+            if entry is not None and not (entry.clean2 and need & WRITE):
+                if trace is not None:
+                    trace.add("tlb", f"stage 2 entry for {ipa:#x} is cached")
+                self._permit2(stage2, entry.allowed2, entry.stage2, need, purpose, ipa)
+                return Found(
+                    entry.output + ipa - entry.start, entry.span, entry.reach, entry.allowed2, entry.clean2, 0,
+                    entry.granule, entry.level, entry.stage2,
+                )  # fmt: skip
+        regime = stage2.regime
+        if ipa >> regime.input_bits:
+            raise _fault2(
+                stage2, EventType.F_TRANSLATION, f"intermediate address {ipa:#x} is beyond stage 2's {regime.input_bits} bits", purpose, ipa
+            )
+
+        def fetch(where: int) -> int:
+            word = self.memory.read(where)
+            if word is None:
+                raise Fault(
+                    EventType.F_WALK_EABT,
+                    f"nothing answers at {where:#x}, a stage 2 descriptor",
+                    stage2=True,
+                    fault_class=purpose,
+                    address=where,
+                )
+            return word
+
+        tables = self.tlb.walks(stage2.space) if self.tlb is not None else None
+        try:
+            word, level, _, where, output = walk(regime, ipa, fetch, tables, trace, 2, hierarchical=False)
+        except WalkEnd as end:
+            raise _fault2(stage2, end.kind, end.reason, purpose, ipa) from None
+        if not word & _AF2 and not stage2.ha and not stage2.affd:
+            raise _fault2(stage2, EventType.F_ACCESS, "stage 2 access flag is 0", purpose, ipa)
+        allowed, clean = permissions.stage2(word & STAGE2_BITS, stage2.xnx, stage2.hd)
+        attribute = Stage2Leaf.MemAttr.get(word), Stage2Leaf.SH.get(word), stage2.fwb
+        updated = word
+        if stage2.ha and not word & _AF2:
+            updated = Stage2Leaf.AF.put(updated, 1)
+        if clean and need & allowed & WRITE:
+            updated, clean = Stage2Leaf.S2AP.put(updated, Stage2Leaf.S2AP.get(updated) | 2), False
+        if updated != word:
+            self._update(regime, where, updated, trace)
+        self._permit2(stage2, allowed, attribute, need, purpose, ipa)
+        span = span_of(word, level, run=not stage2.ha)
+        found = Found(output + (ipa & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number, attribute)
+        if self.tlb is not None:
+            start = ipa & -1 << span
+            base = found.output - (ipa - start)
+            self.tlb.add(
+                stage2.space,
+                Entry(start, span, base, start, span, regime.granule, level.number, ALL, allowed, False, clean, None, attribute),
+            )
+        return found
+
+    def _permit2(
+        self, stage2: Stage2, allowed: int, attribute: tuple[int, int, bool] | None, need: int, purpose: FaultClass, ipa: int
+    ) -> None:
+        """Permission check at stage 2; S2PTW forbids Device memory for configuration and table fetches."""
+        reason = None
+        if not need & allowed:
+            reason = f"stage 2 allows {permissions.describe(allowed)}, needed {permissions.describe(need)}"
+        elif stage2.ptw and purpose is not FaultClass.IN and attribute is not None and is_device(attribute[0], attribute[2]):
+            reason = "S2PTW is 1 and stage 2 maps the table as Device memory"
+        if reason is not None:
+            raise _fault2(stage2, EventType.F_PERMISSION, reason, purpose, ipa, tt_read=not need & WRITE)
+
+    def _update(self, regime: Regime, where: int, word: int, trace: Trace | None) -> None:
+        """Hardware update of a descriptor (HTTU)."""
+        self.memory.write(where, swapped(word) if regime.swap else word)
+        if trace is not None:
+            trace.add("httu", "descriptor updated", where, (word,))
+
+    # -- stage 1 ------------------------------------------------------------------------------------------------------
+
+    def stage1(self, stage1: Stage1, stage2: Stage2 | None, va: int, need: int, trace: Trace | None) -> tuple[Found, bool]:
+        """Translate ``va`` by stage 1, whose tables stage 2 translates when there is one; answers the leaf and whether it is global."""
+        chosen = select(stage1, va)
+        if chosen is None:
+            raise _fault1(stage1, EventType.F_TRANSLATION, f"address {va:#x} is outside the input range of TTB0 and TTB1")
+        half, address = chosen
+        regime = half.regime
+        if regime is None:
+            raise _fault1(stage1, EventType.F_TRANSLATION, f"walks through TTB{int(half.upper)} are disabled (EPD{int(half.upper)})")
+        if half.e0pd and not need & permissions.PR and not need & (PW | permissions.PX):
+            raise _fault1(stage1, EventType.F_TRANSLATION, f"unprivileged access is disabled (E0PD{int(half.upper)})")
+        memory_read = self.memory.read
+
+        def fetch(where: int) -> int:
+            pa = where if stage2 is None else self.stage2(stage2, where, PR, FaultClass.TTD, trace).output
+            if trace is not None and stage2 is not None:
+                trace.add("ipa", f"intermediate address {where:#x} is {pa:#x}")
+            word = memory_read(pa)
+            if word is None:
+                raise Fault(EventType.F_WALK_EABT, f"nothing answers at {pa:#x}, a stage 1 descriptor", fault_class=FaultClass.TTD, address=pa)
+            return word
+
+        tables = self.tlb.walks(stage1.space) if self.tlb is not None else None
+        try:
+            word, level, above, where, output = walk(regime, address, fetch, tables, trace, 1, hierarchical=not half.had)
+        except WalkEnd as end:
+            raise _fault1(stage1, end.kind, end.reason) from None
+        if not word & _AF1 and not stage1.ha and not stage1.affd:
+            raise _fault1(stage1, EventType.F_ACCESS, "stage 1 access flag is 0")
+        allowed, clean = permissions.stage1(
+            word & STAGE1_BITS, above & HIERARCHICAL_BITS, stage1.el2, stage1.wxn, stage1.pan, stage1.epan, stage1.hd
+        )
+        updated = word
+        if stage1.ha and not word & _AF1:
+            updated = Stage1Leaf.AF.put(updated, 1)
+        if clean and need & allowed & WRITE:
+            updated, clean = Stage1Leaf.AP.put(updated, Stage1Leaf.AP.get(updated) & 1), False
+        if updated != word:
+            pa = where if stage2 is None else self.stage2(stage2, where, PW, FaultClass.TTD, trace).output
+            self._update(regime, pa, updated, trace)
+        if not need & allowed:
+            raise _denied(stage1, allowed, need)
+        span = span_of(word, level, run=not stage1.ha)
+        found = Found(output + (address & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number)
+        return found, not Stage1Leaf.nG.get(word)
+
+    # -- whole translations -------------------------------------------------------------------------------------------
+
+    def translate(self, context: Context, address: int, need: int, trace: Trace | None) -> tuple[int, Entry]:
+        """Translate ``address`` by the stages of ``context`` (at least one); answers the output address and the entry that covers it."""
+        stage1, stage2 = context.stage1, context.stage2
+        if stage1 is None:
+            if stage2 is None:
+                raise ValueError("nothing translates here")
+            return self._only2(stage2, address, need, trace)
+        if self.tlb is not None:
+            hit = self._hit(stage1, stage2, address, need, trace)
+            if hit is not None:
+                return hit
+        first, is_global = self.stage1(stage1, stage2, address, need, trace)
+        attribute = stage1.mair >> (Stage1Leaf.AttrIndx.get(first.word) << 3) & 0xFF, Stage1Leaf.SH.get(first.word)
+        pa, span, allowed2, clean2, attribute2 = first.output, first.span, ALL, False, None
+        if stage2 is not None:
+            if trace is not None:
+                trace.add("ipa", f"stage 1 maps {address:#x} to the intermediate address {first.output:#x}")
+            second = self.stage2(stage2, first.output, need, FaultClass.IN, trace)
+            pa, span, allowed2, clean2 = second.output, min(span, second.span), second.allowed, second.clean
+            attribute2 = second.attribute
+        mask = (1 << span) - 1
+        offset = address & mask
+        start = address - offset
+        entry = Entry(
+            start, span, pa - offset, first.output - offset, first.reach, first.granule, first.level,
+            first.allowed, allowed2, first.clean, clean2, attribute, attribute2,
+        )  # fmt: skip
+        if self.tlb is not None:
+            chosen = select(stage1, address)
+            if chosen is not None and chosen[1] != address:
+                entry = Entry(chosen[1] - offset, *(getattr(entry, name) for name in Entry.__slots__[1:]))
+            self.tlb.add(stage1.global_space if is_global else stage1.space, entry)
+        return pa, entry
+
+    def _only2(self, stage2: Stage2, ipa: int, need: int, trace: Trace | None) -> tuple[int, Entry]:
+        if ipa >> self.features.ias:
+            raise Fault(EventType.F_ADDR_SIZE, f"input address {ipa:#x} is beyond {self.features.ias} bits")
+        found = self.stage2(stage2, ipa, need, FaultClass.IN, trace)
+        offset = ipa & (1 << found.span) - 1
+        entry = Entry(
+            ipa - offset, found.span, found.output - offset, ipa - offset, found.reach, found.granule, found.level,
+            ALL, found.allowed, False, found.clean, None, found.attribute,
+        )  # fmt: skip
+        return found.output, entry
+
+    def _hit(self, stage1: Stage1, stage2: Stage2 | None, va: int, need: int, trace: Trace | None) -> tuple[int, Entry] | None:
+        """A translation from the TLB, with the permission checks that a walk would make, in its order."""
+        chosen = select(stage1, va)
+        if chosen is None or self.tlb is None:
+            return None
+        half, address = chosen
+        if half.e0pd and not need & (permissions.PR | PW | permissions.PX):
+            return None
+        entry = self.tlb.find(stage1.space, address) or self.tlb.find(stage1.global_space, address)
+        if entry is None or (need & WRITE and (entry.clean1 or entry.clean2)):
+            return None
+        if trace is not None:
+            trace.add("tlb", f"entry for {address:#x} is cached: 2^{entry.span} bytes from {entry.start:#x} to {entry.output:#x}")
+        if not need & entry.allowed1:
+            raise _denied(stage1, entry.allowed1, need)
+        if stage2 is not None:
+            self._permit2(stage2, entry.allowed2, entry.stage2, need, FaultClass.IN, entry.ipa + address - entry.start)
+        return entry.output + address - entry.start, entry
