@@ -1,0 +1,73 @@
+"""Invalidation by a VMM: arm_vsmmu_convert_user_cmd() and arm_vsmmu_cache_invalidate().
+
+The kernel decides by opcode, forces the VMID or the StreamID, and hands what is left to the command queue unlooked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from wizard.arch import command
+from wizard.arch.command import Command, Op, StreamCommand, Tlbi
+from wizard.nesting.errors import KernelError
+
+BATCH = 63
+"""Commands between two CMD_SYNCs: CMDQ_BATCH_ENTRIES - 1."""
+
+TLBI = frozenset({Op.TLBI_NH_VA, Op.TLBI_NH_VAA, Op.TLBI_NH_ALL, Op.TLBI_NH_ASID})
+STREAM = frozenset({Op.ATC_INV, Op.CFGI_CD, Op.CFGI_CD_ALL})
+ALLOWED = TLBI | STREAM | {Op.TLBI_NSNH_ALL}
+"""Opcodes that pass; any other is EIO."""
+
+Words = tuple[int, int]
+
+
+def convert(words: Words, vmid: int, stream_of: Callable[[int], int | None]) -> Words:
+    """One command as the hardware gets it; ``stream_of`` finds the StreamID of a vSID. ``KernelError`` EIO for what may not pass."""
+    where = "arm_vsmmu_convert_user_cmd()"
+    plain = Command.of_words(words)
+    opcode = plain.Opcode
+    if opcode == Op.TLBI_NSNH_ALL:
+        return _words(Tlbi.build(Opcode=Op.TLBI_NH_ALL, VMID=vmid))
+    if opcode in TLBI:
+        return _words(Tlbi(plain.value).replace(VMID=vmid))
+    if opcode in STREAM:
+        named = StreamCommand(plain.value)
+        sid = stream_of(named.StreamID)
+        if sid is None:
+            raise KernelError("EIO", "arm_vsmmu_vsid_to_sid()", f"vSID {named.StreamID:#x} has no vDEVICE")
+        return _words(named.replace(StreamID=sid))
+    name = f"CMD_{Op(opcode).name}" if opcode in set(Op) else f"opcode {opcode:#x}"
+    raise KernelError("EIO", where, f"{name} is not among the commands that a guest may pass")
+
+
+def _words(record: Command) -> Words:
+    low, high = record.words
+    return low, high
+
+
+def issue(commands: Sequence[Words], vmid: int, stream_of: Callable[[int], int | None], submit: Callable[[tuple[Words, ...]], None]) -> int:
+    """Convert and submit in batches of 63, each closed by a CMD_SYNC; answers how many commands went.
+
+    ``KernelError`` where one may not pass, with ``done`` as the kernel writes it to entry_num: every command before the bad one, also those
+    of the open batch, which were converted but not submitted.
+    """
+    batch: list[Words] = []
+    for done, words in enumerate(commands):
+        try:
+            batch.append(convert(words, vmid, stream_of))
+        except KernelError as error:
+            raise KernelError(error.errno, error.where, error.why, done=done) from None
+        if len(batch) == BATCH:
+            submit(tuple(batch))
+            batch = []
+    if batch:
+        submit(tuple(batch))
+    return len(commands)
+
+
+@lru_cache(maxsize=4096)
+def encode(op: Op, **fields: int) -> Words:
+    """A command from named fields, as two 64-bit words."""
+    return _words(command.build(op, **fields))
