@@ -1,0 +1,148 @@
+"""The report: what is in it, that it is the same each time, and what is not rehearsed."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import msgspec
+import pytest
+
+from tests.dryrun.plans import NIC, NVME, SECOND_VF, VF, host, plan, two_vms, vm
+from wizard.base.errors import UsageError
+from wizard.dryrun import SCENARIOS, Cancelled, Report, Status, dry_run, lay_out, report_lines, trace_address, trace_of
+from wizard.dryrun.address import parse
+from wizard.plan.request import Layout, Mode
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return dry_run(two_vms(), host())
+
+
+def test_there_is_a_cell_for_every_function_and_scenario(report: Report) -> None:
+    assert len(report.cells) == 3 * len(SCENARIOS)
+    assert {cell.scenario for cell in report.cells} == {view.id for view in report.scenarios}
+    assert [function.function for function in report.functions] == [NVME, NIC, VF]
+    assert report.functions[0].stream_ids == (0x1400,)
+
+
+def test_it_is_the_same_each_time_and_survives_json(report: Report) -> None:
+    assert dry_run(two_vms(), host()) == report
+    assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
+    assert msgspec.to_builtins(report)["schema"] == 1
+
+
+def test_every_sentence_that_passes_says_something(report: Report) -> None:
+    for cell in report.cells:
+        assert cell.text
+        assert not cell.text.endswith(".")
+
+
+def test_every_cell_has_a_trace_on_demand() -> None:
+    for scenario in SCENARIOS:
+        cell = trace_of(two_vms(), host(), NVME, scenario.view.id)
+        assert cell.status is not Status.FAILED
+        with_dma = scenario.view.group in ("buffers", "interrupts", "events") and scenario.view.id not in ("msi-overlap", "event-kinds")
+        if cell.status is Status.PASSED and with_dma:
+            assert any(step.what in ("walk", "ste", "config") for step in cell.trace), scenario.view.id
+
+
+def test_a_trace_names_the_words_that_were_read() -> None:
+    cell = trace_of(two_vms(), host(), NVME, "unmapped")
+    walks = [step for step in cell.trace if step.what == "walk"]
+    assert walks
+    assert all(step.address is not None for step in walks if step.words)
+    assert any("F_TRANSLATION" in step.text for step in cell.trace)
+    with pytest.raises(KeyError):
+        trace_of(two_vms(), host(), NVME, "no such scenario")
+    with pytest.raises(KeyError):
+        trace_of(two_vms(), host(), "0000:00:1f.7", "mapped")
+
+
+def test_progress_rises_to_the_total_and_it_can_be_stopped() -> None:
+    seen: list[tuple[int, int]] = []
+    dry_run(two_vms(), host(), progress=lambda done, total, label: seen.append((done, total)))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert len({total for _, total in seen}) == 1
+    assert seen[-1][0] == seen[-1][1]
+    calls = iter(range(100))
+    with pytest.raises(Cancelled):
+        dry_run(two_vms(), host(), stop=lambda: next(calls) > 20)
+
+
+def test_a_plan_with_errors_is_not_rehearsed() -> None:
+    wrong = plan(vm("web", NVME, NVME))
+    report = dry_run(wrong, host())
+    assert not wrong.ok
+    assert (report.ok, report.rehearsed, report.cells) == (False, False, ())
+    assert report.findings == wrong.findings
+
+
+def test_a_plan_of_another_host_names_the_missing_function() -> None:
+    report = dry_run(two_vms(), host("x86-intel"))
+    assert (report.ok, report.rehearsed) == (False, False)
+    assert {f.subject for f in report.findings if f.code == "dry-run-missing-function"} == {NVME, NIC, VF}
+
+
+@pytest.mark.parametrize("memory", [0, (1 << 30) + 1, 1 << 53])
+def test_a_memory_layout_that_cannot_exist_is_a_finding(memory: int) -> None:
+    good = two_vms()
+    web = msgspec.structs.replace(good.vms[0], memory=msgspec.structs.replace(good.vms[0].memory, size=memory))
+    report = dry_run(msgspec.structs.replace(good, vms=(web,)), host())
+    assert (report.ok, report.rehearsed) == (False, False)
+    assert report.findings[0].code == "dry-run-impossible-memory"
+
+
+def test_modes_without_a_vsmmu_have_their_own_scenarios() -> None:
+    report = dry_run(plan(vm("plain", NVME, mode=Mode.NONE)), host())
+    assert report.ok
+    passed = {cell.scenario for cell in report.cells if cell.status is Status.PASSED}
+    assert {"bring-up", "msi-plain", "isolation", "end-of-memory"} <= passed
+    assert not passed & {"mapped", "ste-stage-1", "event-guest"}
+
+
+def test_two_vsmmus_of_one_smmu_share_vmid_and_asids() -> None:
+    report = dry_run(plan(vm("split", VF, SECOND_VF, NVME, layout=Layout.PER_FUNCTION)), host())
+    assert report.ok
+    assert len({function.vsmmu for function in report.functions}) == 3
+    assert {cell.text for cell in report.cells if cell.scenario == "bring-up"} == {"attached; VMID 1 of smmu3.0x000000000c000000"}
+    assert {cell.status for cell in report.cells if cell.scenario == "same-asid"} == {Status.PASSED}
+
+
+def test_text_says_what_failed_and_what_it_follows(report: Report) -> None:
+    text = "\n".join(report_lines(report))
+    assert "FAIL" not in text
+    assert "Isolation of web on smmu3.0x000000000c000000: proved" in text
+    assert "F_TRANSLATION, which reaches the guest [hardware]" in text
+
+
+def test_an_address_in_each_situation() -> None:
+    view = trace_address(two_vms(), host(), NVME, 0x8000040)
+    outcomes = {(s.situation, s.access): s.outcome for s in view.situations}
+    assert len(outcomes) == 4
+    assert all("the host's ITS page" in outcome for outcome in outcomes.values())
+    outside = trace_address(two_vms(), host(), NVME, 0x1000)
+    assert all(s.outcome.startswith("F_TRANSLATION") for s in outside.situations)
+    with pytest.raises(UsageError, match="not among the functions"):
+        trace_address(two_vms(), host(), SECOND_VF, 0)
+
+
+@pytest.mark.parametrize("text", ["", "0000:14:00.0", "@0x1000", "0000:14:00.0@", "0000:14:00.0@zz", "0000:14:00.0@-1", f"0000:14:00.0@{1 << 64}"])
+def test_what_is_no_function_and_address(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse(text)
+
+
+def test_function_and_address() -> None:
+    assert parse("14:00.0@0xFFFFF000") == (NVME, 0xFFFF_F000)
+
+
+def test_layouts_do_not_depend_on_the_run() -> None:
+    assert lay_out(two_vms(), host()) == lay_out(two_vms(), host())
+
+
+def test_its_schema_is_the_models(report: Report) -> None:
+    schema = msgspec.json.schema(Report)
+    jsonschema.validate(json.loads(msgspec.json.encode(report)), schema)
+    assert {"functions", "scenarios", "cells", "proofs", "costs", "trace"} <= set(schema["$defs"]["Report"]["properties"])

@@ -1,0 +1,288 @@
+"""From a plan and a host to a layout: what host and guests will build.
+
+Host memory is modelled: guest RAM lies in scattered chunks above 4 GiB, one VM after the other, as an allocator could hand it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from wizard.arch.idr import ADDRESS_BITS, IDR0, IDR1, IDR3, IDR5
+from wizard.base.finding import Finding
+from wizard.base.text import size as size_text
+from wizard.dryrun.findings import IMPOSSIBLE_MEMORY, MISSING_FUNCTION
+from wizard.dryrun.layout import (
+    BLOCK,
+    BROKEN_PAGES,
+    GIB,
+    GUEST_RAM,
+    HOST_BARS,
+    HOST_RAM,
+    ITS_TRANSLATER,
+    LEAST_MEMORY,
+    LOW_MAP_END,
+    Bar,
+    Chunk,
+    FunctionLayout,
+    Layout,
+    SmmuLayout,
+    VmLayout,
+    VsmmuLayout,
+)  # fmt: skip
+from wizard.host.known import Source
+from wizard.host.model import Function, Host, Smmu
+from wizard.nesting.host import Kernel
+from wizard.nesting.qemu import ids_of
+from wizard.plan.model import DevicePlan, Plan, VmPlan, VsmmuPlan
+from wizard.smmu.ids import Ids
+
+_REDISTRIBUTORS, _ECAM = 64 << 20, 256 << 20
+
+
+def lay_out(plan: Plan, host: Host) -> Layout:
+    """What host and guests build for ``plan``."""
+    assumptions: list[str] = []
+    findings: list[Finding] = []
+    missing = [MISSING_FUNCTION.at(d.host, vm=vm.name) for vm in plan.vms for d in vm.devices if not d.to_make and d.host not in host.functions]
+    names = dict.fromkeys(d.smmu for vm in plan.vms for d in vm.devices if d.smmu is not None)
+    smmus = tuple(_smmu(host, host.smmus[name], plan, assumptions) for name in names if name in host.smmus and host.smmus[name].kind == "smmuv3")
+    vms, taken = [], HOST_RAM
+    for vm in plan.vms:
+        made, findings_of_vm, taken = _vm(vm, host, smmus, taken, assumptions)
+        vms.append(made)
+        findings += findings_of_vm
+        reach = min((min(smmu.ids.features.oas, 48) for smmu in smmus), default=48)
+        if taken > 1 << reach:
+            because = f"with the VMs before it, it takes more of the host's memory than the {reach} bits of an SMMU's addresses"
+            findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=because))
+    functions = tuple(_functions(plan, host, vms, smmus, assumptions))
+    return Layout(smmus, tuple(vms), functions, (*missing, *findings), tuple(dict.fromkeys(assumptions)))
+
+
+# -- SMMUs ------------------------------------------------------------------------------------------------------------
+
+
+def _smmu(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> SmmuLayout:
+    if smmu.registers is not None:
+        words = smmu.registers.words
+        ids = Ids(idr0=words[0], idr1=words[1], idr3=words[3], idr5=words[5], aidr=smmu.registers.aidr)
+        if smmu.registers.assumed:
+            assumptions.append(f"The ID registers of {smmu.name} are assumed, not read.")
+    else:
+        ids = _guessed(smmu, plan, assumptions)
+
+    def known(name: str, otherwise: bool) -> bool:
+        value = smmu.known(name)
+        if not value.known or value.source is Source.ASSUMED:
+            given = bool(value) if value.known else otherwise
+            assumptions.append(f"{smmu.name}: {name} is taken as {'yes' if given else 'no'}; nobody measured it.")
+            return given
+        return bool(value)
+
+    needs_fwb = smmu.registers is None and _without_canwbs(host, smmu, plan)
+    fwb = known("s2fwb", needs_fwb)
+    if fwb and smmu.registers is None:
+        ids = replace(ids, idr3=IDR3(ids.idr3).replace(FWB=1).value)
+    kernel = Kernel(
+        nesting=known("nesting", True),
+        s2fwb=fwb and bool(IDR3(ids.idr3).FWB),
+        force_sync=known("cmdq_force_sync", False),
+        ats=known("ats", bool(IDR0(ids.idr0).ATS)) and bool(IDR0(ids.idr0).ATS),
+        cmdqv=known("cmdqv", any(v.cmdqv.resolved for vm in plan.vms for v in vm.vsmmus if v.smmu == smmu.name)),
+        page_size=host.page_size or 4096,
+    )
+    return SmmuLayout(smmu.name, ids, kernel)
+
+
+def _without_canwbs(host: Host, smmu: Smmu, plan: Plan) -> bool:
+    """Whether an accelerated function behind it lacks CANWBS, so that the plan rests on S2FWB."""
+    devices = [d for vm in plan.vms for d in vm.devices if d.smmu == smmu.name and d.vsmmu is not None]
+    return any(host.functions[d.host].known("canwbs").value is False for d in devices if d.host in host.functions)
+
+
+def _guessed(smmu: Smmu, plan: Plan, assumptions: list[str]) -> Ids:
+    """Registers of an SMMU that nobody read: what the log says, and for the rest what the plan rests on."""
+    planned = [v for vm in plan.vms for v in vm.vsmmus if v.smmu == smmu.name]
+    assumptions.append(f"The ID registers of {smmu.name} were not recorded; what the kernel's log leaves open is taken as the plan needs it.")
+
+    def most(name: str) -> int:
+        return max((prop.resolved or 0 for v in planned for n, prop in v.properties() if n == name), default=0)
+
+    def value(name: str, otherwise: int) -> int:
+        known = smmu.known(name)
+        return int(known.value) if known.known and not isinstance(known.value, str) and known.value is not None else otherwise
+
+    oas = value("oas", most("oas") or 44)
+    code = next((code for code, bits in ADDRESS_BITS.items() if bits == oas), 5)
+    return Ids(
+        idr0=IDR0.build(
+            S1P=1, S2P=1, TTF=2, COHACC=1, HYP=1, ATS=value("ats", most("ats")), ASID16=1, VMID16=1, TTENDIAN=0, ST_LEVEL=1, CD2L=1,
+            STALL_MODEL=0 if smmu.known("stalls") else 1,
+        ).value,
+        idr1=IDR1.build(SIDSIZE=value("sidsize", 32), SSIDSIZE=value("ssidsize", most("ssidsize")), CMDQS=19, EVENTQS=19, PRIQS=19).value,
+        idr3=IDR3.build(RIL=value("ril", most("ril")), FWB=value("s2fwb", 0)).value,
+        idr5=IDR5.build(OAS=code, GRAN4K=1, GRAN16K=1, GRAN64K=1).value,
+    )  # fmt: skip
+
+
+# -- guests -----------------------------------------------------------------------------------------------------------
+
+
+def window_of(memory: int, size: int) -> tuple[int, int]:
+    """Base and size of the 64-bit PCI window of QEMU's virt machine (virt_set_high_memmap()): after redistributors and ECAM, aligned to itself."""
+    base = max(-(-(GUEST_RAM + memory) // GIB) * GIB, LOW_MAP_END)
+    base = -(-base // _REDISTRIBUTORS) * _REDISTRIBUTORS + _REDISTRIBUTORS
+    base = -(-base // _ECAM) * _ECAM + _ECAM
+    return -(-base // size) * size, size
+
+
+def _vm(
+    vm: VmPlan, host: Host, smmus: tuple[SmmuLayout, ...], taken: int, assumptions: list[str]
+) -> tuple[VmLayout, list[Finding], int]:
+    findings = []
+    page = host.page_size or 4096
+    memory = vm.memory.size
+    if memory <= 0 or memory % page:
+        findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=f"{size_text(memory)} is not a whole number of the host's pages of {size_text(page)}"))
+    if 0 < memory < LEAST_MEMORY:
+        findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=f"{size_text(memory)} leave a guest kernel no room for its tables"))
+    hugepages = vm.memory.hugepages
+    if hugepages is not None and (hugepages < page or hugepages & (hugepages - 1)):
+        findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=f"huge pages of {size_text(hugepages)} are not a power of two above the host's pages"))
+    nodes = sum(node.memory for node in vm.memory.nodes)
+    if vm.memory.nodes and nodes != memory:
+        findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=f"its NUMA nodes have {size_text(nodes)} together, the VM {size_text(memory)}"))
+    window = vm.memory.mmio_window
+    if window <= 0 or window & (window - 1):
+        findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=f"an MMIO window of {size_text(window)} is not a power of two"))
+        window = 512 * GIB
+    if memory > 0 and memory.bit_length() > 52:
+        findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=f"{size_text(memory)} is beyond 52-bit physical addresses"))
+    chunks, taken = ((), taken) if findings else _chunks(memory, page, vm.memory.hugepages, taken)
+    dmabuf = (host.facts.kernel.config or {}).get("CONFIG_VFIO_PCI_DMABUF") in ("y", "m")
+    if len(vm.devices) > 1 and host.facts.kernel.config is None:
+        assumptions.append("The kernel's configuration was not recorded; it is taken to have no dma-buf for VFIO, so that BARs are not in the IOAS.")
+    vsmmus = tuple(_vsmmu(vsmmu) for vsmmu in vm.vsmmus if vsmmu.smmu is not None)
+    assumptions.append("Host memory is modelled: which frames a VM gets is decided when it starts. The doorbell is one modelled ITS page.")
+    made = VmLayout(
+        name=vm.name,
+        mode=vm.mode,
+        memory=memory,
+        chunks=chunks,
+        window=window_of(max(memory, 0), window),
+        doorbell=ITS_TRANSLATER if vm.machine.its else None,
+        vsmmus=vsmmus,
+        peer_to_peer=dmabuf and vm.qemu is not None and _at_least(vm.qemu, 11, 1),
+    )
+    return made, findings, taken
+
+
+def _chunks(memory: int, page: int, hugepages: int | None, start: int) -> tuple[tuple[Chunk, ...], int]:
+    """Guest RAM in chunks of a block or huge page, laid out last one first; the first pages one by one, also backwards."""
+    granule = page.bit_length() - 1
+    step = max(hugepages or 0, BLOCK.get(granule, 2 << 20))
+    while memory // step > 4096:
+        step *= 2
+    base = -(-start // step) * step
+    count = -(-memory // step)
+    chunks = []
+    for index in range(count):
+        length = min(step, memory - index * step)
+        chunks.append(Chunk(GUEST_RAM + index * step, base + (count - 1 - index) * step, length))
+    broken = min(BROKEN_PAGES, chunks[0].size // page) if not hugepages else 0
+    first = chunks[0]
+    pages = [Chunk(first.ipa + n * page, first.pa + (broken - 1 - n) * page, page) for n in range(broken)]
+    rest = Chunk(first.ipa + broken * page, first.pa + broken * page, first.size - broken * page)
+    return tuple(chunk for chunk in (*pages, rest, *chunks[1:]) if chunk.size), base + count * step
+
+
+def _vsmmu(vsmmu: VsmmuPlan) -> VsmmuLayout:
+    oas = vsmmu.oas.resolved or 44
+    ats, ril = bool(vsmmu.ats.resolved), vsmmu.ril.resolved is None or bool(vsmmu.ril.resolved)
+    ssidsize = min(max(vsmmu.ssidsize.resolved or 0, 0), 20)
+    return VsmmuLayout(
+        vsmmu.id, vsmmu.smmu or "", ids_of(ats=ats, ril=ril, ssidsize=ssidsize, oas=48 if oas >= 48 else 44),
+        ats, ril, ssidsize, oas, bool(vsmmu.cmdqv.resolved),
+    )  # fmt: skip
+
+
+def _at_least(version: str, *wanted: int) -> bool:
+    numbers = [int(part) if part.isdigit() else 0 for part in version.replace("-", ".").split(".")[:2]]
+    return tuple(numbers) >= wanted
+
+
+# -- functions --------------------------------------------------------------------------------------------------------
+
+
+def _functions(
+    plan: Plan, host: Host, vms: list[VmLayout], smmus: tuple[SmmuLayout, ...], assumptions: list[str]
+) -> Iterator[FunctionLayout]:
+    present = {smmu.name for smmu in smmus}
+    assigned = {device.host for vm in plan.vms for device in vm.devices}
+    companions: dict[str, None] = {}
+    host_bar = max(HOST_BARS, *(chunk.pa + chunk.size for vm in vms for chunk in vm.chunks), 0)
+    for vm, made in zip(plan.vms, vms, strict=True):
+        guest_bar = made.window[0]
+        for device in vm.devices:
+            if device.smmu not in present:
+                assumptions.append(f"{device.host} is behind no SMMUv3 of this host: there is nothing to rehearse for it.")
+                continue
+            bars = []
+            for length in sorted(device.bars, reverse=True):
+                # Regions below a page of the host are not mapped one by one: each has a page of its own.
+                span = max(host.page_size or 4096, 1 << max(0, length - 1).bit_length())
+                guest_bar, host_bar = -(-guest_bar // span) * span, -(-host_bar // span) * span
+                bars.append(Bar(guest_bar, host_bar, span))
+                guest_bar, host_bar = guest_bar + span, host_bar + span
+            yield _assigned(host, vm, device, tuple(bars), assumptions)
+            group = host.groups.get(device.group) if device.group is not None else None
+            companions |= dict.fromkeys(member for member in (group.devices if group else ()) if member not in assigned)
+    for address in companions:
+        function = host.functions.get(address)
+        if function is not None and function.smmu in present:
+            yield _companion(host, function)
+
+
+def _assigned(host: Host, vm: VmPlan, device: DevicePlan, bars: tuple[Bar, ...], assumptions: list[str]) -> FunctionLayout:
+    function = host.functions.get(device.host) or host.functions.get(device.pf or "")
+    if function is None:
+        raise KeyError(device.host)
+    base = _companion(host, function)
+    if not function.stream_ids:
+        assumptions.append(f"The StreamID of {function} is not known; its requester ID is taken.")
+    if device.to_make:
+        assumptions.append(f"{device.host} is a VF that is still to be made: its StreamID and group are predictions.")
+        rid = int(device.host[-7:-5], 16) << 8 | int(device.host[-4:-2], 16) << 3 | int(device.host[-1])
+        base = replace(base, address=device.host, streams=(base.streams[0] + rid - function.address.rid,), group=-rid - 1)
+    return replace(
+        base, vm=vm.name, device=device.id, name=device.name, vsmmu=device.vsmmu, vsid=device.vsid, bars=bars,
+        canwbs=_canwbs(function, assumptions),
+        ats=base.ats and device.ats != "off",
+    )  # fmt: skip
+
+
+def _canwbs(function: Function, assumptions: list[str]) -> bool:
+    value = function.known("canwbs")
+    if value.source is Source.ASSUMED or not value.known:
+        assumptions.append(f"{function}: CANWBS is taken as {'no' if value.value is False else 'yes'}; the firmware's word was not recorded.")
+    return value.value is not False
+
+
+def _companion(host: Host, function: Function) -> FunctionLayout:
+    group = host.groups.get(function.group) if function.group is not None else None
+    usable = function.known("pasid_usable")
+    pasid = usable.value if usable.known else function.known("pasid_width").value
+    return FunctionLayout(
+        address=str(function),
+        smmu=function.smmu or "",
+        group=function.group if function.group is not None else -1,
+        streams=function.stream_ids or (function.address.rid,),
+        canwbs=function.known("canwbs").value is not False,
+        ats=bool(function.known("ats")) and function.known("root_complex_ats").value is not False,
+        pasid=int(pasid) if isinstance(pasid, int) else 0,
+        direct=any(region.type == "direct" for region in (group.regions if group else ())),
+        isolated_msi=True,
+        redirect=group is None or len(group.devices) == 1,
+        name=function.name,
+    )

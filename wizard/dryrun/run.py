@@ -1,0 +1,182 @@
+"""The dry run of a plan: every scenario for every function, the proofs, the costs. Deterministic.
+
+    report = dry_run(plan, host)
+    report.ok, report.cells, report.proofs
+
+A plan with errors is not rehearsed: its findings are the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wizard.base.finding import Finding, Severity
+from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, Scenario
+from wizard.dryrun.build import lay_out
+from wizard.dryrun.cost import Workload, costs_of
+from wizard.dryrun.findings import FAILED, NOT_ISOLATED
+from wizard.dryrun.layout import FunctionLayout, Layout
+from wizard.dryrun.model import Cancelled, Cell, FunctionView, Progress, Proof, Report, Status, Step
+from wizard.dryrun.proof import prove
+from wizard.dryrun.scenarios import SCENARIOS
+from wizard.dryrun.world import World
+from wizard.host.model import Host
+from wizard.plan.model import Plan
+from wizard.plan.request import Mode
+
+
+def _quiet(done: int, total: int, label: str) -> None:
+    """No progress is shown."""
+
+
+def dry_run(
+    plan: Plan,
+    host: Host,
+    *,
+    layout: Layout | None = None,
+    workload: Workload | None = None,
+    progress: Progress = _quiet,
+    stop: Callable[[], bool] = lambda: False,
+) -> Report:
+    """The report of a plan. ``layout`` stands in for what the plan would build; ``Cancelled`` when ``stop`` says so."""
+    if not plan.ok:
+        return Report(schema=1, ok=False, rehearsed=False, findings=plan.findings)
+    made = layout if layout is not None else lay_out(plan, host)
+    if any(finding.severity is Severity.ERROR for finding in made.findings):
+        return Report(schema=1, ok=False, rehearsed=False, findings=(*made.findings, *plan.findings), assumptions=made.assumptions)
+    return _Run(made, workload or Workload(), progress, stop).report(plan)
+
+
+class _Run:
+    """One run: the world is built once, each cell starts from a reset."""
+
+    def __init__(self, layout: Layout, workload: Workload, progress: Progress, stop: Callable[[], bool]) -> None:
+        self.layout, self.workload, self.progress, self.stop = layout, workload, progress, stop
+        self.functions = tuple(function for function in layout.functions if function.vm is not None)
+        self.total = len(self.functions) * len(SCENARIOS) + 2 * len(layout.vms) + 1
+        self.done = 0
+        self.proofs: dict[tuple[str, str], Proof] = {}
+        self.step("building host and guests")
+        self.world = World(layout)
+
+    def step(self, label: str) -> None:
+        """Say what comes next; ``Cancelled`` when it shall not."""
+        if self.stop():
+            raise Cancelled
+        self.progress(self.done, self.total, label)
+        self.done += 1
+
+    def prove(self, vm: str, smmu: str) -> Proof:
+        """The proof of a VM on an SMMU, made once."""
+        if (vm, smmu) not in self.proofs:
+            self.proofs[vm, smmu] = prove(self.world, vm, smmu)
+        return self.proofs[vm, smmu]
+
+    def report(self, plan: Plan) -> Report:
+        """Play everything."""
+        for vm in self.layout.vms:
+            self.step(f"proving isolation of {vm.name}")
+            for smmu in dict.fromkeys(f.smmu for f in self.layout.assigned(vm.name)):
+                self.prove(vm.name, smmu)
+        cells = []
+        for function in self.functions:
+            for scenario in SCENARIOS:
+                self.step(f"{function.vm} {function.address}: {scenario.view.title}")
+                cells.append(play(self.world, function, scenario, self.prove))
+        costs = []
+        for vm in self.layout.vms:
+            self.step(f"counting the cost of {vm.name}")
+            costs += costs_of(self.world, vm.name, self.workload)
+        self.progress(self.total, self.total, "done")
+        proofs = tuple(self.proofs.values())
+        findings = (*_failures(cells), *_broken(proofs), *self.layout.findings, *plan.findings)
+        return Report(
+            schema=1,
+            ok=not any(finding.severity is Severity.ERROR for finding in findings),
+            rehearsed=True,
+            findings=findings,
+            functions=tuple(_view(function, self.layout) for function in self.functions),
+            scenarios=tuple(scenario.view for scenario in SCENARIOS),
+            cells=tuple(cells),
+            proofs=proofs,
+            costs=tuple(costs),
+            assumptions=self.layout.assumptions,
+        )
+
+
+def play(world: World, function: FunctionLayout, scenario: Scenario, proofs: Callable[[str, str], Proof]) -> Cell:
+    """One cell. A failure is played again for its trace."""
+    cell = _once(world, function, scenario, proofs, tracing=False)
+    if cell.status is Status.FAILED:
+        cell = _once(world, function, scenario, proofs, tracing=True)
+    return cell
+
+
+def trace_of(plan: Plan, host: Host, function: str, scenario: str, *, layout: Layout | None = None) -> Cell:
+    """One cell with its whole trace, whatever its status; ``KeyError`` for a function or scenario that there is not."""
+    made = layout if layout is not None else lay_out(plan, host)
+    found = next((f for f in made.functions if f.address == function and f.vm is not None), None)
+    played = next((s for s in SCENARIOS if s.view.id == scenario), None)
+    if found is None or played is None:
+        raise KeyError(function if found is None else scenario)
+    world = World(made)
+    return _once(world, found, played, lambda vm, smmu: prove(world, vm, smmu), tracing=True)
+
+
+def _once(world: World, function: FunctionLayout, scenario: Scenario, proofs: Callable[[str, str], Proof], *, tracing: bool) -> Cell:
+    name = function.vm or ""
+    bench = Bench(world, world.vms[name], function, proofs, tracing=tracing)
+    status, text = Status.PASSED, ""
+    try:
+        _ready(bench, scenario)
+        text = scenario.play(bench)
+    except NotApplicable as why:
+        status, text = Status.NOT_APPLICABLE, str(why)
+    except Failed as why:
+        status, text = Status.FAILED, str(why)
+    stopped_by = bench.stopped_by if status is not Status.NOT_APPLICABLE else None
+    world.reset(name, replug=scenario.replug)
+    steps: tuple[Step, ...] = tuple(bench.steps)
+    return Cell(vm=name, function=function.address, scenario=scenario.view.id, status=status, text=text, stopped_by=stopped_by, trace=steps)
+
+
+def _ready(bench: Bench, scenario: Scenario) -> None:
+    """Whether what the scenario needs is there."""
+    if scenario.needs is Needs.LAYOUT:
+        return
+    if bench.vm.trouble.get("") is not None or bench.function.address in bench.vm.trouble:
+        raise NotApplicable("the function does not come up (see bring-up)")
+    if scenario.needs is Needs.FUNCTION:
+        return
+    if bench.function.vsmmu is None:
+        mode = bench.vm.layout.mode
+        raise NotApplicable("the VM has no vSMMU for it" if mode is Mode.ACCEL else f"mode {mode}: no accelerated vSMMU")
+    if scenario.needs is Needs.GUEST and len(bench.device.group.devices) > 1:
+        raise NotApplicable("the guest's first stream table entry is refused (see group)")
+
+
+def _view(function: FunctionLayout, layout: Layout) -> FunctionView:
+    return FunctionView(
+        function=function.address,
+        name=function.name,
+        vm=function.vm or "",
+        device=function.device,
+        mode=str(layout.vm(function.vm or "").mode),
+        smmu=function.smmu,
+        vsmmu=function.vsmmu,
+        stream_ids=function.streams,
+        vsid=function.vsid,
+    )
+
+
+def _failures(cells: list[Cell]) -> list[Finding]:
+    views = {scenario.view.id: scenario.view for scenario in SCENARIOS}
+    return [
+        FAILED.at(cell.function, title=views[cell.scenario].title, because=f"{cell.text}.", source=views[cell.scenario].sources[0])
+        for cell in cells
+        if cell.status is Status.FAILED and cell.scenario != "isolation"
+    ]
+
+
+def _broken(proofs: tuple[Proof, ...]) -> list[Finding]:
+    return [NOT_ISOLATED.at(proof.vm, smmu=proof.smmu, because=f"{proof.counterexample or proof.text}.") for proof in proofs if not proof.proved]
