@@ -1,0 +1,200 @@
+"""Two snapshots: of one host before and after something was done to it, and of two hosts. What was done is known from the capture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from wizard.base.address import Address
+from wizard.base.finding import REGISTRY, Kind
+from wizard.facts.model import Facts, Group, Identity, Node, PciFunction
+from wizard.facts.snapshot import load
+from wizard.fleet.diff import DiffView, diff
+from wizard.fleet.diff.profiles import NamedRequest
+from wizard.host.build import host_of
+from wizard.plan.request import FunctionRequest, Mode, Properties, VmRequest
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+
+
+@cache
+def facts(name: str) -> Facts:
+    return load(str(FIXTURES / f"{name}.json"))
+
+
+def compare(a: Facts, b: Facts, *profiles: VmRequest) -> DiffView:
+    return diff(host_of(a), host_of(b), ("a.json", "b.json"), [NamedRequest(f"{p.name}.toml", p) for p in profiles])
+
+
+def codes(view: DiffView) -> set[tuple[str, str]]:
+    return {(finding.code, finding.subject) for finding in view.findings}
+
+
+def changed(view: DiffView, subject: str, field: str) -> tuple[Any, Any]:
+    return next((c.before, c.after) for c in view.changes if (c.subject, c.field) == (subject, field))
+
+
+def with_function(base: Facts, address: str, **values: Any) -> Facts:
+    return replace(base, functions=tuple(replace(f, **values) if f.address == address else f for f in base.functions))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FIXTURES.glob("*.json")))
+def test_a_host_does_not_differ_from_itself(name: str) -> None:
+    view = compare(facts(name), facts(name))
+    assert view.changes == ()
+    assert view.findings == ()
+
+
+def test_what_binding_to_vfio_changed() -> None:
+    """The capture bound these functions to vfio-pci and removed the two VFs of 0000:11:00.0."""
+    view = compare(facts("arm64-virt-canwbs"), facts("vfio-arm64-virt-canwbs"))
+    assert changed(view, "0000:14:00.0", "driver") == ("nvme", "vfio-pci")
+    assert changed(view, "0000:41:00.0", "driver") == ("e1000e", "vfio-pci")
+    assert changed(view, "0000:11:00.0", "sriov_numvfs") == (2, 0)
+    assert {c.subject for c in view.changes if c.area == "function" and c.what == "removed"} == {"0000:11:10.0", "0000:11:10.2"}
+    assert codes(view) == {("vfs-lost", "0000:11:00.0")}
+    assert not any(c.area == "kernel" for c in view.changes)
+
+
+def test_what_a_reboot_loses() -> None:
+    """Problem 36, seen from the other side: bound before, and back on the host's drivers after."""
+    view = compare(facts("vfio-arm64-virt-canwbs"), facts("arm64-virt-canwbs"))
+    lost = {subject for code, subject in codes(view) if code == "driver-override-lost"}
+    assert lost == {"0000:11:00.0", "0000:14:00.0", "0000:41:00.0", "0000:42:00.0", "0000:81:00.0", "0000:81:00.1", "0000:83:01.0"}
+
+
+def test_firmware_without_canwbs_costs_every_verdict() -> None:
+    """The two captures differ in one IORT flag; the kernel then refused each vIOMMU."""
+    view = compare(facts("arm64-virt-canwbs"), facts("arm64-virt"))
+    lost = {subject for code, subject in codes(view) if code == "verdict-lost"}
+    assert lost == {"0000:11:00.0", "0000:11:10.0", "0000:11:10.2", "0000:14:00.0", "0000:41:00.0", "0000:42:00.0"}
+    assert changed(view, "0000:14:00.0", "canwbs") == (True, False)
+    assert changed(view, "0000:14:00.0", "accel") == ("yes", "no")
+    assert ("verdict-won", "0000:14:00.0") in codes(compare(facts("arm64-virt"), facts("arm64-virt-canwbs")))
+
+
+def test_a_merged_group_is_named_with_who_joined_it() -> None:
+    """Problem 28: after an update two functions that were alone share a group."""
+    base = facts("arm64-virt-canwbs")
+    one = next(f.iommu_group for f in base.functions if f.address == "0000:14:00.0")
+    other = next(f.iommu_group for f in base.functions if f.address == "0000:41:00.0")
+    merged = with_function(base, "0000:41:00.0", iommu_group=one)
+    groups = tuple(
+        Group(id=g.id, type=g.type, devices=(*g.devices, "0000:41:00.0"), reserved_regions=g.reserved_regions) if g.id == one else g
+        for g in base.groups
+        if g.id != other
+    )
+    view = compare(base, replace(merged, groups=groups))
+    finding = next(f for f in view.findings if f.code == "group-changed" and f.subject == "0000:14:00.0")
+    assert "alone in its IOMMU group" in finding.what
+    assert "with 0000:41:00.0" in finding.what
+    assert ("verdict-lost", "0000:14:00.0") in codes(view)
+    assert "group-split" in {f.code for f in compare(replace(merged, groups=groups), base).findings}
+
+
+def test_group_numbers_alone_matter_to_nobody() -> None:
+    base = facts("arm64-virt-canwbs")
+    moved = replace(
+        base,
+        groups=tuple(replace(g, id=g.id + 100) for g in base.groups),
+        functions=tuple(replace(f, iommu_group=f.iommu_group + 100) if f.iommu_group is not None else f for f in base.functions),
+    )
+    view = compare(base, moved)
+    assert view.findings == ()
+    assert {c.field for c in view.changes} == {"id"}
+
+
+def renumbered(base: Facts, old: str, new: str) -> Facts:
+    """Every address of bus ``old`` on bus ``new``, as after a card was put in further up."""
+
+    def moved(text: str) -> str:
+        return text.replace(f":{old}:", f":{new}:")
+
+    def function(f: PciFunction) -> PciFunction:
+        address = moved(f.address)
+        return replace(f, address=str(Address.parse(address)), path=moved(f.path), virtfns=tuple(map(moved, f.virtfns)))
+
+    return replace(
+        base,
+        functions=tuple(map(function, base.functions)),
+        iommus=tuple(replace(i, members=tuple(map(moved, i.members))) for i in base.iommus),
+        groups=tuple(replace(g, devices=tuple(map(moved, g.devices))) for g in base.groups),
+    )
+
+
+def test_a_function_at_another_bus_number_is_the_same_function() -> None:
+    base = facts("vfio-arm64-virt-canwbs")
+    view = compare(base, renumbered(base, "14", "17"))
+    assert ("function-moved", "0000:17:00.0") in codes(view)
+    assert not {code for code, _ in codes(view)} & {"function-gone", "verdict-lost", "group-changed"}
+
+
+def test_hugepages_that_are_gone() -> None:
+    base = facts("arm64-virt-canwbs")
+    node = Node(id=0, cpus="0-3", memory=1 << 32, hugepages={"2048": 512, "1048576": 2})
+    view = compare(replace(base, nodes=(node,)), replace(base, nodes=(replace(node, hugepages={"2048": 512, "1048576": 0}),)))
+    found = [f for f in view.findings if f.code == "hugepages-lost"]
+    assert [(f.subject, "2 hugepages of 1 GiB" in f.what) for f in found] == [("0", True)]
+
+
+def test_kernel_page_size_and_firmware() -> None:
+    base = facts("arm64-virt-canwbs")
+    after = replace(
+        base,
+        kernel=replace(base.kernel, release="7.3.0", page_size=65536),
+        identity=replace(base.identity, firmware="another"),
+    )
+    assert {code for code, _ in codes(compare(base, after))} == {"kernel-changed", "page-size-changed", "firmware-changed"}
+
+
+def test_two_hosts_have_lost_nothing_at_a_reboot() -> None:
+    one = replace(facts("vfio-arm64-virt-canwbs"), identity=Identity(host="host-1"))
+    other = replace(facts("arm64-virt-canwbs"), identity=Identity(host="host-2"))
+    view = compare(one, other)
+    assert view.same_host is False
+    assert view.findings == ()
+    assert changed(view, "0000:14:00.0", "driver") == ("vfio-pci", "nvme")
+
+
+def test_hosts_that_have_nothing_in_common() -> None:
+    view = compare(facts("grace-1s"), facts("x86-intel"))
+    assert view.same_host is False
+    assert ("host", "machine", "aarch64", "x86_64") in {(c.subject, c.field, c.before, c.after) for c in view.changes}
+
+
+def test_a_profile_that_no_longer_holds() -> None:
+    """Planned with CANWBS, refused without: the profile's errors are the planner's."""
+    vm = VmRequest(
+        name="web", functions=(FunctionRequest(host="0000:14:00.0"),), properties=Properties(ats="off", ril="on", ssidsize=0, oas=44, cmdqv="off")
+    )
+    plain = VmRequest(name="plain", functions=(FunctionRequest(host="0000:42:00.0"),), mode=Mode.NONE)
+    view = compare(facts("vfio-arm64-virt-canwbs"), facts("vfio-arm64-virt"), vm, plain)
+    assert [(p.vm, p.before, p.after) for p in view.profiles] == [("web", True, False), ("plain", True, True)]
+    assert {f.code for f in view.profiles[0].new} >= {"accel-refused"}
+    broken = next(f for f in view.findings if f.code == "profile-broken")
+    assert broken.subject == "web.toml"
+    assert "0000:14:00.0" in broken.why
+
+
+def test_every_code_of_this_room_is_of_kind_diff_and_complete() -> None:
+    from wizard.fleet.diff import profiles, rules
+
+    for room in (rules, profiles):
+        for value in vars(room).values():
+            if type(value).__name__ == "Definition":
+                assert REGISTRY[value.code].kind is Kind.DIFF
+                assert all(text.endswith((".", "}")) for text in (value.what, value.why, value.fix)), value.code
+
+
+@pytest.mark.parametrize("pair", [("grace-cmdqv", "gb200"), ("altra-ava", "altra-no-cohacc"), ("kunpeng-920", "thunderx2")])
+def test_any_two_hosts_can_be_compared(pair: tuple[str, str]) -> None:
+    view = compare(facts(pair[0]), facts(pair[1]))
+    back = compare(facts(pair[1]), facts(pair[0]))
+    count: Callable[[DiffView, str], int] = lambda v, what: sum(c.what == what for c in v.changes)  # noqa: E731
+    assert count(view, "added") == count(back, "removed")
+    assert count(view, "moved") == count(back, "moved")

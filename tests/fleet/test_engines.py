@@ -1,0 +1,209 @@
+"""Files for other projects, held against the format that each of them publishes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from lxml import etree
+from msgspec.structs import replace
+
+from tests.fleet.hosts import bound, fixture, fixture_names
+from wizard.base.errors import UsageError
+from wizard.facts.model import Facts
+from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS, kubevirt, nfd, opennebula
+from wizard.fleet.summary import summarise
+from wizard.host.build import host_of
+from wizard.plan.model import VmPlan
+from wizard.plan.planner import make_plan
+from wizard.plan.request import DiskRequest, FunctionRequest, Mode, Request, VmRequest
+
+SCHEMA = json.loads((Path(__file__).parent / "data" / "kubevirt.schema.json").read_text())
+
+
+def planned(facts: Facts, *functions: str, name: str = "web", **values: Any) -> VmPlan:
+    request = VmRequest(name=name, functions=tuple(FunctionRequest(host=address) for address in functions), **values)
+    plan = make_plan(host_of(facts), Request(vms=(request,)))
+    assert plan.ok, plan.errors
+    return plan.vms[0]
+
+
+def valid(value: Any, definition: str) -> None:
+    jsonschema.validate(value, SCHEMA | {"$ref": f"#/definitions/{definition}"})
+
+
+# Kubernetes: apimachinery/pkg/util/validation, IsQualifiedName and IsValidLabelValue.
+LABEL_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
+PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+def parsed_features(text: str) -> dict[str, str]:
+    """As NFD's guide describes it: a comment, or ``<namespace>/<name>[=<value>]``; the value is ``true`` when it is not there."""
+    found = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            key, equals, value = line.partition("=")
+            found[key] = value if equals else "true"
+    return found
+
+
+@pytest.mark.parametrize("name", fixture_names())
+def test_feature_files_are_what_nfd_and_kubernetes_take(name: str) -> None:
+    text = nfd.feature_file(summarise(fixture(name)))
+    assert not re.search(r"^# \+", text, re.MULTILINE)  # no directive of NFD's by accident
+    features = parsed_features(text)
+    assert features
+    for key, value in features.items():
+        namespace, _, label = key.partition("/")
+        assert namespace.endswith("feature.node.kubernetes.io")
+        assert PREFIX.fullmatch(namespace)
+        assert LABEL_NAME.fullmatch(label)
+        assert len(label) <= 63
+        assert LABEL_NAME.fullmatch(value)
+        assert len(value) <= 63
+
+
+def test_labels_say_what_the_host_supplies() -> None:
+    labels = dict(nfd.labels(summarise(bound("h1", ats=True, ssidsize=20, oas=48))))
+    assert labels["accel"] == "yes"
+    assert (labels["ats"], labels["ril"], labels["ssidsize"], labels["oas"], labels["cmdqv"]) == ("true", "true", "20", "48", "false")
+    assert labels["granules"] == "4k_16k_64k"
+    # Of four e1000 functions one can be accelerated: the other two of that ID share a group.
+    assert (labels["pci-0200_8086_10d3.count"], labels["pci-0200_8086_10d3.accel"], labels["pci-0200_8086_10d3.free"]) == ("3", "1", "1")
+    assert dict(nfd.labels(summarise(fixture("vfio-arm64-virt"))))["accel"] == "no"
+    assert dict(nfd.labels(summarise(fixture("grace-1s"))))["accel"] == "unknown"
+    assert "oas" not in dict(nfd.labels(summarise(fixture("grace-1s"))))  # an assumption is no label
+
+
+def test_what_the_host_uses_is_not_free() -> None:
+    labels = dict(nfd.labels(summarise(fixture("host-in-use"))))
+    assert (labels["pci-0108_1b36_0010.accel"], labels["pci-0108_1b36_0010.free"]) == ("1", "0")
+
+
+@pytest.mark.parametrize("name", fixture_names())
+def test_permitted_devices_are_what_kubevirt_takes(name: str) -> None:
+    value = json.loads(kubevirt.permitted(summarise(fixture(name))))
+    valid(value, "v1.KubeVirtSpec.patch")
+    for device in value["spec"]["configuration"]["permittedHostDevices"]["pciHostDevices"]:
+        assert re.fullmatch(r"[0-9A-F]{4}:[0-9A-F]{4}", device["pciVendorSelector"])  # no wildcard: VEP 199 rejects them for NVIDIA
+        assert re.fullmatch(r"[a-z0-9.-]+/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", device["resourceName"])
+
+
+def test_only_what_can_be_given_away_is_permitted() -> None:
+    summary = summarise(bound("h1"))
+    selectors = [
+        d["pciVendorSelector"] for d in json.loads(kubevirt.permitted(summary))["spec"]["configuration"]["permittedHostDevices"]["pciHostDevices"]
+    ]
+    assert selectors == ["1AF4:1041", "1B36:0010", "8086:10C9", "8086:10D3"]
+    assert any("8086:10d3: only 1 of 3 functions" in remark for remark in REMARKS["kubevirt-permitted"](summary))
+
+
+def test_a_virtual_machine_instance() -> None:
+    facts = bound("h1", ats=True, ssidsize=20, oas=48)
+    value = json.loads(kubevirt.instance(planned(facts, "0000:14:00.0", "0000:41:00.0", memory=2 << 30)))
+    valid(value, "v1.VirtualMachineInstance")
+    domain = value["spec"]["domain"]
+    assert [device["deviceName"] for device in domain["devices"]["hostDevices"]] == ["host-devices.local/1b36-0010", "host-devices.local/8086-10d3"]
+    assert domain["memory"]["guest"] == "2048Mi"
+    terms = value["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0]["matchExpressions"]
+    wanted = {term["key"].rpartition("/")[2]: (term["operator"], term["values"]) for term in terms}
+    assert wanted["accel"] == ("In", ["yes"])
+    assert wanted["ats"] == ("In", ["true"])
+    assert wanted["ssidsize"] == ("Gt", ["19"])
+    assert wanted["oas"] == ("Gt", ["47"])
+    assert "cmdqv" not in wanted
+
+
+def test_the_node_that_the_affinity_asks_for_is_the_one_that_nfd_labels() -> None:
+    facts = bound("h1", ats=True, ssidsize=20, oas=48)
+    value = json.loads(kubevirt.instance(planned(facts, "0000:14:00.0")))
+    terms = value["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][0]["matchExpressions"]
+
+    def selected(facts: Facts) -> bool:
+        labels = parsed_features(nfd.feature_file(summarise(facts))) | {"kubernetes.io/arch": "arm64"}
+        return all(
+            term["key"] in labels
+            and (labels[term["key"]] in term["values"] if term["operator"] == "In" else int(labels[term["key"]]) > int(term["values"][0]))
+            for term in terms
+        )
+
+    assert selected(facts)
+    assert not selected(bound("h2", ats=True, ssidsize=10, oas=48))
+    assert not selected(bound("h3", ats=False, ssidsize=20, oas=48))
+    assert not selected(fixture("vfio-arm64-virt"))
+
+
+def test_names_that_kubernetes_has_not() -> None:
+    with pytest.raises(UsageError, match="can't be the name of a Kubernetes object"):
+        kubevirt.instance(planned(bound("h1"), "0000:14:00.0", name="Web Büro"))
+
+
+ATTRIBUTE = re.compile(r'([A-Z][A-Z0-9_]*) = (?:"((?:[^"\\]|\\")*)"|\[ (.*) \])')
+INNER = re.compile(r'([A-Z_]+) = "((?:[^"\\]|\\")*)"')
+
+
+def parsed_template(text: str) -> list[tuple[str, Any]]:
+    """OpenNebula's template language: ``NAME = "value"`` and ``NAME = [ KEY = "value", … ]`` a line, ``\\"`` for a quotation mark."""
+    found: list[tuple[str, Any]] = []
+    for line in text.splitlines():
+        match = ATTRIBUTE.fullmatch(line)
+        assert match, line
+        inner = {key: value.replace('\\"', '"') for key, value in INNER.findall(match[3])} if match[3] is not None else match[2].replace('\\"', '"')
+        found.append((match[1], inner))
+    return found
+
+
+def test_opennebula_attributes_of_a_host() -> None:
+    found = dict(parsed_template(opennebula.host_attributes(summarise(bound("h1", ssidsize=20, oas=48)))))
+    assert found["SMMU_ACCEL"] == "yes"
+    assert (found["SMMU_OAS"], found["SMMU_SSIDSIZE"], found["SMMU_ATS"]) == ("48", "20", "no")
+    assert found["SMMU_FREE_8086_10D3"] == "1"
+
+
+def test_opennebula_probe_configuration() -> None:
+    """Keys are Ruby symbols, filters vendor:device:class, as in the guide's example."""
+    text = opennebula.pci_conf(summarise(bound("h1")))
+    filters = re.findall(r"^  - '(.*)'$", text, re.MULTILINE)
+    assert filters == ["1af4:1041:0200", "1b36:0010:0108", "8086:10c9:0200", "8086:10d3:0200"]
+    assert re.findall(r"^(:\w+):", text, re.MULTILINE) == [":filter", ":short_address", ":device_name"]
+    assert ":filter: '0:0'" in opennebula.pci_conf(summarise(fixture("vfio-arm64-virt")))
+
+
+def test_an_accelerated_vm_for_opennebula_carries_its_own_devices() -> None:
+    vm = planned(bound("h1", ssidsize=20), "0000:14:00.0", "0000:41:00.0", memory=2 << 30, cpus=4)
+    found = parsed_template(opennebula.template(vm))
+    values = dict(found)
+    assert (values["NAME"], values["VCPU"], values["MEMORY"]) == ("web", "4", "2048")
+    assert values["OS"]["ARCH"] == "aarch64"
+    assert values["SCHED_REQUIREMENTS"].startswith('SMMU_ACCEL = "yes" & ')
+    assert "SMMU_SSIDSIZE > 19" in values["SCHED_REQUIREMENTS"]
+    assert not any(name == "PCI" for name, _ in found)
+    assert values["RAW"]["TYPE"] == "kvm"
+    raw = etree.fromstring(f"<domain>{values['RAW']['DATA']}</domain>")
+    assert len(raw.findall("devices/iommu")) == 2
+    assert [h.find("source/address").get("bus") for h in raw.findall("devices/hostdev")] == ["0x14", "0x41"]  # type: ignore[union-attr]
+    assert {c.get("model") for c in raw.findall("devices/controller")} >= {"pcie-expander-bus", "pcie-root-port"}
+
+
+def test_a_vm_without_viommu_uses_opennebulas_own_pci() -> None:
+    vm = planned(bound("h1"), "0000:14:00.0", mode=Mode.NONE)
+    assert ("PCI", {"SHORT_ADDRESS": "14:00.0"}) in parsed_template(opennebula.template(vm))
+    elsewhere = replace(vm, devices=(replace(vm.devices[0], host="0009:01:00.0"),))
+    with pytest.raises(UsageError, match="segment 0009"):
+        opennebula.template(elsewhere)
+
+
+def test_text_that_a_template_can_not_carry_is_refused_by_name() -> None:
+    vm = planned(bound("h1"), "0000:14:00.0", mode=Mode.NONE, disks=(DiskRequest(path="/var/disk.img"),))
+    with pytest.raises(UsageError, match="can't be written into an OpenNebula template"):
+        opennebula.template(replace(vm, machine=replace(vm.machine, type="virt\nDISK = [ IMAGE_ID = 0 ]")))
+
+
+def test_every_format_is_reachable() -> None:
+    from wizard.cli.fleet import ENGINES
+
+    assert set(ENGINES) == {*OF_HOST, *OF_VM}

@@ -1,0 +1,1 @@
+"""Several hosts: what differs between two, what all of them can supply, and where a request fits."""

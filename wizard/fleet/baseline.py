@@ -1,0 +1,364 @@
+"""The richest vSMMU that every host can supply, and which host holds it down: ``virsh hypervisor-cpu-baseline``, for SMMUs.
+
+A vSMMU is a point (ats, ril, ssidsize, oas, cmdqv). A host supplies every point that one of its SMMUs with a fitting function
+dominates; the points that all hosts supply are the intersection, and the baseline is the richest of them. Of a host that has two
+unlike SMMUs a point counts only when one SMMU supplies it whole.
+
+    part = part_of(name, summary, kind)          one host; part_of_fleet does many
+    merge(part, part)                            several; associative and commutative, so hosts may be taken in any order and anywhere
+    conclude(part, kind)                         the answer
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from itertools import product
+from typing import TypeVar
+
+import msgspec
+
+from wizard.base.finding import Finding, Severity
+from wizard.base.text import plural, visible
+from wizard.fleet.codes import fleet_code
+from wizard.fleet.entry import summary_of_entry
+from wizard.fleet.gather import Fleet
+from wizard.fleet.kind import Kind
+from wizard.fleet.summary import HostSummary, Pool, SmmuSummary
+from wizard.host.model import Accel
+from wizard.plan.model import PROPERTIES
+from wizard.plan.resolve import OAS_CHOICES, SSIDSIZE_MAX
+from wizard.plan.target import parse_version
+
+SCHEMA = 1
+NAMES = 20
+"""Hosts that are named for one value; the others are counted."""
+
+RANGES: dict[str, tuple[int, ...]] = {
+    "ats": (0, 1),
+    "ril": (0, 1),
+    "ssidsize": tuple(range(SSIDSIZE_MAX + 1)),
+    "oas": OAS_CHOICES,
+    "cmdqv": (0, 1),
+}
+"""The values that QEMU takes, from poor to rich."""
+
+GRANULES = ("4k", "16k", "64k")
+Vector = tuple[int, ...]
+POINTS: tuple[Vector, ...] = tuple(product(*(RANGES[name] for name in PROPERTIES)))
+"""Every vSMMU there can be: 336."""
+
+EVERY = (1 << len(POINTS)) - 1
+
+
+class Named(msgspec.Struct, frozen=True):
+    """How many hosts, and the first of them by name."""
+
+    count: int = 0
+    names: tuple[str, ...] = ()
+
+    def __add__(self, other: Named) -> Named:
+        return Named(self.count + other.count, tuple(sorted({*self.names, *other.names})[:NAMES]))
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What is known after some of the hosts. ``points`` has a bit for each of ``POINTS`` that all of them supply."""
+
+    points: int = EVERY
+    hosts: int = 0
+    functions: int = 0
+    granules: frozenset[str] = frozenset(GRANULES)
+    values: Mapping[tuple[str, int], Named] = {}  # property (or granule) and the best that a host supplies of it -> which hosts
+    qemus: Mapping[tuple[int, int], Named] = {}  # version of the QEMU that is installed -> which hosts
+    cannot: Mapping[str, Named] = {}  # why a host can supply none -> which
+    reasons: Mapping[str, str] = {}  # the same -> in words, of one of them
+
+
+class Supplied(msgspec.Struct, frozen=True):
+    """What one host supplies, whatever its name: points and the best of each property; or why it supplies none."""
+
+    points: int = EVERY
+    best: Vector = ()
+    functions: int = 0
+    granules: frozenset[str] = frozenset(GRANULES)
+    qemu: tuple[int, int] | None = None
+    code: str | None = None
+    reason: str = ""
+
+
+def supplied_by(summary: HostSummary, kind: Kind, *, assume: bool = False) -> Supplied:
+    """One host. ``assume`` takes unknown verdicts and assumed values for what they say."""
+    wanted = list(kind.pools(summary))
+    usable = [pool for pool in wanted if pool.smmu >= 0 and can_accelerate(pool, assume=assume)]
+    if not usable:
+        code, reason = _why_not(wanted)
+        return Supplied(code=code, reason=reason)
+    smmus = [summary.smmus[place] for place in sorted({pool.smmu for pool in usable})]
+    vectors = {vector_of(smmu, assume=assume) for smmu in smmus}
+    points = 0
+    for vector in vectors:
+        points |= _below(vector)
+    return Supplied(
+        points=points,
+        best=tuple(max(column) for column in zip(*vectors, strict=True)),
+        functions=sum(len(pool.addresses) for pool in usable),
+        granules=frozenset.union(*(frozenset(smmu.granules) for smmu in smmus)),
+        qemu=parse_version(summary.qemu) if summary.qemu else None,
+    )
+
+
+def part_of(name: str, summary: HostSummary, kind: Kind, *, assume: bool = False) -> Part:
+    """One host as a part: the pure per-host step."""
+    return _part(((name, supplied_by(summary, kind, assume=assume)),))
+
+
+def part_of_fleet(fleet: Fleet, kind: Kind, *, assume: bool = False) -> Part:
+    """Every host at once: the same as merging the part of each. Hosts that are alike are looked at once."""
+    known: dict[bytes, Supplied] = {}
+
+    def each() -> Iterator[tuple[str, Supplied]]:
+        for entry in fleet.entries:
+            assert entry.summary is not None
+            found = known.get(entry.summary)
+            if found is None:
+                found = known[entry.summary] = supplied_by(summary_of_entry(entry), kind, assume=assume)
+            yield entry.name, found
+
+    return _part(each())
+
+
+def _part(hosts: Iterable[tuple[str, Supplied]]) -> Part:
+    points, count, functions, granules = EVERY, 0, 0, frozenset(GRANULES)
+    values: dict[tuple[str, int], list[str]] = {}
+    qemus: dict[tuple[int, int], list[str]] = {}
+    cannot: dict[str, list[str]] = {}
+    reasons: dict[str, str] = {}
+    for name, supplied in hosts:
+        count += 1
+        if supplied.code is not None:
+            cannot.setdefault(supplied.code, []).append(name)
+            reasons[supplied.code] = min(reasons.get(supplied.code, supplied.reason), supplied.reason)
+            continue
+        points &= supplied.points
+        functions += supplied.functions
+        granules &= supplied.granules
+        has = ((size, int(size in supplied.granules)) for size in GRANULES)
+        for key in (*zip(PROPERTIES, supplied.best, strict=True), *has):
+            values.setdefault(key, []).append(name)
+        if supplied.qemu:
+            qemus.setdefault(supplied.qemu, []).append(name)
+    return Part(
+        points=points,
+        hosts=count,
+        functions=functions,
+        granules=granules,
+        values={key: _named_of(names) for key, names in values.items()},
+        qemus={key: _named_of(names) for key, names in qemus.items()},
+        cannot={key: _named_of(names) for key, names in cannot.items()},
+        reasons=reasons,
+    )
+
+
+def _named_of(names: list[str]) -> Named:
+    return Named(len(names), tuple(heapq.nsmallest(NAMES, names)))
+
+
+def can_accelerate(pool: Pool, *, assume: bool) -> bool:
+    """Whether a function of the pool could be accelerated; in use by the host or not does not matter to what its SMMU supplies."""
+    return pool.accel == Accel.YES or (assume and pool.accel == Accel.UNKNOWN)
+
+
+def vector_of(smmu: SmmuSummary, *, assume: bool) -> Vector:
+    """What an SMMU supplies, as a point."""
+    values = []
+    for name, offer in zip(PROPERTIES, smmu.offers, strict=True):
+        value = offer.assumed if assume else offer.richest
+        values.append(max(choice for choice in RANGES[name] if choice <= max(value, RANGES[name][0])))
+    return tuple(values)
+
+
+@cache
+def _below(vector: Vector) -> int:
+    """A bit for each point that is dominated."""
+    return sum(1 << place for place, point in enumerate(POINTS) if all(a <= b for a, b in zip(point, vector, strict=True)))
+
+
+def _why_not(wanted: list[Pool]) -> tuple[str, str]:
+    if not wanted:
+        return "no-such-device", "It has no such device."
+    pool = min(wanted, key=nearness)
+    return pool.code or "no-smmu", pool.reason or "It has no SMMU above such a device."
+
+
+def nearness(pool: Pool) -> tuple[object, ...]:
+    """Sorts the pool that came nearest first: of what is not known something can still be learned."""
+    return pool.accel != Accel.UNKNOWN, not pool.assignable, not pool.alone, pool.smmu < 0, pool.addresses
+
+
+def merge(one: Part, other: Part) -> Part:
+    """Two parts as one."""
+    reasons = dict(one.reasons)
+    for code, reason in other.reasons.items():
+        reasons[code] = min(reasons.get(code, reason), reason)
+    return Part(
+        points=one.points & other.points,
+        hosts=one.hosts + other.hosts,
+        functions=one.functions + other.functions,
+        granules=one.granules & other.granules,
+        values=_joined(one.values, other.values),
+        qemus=_joined(one.qemus, other.qemus),
+        cannot=_joined(one.cannot, other.cannot),
+        reasons=reasons,
+    )
+
+
+K = TypeVar("K")
+
+
+def _joined(one: Mapping[K, Named], other: Mapping[K, Named]) -> dict[K, Named]:
+    joined = dict(one)
+    for key, named in other.items():
+        joined[key] = joined[key] + named if key in joined else named
+    return joined
+
+
+class Held(msgspec.Struct, frozen=True):
+    """One property: its value in the baseline, who holds it down, and what it would be without them (None: nothing is gained)."""
+
+    property: str
+    value: str
+    held_down_by: Named
+    without_them: str | None
+
+
+class Unable(msgspec.Struct, frozen=True):
+    """Hosts that can supply no vSMMU for such a device, by reason."""
+
+    code: str
+    reason: str
+    hosts: Named
+
+
+class BaselineView(msgspec.Struct, frozen=True):
+    """The output of ``baseline --json``. ``baseline`` is null when not every host can; ``able`` is then that of those that can."""
+
+    schema: int
+    device: Kind
+    hosts: int
+    functions: int
+    baseline: dict[str, str] | None
+    able: dict[str, str] | None
+    alternatives: tuple[dict[str, str], ...]
+    granules: tuple[str, ...]
+    properties: tuple[Held, ...]
+    granules_missing: tuple[Held, ...]  # granules that not all have, or are not known to have: by whom
+    machine: str | None  # the newest machine type that every QEMU that was found has
+    machine_held_down_by: Named
+    unable: tuple[Unable, ...]
+    skipped: dict[str, int]
+    findings: tuple[Finding, ...]
+
+
+UNABLE = fleet_code(
+    "baseline-host-unable", Severity.ERROR,
+    what="{hosts} can supply no vSMMU for {kind}: {subject}.",
+    why="{reason} There is no vSMMU that every host can supply.",
+    fix="Leave {names} out, or mend it there (`smmu-wizard --replay SNAPSHOT doctor`). Without: {without}.",
+)  # fmt: skip
+HELD = fleet_code(
+    "baseline-held-down", Severity.INFO,
+    what="{subject} is {value}: {hosts} held it down.",
+    why="Their best is {value}; all others supply {others}.",
+    fix="Without {names} it would be {others}.",
+)  # fmt: skip
+EMPTY = fleet_code(
+    "baseline-no-hosts", Severity.ERROR,
+    what="No host is left to take a baseline of.",
+    why="Every file was left out, for the reasons above.",
+    fix="Give snapshots of arm64 hosts, recorded with `smmu-wizard record`.",
+)  # fmt: skip
+SEVERAL = fleet_code(
+    "baseline-not-the-only-one", Severity.INFO,
+    what="There is more than one richest vSMMU: {subject} would do as well.",
+    why="Hosts with unlike SMMUs supply one or the other, but no single SMMU of theirs supplies both at once.",
+    fix="Choose by what the guest needs, and write it into the template.",
+)  # fmt: skip
+
+
+def conclude(part: Part, kind: Kind, *, skipped: Mapping[str, int] | None = None, findings: tuple[Finding, ...] = ()) -> BaselineView:
+    """The answer, once all hosts are merged."""
+    unable = tuple(Unable(code, part.reasons[code], named) for code, named in sorted(part.cannot.items()))
+    count = part.hosts - sum(one.hosts.count for one in unable)
+    tops = sorted(_tops(part.points), key=_rank, reverse=True) if count else []
+    able = _shown(tops[0]) if tops else None
+    held = tuple(_held(part, name, tops[0][place]) for place, name in enumerate(PROPERTIES)) if tops else ()
+    missing = tuple(_held(part, size, 0) for size in GRANULES if count and size not in part.granules)
+    oldest = min(part.qemus, default=None)
+    found = list(findings)
+    without = " ".join(f"{name}={value}" for name, value in able.items()) if able else "no host is left"
+    for one in unable:
+        found.append(
+            UNABLE.at(one.code, hosts=plural(one.hosts.count, "host"), kind=kind, reason=one.reason, names=_names(one.hosts), without=without)
+        )
+    found += [
+        HELD.at(one.property, value=one.value, hosts=plural(one.held_down_by.count, "host"), others=one.without_them, names=_names(one.held_down_by))
+        for one in (*held, *missing)
+        if one.without_them is not None
+    ]
+    found += [SEVERAL.at(" ".join(f"{name}={value}" for name, value in _shown(top).items())) for top in tops[1:]]
+    if not part.hosts:
+        found.append(EMPTY.at("fleet"))
+    order = {severity: place for place, severity in enumerate(Severity)}
+    return BaselineView(
+        schema=SCHEMA,
+        device=kind,
+        hosts=part.hosts,
+        functions=part.functions,
+        baseline=None if unable else able,
+        able=able,
+        alternatives=tuple(map(_shown, tops[1:])),
+        granules=tuple(size for size in GRANULES if count and size in part.granules),
+        properties=held,
+        granules_missing=missing,
+        machine=f"virt-{oldest[0]}.{oldest[1]}" if oldest else None,
+        machine_held_down_by=part.qemus[oldest] if oldest else Named(),
+        unable=unable,
+        skipped=dict(skipped or {}),
+        findings=tuple(sorted(found, key=lambda finding: order[finding.severity])),
+    )
+
+
+def _tops(points: int) -> Iterator[Vector]:
+    """The points of the set that no other one of it dominates."""
+    there = [point for place, point in enumerate(POINTS) if points >> place & 1]
+    for point in there:
+        if not any(other != point and all(a <= b for a, b in zip(point, other, strict=True)) for other in there):
+            yield point
+
+
+def _rank(point: Vector) -> tuple[int, ...]:
+    """By which of several richest points is taken: first what most guests miss most."""
+    value = dict(zip(PROPERTIES, point, strict=True))
+    return tuple(value[name] for name in ("oas", "ats", "ssidsize", "ril", "cmdqv"))
+
+
+def written(name: str, value: int) -> str:
+    """As QEMU takes it."""
+    return str(value) if name in ("ssidsize", "oas") else "on" if value else "off"
+
+
+def _shown(point: Vector) -> dict[str, str]:
+    return {name: written(name, value) for name, value in zip(PROPERTIES, point, strict=True)}
+
+
+def _held(part: Part, name: str, chosen: int) -> Held:
+    by_value = {value: named for (property_, value), named in part.values.items() if property_ == name}
+    holders = sum((named for value, named in by_value.items() if value <= chosen), Named())
+    rest = [value for value in by_value if value > chosen]
+    return Held(name, written(name, chosen), holders, written(name, min(rest)) if rest and holders.count else None)
+
+
+def _names(named: Named) -> str:
+    shown = ", ".join(map(visible, named.names[:5]))
+    return shown + (f" and {named.count - min(5, len(named.names))} more" if named.count > min(5, len(named.names)) else "")

@@ -1,0 +1,30 @@
+"""Findings about a fleet as such: files that are left out, each named, while the rest is answered."""
+
+from __future__ import annotations
+
+from wizard.base.finding import Area, Definition, Kind, Severity, define
+
+
+def fleet_code(code: str, severity: Severity, *, what: str, why: str, fix: str, area: Area = Area.HOST) -> Definition:
+    """Declare a finding about several hosts; it needs a request."""
+    return define(code, severity, Kind.PLAN, area, what=what, why=why, fix=fix)
+
+
+UNREADABLE = fleet_code(
+    "fleet-unreadable", Severity.WARNING,
+    what="{subject} was left out: {problem}",
+    why="A file that is no whole snapshot says nothing about its host; the others are answered without it.",
+    fix="{fix}",
+)  # fmt: skip
+NOT_ARM = fleet_code(
+    "fleet-not-arm64", Severity.WARNING,
+    what="{subject} was left out: it is of a machine of another architecture ({machine}).",
+    why="Accelerated SMMUv3s are a matter of arm64 hosts; such a machine could neither hold a baseline down nor run the VM.",
+    fix="Leave its snapshot away to be rid of this line.",
+)  # fmt: skip
+DUPLICATE = fleet_code(
+    "fleet-duplicate-host", Severity.WARNING,
+    what="{subject} was left out: {newer} is of the same host ({when}).",
+    why="A host that is counted twice would be planned twice; the newer record of it is taken.",
+    fix="Leave the older snapshot away to be rid of this line.",
+)  # fmt: skip

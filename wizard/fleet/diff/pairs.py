@@ -1,0 +1,93 @@
+"""Which function of B is which function of A. Bus and group numbers may change at a reboot, addresses with them.
+
+In this order: the same device at the same address; the same serial number; the same path of bridges and slots; devices of the same
+kind in the order of their addresses. What is left over was added or removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+
+from wizard.host.model import Function, Host, Smmu
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two hosts and what of them belongs together, by name in A -> name in B."""
+
+    a: Host
+    b: Host
+    same_host: bool | None
+    functions: dict[str, str]
+    smmus: dict[str, str]
+
+    def function_pairs(self) -> Iterator[tuple[Function, Function]]:
+        """Functions that are on both sides, in the order of B."""
+        back = {new: old for old, new in self.functions.items()}
+        for name, function in self.b.functions.items():
+            if name in back:
+                yield self.a.functions[back[name]], function
+
+    def smmu_pairs(self) -> Iterator[tuple[Smmu, Smmu]]:
+        """SMMUs that are on both sides."""
+        for old, new in self.smmus.items():
+            yield self.a.smmus[old], self.b.smmus[new]
+
+    def renamed(self, name: str) -> str:
+        """The name in B of what A calls ``name``; functions that are gone keep theirs."""
+        return self.functions.get(name, name)
+
+
+def pair(a: Host, b: Host) -> Pairing:
+    """Pair the functions, then the SMMUs: by name, and where names differ by the functions below them."""
+    functions = _functions(a, b)
+    smmus = {name: name for name in a.smmus if name in b.smmus}
+    taken = set(smmus.values())
+    for old, new in functions.items():
+        above, below = a.functions[old].smmu, b.functions[new].smmu
+        if above and below and above not in smmus and below not in taken and above in a.smmus and below in b.smmus:
+            smmus[above] = below
+            taken.add(below)
+    return Pairing(a, b, _same_host(a, b), functions, smmus)
+
+
+def _same_host(a: Host, b: Host) -> bool | None:
+    one, other = a.facts.identity.host, b.facts.identity.host
+    if one and other:
+        return one == other
+    if (a.facts.identity.vendor, a.facts.identity.product, a.facts.kernel.machine) != (
+        b.facts.identity.vendor,
+        b.facts.identity.product,
+        b.facts.kernel.machine,
+    ):
+        return False
+    return None
+
+
+def _functions(a: Host, b: Host) -> dict[str, str]:
+    paired: dict[str, str] = {}
+    left = dict(a.functions)
+    right = dict(b.functions)
+    keys: tuple[Callable[[Function], Hashable | None], ...] = (
+        lambda f: (f.facts.address, f.ids),
+        lambda f: (f.ids, f.facts.serial_number, f.address.function) if f.facts.serial_number else None,
+        lambda f: (f.ids, _slots(f)),
+        lambda f: f.ids,
+    )
+    for key in keys:
+        places: dict[Hashable, list[str]] = {}
+        for name, function in right.items():
+            if (found := key(function)) is not None:
+                places.setdefault(found, []).append(name)
+        for name, function in list(left.items()):
+            found = key(function)
+            if found is not None and places.get(found):
+                paired[name] = places[found].pop(0)
+                del left[name], right[paired[name]]
+    return paired
+
+
+def _slots(function: Function) -> tuple[str, ...]:
+    """The path without bus numbers: root bus by its segment, then device and function of every bridge."""
+    return tuple(part.rpartition(":")[2] if "." in part else part for part in function.facts.path.split("/"))

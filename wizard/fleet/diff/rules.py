@@ -1,0 +1,285 @@
+"""What a difference means for VMs: findings of kind ``diff`` (domain: problems 28 and 36).
+
+A code is declared beside its rule. Rules about what a reboot loses are asked unless the two snapshots are known to be of two hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
+from wizard.base.text import visible
+from wizard.facts.vfio import is_vfio_driver
+from wizard.fleet.diff.changes import group_of, members_of
+from wizard.fleet.diff.pairs import Pairing
+from wizard.host.model import Accel, Function
+from wizard.plan.resolve import supply
+
+ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+Rule = Callable[[Pairing], Iterator[Finding]]
+_RULES: list[tuple[Rule, bool]] = []
+
+
+def diff_code(code: str, severity: Severity, area: Area, *, what: str, why: str, fix: str) -> Definition:
+    """Declare a finding that needs two snapshots."""
+    return define(code, severity, Kind.DIFF, area, what=what, why=why, fix=fix)
+
+
+def _rule(*, one_host: bool = False) -> Callable[[Rule], Rule]:
+    def register(check: Rule) -> Rule:
+        _RULES.append((check, one_host))
+        return check
+
+    return register
+
+
+def of(pairing: Pairing) -> Iterator[Finding]:
+    """Every finding about the pair."""
+    for check, one_host in _RULES:
+        if not one_host or pairing.same_host is not False:
+            yield from check(pairing)
+
+
+VERDICT_LOST = diff_code(
+    "verdict-lost", ERROR, Area.HOST,
+    what="{subject} could be accelerated before and can't be now: {because}.",
+    why="{why}",
+    fix="{fix}",
+)  # fmt: skip
+VERDICT_WON = diff_code(
+    "verdict-won", INFO, Area.HOST,
+    what="{subject} can be accelerated now; before it could not: {because}.",
+    why="What stood in its way is gone, or is known by now.",
+    fix="Nothing to do; `smmu-wizard plan` takes it from now on.",
+)  # fmt: skip
+VERDICT_UNSURE = diff_code(
+    "verdict-unsure", WARNING, Area.HOST,
+    what="Whether {subject} can be accelerated was known before (yes) and is not known now: {because}.",
+    why="{why}",
+    fix="{fix}",
+)  # fmt: skip
+
+
+@_rule()
+def verdicts(pairing: Pairing) -> Iterator[Finding]:
+    """The verdict of a function that is on both sides."""
+    for old, new in _endpoints(pairing):
+        before, after = pairing.a.verdict(old.facts.address), pairing.b.verdict(new.facts.address)
+        if before.accel is after.accel:
+            continue
+        told = after if before.accel is Accel.YES else before
+        words: dict[str, Any] = {
+            "because": " ".join(reason.what for reason in told.reasons).rstrip(".") or "nothing is known of it",
+            "why": " ".join(dict.fromkeys(reason.why for reason in told.reasons)) or "Nothing is known of it.",
+            "fix": " ".join(dict.fromkeys(reason.fix for reason in told.reasons)) or "Record the host with --probe.",
+        }
+        if after.accel is Accel.YES:
+            yield VERDICT_WON.at(new, **words)
+        elif before.accel is Accel.YES:
+            yield (VERDICT_LOST if after.accel is Accel.NO else VERDICT_UNSURE).at(new, **words)
+
+
+GROUP_GREW = diff_code(
+    "group-changed", ERROR, Area.FIRMWARE,
+    what="{subject} was {before}, and is {after} now.",
+    why="Groups follow ACS and the firmware: a new kernel or BIOS can merge them. The group is given away as a whole, and a group of more "
+    "than one device is never accelerated.",
+    fix="Look for an ACS, SR-IOV or IOMMU setting that the update reset in the firmware; else plan the VMs of {subject} again.",
+)  # fmt: skip
+GROUP_SPLIT = diff_code(
+    "group-split", INFO, Area.FIRMWARE,
+    what="{subject} was {before}, and is {after} now.",
+    why="Groups follow ACS and the firmware; a smaller one leaves more freedom.",
+    fix="Plan again to use it: profiles that gave the whole group away still hold.",
+)  # fmt: skip
+
+
+@_rule()
+def groups(pairing: Pairing) -> Iterator[Finding]:
+    """Problem 28: groups changed after an update of kernel or firmware. Their numbers do not matter."""
+    for old, new in _endpoints(pairing):
+        before = members_of(pairing.a, group_of(pairing.a, old), pairing)
+        after = members_of(pairing.b, group_of(pairing.b, new))
+        if before != after and (before or after):
+            name = new.facts.address
+            code = GROUP_GREW if not after or set(after) - set(before) else GROUP_SPLIT
+            yield code.at(new, before=_company(before, name), after=_company(after, name))
+
+
+def _company(members: tuple[str, ...], name: str) -> str:
+    others = [member for member in members if member != name]
+    if not members:
+        return "in no IOMMU group"
+    return f"in an IOMMU group with {', '.join(others)}" if others else "alone in its IOMMU group"
+
+
+FUNCTION_GONE = diff_code(
+    "function-gone", WARNING, Area.HARDWARE,
+    what="{subject} ({name}) is gone.",
+    why="It was there and could be given to a VM; no device of its kind that was not there before has appeared.",
+    fix="Check that the card is seated, its slot is on in the firmware, and VFs were made; profiles that name it no longer start.",
+)  # fmt: skip
+FUNCTION_MOVED = diff_code(
+    "function-moved", WARNING, Area.HOST,
+    what="{old} is {subject} now.",
+    why="Bus numbers may change with the cards that are in, the firmware or a kernel option; profiles name functions by address.",
+    fix="Correct host in the profiles that name {old}, or plan them again.",
+)  # fmt: skip
+
+
+@_rule()
+def functions(pairing: Pairing) -> Iterator[Finding]:
+    """Functions that profiles may name and that are gone or elsewhere (problem 36)."""
+    for name, function in pairing.a.functions.items():
+        made_again = function.facts.physfn in pairing.functions  # a VF of a PF that is still there: `vfs-lost` says it
+        if name not in pairing.functions and not function.is_bridge and not made_again and pairing.same_host is not False:
+            yield FUNCTION_GONE.at(name, name=visible(function.name))
+    for old, new in _endpoints(pairing):
+        if old.facts.address != new.facts.address and pairing.same_host is not False:
+            yield FUNCTION_MOVED.at(new, old=old)
+
+
+SMMU_CHANGED = diff_code(
+    "function-behind-another-smmu", WARNING, Area.FIRMWARE,
+    what="{subject} was behind {before} and is behind {after} now.",
+    why="A vSMMU belongs to one SMMU of the host; profiles that write which one no longer fit.",
+    fix="Plan its VMs again.",
+)  # fmt: skip
+
+
+@_rule(one_host=True)
+def smmus(pairing: Pairing) -> Iterator[Finding]:
+    """The SMMU above a function."""
+    for old, new in _endpoints(pairing):
+        before = pairing.smmus.get(old.smmu or "", old.smmu)
+        if before != new.smmu:
+            yield SMMU_CHANGED.at(new, before=old.smmu or "no SMMU", after=new.smmu or "no SMMU")
+
+
+PROPERTY_LESS = diff_code(
+    "property-lost", ERROR, Area.HOST,
+    what="{subject} had {name} {before} and has {after} now.",
+    why="QEMU compares what a profile writes with the ID registers of the host: one that asks for {name}={written} no longer starts.",
+    fix="Find what took it away (kernel, kernel option, firmware), or write the lower value into the profiles.",
+)  # fmt: skip
+PROPERTY_MORE = diff_code(
+    "property-won", INFO, Area.HOST,
+    what="{subject} had {name} {before} and has {after} now.",
+    why="Profiles with written properties keep the guest's platform as it was; one with auto gives the guest a new one.",
+    fix="Plan again to use it.",
+)  # fmt: skip
+PROPERTY_UNKNOWN = diff_code(
+    "property-not-known", WARNING, Area.HOST,
+    what="{name} of {subject} was known before ({before}) and is not known now.",
+    why="Without a probe or the kernel's log of the boot nobody can tell; the plan then writes the least value.",
+    fix="Record the host with `sudo smmu-wizard record --probe`, soon after its boot.",
+)  # fmt: skip
+_COMPARED = ("ats", "ril", "ssidsize", "oas", "cmdqv")
+
+
+@_rule()
+def properties(pairing: Pairing) -> Iterator[Finding]:
+    """What QEMU compares of every SMMU that is on both sides."""
+    for old, new in pairing.smmu_pairs():
+        for name in _COMPARED:
+            before, after = supply(old, name).compared, supply(new, name).compared
+            if before.value == after.value or not before.known:
+                continue
+            if not after.known:
+                yield PROPERTY_UNKNOWN.at(new.name, name=name, before=before.show())
+                continue
+            code = PROPERTY_LESS if int(after.value or 0) < int(before.value or 0) else PROPERTY_MORE
+            written = "on" if before.value is True else before.show()
+            yield code.at(new.name, name=name, before=before.show(), after=after.show(), written=written)
+
+
+OVERRIDE_LOST = diff_code(
+    "driver-override-lost", WARNING, Area.DRIVERS,
+    what="{subject} had driver_override {override} and has {now} now; it is on driver {driver}.",
+    why="driver_override does not survive a reboot: the host's own driver takes the function again.",
+    fix="Run the preparation script again, or install its systemd unit so that it runs at each boot.",
+)  # fmt: skip
+OFF_VFIO = diff_code(
+    "vfio-driver-lost", WARNING, Area.DRIVERS,
+    what="{subject} was on {before} and is on {after} now.",
+    why="QEMU takes a function only from vfio-pci or a variant of it; a reboot gives it back to the host's driver.",
+    fix="Run the preparation script again, or install its systemd unit so that it runs at each boot.",
+)  # fmt: skip
+VFS_LOST = diff_code(
+    "vfs-lost", WARNING, Area.DRIVERS,
+    what="{subject} had {before} VFs and has {after} now.",
+    why="sriov_numvfs does not survive a reboot; VMs whose profiles name a VF that is gone do not start.",
+    fix="Run the preparation script again, or install its systemd unit so that it runs at each boot.",
+)  # fmt: skip
+HUGEPAGES_LOST = diff_code(
+    "hugepages-lost", WARNING, Area.HOST,
+    what="Node {subject} had {before} hugepages of {size} and has {after} now.",
+    why="A pool that was filled at run time is gone after a reboot; a VM that is backed by hugepages does not start without them.",
+    fix="Run the preparation script again, or reserve them on the kernel command line (hugepagesz=, hugepages=).",
+)  # fmt: skip
+
+
+@_rule(one_host=True)
+def lost_at_reboot(pairing: Pairing) -> Iterator[Finding]:
+    """Problem 36: what a preparation script set up and the machine has forgotten."""
+    for old, new in _endpoints(pairing):
+        before, after = old.facts, new.facts
+        if before.driver_override and before.driver_override != after.driver_override:
+            yield OVERRIDE_LOST.at(new, override=visible(before.driver_override), now=visible(after.driver_override or "none"),
+                                   driver=after.driver or "none")  # fmt: skip
+        elif is_vfio_driver(before.driver) and not is_vfio_driver(after.driver):
+            yield OFF_VFIO.at(new, before=before.driver, after=after.driver or "no driver")
+        if (before.sriov_numvfs or 0) > (after.sriov_numvfs or 0):
+            yield VFS_LOST.at(new, before=before.sriov_numvfs, after=after.sriov_numvfs or 0)
+    now = {node.id: node.hugepages for node in pairing.b.facts.nodes}
+    for node in pairing.a.facts.nodes:
+        for kib, count in sorted(node.hugepages.items()):
+            left = now.get(node.id, {}).get(kib, 0)
+            if left < count:
+                yield HUGEPAGES_LOST.at(node.id, before=count, after=left, size=_pages(kib))
+
+
+def _pages(kib: str) -> str:
+    count = int(kib) if kib.isdigit() else 0
+    return f"{count >> 20} GiB" if count and count % (1 << 20) == 0 else f"{count >> 10} MiB" if count and count % (1 << 10) == 0 else f"{kib} KiB"
+
+
+PAGE_SIZE = diff_code(
+    "page-size-changed", WARNING, Area.HOST,
+    what="The kernel's pages were {before} KiB and are {after} KiB now.",
+    why="With the page size go the hugepage sizes that there are, which BARs share a page, and the granule of a virtio-iommu.",
+    fix="Check every profile against the host again: `smmu-wizard check PROFILE…`.",
+)  # fmt: skip
+KERNEL = diff_code(
+    "kernel-changed", INFO, Area.HOST,
+    what="The kernel was {before} and is {after} now.",
+    why="Groups, erratum rules and what iommufd offers may differ between kernels; what does is listed with the changes.",
+    fix="Nothing to do where no other finding follows from it.",
+)  # fmt: skip
+FIRMWARE = diff_code(
+    "firmware-changed", INFO, Area.FIRMWARE,
+    what="The firmware was {before} and is {after} now.",
+    why="IORT, groups, ACS and BAR sizes come from it, and an update may reset its settings.",
+    fix="Check the settings for SMMU, ACS and SR-IOV; what differs is listed with the changes.",
+)  # fmt: skip
+
+
+@_rule(one_host=True)
+def software(pairing: Pairing) -> Iterator[Finding]:
+    """Kernel, page size, firmware."""
+    a, b = pairing.a.facts, pairing.b.facts
+    if a.kernel.page_size and b.kernel.page_size and a.kernel.page_size != b.kernel.page_size:
+        yield PAGE_SIZE.at("kernel", before=a.kernel.page_size >> 10, after=b.kernel.page_size >> 10)
+    if (a.kernel.release, a.kernel.version) != (b.kernel.release, b.kernel.version) and a.kernel.release and b.kernel.release:
+        whole = a.kernel.release == b.kernel.release
+        before, after = ((f"{k.release} {k.version}" if whole else k.release) for k in (a.kernel, b.kernel))
+        yield KERNEL.at("kernel", before=visible(before), after=visible(after))
+    if a.identity.firmware != b.identity.firmware:
+        yield FIRMWARE.at("firmware", before=visible(a.identity.firmware or "not known"), after=visible(b.identity.firmware or "not known"))
+
+
+def _endpoints(pairing: Pairing) -> Iterator[tuple[Function, Function]]:
+    for old, new in pairing.function_pairs():
+        if not (old.is_bridge or new.is_bridge):
+            yield old, new

@@ -1,0 +1,35 @@
+"""What the engines that administrators already run want to know of a host or a VM: each in that project's own format.
+
+nfd                   labels of a node, as a feature file of Node Feature Discovery
+kubevirt-permitted    a merge patch of the KubeVirt resource: permittedHostDevices
+kubevirt-vmi          a VirtualMachineInstance with the host devices of a profile
+opennebula-host       attributes of a host, for onehost update --append
+opennebula-pci        pci.conf of the monitoring probe
+opennebula-template   a VM template of a profile
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wizard.fleet.engines import kubevirt, nfd, opennebula
+from wizard.fleet.summary import HostSummary
+from wizard.plan.model import VmPlan
+
+OF_HOST: dict[str, Callable[[HostSummary], str]] = {
+    "nfd": nfd.feature_file,
+    "kubevirt-permitted": kubevirt.permitted,
+    "opennebula-host": opennebula.host_attributes,
+    "opennebula-pci": opennebula.pci_conf,
+}
+OF_VM: dict[str, Callable[[VmPlan], str]] = {
+    "kubevirt-vmi": kubevirt.instance,
+    "opennebula-template": opennebula.template,
+}
+REMARKS: dict[str, Callable[[HostSummary], list[str]]] = {
+    "kubevirt-permitted": kubevirt.remarks,
+    "opennebula-pci": opennebula.remarks,
+}
+"""What a person has to be told beside the file: what the engine can't tell apart or can't reach."""
+
+__all__ = ["OF_HOST", "OF_VM", "REMARKS"]

@@ -1,0 +1,83 @@
+"""One file of a fleet: its summary, or why there is none. Pure: the bytes of a file in, a few kilobytes out."""
+
+from __future__ import annotations
+
+import traceback
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from wizard.base.errors import InputError
+from wizard.base.text import visible
+from wizard.facts.snapshot import decode, read_bounded
+from wizard.fleet.summary import HostSummary, summary_of
+from wizard.host.build import host_of
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """``summary`` is encoded (``summary_of_entry``), equal for hosts that are alike; None where ``problem`` and ``fix`` say what is wrong."""
+
+    name: str
+    summary: bytes | None = None
+    host: str | None = None  # the same on each record of one host
+    digest: str = ""
+    time: str = ""
+    machine: str = ""
+    problem: str = ""
+    fix: str = ""
+
+
+_DECODER = msgspec.msgpack.Decoder(HostSummary)
+
+
+def entry_of(data: bytes, name: str) -> Entry:
+    """The entry of a snapshot's bytes. Never raises: among 10,000 files one that is broken must not end the others."""
+    try:
+        host = host_of(decode(data, visible(name)))
+        summary = summary_of(host)
+    except InputError as error:
+        return Entry(name, problem=error.what, fix=error.fix)
+    except Exception as error:  # noqa: BLE001 (ours, not the file's: it is named like any other broken file, with the place to report)
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{visible(name)} can't be understood: an internal error ({type(error).__name__} at {Path(frame.filename).name}:{frame.lineno})."
+        return Entry(name, problem=what, fix="Please report it with this line; the other hosts are answered.")
+    return Entry(
+        name,
+        summary=msgspec.msgpack.encode(summary),
+        host=host.facts.identity.host,
+        digest=host.digest,
+        time=host.facts.moment.time or "",
+        machine=summary.machine,
+    )
+
+
+def entry_of_file(path: str) -> Entry:
+    """The same of a file by its path."""
+    try:
+        data, _ = read_bounded(path)
+    except InputError as error:
+        return Entry(path, problem=error.what, fix=error.fix)
+    return entry_of(data, path)
+
+
+def entries_of_files(paths: tuple[str, ...]) -> list[Entry]:
+    """Several files: what one worker is handed at a time."""
+    return [entry_of_file(path) for path in paths]
+
+
+def entries_of(files: tuple[tuple[str, bytes], ...]) -> list[Entry]:
+    """Several files by name and content: what a worker on another machine is handed."""
+    return [entry_of(data, name) for name, data in files]
+
+
+def summary_of_entry(entry: Entry) -> HostSummary:
+    """The summary of an entry that has one."""
+    if entry.summary is None:
+        raise ValueError(f"{entry.name} has no summary")
+    return _decoded(entry.summary)
+
+
+@lru_cache(maxsize=1024)
+def _decoded(data: bytes) -> HostSummary:
+    return _DECODER.decode(data)
