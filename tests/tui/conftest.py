@@ -1,0 +1,78 @@
+"""The wizard over recorded hosts, headless."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from wizard.facts.snapshot import load
+from wizard.host.build import host_of
+from wizard.host.model import Host
+from wizard.tui.app import WizardApp
+from wizard.tui.config import Config
+from wizard.tui.script import screen_text
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+NVME = "0000:14:00.0"
+VF = "0000:11:10.0"
+
+
+@cache
+def host(name: str = "arm64-virt-canwbs") -> Host:
+    """What a recorded host means."""
+    return host_of(load(str(FIXTURES / f"{name}.json")))
+
+
+def app(name: str = "arm64-virt-canwbs", *, state: Path | None = None, config: Config | None = None) -> WizardApp:
+    """The wizard over a recorded host."""
+    return WizardApp(host(name), source=("--replay", f"{name}.json"), config=config or Config(ascii=False), state_directory=state)
+
+
+async def settle(pilot: Pilot[int]) -> None:
+    """Until nothing is left to do."""
+    await pilot._wait_for_screen()
+    await pilot.app.workers.wait_for_complete()
+    await pilot._wait_for_screen()
+
+
+async def press(pilot: Pilot[int], *keys: str) -> None:
+    """Keys, one after the other, each done before the next."""
+    await pilot.press(*keys)
+    await settle(pilot)
+
+
+async def said(pilot: Pilot[int]) -> str:
+    """The messages that stand in the corner."""
+    await settle(pilot)
+    return "\n".join(one.message for one in pilot.app._notifications)
+
+
+def shown(pilot: Pilot[int]) -> str:
+    """The screen as text."""
+    return screen_text(pilot.app)
+
+
+async def cursor_to(pilot: Pilot[int], address: str) -> None:
+    """As a person does: filter for the address, then leave the filter."""
+    await press(pilot, "slash")
+    await type_text(pilot, address)
+    await press(pilot, "enter")
+
+
+async def type_text(pilot: Pilot[int], text: str) -> None:
+    """Text key by key."""
+    from wizard.tui.script import _KEYS
+
+    await pilot.press(*(_KEYS.get(one, one) for one in text))
+    await settle(pilot)
+
+
+@pytest.fixture(autouse=True)
+def _own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return

@@ -1,0 +1,204 @@
+"""From a key press to the file on disk."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.tui.conftest import NVME, VF, app, cursor_to, press, said, settle, shown, type_text
+
+
+@pytest.fixture(autouse=True)
+def _in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+async def test_two_vms_from_the_host_to_their_files(tmp_path: Path) -> None:
+    """NVMe for one VM, a VF for another: Host, VMs, Review, Export with keys alone at 80x24."""
+    wizard = app()
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert "smmu3.0x000000000c000000" in shown(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a")
+        assert "a new VM" in shown(pilot)
+        assert "fits" in shown(pilot)
+        await press(pilot, "enter")
+        await press(pilot, "ctrl+a", "ctrl+k")
+        await type_text(pilot, "storage")
+        await press(pilot, "enter")
+        await press(pilot, "escape")
+        await cursor_to(pilot, VF)
+        await press(pilot, "a", "down", "enter")
+        await press(pilot, "ctrl+a", "ctrl+k")
+        await type_text(pilot, "web 1")
+        await press(pilot, "enter")
+        assert [(vm.name, [f.host for f in vm.functions]) for vm in wizard.session.vms] == [("storage", [NVME]), ("web 1", [VF])]
+
+        await press(pilot, "2")
+        assert "storage" in shown(pilot)
+        assert "web 1" in shown(pilot)
+        assert VF in shown(pilot)
+        await press(pilot, "3", "right")
+        assert "args=(" in shown(pilot)
+        await press(pilot, "4")
+        assert "storage.toml" in shown(pilot)
+        assert "new" in shown(pilot)
+        assert os.listdir(tmp_path) == [] or not list(tmp_path.glob("*.toml"))
+        await press(pilot, "w")
+        assert "Wrote 8 files" in await said(pilot)
+
+    for name, address in (("storage", NVME), ("web 1", VF)):
+        profile = tomllib.loads((tmp_path / f"{name}.toml").read_text())
+        assert profile["name"] == name
+        assert [one["host"] for one in profile["function"]] == [address]
+        script = (tmp_path / f"{name}.sh").read_text()
+        assert f"host={address}" in script
+        assert "arm-smmuv3," in script
+        assert "accel=on" in script
+        assert (tmp_path / f"{name}.sh").stat().st_mode & 0o111
+        assert (tmp_path / f"{name}.prepare.sh").stat().st_mode & 0o111
+        assert "<domain" in (tmp_path / f"{name}.xml").read_text()
+
+
+async def test_the_same_functions_without_canwbs_say_why_not(tmp_path: Path) -> None:
+    """arm64-virt lacks CANWBS: the question itself says what stands against it, and nothing can be written."""
+    wizard = app("arm64-virt")
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a")
+        text = shown(pilot)
+        assert "What stands against it" in text
+        assert "CANWBS" in text or "S2FWB" in text
+        await press(pilot, "enter", "enter", "4")
+        assert "nothing is written" in shown(pilot)
+        await press(pilot, "w")
+    assert not list(tmp_path.glob("*.toml"))
+
+
+async def test_everything_can_be_undone_and_done_again() -> None:
+    """Give, take back, rename: u and U walk through it."""
+    wizard = app()
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter")
+        given = wizard.session.vms
+        await press(pilot, "x")
+        assert wizard.session.owner(NVME) is None
+        await press(pilot, "u")
+        assert wizard.session.vms == given
+        await press(pilot, "u")
+        assert wizard.session.vms == ()
+        assert wizard.plan is None
+        await press(pilot, "U", "U")
+        assert wizard.session.owner(NVME) is None
+        await press(pilot, "u")
+        assert wizard.session.vms == given
+
+
+async def test_what_comes_along_is_shown_before_it_is_done() -> None:
+    """0000:81:00.0 and .1 share IOMMU group 11 on the recorded host."""
+    wizard = app()
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, "0000:81:00.0")
+        await press(pilot, "a")
+        assert "0000:81:00.1" in shown(pilot)
+        assert "comes along" in shown(pilot)
+        await press(pilot, "escape")
+        assert wizard.session.vms == ()
+
+
+async def test_a_function_of_another_vm_is_shown_there_and_moves() -> None:
+    """A second VM that takes the function takes it from the first."""
+    wizard = app()
+    async with wizard.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "a")
+        assert "in vm1 now" in shown(pilot)
+        await press(pilot, "down", "enter", "enter")
+        assert wizard.session.owner(NVME) == "vm2"
+        assert wizard.session.get("vm1") is not None
+
+
+async def test_a_field_is_edited_and_a_wrong_value_says_so() -> None:
+    """Memory of a VM: 4G is taken, words are not."""
+    wizard = app()
+    async with wizard.run_test(size=(80, 40)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "2")
+        view = wizard.screen.query_one("#fields")
+        assert view.go_to("memory")  # type: ignore[attr-defined]
+        await press(pilot, "enter", "ctrl+a", "ctrl+k")
+        await type_text(pilot, "much")
+        assert "not a size" in shown(pilot)
+        await press(pilot, "enter")
+        assert wizard.session.vms[0].memory == 1 << 30
+        await press(pilot, "ctrl+a", "ctrl+k")
+        await type_text(pilot, "2G")
+        await press(pilot, "enter")
+        assert wizard.session.vms[0].memory == 2 << 30
+
+
+async def test_a_finding_leads_to_its_field() -> None:
+    """More memory than the host has: enter on the finding puts the cursor on the field."""
+    wizard = app()
+    async with wizard.run_test(size=(100, 40)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "2")
+        wizard.screen.query_one("#fields").go_to("memory")  # type: ignore[attr-defined]
+        await press(pilot, "enter", "ctrl+a", "ctrl+k")
+        await type_text(pilot, "4T")
+        await press(pilot, "enter", "3")
+        text = shown(pilot)
+        assert "memory" in text.lower()
+        await press(pilot, "shift+tab")
+        screen = wizard.screen
+        findings = screen.query_one("#findings")
+        place = next(n for n, one in enumerate(wizard.plan.findings if wizard.plan else ()) if one.code == "memory-over-host")
+        findings.go_to(place)  # type: ignore[attr-defined]
+        findings.focus()
+        await press(pilot, "enter")
+        await settle(pilot)
+        assert wizard.current_mode == "vms"
+        assert wizard.screen.query_one("#fields").cursor == "memory"  # type: ignore[attr-defined]
+
+
+async def test_overwriting_asks_and_shows_the_difference(tmp_path: Path) -> None:
+    """A file that is there and differs stays until y."""
+    (tmp_path / "vm1.toml").write_text("# mine\n")
+    wizard = app()
+    async with wizard.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "4", "w")
+        text = shown(pilot)
+        assert "would be replaced" in text
+        await press(pilot, "escape")
+        assert (tmp_path / "vm1.toml").read_text() == "# mine\n"
+        await press(pilot, "w", "y")
+        assert NVME in (tmp_path / "vm1.toml").read_text()
+        assert "# mine" in (tmp_path / "vm1.toml").read_text()  # comments of an existing profile stay
+
+
+async def test_a_directory_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
+    """The error is said, the session goes on."""
+    (tmp_path / "file").write_text("")
+    wizard = app()
+    async with wizard.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "4", "d", "ctrl+a", "ctrl+k")
+        await type_text(pilot, "file/below")
+        await press(pilot, "enter", "w")
+        assert "can't be made" in await said(pilot)
+        assert wizard.session.owner(NVME) == "vm1"
+        assert wizard.saved != wizard.session

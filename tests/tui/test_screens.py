@@ -1,0 +1,131 @@
+"""Screens as text, held against golden files that a person has read.
+
+To renew them after a change that is meant:  SCREENS=renew python -m pytest tests/tui/test_screens.py  and read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.tui.conftest import NVME, VF, app, cursor_to, press, settle, shown
+from wizard.tui.app import WizardApp
+from wizard.tui.config import Config
+
+# The sentences of findings are other rooms' words: of them only the mark is held.
+_SENTENCE = re.compile(r"^([✘▲·]|[.!x](?= 0000:)|fix) .*")
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def check(name: str, text: str) -> None:
+    """Equal to the golden file, byte for byte."""
+    text = "\n".join(_SENTENCE.sub(r"\1 (a finding)", row).rstrip() for row in text.split("\n"))
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("SCREENS") == "renew":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def made(name: str, *, ascii: bool = False) -> WizardApp:
+    """The wizard over a recorded host."""
+    return app(name, config=Config(ascii=ascii))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (20, 5)])
+async def test_host(size: tuple[int, int]) -> None:
+    wizard = made("arm64-virt-canwbs")
+    async with wizard.run_test(size=size) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "escape")
+        text = shown(pilot)
+        if size[0] >= 110:  # at the right are sentences of the verdict
+            assert "Acceleration: ✔ yes" in text
+            text = "\n".join(row[:68].rstrip() for row in text.split("\n"))
+        check(f"host-{size[0]}x{size[1]}", text)
+
+
+async def test_host_in_ascii() -> None:
+    wizard = made("arm64-virt-canwbs", ascii=True)
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "escape")
+        assert shown(pilot).isascii()
+        check("host-ascii", shown(pilot))
+
+
+async def test_host_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR: the same text, and no colour but greys."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    wizard = made("arm64-virt-canwbs")
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "escape")
+        check("host-80x24", shown(pilot))
+        for strip in wizard.screen._compositor.render_strips(wizard.size):
+            for segment in strip.apply_filter(wizard._filters[0], wizard.screen.background_colors[1]) if wizard._filters else strip:
+                color = segment.style.color if segment.style else None
+                if color and color.triplet:
+                    assert max(color.triplet) - min(color.triplet) <= 2
+
+
+async def test_every_screen_of_two_vms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wizard = made("arm64-virt-canwbs")
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "escape")
+        await cursor_to(pilot, VF)
+        await press(pilot, "a")
+        check("assign", shown(pilot))
+        await press(pilot, "enter", "escape")
+        wizard.clear_notifications()
+        for key, name in (("2", "vms"), ("4", "export"), ("5", "topology")):
+            await press(pilot, key)
+            await pilot.pause(0.3)
+            await settle(pilot)
+            check(name, shown(pilot))
+        await press(pilot, "6")
+        assert "IOMMU group 11" in shown(pilot)
+        await press(pilot, "7")
+        for _ in range(100):
+            await pilot.pause(0.1)
+            await settle(pilot)
+            if "passed" in shown(pilot):
+                break
+        text = shown(pilot)
+        assert "0 failed" in text
+        assert "[✔]" in text
+        await press(pilot, "down", "enter")
+        for _ in range(50):
+            await pilot.pause(0.1)
+            if "follows" in shown(pilot) and "Copy" in shown(pilot):
+                break
+        assert "ste" in shown(pilot)
+        await press(pilot, "escape", "t", "enter")
+        for _ in range(50):
+            await pilot.pause(0.1)
+            if "write of" in shown(pilot) or "read of" in shown(pilot):
+                break
+        assert "@0x40000000" in shown(pilot)
+        await press(pilot, "escape", "v")
+        assert "isolated" in shown(pilot)
+        await press(pilot, "v")
+        assert "Memory of tables" in shown(pilot)
+
+
+async def test_hosts_of_other_kinds() -> None:
+    """No SMMU that matters (x86), many VFs (Kunpeng), unknown verdicts (Grace)."""
+    for name in ("x86-intel", "kunpeng-920", "grace-1s"):
+        wizard = made(name)
+        async with wizard.run_test(size=(80, 24)) as pilot:
+            await settle(pilot)
+            await press(pilot, "down", "down", "down")
+            check(f"host-{name}", shown(pilot))

@@ -1,0 +1,218 @@
+"""Everything known of one function, SMMU or heading, as lines. The words are those of ``list`` and ``show``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from wizard.base.text import plural, size
+from wizard.host.known import Known, Source
+from wizard.host.model import Accel, Function, Host, Smmu
+from wizard.tui.glyphs import Glyphs
+from wizard.tui.lines import ACCEL_ROLE, BLANK, SEVERITY_ROLE, Line, Span, accel_word, columns, cut, finding_lines, heading, line, severity_mark, wrap
+from wizard.tui.rows import Index, comes_along
+from wizard.tui.state import Session
+
+
+def host_words(host: Host) -> str:
+    """Product, kernel and page size in one line."""
+    facts = host.facts
+    product = " ".join(part for part in (facts.identity.vendor, facts.identity.product) if part) or "unnamed host"
+    pages = f"{host.page_size // 1024}K pages" if host.page_size else "page size unknown"
+    return f"{product} · Linux {facts.kernel.release or '(unknown)'} · {pages}"
+
+
+def known_lines(known: Mapping[str, Known], width: int) -> Iterator[Line]:
+    """Capabilities: name, value, where it is known from, and what is worth saying about it."""
+    names = max((len(name) for name in known), default=0)
+    for name, value in sorted(known.items()):
+        role = "dim" if not value.known else "good" if value.value is True else "" if value.value else "dim"
+        source = str(value.source)
+        first = f"  {name:{names}}  "
+        shown = f"{value.show()}"
+        lead: list[Span] = [(first, ""), (f"{shown:<8} ", role), (f"{source:<8} ", "warn" if value.source is Source.ASSUMED else "dim")]
+        room = width - len(first) - max(9, len(shown) + 1) - 9
+        note = list(wrap(value.note, room, "dim")) if value.note and room > 12 else []
+        yield line(*lead, *(note[0].spans if note else ()))
+        for more in note[1:]:
+            yield line((" " * (width - room), ""), *more.spans)
+        if value.note and room <= 12:
+            yield from wrap(value.note, width, "dim", first="      ")
+
+
+def group_words(host: Host, function: Function) -> str:
+    """Its IOMMU group and who else is in it."""
+    if function.group is None:
+        return "none"
+    group = host.groups.get(function.group)
+    others = [device for device in group.devices if device != str(function)] if group else []
+    return f"{function.group}" + (f", with {', '.join(others)}" if others else ", alone") + (f" ({group.type})" if group and group.type else "")
+
+
+def function_lines(index: Index, session: Session, address: str, width: int, glyphs: Glyphs) -> Iterator[Line]:
+    """One function: what it is, where it is, its verdict with reasons and fixes, what comes along, every capability."""
+    host = index.host
+    function = host.functions[address]
+    facts = function.facts
+    yield from wrap(f"{function}  {function.name}", width, "head")
+    where = function.smmu or (f"none in use (firmware names {function.iort_smmu})" if function.iort_smmu else "none")
+    streams = ", ".join(f"{stream:#x}" for stream in function.stream_ids) or "unknown"
+    owner = session.owner(address)
+    rows: list[tuple[str, str, str]] = [
+        ("given to", owner or "no VM", "accent" if owner else "dim"),
+        ("class", facts.class_name or facts.class_, ""),
+        (
+            "ids",
+            function.ids
+            + (f", subsystem {facts.subsystem_vendor[2:]}:{facts.subsystem_device[2:]}" if facts.subsystem_vendor and facts.subsystem_device else ""),
+            "",
+        ),
+        ("driver", (facts.driver or "none") + (f" (override {facts.driver_override})" if facts.driver_override else ""), ""),
+        ("SMMU", where, ""),
+        (
+            "StreamID",
+            f"{streams} ({function.stream_source.source})" + (f": {function.stream_source.note}" if function.stream_source.note else ""),
+            "",
+        ),
+        ("requester", f"{function.address.rid:#06x} in segment {function.address.segment:04x}", ""),
+        ("IOMMU group", group_words(host, function), ""),
+        ("NUMA node", "none" if function.numa_node is None else str(function.numa_node), ""),
+        ("path", facts.path, "dim"),
+    ]
+    if function.bars:
+        rows.append(("BARs", ", ".join(f"{bar.index}: {size(bar.size)}" + (" pref" if bar.prefetchable else "") for bar in function.bars), ""))
+    if facts.physfn:
+        rows.append(("VF of", facts.physfn, ""))
+    if facts.sriov_totalvfs:
+        rows.append(("SR-IOV", f"{facts.sriov_numvfs or 0} of {facts.sriov_totalvfs} VFs made", ""))
+    if companions := index.companions(address):
+        rows.append(("companions", ", ".join(f"{other} {other.name}" for other in companions), ""))
+    for detail in index.uses.get(address, ()):
+        rows.append(("host uses it", detail, "bad"))
+    for label, value, role in rows:
+        yield from wrap(value, width, role, first=f"  {label:<13}", lead="dim")
+    yield BLANK
+    if function.is_bridge:
+        yield line("A bridge: it carries others and is not assigned.")
+    else:
+        yield from verdict_lines(host, address, width, glyphs)
+    group = host.groups.get(function.group) if function.group is not None else None
+    regions = group.regions if group else ()
+    if regions:
+        yield heading("Reserved regions of its group")
+        yield from columns([(f"{region.start:#x}", f"{region.end:#x}", region.type) for region in regions])
+        yield BLANK
+    if function.capabilities:
+        yield heading("Capabilities: value, known from")
+        yield from known_lines(function.capabilities, width)
+
+
+def verdict_lines(host: Host, address: str, width: int, glyphs: Glyphs) -> Iterator[Line]:
+    """The verdict with its reasons and what is to do."""
+    verdict = host.verdict(address)
+    yield line(("Acceleration: ", "head"), (accel_word(verdict.accel, glyphs), ACCEL_ROLE[verdict.accel]))
+    for finding in verdict.reasons:
+        yield from finding_lines(finding, width, glyphs)
+    if verdict.accel is Accel.YES and not verdict.reasons:
+        yield line(("Every condition is known to hold.", "dim"))
+    yield BLANK
+    if verdict.todo:
+        yield heading("To do before it can be given away")
+        for finding in verdict.todo:
+            yield from finding_lines(finding, width, glyphs)
+        yield BLANK
+    if along := comes_along(host, address):
+        yield heading("Comes along: the same IOMMU group")
+        for other in along:
+            yield line(f"  {other}  {host.functions[other].name}")
+        yield BLANK
+
+
+def smmu_lines(host: Host, smmu: Smmu, width: int, glyphs: Glyphs) -> Iterator[Line]:
+    """One SMMU: place, what this kernel uses, what the hardware has."""
+    yield line((smmu.name, "head"))
+    facts = [
+        ("kind", smmu.kind),
+        ("base", "unknown" if smmu.base is None else f"{smmu.base:#x}"),
+        ("NUMA node", "none" if smmu.numa_node is None else str(smmu.numa_node)),
+        ("segments", ", ".join(f"{segment:04x}" for segment in smmu.segments) or "none"),
+        ("functions", plural(len(smmu.functions), "function")),
+        ("features", "the kernel log does not tell" if smmu.features is None else f"{smmu.features:#010x} (kernel log)"),
+        (
+            "ID registers",
+            "not asked: record --probe"
+            if smmu.registers is None
+            else f"asked of {smmu.registers.asked}" + (", assumed" if smmu.registers.assumed else ""),
+        ),
+    ]
+    if smmu.platform_devices:
+        facts.append(("also serves", ", ".join(smmu.platform_devices)))
+    if smmu.policy:
+        facts.append(("policy", f"accel {smmu.policy.accel}: {smmu.policy.reason}"))
+    for label, value in facts:
+        yield from wrap(value, width, first=f"  {label:<13}", lead="dim")
+    if smmu.registers:
+        words = " ".join(f"IDR{number} {word:#010x}" for number, word in enumerate(smmu.registers.words))
+        yield from wrap(f"{words} IIDR {smmu.registers.iidr:#010x} AIDR {smmu.registers.aidr:#x}", width, "dim", first="  words        ", lead="dim")
+    yield BLANK
+    if smmu.capabilities:
+        yield heading("What this kernel uses: value, known from")
+        yield from known_lines(smmu.capabilities, width)
+        yield BLANK
+    if smmu.hardware:
+        yield heading("What the hardware has (ID registers)")
+        yield from known_lines(smmu.hardware, width)
+
+
+def detail_lines(index: Index, session: Session, key: str | None, width: int, glyphs: Glyphs) -> list[Line]:
+    """Whatever a row of the host stands for."""
+    host = index.host
+    if key is None:
+        return [line(("Nothing matches the filter.", "dim"))]
+    if key in host.functions:
+        return list(function_lines(index, session, key, width, glyphs))
+    if key in host.smmus:
+        return list(smmu_lines(host, host.smmus[key], width, glyphs))
+    if "/" in key:
+        above, _, segment = key.rpartition("/")
+        below = [address for address in index.order if key_of_segment(host, address) == key]
+        return [line((f"Segment {segment}", "head")), *wrap(f"{plural(len(below), 'function')} behind {above}.", width)]
+    return [line((key, "head")), *wrap("Functions that no SMMU translates for: the firmware names none for them, or the kernel uses none.", width)]
+
+
+def key_of_segment(host: Host, address: str) -> str:
+    """The key of the tree's segment that a function is in."""
+    function = host.functions[address]
+    return f"{function.smmu or 'no SMMU in use'}/{function.address.segment:04x}"
+
+
+def summary_lines(index: Index, session: Session, key: str | None, width: int, glyphs: Glyphs, height: int = 4) -> list[Line]:
+    """The same in a few lines: name, verdict, and the first reason with its fix."""
+    host = index.host
+    if key is None or key not in host.functions:
+        return detail_lines(index, session, key, width, glyphs)[:height]
+    function = host.functions[key]
+    lines = [line((f"{function} ", "head"), (function.name, "bold"))]
+    if function.is_bridge:
+        return [*lines, line(("a bridge: it carries others and is not assigned", "dim"))]
+    verdict = host.verdict(key)
+    owner = session.owner(key)
+    place: list[Span | str] = [
+        (accel_word(verdict.accel, glyphs), ACCEL_ROLE[verdict.accel]),
+        f"  group {group_words(host, function)}  driver {function.facts.driver or 'none'}",
+        (f"  in {owner}" if owner else "", "accent"),
+    ]
+    lines.append(line(*place))
+    findings = [*verdict.reasons, *verdict.todo]
+    if findings:
+        one = findings[0]
+        more = f" (+{len(findings) - 1} more)" if len(findings) > 1 else ""
+        lines.append(
+            line(
+                (f"{severity_mark(one.severity, glyphs)} ", SEVERITY_ROLE[one.severity]),
+                (cut(one.what, width - 2 - len(more), glyphs.more).rstrip() + more, SEVERITY_ROLE[one.severity]),
+            )
+        )
+        lines.append(line(("fix ", "accent"), cut(one.fix, width - 18, glyphs.more).rstrip(), ("  enter: all of it", "dim")))
+    else:
+        lines.append(line(("every condition is known to hold; nothing is to do first", "dim")))
+    return lines[:height]

@@ -1,0 +1,114 @@
+"""Following a live host: what its monitor tells, its figures, reading it again, or going over to a snapshot."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from wizard.base.errors import WizardError
+from wizard.base.text import plural
+from wizard.facts.model import Moment
+from wizard.host.model import Host
+from wizard.tui.live import FIGURES, Sources, differences, watch
+
+if TYPE_CHECKING:
+    from wizard.tui.app import WizardApp
+
+
+class Following:
+    """Workers that tell one app what changes. ``sources`` is None for a host that was recorded: it does not change."""
+
+    def __init__(self, app: WizardApp, sources: Sources | None) -> None:
+        self.app = app
+        self.sources = sources
+        self.changes: dict[str, str] = {}  # address -> new, gone, driver: since the wizard was opened
+        self.moment: Moment = app.host.facts.moment
+        self._stop = threading.Event()
+
+    def begin(self) -> None:
+        """Start to follow."""
+        if self.sources is not None:
+            self.app.run_worker(self._watch, thread=True, group="watch")
+            self.app.set_interval(FIGURES, lambda: self.app.run_worker(self._figures, thread=True, exclusive=True, group="figures"))
+
+    def end(self) -> None:
+        """No longer."""
+        self._stop.set()
+
+    def _watch(self) -> None:
+        assert self.sources is not None
+
+        def failed(error: WizardError) -> None:
+            if not self._stop.is_set():
+                self.app.call_from_thread(self.app.say, error, "warning")
+
+        def changed(host: Host) -> None:
+            if not self._stop.is_set():
+                self.app.call_from_thread(self.show, host)
+
+        watch(self.sources, self._stop, changed, failed)
+
+    def _figures(self) -> None:
+        if self.sources is not None and not self._stop.is_set():
+            self.app.call_from_thread(self._figures_now, self.sources.moment())
+
+    def _figures_now(self, moment: Moment) -> None:
+        if moment != self.moment:
+            self.moment = moment
+            self.app.update_figures()
+
+    def show(self, host: Host) -> None:
+        """Another reading of the host: what is new, gone or on another driver is marked, the cursor stays."""
+        app = self.app
+        found = differences(app.host, host)
+        self.changes |= found
+        self.moment = host.facts.moment
+        app.show_host(host)
+        for address, change in list(found.items())[:3]:
+            driver = host.functions[address].facts.driver if address in host.functions else None
+            words = {"new": "is new", "gone": "is gone"}.get(change) or (f"is on driver {driver} now" if driver else "has no driver now")
+            app.say(f"{address} {words}.")
+        if len(found) > 3:
+            app.say(f"{plural(len(found) - 3, 'function')} more changed.")
+
+    def read_again(self) -> None:
+        """Read a live host again now, in a worker."""
+        sources = self.sources
+        if sources is None:
+            self.app.say("This host was recorded: it does not change. Start with --replay on a newer snapshot instead.")
+            return
+
+        def read() -> None:
+            from wizard.host.build import host_of
+
+            try:
+                host = host_of(sources.read())
+            except WizardError as error:
+                self.app.call_from_thread(self.app.say, error, "error")
+                return
+            self.app.call_from_thread(self.show, host)
+
+        self.changes.clear()
+        self.app.run_worker(read, thread=True, exclusive=True, group="read")
+
+    def open_snapshot(self, path: str) -> None:
+        """Go on with a snapshot, for instance one with a probe in it."""
+
+        def read() -> None:
+            from wizard.facts.snapshot import load
+            from wizard.host.build import host_of
+
+            try:
+                host = host_of(load(path))
+            except WizardError as error:
+                self.app.call_from_thread(self.app.say, error, "error")
+                return
+            self.app.call_from_thread(opened, host)
+
+        def opened(host: Host) -> None:
+            self.end()
+            self.sources = None
+            self.app.source = ("--replay", path)
+            self.show(host)
+
+        self.app.run_worker(read, thread=True, exclusive=True, group="read")

@@ -1,0 +1,87 @@
+"""What moves on a live host: devices that come, go or change driver, and the figures of its memory. Runs in workers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from wizard.base.errors import WizardError
+from wizard.facts.model import Facts, Moment
+from wizard.host.build import host_of
+from wizard.host.model import Host
+
+QUIET = 0.3  # seconds without an event before the host is read again: a card with 250 VFs sends 250 events
+FIGURES = 2.0  # seconds between two looks at the memory
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a live host is read from: the whole of it, its devices' events, its figures."""
+
+    read: Callable[[], Facts]
+    changes: Callable[[threading.Event], Iterator[str]]  # addresses
+    moment: Callable[[], Moment]
+
+
+def live_sources(read: Callable[[], Facts]) -> Sources:
+    """Those of this machine."""
+
+    def changes(stop: threading.Event) -> Iterator[str]:
+        from wizard.facts.monitor import changes as events
+
+        return (change.address for change in events(stop))
+
+    return Sources(read, changes, moment)
+
+
+def moment() -> Moment:
+    """Memory and free hugepages of this machine now."""
+    from wizard.facts.live import read_figures
+
+    return read_figures()
+
+
+def differences(old: Host, new: Host) -> dict[str, str]:
+    """Address -> new, gone or driver: what an administrator wants to see marked."""
+    found = {address: "new" for address in new.functions if address not in old.functions}
+    found |= {address: "gone" for address in old.functions if address not in new.functions}
+    for address, function in new.functions.items():
+        before = old.functions.get(address)
+        if before is not None and before.facts.driver != function.facts.driver:
+            found[address] = "driver"
+    return found
+
+
+def watch(sources: Sources, stop: threading.Event, changed: Callable[[Host], None], failed: Callable[[WizardError], None]) -> None:
+    """Until ``stop``: read the host again when its devices have changed and are quiet. For a thread of its own."""
+    due: list[float] = []
+    lock = threading.Lock()
+
+    def listen() -> None:
+        try:
+            for _ in sources.changes(stop):
+                with lock:
+                    due[:] = [time.monotonic() + QUIET]
+        except WizardError as error:
+            failed(error)
+
+    threading.Thread(target=listen, name="pci-monitor", daemon=True).start()
+    while not stop.wait(0.1):
+        with lock:
+            now = bool(due) and time.monotonic() >= due[0]
+            if now:
+                due.clear()
+        if now:
+            try:
+                changed(host_of(sources.read()))
+            except WizardError as error:
+                failed(error)
+
+
+def with_moment(host: Host, moment: Moment) -> Moment:
+    """The figures of now in the moment that the host was read with."""
+    return msgspec.structs.replace(host.facts.moment, memory_available=moment.memory_available, hugepages_free=moment.hugepages_free)

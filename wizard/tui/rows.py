@@ -1,0 +1,232 @@
+"""The rows of the device table and tree, from a host. No Textual here.
+
+A row is cheap: what needs work (verdict, capabilities) is asked of the host when the row is drawn or filtered by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from wizard.base.address import Address
+from wizard.host.model import Accel, Function, Host
+from wizard.tui.glyphs import Glyphs
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``key`` is an address, the name of an SMMU, or a heading's own key; ``guides`` is drawn before it in a tree."""
+
+    key: str
+    kind: str  # function, bridge, smmu, segment, note
+    label: str
+    guides: str = ""
+    closed: bool = False
+    parent: str | None = None
+
+
+NO_SMMU = "no SMMU in use"
+
+
+class Index:
+    """A host prepared for finding things in it: texts to search, the tree's parents and children."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._texts: dict[str, str] = {}
+        self.uses: dict[str, list[str]] = {}
+        for use in host.facts.in_use:
+            self.uses.setdefault(use.address, []).append(use.detail)
+
+    def text(self, address: str) -> str:
+        """What plain words are searched in: address, name, class, ids, driver, group, SMMU, interfaces."""
+        found = self._texts.get(address)
+        if found is None:
+            f = self.host.functions[address].facts
+            found = self._texts[address] = " ".join(
+                part
+                for part in (
+                    f.address, f.vendor_name, f.device_name, f.class_name, f"{f.vendor[2:]}:{f.device[2:]}", f.driver, f.iommu,
+                    None if f.iommu_group is None else f"group:{f.iommu_group}", " ".join(f.net), " ".join(f.block), "vf" if f.physfn else None,
+                )
+                if part
+            ).lower()  # fmt: skip
+        return found
+
+    def warm(self) -> Iterator[None]:
+        """Prepare all texts, a few at a time: for a worker."""
+        for place, address in enumerate(self.order):
+            self.text(address)
+            if place % 64 == 0:
+                yield
+
+    @cached_property
+    def slots(self) -> dict[str, list[str]]:
+        """Segment, bus and device -> its functions."""
+        found: dict[str, list[str]] = {}
+        for address in self.order:
+            found.setdefault(self.host.functions[address].address.slot, []).append(address)
+        return found
+
+    def companions(self, address: str) -> list[Function]:
+        """The other functions of the same device, as Host.companions: without walking the whole host for each key."""
+        functions = self.host.functions
+        return [functions[other] for other in self.slots[functions[address].address.slot] if other != address]
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Every address, sorted as PCI sorts."""
+        return tuple(sorted(self.host.functions, key=lambda address: self.host.functions[address].address))
+
+    @cached_property
+    def children(self) -> dict[str, list[str]]:
+        """Parent key -> child keys of the tree SMMU → segment → bridge → function."""
+        found: dict[str, list[str]] = {"": []}
+        functions = self.host.functions
+        for name in (*self.host.smmus, NO_SMMU):
+            found[name] = []
+        for address in self.order:
+            function = functions[address]
+            above = function.smmu or NO_SMMU
+            parent = function.parent
+            # A VF hangs below its PF in the administrator's mind, but sits on the bus: the bus decides, as in lspci -t.
+            if parent is not None and parent in functions and (functions[parent].smmu or NO_SMMU) == above:
+                found.setdefault(parent, []).append(address)
+            else:
+                segment = f"{above}/{function.address.segment:04x}"
+                if segment not in found:
+                    found[segment] = []
+                    found[above].append(segment)
+                found[segment].append(address)
+        found[""] = [name for name in (*self.host.smmus, NO_SMMU) if found[name] or name != NO_SMMU]
+        return found
+
+    @cached_property
+    def parents(self) -> dict[str, str]:
+        """Child key -> parent key."""
+        return {child: parent for parent, children in self.children.items() for child in children}
+
+
+def table_rows(index: Index, kept: set[str] | None = None) -> list[Row]:
+    """Every function in a flat table, or those of ``kept``."""
+    functions = index.host.functions
+    chosen = index.order if kept is None else [address for address in index.order if address in kept]
+    return [Row(address, "bridge" if functions[address].is_bridge else "function", address) for address in chosen]
+
+
+def tree_rows(index: Index, glyphs: Glyphs, kept: set[str] | None = None, closed: frozenset[str] = frozenset()) -> list[Row]:
+    """The tree in the order it is drawn; with ``kept``, only those functions and what is above them."""
+    wanted: set[str] | None = None
+    if kept is not None:
+        wanted = set()
+        for address in kept:
+            key: str | None = address
+            while key and key not in wanted:
+                wanted.add(key)
+                key = index.parents.get(key)
+    rows: list[Row] = []
+    functions = index.host.functions
+    # A stack and no recursion: a snapshot may hold a chain of bridges as long as it likes.
+    stack: list[tuple[str, str, bool, str | None]] = [(key, "", True, None) for key in reversed(index.children[""])]
+    while stack:
+        key, guides, last, parent = stack.pop()
+        if wanted is not None and key not in wanted:
+            continue
+        function = functions.get(key)
+        below = index.children.get(key, ())
+        if wanted is not None:
+            below = [child for child in below if child in wanted]
+        shut = key in closed and bool(below) and wanted is None
+        top = parent is None
+        own = "" if top else guides + (glyphs.last if last else glyphs.branch) + glyphs.across
+        kind = ("bridge" if function.is_bridge else "function") if function else "segment" if "/" in key else "smmu"
+        label = key if function or top else f"segment {key.rpartition('/')[2]}"
+        rows.append(Row(key, kind, label, own, shut, parent))
+        if not shut:
+            lead = "" if top else guides + ("  " if last else f"{glyphs.pipe} ")
+            stack.extend((child, lead, i == len(below) - 1, key) for i, child in reversed(list(enumerate(below))))
+    return rows
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Words that all have to match: plain ones anywhere, ``field:word`` in one field."""
+
+    words: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def needs_verdict(self) -> bool:
+        """Whether it asks for verdicts or capabilities, which take work."""
+        return any(field in ("accel", "cap") for field, _ in self.words)
+
+
+FIELDS = ("accel", "cap", "class", "driver", "group", "id", "name", "node", "smmu", "vm")
+
+
+def parse_filter(text: str) -> Filter:
+    """``nvme driver:vfio accel:yes cap:pasid``. An unknown field is a plain word."""
+    words = []
+    for word in text.lower().split():
+        field, colon, value = word.partition(":")
+        known = colon and field in FIELDS
+        words.append((field, value) if known else ("", word))
+    return Filter(tuple(words))
+
+
+def matches(index: Index, address: str, wanted: Filter, vm: str | None) -> bool:
+    """Whether a function is what the filter asks for."""
+    function = index.host.functions[address]
+    text = index.text(address)
+    return all(value in text if not field else _field_matches(index, function, field, value, vm) for field, value in wanted.words)
+
+
+def _field_matches(index: Index, function: Function, field: str, value: str, vm: str | None) -> bool:
+    facts = function.facts
+    if field == "cap":
+        return any(value in name and bool(known) for name, known in function.capabilities.items())
+    if field == "accel":
+        return not function.is_bridge and index.host.verdict(facts.address).accel.value.startswith(value)
+    if field == "group":
+        return str(function.group) == value if value else function.group is not None
+    if field == "node":
+        return str(function.numa_node) == value if value else function.numa_node is not None
+    texts = {
+        "class": f"{facts.class_} {facts.class_name or ''}",
+        "driver": facts.driver or "none",
+        "id": f"{function.ids} {facts.subsystem_vendor or ''}:{facts.subsystem_device or ''}",
+        "name": function.name,
+        "smmu": function.smmu or "none",
+        "vm": vm or "none",
+    }
+    return value in texts[field].lower()
+
+
+def endpoints(host: Host, addresses: Sequence[str]) -> list[str]:
+    """Without bridges."""
+    return [address for address in addresses if address in host.functions and not host.functions[address].is_bridge]
+
+
+def comes_along(host: Host, address: str) -> list[str]:
+    """The other endpoints of a function's IOMMU group: they are isolated with it or not at all."""
+    function = host.functions.get(address)
+    group = host.groups.get(function.group) if function and function.group is not None else None
+    return [other for other in endpoints(host, group.devices if group else ()) if other != address]
+
+
+def counts(host: Host, addresses: Iterable[str]) -> dict[Accel, int]:
+    """How many endpoints have which verdict."""
+    found = dict.fromkeys(Accel, 0)
+    for address in addresses:
+        if not host.functions[address].is_bridge:
+            found[host.verdict(address).accel] += 1
+    return found
+
+
+def is_address(text: str) -> bool:
+    """Whether a key is an address."""
+    try:
+        Address.parse(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,187 @@
+"""Small questions: one line of text, one of a list, yes or no, something to read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from wizard.base.text import visible
+from wizard.tui.lines import Line, line, wrap
+from wizard.tui.widgets.bars import Keys
+from wizard.tui.widgets.lines import Build, LinesView
+
+_BOX = """
+    {name} {{
+        align: center middle;
+        & > #box {{
+            width: 76; max-width: 100%; height: auto; max-height: 100%;
+            background: $surface; border: round $primary; padding: 0 1;
+            border-title-style: bold; border-title-color: $primary;
+        }}
+        LinesView {{ background: $surface; height: auto; max-height: 60vh; }}
+        Input {{ padding: 0; background: $background; }}
+        Static {{ height: auto; }}
+        #problem {{ color: $text-error; }}
+        #note {{ color: $foreground 70%; }}
+        Keys {{ dock: bottom; }}
+    }}
+    {name}.-ascii > #box {{ border: ascii $primary; }}
+"""
+
+
+class Dialog(ModalScreen[Any]):
+    """A box over the screen. Escape answers None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel", id="cancel")]
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = visible(title)
+        self.ready = asyncio.Event()  # keys wait for it
+
+    def on_mount(self) -> None:
+        box = self.query_one("#box")
+        box.border_title = Text(self._title)
+        self.set_class(self.app.has_class("-ascii"), "-ascii")
+
+    def on_screen_resume(self) -> None:
+        # A dialog that was covered by another one is ready as before; Choose and Read are when their lines are there.
+        if self.query(Input):
+            self.set_focus(self.query_one(Input))
+            self.ready.set()
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+
+class Prompt(Dialog):
+    """One line of text; ``check`` says why it can't be that."""
+
+    DEFAULT_CSS = _BOX.format(name="Prompt")
+
+    def __init__(self, title: str, value: str = "", *, note: str = "", check: Callable[[str], str | None] = lambda text: None) -> None:
+        super().__init__(title)
+        self._value = value
+        self._note = note
+        self._check = check
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box"):
+            yield Input(self._value, id="input", compact=True)
+            yield Static(Text(visible(self._note)), id="note")
+            yield Static(Text(""), id="problem")
+        yield Keys()
+
+    @on(Input.Changed)
+    def _changed(self, event: Input.Changed) -> None:
+        self.query_one("#problem", Static).update(Text(visible(self._check(event.value) or "")))
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        if self._check(event.value) is None:
+            self.dismiss(event.value)
+
+
+class Choose(Dialog):
+    """One of a list; ``build`` makes the lines, those with a key can be chosen."""
+
+    DEFAULT_CSS = _BOX.format(name="Choose")
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "cancel", "Cancel", show=False, id="cancel-choice")]
+
+    def __init__(self, title: str, build: Build, *, start: Hashable | None = None) -> None:
+        super().__init__(title)
+        self._build = build
+        self._start = start
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box"):
+            yield LinesView(id="choices")
+        yield Keys()
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        view = self.query_one(LinesView)
+        view.focus()
+        view.styles.height = max(1, len(self._build(70)))
+        self.call_after_refresh(self._show)
+
+    def _show(self) -> None:
+        view = self.query_one(LinesView)
+        view.show(self._build)
+        if self._start is None or not view.go_to(self._start):
+            view.action_edge(0)
+        self.ready.set()
+
+    @on(LinesView.Chosen)
+    def _chosen(self, event: LinesView.Chosen) -> None:
+        if event.key is not None:
+            self.dismiss(event.key)
+
+
+def choices(text: Sequence[str], items: Sequence[tuple[Hashable, str]]) -> Build:
+    """Sentences, then a line for each item."""
+
+    def build(width: int) -> list[Line]:
+        lines = [one for sentence in text for one in wrap(sentence, width)]
+        return [*lines, *(line(f"  {label}", key=key) for key, label in items)]
+
+    return build
+
+
+class Read(Dialog):
+    """Something to read, as large as the screen; ``c`` copies it."""
+
+    DEFAULT_CSS = """
+    Read {
+        align: center middle;
+        & > #box {
+            width: 100%; height: 1fr; background: $background; border: round $primary; padding: 0 1;
+            border-title-style: bold; border-title-color: $primary;
+        }
+        LinesView { height: 1fr; }
+    }
+    Read.-ascii > #box { border: ascii $primary; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "cancel", "Back", show=False, id="back"),
+        Binding("c", "copy", "Copy", id="copy-text"),
+    ]
+
+    def __init__(self, title: str, build: Build, *, text: str | None = None, wide: bool = False) -> None:
+        super().__init__(title)
+        self._build = build
+        self._text = text
+        self._wide = wide
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box"):
+            yield LinesView(id="text", wide=self._wide)
+        yield Keys()
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        view = self.query_one(LinesView)
+        view.focus()
+        self.call_after_refresh(self._show)
+
+    def _show(self) -> None:
+        self.query_one(LinesView).show(self._build)
+        self.ready.set()
+
+    @on(LinesView.Chosen)
+    def _chosen(self) -> None:
+        self.dismiss(None)
+
+    def action_copy(self) -> None:
+        from wizard.tui.lines import plain
+
+        self.app.copy(self._text if self._text is not None else plain(self._build(100)))  # type: ignore[attr-defined]

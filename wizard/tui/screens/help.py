@@ -1,0 +1,52 @@
+"""Help: what a screen is for, and every key that works on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from textual.screen import Screen
+
+from wizard.tui.lines import BLANK, Line, heading, line, wrap
+from wizard.tui.screens.dialogs import Read
+
+if TYPE_CHECKING:
+    from wizard.tui.app import WizardApp
+
+
+def help_screen(app: WizardApp, screen: Screen[Any]) -> Read:
+    """The help of a screen, with the keys as they are configured."""
+    keys: list[tuple[str, str, str]] = []
+    seen: dict[str, int] = {}
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        if binding.action in seen:
+            place = seen[binding.action]
+            keys[place] = (f"{keys[place][0]} {app.get_key_display(binding)}", *keys[place][1:])
+            continue
+        if binding.description:
+            seen[binding.action] = len(keys)
+            keys.append((app.get_key_display(binding), binding.description, binding.id or ""))
+    words = getattr(screen, "ABOUT", "") or "A question: enter answers it, escape goes back."
+    name = getattr(screen, "SCREEN", "")
+    config = app.config.path
+
+    def build(width: int) -> list[Line]:
+        lines = [heading("Here")]
+        for paragraph in words.split("\n\n"):
+            if "\n  " in paragraph:
+                text, _, rest = paragraph.partition("\n  ")
+                lines += wrap(text.replace("\n", " "), width)
+                lines += [line(f"  {part.strip()}") for part in rest.replace("\n", "   ").split("   ") if part.strip()]
+            else:
+                lines += wrap(paragraph.replace("\n", " "), width)
+            lines.append(BLANK)
+        lines.append(heading("Keys: the name at the right is for the [keys] table of the configuration"))
+        for key, description, name in keys:
+            lines.append(line((f"  {key:<18}", "key"), f"{description:<28}", (name, "dim")))
+        lines += [BLANK, heading("Everywhere")]
+        lines += wrap("The mouse does what the keys do: click a row, a tab or a key; click a row again to open it; the wheel scrolls.", width)
+        if config:
+            lines += wrap(f'Configuration: {config} with theme = "…", ascii = true, and [keys] NAME = "key,key".', width)
+        return lines
+
+    return Read(f"Help: {name or 'dialog'}", build)

@@ -1,0 +1,294 @@
+"""Host: every function and the SMMU above it, as a tree or a table, with what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+
+from wizard.base.text import plural, size
+from wizard.facts.model import Moment
+from wizard.host.model import Host
+from wizard.tui.contact import probe_words
+from wizard.tui.describe import detail_lines, summary_lines
+from wizard.tui.lines import Line
+from wizard.tui.rows import parse_filter
+from wizard.tui.screens.base import WizardScreen
+from wizard.tui.widgets.bars import Columns
+from wizard.tui.widgets.devices import DeviceTable
+from wizard.tui.widgets.lines import LinesView
+
+if TYPE_CHECKING:
+    from textual.widgets import Input
+
+
+class HostScreen(WizardScreen):
+    """The first screen."""
+
+    SCREEN = "host"
+    ABOUT = """\
+Every PCI function of the host, below the SMMU that translates for it. ACCEL says whether a guest can own the function's
+stage 1 in hardware: yes, no, or unknown, with the reasons in the detail. VM is the VM that you gave it to; "in use" means
+that the host itself needs it.
+
+Filter with / and words that all have to match: plain words are searched in address, name, class, ids, driver, group and
+interfaces; field:word in one field (accel, cap, class, driver, group, id, name, node, smmu, vm). For example:
+  nvme            accel:yes cap:pasid            driver:vfio node:0            vm:none 8086:10ca
+
+Mark several with space (on a bridge or an SMMU: all that is below), then a gives them to a VM. What has to come along and
+what stands against it is shown first."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "assign", "Give to a VM", id="assign"),
+        Binding("slash", "filter", "Filter", key_display="/", id="filter"),
+        Binding("t", "tree", "Tree/table", id="tree"),
+        Binding("i", "detail", "Detail", show=False, id="detail"),
+        Binding("x", "take", "Take back", id="take"),
+        Binding("c", "copy", "Copy address", show=False, id="copy-address"),
+        Binding("p", "probe", "Learn what is unknown", show=False, id="first-contact"),
+        Binding("r", "read", "Read again", show=False, id="read-again"),
+        Binding("escape", "clear", "Clear filter and marks", show=False, id="clear"),
+        Binding("tab", "app.focus_next", "Next pane", show=False, id="next-pane"),
+    ]
+    DEFAULT_CSS = """
+    HostScreen {
+        #left { width: 1fr; }
+        #main { height: 1fr; }
+        #table { height: 1fr; }
+        #detail { width: 42%; display: none; border-left: solid $panel; padding: 0 0 0 1; }
+        #summary { height: 4; background: $surface; }
+        #filterbox { height: 1; display: none; border: none; padding: 0 1; background: $boost; }
+        #filterbox.-open { display: block; }
+        #figures { height: 1; background: $background; color: $foreground 60%; }
+        &.-wide #detail { display: block; }
+        &.-wide #summary { display: none; }
+        &.-short #summary { display: none; }
+        &.-short #figures { display: none; }
+    }
+    """
+
+    def body(self) -> Iterable[Widget]:
+        yield Figures()
+        with Horizontal(id="main"):
+            with Vertical(id="left"):
+                yield Columns()
+                yield DeviceTable(id="table")
+            yield LinesView(id="detail")
+        yield LinesView(id="summary")
+
+    @property
+    def table(self) -> DeviceTable:
+        """The table."""
+        return self.query_one(DeviceTable)
+
+    def on_mount(self) -> None:
+        table = self.table
+        table.owner = lambda address: self.session.owner(address)
+        table.load(self.wizard.index, self.wizard.glyphs)
+        table.focus()
+        self.set_timer(0.3, self._filter_box)
+        self.query_one("#summary").can_focus = False
+        super().on_mount()
+
+    def command(self) -> str:
+        address = self.table.address
+        return f"show {address}" if address else "list"
+
+    def session_changed(self) -> None:
+        table = self.table
+        if table.index is not self.wizard.index:
+            table.changes = self.wizard.following.changes
+            table.load(self.wizard.index, self.wizard.glyphs)
+        elif any(field == "vm" for field, _ in table.filter.words):
+            table.apply(table.filter)
+        table.refresh()
+        self.query_one("#columns", Columns).say(table.header(max(20, table.size.width - 1)).text)
+        self.show_figures()
+        self._tell(table.cursor)
+
+    def show_figures(self) -> None:
+        """Memory and hugepages as they are now."""
+        self.query_one(Figures).show(self.wizard.host, self.wizard.following.moment)
+
+    def _tell(self, key: object) -> None:
+        index, session, glyphs = self.wizard.index, self.session, self.wizard.glyphs
+        chosen = key if isinstance(key, str) else None
+
+        def detail(width: int) -> list[Line]:
+            return detail_lines(index, session, chosen, width, glyphs)
+
+        if self.has_class("-wide"):
+            self.query_one("#detail", LinesView).show(detail, top=True)
+        else:
+            self.query_one("#summary", LinesView).show(lambda width: summary_lines(index, session, chosen, width, glyphs), top=True)
+
+    @on(LinesView.Moved, "#table")
+    def _moved(self, event: LinesView.Moved) -> None:
+        self._tell(event.key)
+        from wizard.tui.widgets.bars import Command
+
+        self.query_one(Command).say(self.wizard.command_words(self.command()))
+
+    @on(LinesView.Chosen, "#table")
+    def _chosen(self) -> None:
+        self.action_detail()
+
+    @on(DeviceTable.Counted)
+    def _counted(self, event: DeviceTable.Counted) -> None:
+        self.query_one(Figures).count(event.shown, event.total, event.looking)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.update)
+
+    # Actions.
+
+    def action_detail(self) -> None:
+        from wizard.tui.screens.dialogs import Read
+
+        key = self.table.cursor
+        if isinstance(key, str):
+            index, session, glyphs = self.wizard.index, self.session, self.wizard.glyphs
+            self.app.push_screen(Read(key, lambda width: detail_lines(index, session, key, width, glyphs)))
+
+    def _filter_box(self) -> Input:
+        # Made behind the first screen, or when it is asked for: its import and styles take a while.
+        from textual.widgets import Input
+
+        for box in self.query("#filterbox").results(Input):
+            return box
+        box = Input(
+            placeholder="words, or accel: cap: class: driver: group: id: name: node: smmu: vm:", id="filterbox", select_on_focus=False, compact=True
+        )
+        self.mount(box, after=self.query_one("#main"))
+        return box
+
+    def action_filter(self) -> None:
+        # The letters that follow belong into the box: they wait until it is shown and can take them.
+        self.ready.clear()
+        self._filter_box().add_class("-open")
+        self.call_after_refresh(self._filter_ready)
+
+    def _filter_ready(self) -> None:
+        box = self._filter_box()
+        if not box.focusable:
+            self.set_timer(0.01, self._filter_ready)
+            return
+        self.set_focus(box)
+        self.ready.set()
+
+    def on_input_changed(self, event: object) -> None:
+        self.table.apply(parse_filter(getattr(event, "value", "")))
+
+    def on_input_submitted(self) -> None:
+        self.table.focus()
+
+    def on_key(self, event: object) -> None:
+        # In the filter, the arrows still walk the table.
+        key = getattr(event, "key", "")
+        if key in ("up", "down", "pageup", "pagedown") and getattr(self.focused, "id", None) == "filterbox":
+            if key in ("up", "down"):
+                self.table.action_cursor(-1 if key == "up" else 1)
+            else:
+                self.table.action_page(-1 if key == "pageup" else 1)
+            event.prevent_default()  # type: ignore[attr-defined]
+            event.stop()  # type: ignore[attr-defined]
+
+    def action_clear(self) -> None:
+        """First the filter, then the marks."""
+        for box in self.query("#filterbox.-open"):
+            box.value = ""  # type: ignore[attr-defined]
+            box.remove_class("-open")
+            self.table.focus()
+            return
+        self.table.marked.clear()
+        self.table.refresh()
+
+    def action_tree(self) -> None:
+        self.table.toggle_tree()
+        self.query_one("#columns", Columns).say(self.table.header(max(20, self.table.size.width - 1)).text)
+
+    def action_copy(self) -> None:
+        if isinstance(self.table.cursor, str):
+            self.wizard.copy("\n".join(sorted(self.table.marked)) or self.table.cursor)
+
+    def _chosen_functions(self) -> list[str]:
+        table = self.table
+        if table.marked:
+            return [address for address in self.wizard.index.order if address in table.marked]
+        return table.below(table.cursor) if isinstance(table.cursor, str) else []
+
+    def action_assign(self) -> None:
+        chosen = self._chosen_functions()
+        if not chosen:
+            self.wizard.say("A bridge without functions below it is not assigned: choose an endpoint.", "warning")
+            return
+        from wizard.tui.screens.assign import assign_functions
+
+        assign_functions(self.wizard, chosen, done=self._assigned)
+
+    def _assigned(self) -> None:
+        self.table.marked.clear()
+        self.table.refresh()
+
+    def action_read(self) -> None:
+        self.wizard.following.read_again()
+
+    def action_probe(self) -> None:
+        from wizard.tui.screens.contact import ContactScreen
+
+        self.app.push_screen(ContactScreen(self._chosen_functions() if self.table.marked else []))
+
+    def action_take(self) -> None:
+        held = [address for address in self._chosen_functions() if self.session.owner(address)]
+        if not held:
+            self.wizard.say("No VM has this function.", "warning")
+            return
+        from wizard.tui import state
+
+        self.wizard.do(f"take back {', '.join(held)}", state.unassign(self.session, held))
+        self._assigned()
+
+
+class Figures(Columns):
+    """Memory, hugepages, CPUs, and how many functions are shown."""
+
+    def __init__(self) -> None:
+        super().__init__("figures")
+        self._figures = ""
+        self._count = ""
+
+    def show(self, host: Host, moment: Moment) -> None:
+        """The host's figures."""
+        unknown = probe_words(host)
+        self._figures = (f"{unknown} · " if unknown else "") + figures_of(host, moment)
+        self.say(f"  {self._count}{self._figures}")
+
+    def count(self, shown: int, total: int, looking: bool) -> None:
+        """How much of the host the filter shows."""
+        self._count = "" if shown == total else f"{shown} of {total} shown" + (" (looking) · " if looking else " · ")
+        self.say(f"  {self._count}{self._figures}")
+
+
+def figures_of(host: Host, moment: Moment) -> str:
+    """Memory, hugepages and CPUs of the host in one line, as they are at a moment."""
+    facts = host.facts
+    parts = [plural(len(host.functions), "function")]
+    if facts.memory_total:
+        free = moment.memory_available
+        parts.append(f"memory {_gib(facts.memory_total)}" + (f", {_gib(free)} available" if free is not None else ""))
+    for pages in sorted({pages for node in facts.nodes for pages in node.hugepages}, key=int):
+        pool = sum(node.hugepages.get(pages, 0) for node in facts.nodes)
+        free_pages = sum(nodes.get(pages, 0) for nodes in moment.hugepages_free.values())
+        if pool:
+            parts.append(f"hugepages {size(int(pages) * 1024)}: {free_pages} of {pool} free")
+    if facts.cpus:
+        nodes = ", ".join(f"node {node.id}: {node.cpus}" for node in facts.nodes if node.cpus)
+        parts.append(f"{plural(facts.cpus, 'CPU')}" + (f" ({nodes})" if len(facts.nodes) > 1 else ""))
+    return " · ".join(parts)
+
+
+def _gib(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB"

@@ -1,0 +1,333 @@
+"""A view of lines that draws only what is on the screen: the base of every list, table, tree and text of the wizard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from wizard.tui.lines import BLANK, ROLES, Line, folded, in_ascii
+
+Build = Callable[[int], Sequence[Line]]
+
+
+class LinesView(ScrollView, can_focus=True):
+    """Lines, of which those with a key can be chosen. Neighbouring lines with the same key are one item."""
+
+    COMPONENT_CLASSES = {f"lines--{role}" for role in ROLES if role} | {"lines--cursor", "lines--cursor-blur"}
+
+    DEFAULT_CSS = """
+    LinesView {
+        background: $background;
+        color: $foreground;
+        overflow-x: hidden;
+        scrollbar-size: 1 1;
+        & > .lines--dim { color: $foreground 60%; }
+        & > .lines--bold { text-style: bold; }
+        & > .lines--head { color: $primary; text-style: bold; }
+        & > .lines--good { color: $text-success; }
+        & > .lines--bad { color: $text-error; }
+        & > .lines--warn { color: $text-warning; }
+        & > .lines--info { color: $text-primary; }
+        & > .lines--accent { color: $text-accent; }
+        & > .lines--key { color: $accent; text-style: bold; }
+        & > .lines--add { color: $text-success; }
+        & > .lines--remove { color: $text-error; }
+        & > .lines--c0 { color: ansi_bright_cyan; }
+        & > .lines--c1 { color: ansi_bright_magenta; }
+        & > .lines--c2 { color: ansi_bright_yellow; }
+        & > .lines--c3 { color: ansi_bright_green; }
+        & > .lines--c4 { color: ansi_bright_blue; }
+        & > .lines--c5 { color: ansi_bright_red; }
+        &:light > .lines--c0 { color: #006a80; }
+        &:light > .lines--c1 { color: #8a1f7a; }
+        &:light > .lines--c2 { color: #7a5c00; }
+        &:light > .lines--c3 { color: #1f6b2b; }
+        &:light > .lines--c4 { color: #1c4fa0; }
+        &:light > .lines--c5 { color: #9c2330; }
+        & > .lines--cursor { background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold; }
+        & > .lines--cursor-blur { background: $surface; }
+        &.-ascii { scrollbar-size: 0 0; }
+        &:nocolor > .lines--cursor { text-style: reverse; }
+        &:nocolor > .lines--cursor-blur { text-style: underline; }
+    }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "cursor(-1)", "Up", show=False, id="up"),
+        Binding("down,j", "cursor(1)", "Down", show=False, id="down"),
+        Binding("enter", "choose", "Open", show=False, id="choose"),
+        Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False, id="page-up"),
+        Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False, id="page-down"),
+        Binding("ctrl+u", "page(-0.5)", "Half a page up", show=False, id="half-up"),
+        Binding("ctrl+d", "page(0.5)", "Half a page down", show=False, id="half-down"),
+        Binding("home,g", "edge(0)", "First", show=False, id="first"),
+        Binding("end,G", "edge(1)", "Last", show=False, id="last"),
+        Binding("shift+left,H", "sideways(-8)", "Scroll left", show=False, id="scroll-left"),
+        Binding("shift+right,L", "sideways(8)", "Scroll right", show=False, id="scroll-right"),
+        Binding("z", "fold_lines", "Fold long lines", show=False, id="fold-lines"),
+    ]
+
+    class Moved(Message):
+        """The cursor is on another item."""
+
+        def __init__(self, view: LinesView, key: Hashable | None) -> None:
+            super().__init__()
+            self.view = view
+            self.key = key
+
+        @property
+        def control(self) -> LinesView:
+            return self.view
+
+    class Chosen(Message):
+        """An item was chosen, by enter or a click on where the cursor was already."""
+
+        def __init__(self, view: LinesView, key: Hashable | None) -> None:
+            super().__init__()
+            self.view = view
+            self.key = key
+
+        @property
+        def control(self) -> LinesView:
+            return self.view
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None, wide: bool = False) -> None:
+        super().__init__(id=id, classes=classes)
+        self._build: Build | None = None
+        self._lines: Sequence[Line] = ()
+        self._built_for = -1
+        self._at = 0  # line of the cursor
+        self._wide = wide  # lines may be longer than the view: it scrolls sideways, or folds them
+        self._fold = False
+        self._styles_by_role: dict[str, Style] = {}
+
+    # What is drawn. A subclass that makes its lines one by one overrides these three.
+
+    @property
+    def count(self) -> int:
+        """How many lines there are."""
+        return len(self._lines)
+
+    def line_at(self, y: int) -> Line:
+        """One line."""
+        return self._lines[y]
+
+    def key_at(self, y: int) -> Hashable | None:
+        """The key of one line."""
+        return self._lines[y].key
+
+    def show(self, build: Build, *, top: bool = False) -> None:
+        """Lines built for the width that there is; again when it changes. The cursor stays with its item, if that is still there."""
+        self._build = build
+        if top:
+            self._at = 0
+            self.scroll_to(0, 0, animate=False)
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        if self._build is None or not self.size.width:
+            return
+        key, before = self.cursor, self._at
+        self._built_for = self.size.width
+        width = max(10, self.size.width - 2)  # a margin, and the scrollbar that may come
+        self._lines = list(self._build(width))
+        if self._fold:
+            self._lines = list(folded(self._lines, width, ">"))
+        self.lines_changed()
+        self._put(key, before)
+
+    def lines_changed(self) -> None:
+        """The number or the width of the lines may be another."""
+        width = max((len(one.text) for one in self._lines), default=0) + 1 if self._wide and not self._fold else self.size.width
+        self.virtual_size = Size(width, self.count)
+        self.refresh()
+
+    def _put(self, key: Hashable | None, before: int) -> None:
+        # The same item; where it is gone, the one that took its place.
+        if key is not None:
+            start = min(before, max(0, self.count - 1))
+            for distance in range(self.count):
+                for y in (start + distance, start - distance):
+                    if 0 <= y < self.count and self.key_at(y) == key:
+                        self._at = self._top(y)
+                        return
+        self._at = self._nearest(min(before, max(0, self.count - 1)))
+        if self.cursor != key:
+            self.post_message(self.Moved(self, self.cursor))
+
+    @property
+    def cursor(self) -> Hashable | None:
+        """The key of the item under the cursor."""
+        return self.key_at(self._at) if 0 <= self._at < self.count else None
+
+    @property
+    def cursor_line(self) -> int:
+        """Its line."""
+        return self._at
+
+    def go_to(self, key: Hashable) -> bool:
+        """Put the cursor on an item; False when there is none of that key."""
+        for y in range(self.count):
+            if self.key_at(y) == key:
+                self._move(y)
+                return True
+        return False
+
+    def _top(self, y: int) -> int:
+        key = self.key_at(y)
+        while y > 0 and self.key_at(y - 1) == key:
+            y -= 1
+        return y
+
+    def _nearest(self, y: int) -> int:
+        for distance in range(self.count):
+            for candidate in (y + distance, y - distance):
+                if 0 <= candidate < self.count and self.key_at(candidate) is not None:
+                    return self._top(candidate)
+        return 0
+
+    def _move(self, y: int) -> None:
+        old = self.cursor
+        self._at = self._top(y)
+        self._reveal()
+        self.refresh()
+        if self.cursor != old:
+            self.post_message(self.Moved(self, self.cursor))
+
+    def _reveal(self) -> None:
+        last = self._at
+        while last + 1 < self.count and self.key_at(last + 1) == self.cursor and last - self._at < self.size.height - 1:
+            last += 1
+        top, height = self.scroll_offset.y, max(1, self.scrollable_content_region.height)
+        # Lines without a key above the first item are its heading: show them with it.
+        first = self._at
+        while first > 0 and self.key_at(first - 1) is None and self._at - first < 2:
+            first -= 1
+        if first < top:
+            self.scroll_to(y=first, animate=False)
+        elif last >= top + height:
+            self.scroll_to(y=last - height + 1, animate=False)
+
+    # Keys and mouse.
+
+    def action_cursor(self, step: int) -> None:
+        y, key = self._at, self.cursor
+        if key is None:
+            self.scroll_relative(y=step, animate=False)
+            return
+        while 0 <= (y := y + step) < self.count:
+            found = self.key_at(y)
+            if found is not None and found != key:
+                self._move(y)
+                return
+        self.scroll_relative(y=step, animate=False)
+
+    def action_page(self, pages: float) -> None:
+        step = int(max(1, self.scrollable_content_region.height - 1) * pages) or (1 if pages > 0 else -1)
+        if self.cursor is None:
+            self.scroll_relative(y=step, animate=False)
+        else:
+            self._move(self._nearest(max(0, min(self.count - 1, self._at + step))))
+
+    def action_edge(self, end: int) -> None:
+        if self.cursor is None:
+            self.scroll_to(y=self.count if end else 0, animate=False)
+        else:
+            self._move(self._nearest(self.count - 1 if end else 0))
+
+    def action_sideways(self, step: int) -> None:
+        self.scroll_relative(x=step, animate=False)
+
+    def action_fold_lines(self) -> None:
+        if self._wide:
+            self._fold = not self._fold
+            self.scroll_to(x=0, animate=False)
+            self._rebuild()
+
+    def action_choose(self) -> None:
+        if self.cursor is not None:
+            self.post_message(self.Chosen(self, self.cursor))
+        else:
+            # A text without items: enter means what the screen makes of it.
+            self.post_message(self.Chosen(self, None))
+
+    def on_click(self, event: events.Click) -> None:
+        y = event.y + self.scroll_offset.y
+        if not 0 <= y < self.count or (key := self.key_at(y)) is None:
+            return
+        if key == self.cursor:
+            self.action_choose()
+        else:
+            self._move(y)
+
+    def on_mount(self) -> None:
+        self.set_class(self.app.has_class("-ascii"), "-ascii")
+        self._refresh_scrollbars()
+
+    def on_resize(self) -> None:
+        if self._build is not None and self._built_for != self.size.width:
+            self._rebuild()
+        else:
+            self.lines_changed()
+        self._reveal()
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()
+
+    # Drawing.
+
+    def notify_style_update(self) -> None:
+        """The theme is another."""
+        super().notify_style_update()
+        self._styles_by_role.clear()
+
+    def role_style(self, role: str) -> Style:
+        """How a role looks in this theme."""
+        style = self._styles_by_role.get(role)
+        if style is None:
+            style = self._style_of(role) if role else Style()
+            self._styles_by_role[role] = style
+        return style
+
+    def _style_of(self, role: str) -> Style:
+        # The whole style has its colours blended; of it a role has the colour, and only the cursor the background, too.
+        whole = self.get_component_rich_style(f"lines--{role}")
+        background = whole.bgcolor if role.startswith("cursor") else None
+        color = None if role in ("bold", "cursor-blur") else whole.color
+        return Style(color=color, bgcolor=background, bold=whole.bold, reverse=whole.reverse, underline=whole.underline)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._cursor_key = self.cursor
+        return super().render_lines(crop)
+
+    def render_line(self, y: int) -> Strip:
+        width, base = self.size.width, self.rich_style
+        scroll_x, scroll_y = self.scroll_offset
+        y += scroll_y
+        one = self.line_at(y) if y < self.count else BLANK
+        over = Style()
+        if one.key is not None and one.key == self._cursor_key:
+            over = self.role_style("cursor" if self.has_focus else "cursor-blur")
+        full = base + over
+        focused = bool(over) and self.has_focus
+        plain_signs = self.has_class("-ascii")
+        segments = [
+            Segment(in_ascii(text) if plain_signs else text, full if focused or not role else base + self.role_style(role) + over)
+            for text, role in one.spans
+        ]
+        strip = Strip(segments)
+        if scroll_x:
+            strip = strip.crop(scroll_x)
+        return strip.extend_cell_length(width, full).crop(0, width)
