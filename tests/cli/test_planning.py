@@ -1,0 +1,160 @@
+"""From a request to files: plan, check, export, prepare."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CANWBS, REFUSED, ROOT, failed, run
+
+TWO = ("--vm", "web=0000:14:00.0", "--vm", "db=0000:11:10.0")
+
+
+@pytest.fixture
+def profiles(tmp_path: Path) -> Path:
+    done = run("--replay", CANWBS, "plan", *TWO, "-o", str(tmp_path / "profiles"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    return tmp_path / "profiles"
+
+
+def test_plan_writes_one_profile_for_each_vm(profiles: Path) -> None:
+    assert sorted(path.name for path in profiles.iterdir()) == ["db.toml", "web.toml"]
+    web = tomllib.loads((profiles / "web.toml").read_text())
+    assert web["function"][0]["host"] == "0000:14:00.0"
+    assert web["vsmmu"][0] == {
+        "id": "smmuv3.1", "smmu": "smmu3.0x000000000c000000", "bus": "pcie.1", "bus_nr": 8, "slot": 1,
+        "ats": "off", "ril": "on", "ssidsize": 0, "oas": 44, "cmdqv": "off",
+    }  # fmt: skip
+
+
+def test_profiles_stand_before_the_host_and_each_other(profiles: Path) -> None:
+    done = run("--replay", CANWBS, "check", str(profiles / "web.toml"), str(profiles / "db.toml"), "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["ok"] is True
+
+
+def test_the_same_function_in_two_profiles_is_an_error(profiles: Path) -> None:
+    twin = profiles / "twin.toml"
+    twin.write_text((profiles / "web.toml").read_text().replace('name = "web"', 'name = "twin"'))
+    done = run("--replay", CANWBS, "check", str(profiles / "web.toml"), str(twin), "--json")
+    assert done.returncode == 1
+    assert "function-in-two-vms" in {finding["code"] for finding in json.loads(done.stdout)["findings"]}
+
+
+def test_a_profile_of_the_accelerated_host_does_not_hold_on_the_refused_one(profiles: Path) -> None:
+    lines = failed(run("--replay", REFUSED, "export", str(profiles / "web.toml"), "--format", "qemu"), 1)
+    assert any("CANWBS" in line for line in lines)
+
+
+def test_qemu_script_and_json_say_the_same_words(profiles: Path, tmp_path: Path) -> None:
+    script = tmp_path / "web.sh"
+    assert run("--replay", CANWBS, "export", str(profiles / "web.toml"), "--format", "qemu", "-o", str(script)).returncode == 0
+    assert script.stat().st_mode & 0o111
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    words = json.loads(run("--replay", CANWBS, "export", str(profiles / "web.toml"), "--format", "qemu-json").stdout)
+    devices = [json.loads(value) for flag, value in pairwise(words) if flag == "-device"]
+    assert [device["driver"] for device in devices] == ["pxb-pcie", "arm-smmuv3", "pcie-root-port", "vfio-pci"]
+    assert devices[1]["accel"] is True
+    # QEMU's JSON syntax is typed: these are strings, bus_nr a number (measured on QEMU 11.1.2).
+    assert (devices[1]["oas"], devices[1]["ssidsize"], devices[1]["ats"], devices[0]["bus_nr"]) == ("44", "0", "off", 8)
+    text = script.read_text()
+    for device in devices:
+        assert f"-device {device['driver']}," in text
+    assert "host=0000:14:00.0" in text
+
+
+@pytest.mark.parametrize("form", ["qemu", "qemu-json", "libvirt", "prepare", "qmp"])
+def test_every_format_is_the_same_twice(profiles: Path, form: str) -> None:
+    first, second = (run("--replay", CANWBS, "export", str(profiles / "web.toml"), "--format", form) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout != ""
+
+
+def test_nothing_is_written_when_one_vm_has_an_error(tmp_path: Path) -> None:
+    done = run("--replay", CANWBS, "plan", "--vm", "good=0000:14:00.0", "--vm", "bad=0000:83:02.0", "-o", str(tmp_path / "profiles"))
+    lines = failed(done, 1)
+    assert any("0000:83:02.0" in line for line in lines)
+    assert not (tmp_path / "profiles").exists()
+
+
+def test_existing_profiles_are_kept_without_force(profiles: Path) -> None:
+    (profiles / "web.toml").write_text("# somebody's edits\n")
+    (profiles / "db.toml").unlink()
+    failed(run("--replay", CANWBS, "plan", *TWO, "-o", str(profiles)), 2)
+    assert (profiles / "web.toml").read_text() == "# somebody's edits\n"
+    assert not (profiles / "db.toml").exists()
+    assert run("--replay", CANWBS, "plan", *TWO, "-o", str(profiles), "--force").returncode == 0
+    assert "0000:14:00.0" in (profiles / "web.toml").read_text()
+
+
+def test_a_directory_that_cannot_be_made_is_status_5(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    failed(run("--replay", CANWBS, "plan", *TWO, "-o", str(tmp_path / "file" / "profiles")), 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--vm", "web=0000:99:00.0"], "0000:99:00.0"),
+        (["--vm", "web=0000:14:00.0,0000:14:00.0"], "0000:14:00.0"),
+        (["--vm", "a=0000:14:00.0", "--vm", "b=0000:14:00.0"], "0000:14:00.0"),
+        (["--vm", "web=0000:00:01.0"], "no SMMU"),
+        (["--vm", "web=0000:11:00.0"], "live virtual functions"),
+        (["--vm", "web=0000:14:00.0", "--memory", "900G"], "900G"),
+        (["--vm", "web=0000:14:00.0", "--oas", "48"], "oas=48"),
+        (["--vm", "../up=0000:14:00.0"], "../up"),
+    ],
+)
+def test_what_would_not_start_is_a_finding(words: list[str], named: str) -> None:
+    done = run("--replay", CANWBS, "plan", *words)
+    assert named in "\n".join(failed(done, 1))
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--vm", "web"], ["--vm", "web=nonsense"], ["--vm", "web=14:00.0", "--memory", "lots"], ["--vm", "web=14:00.0", "--cpus", "two"], []],
+)
+def test_words_without_meaning_are_usage(words: list[str]) -> None:
+    failed(run("--replay", CANWBS, "plan", *words), 2)
+
+
+def test_memory_and_cpus_may_be_of_one_vm(tmp_path: Path) -> None:
+    done = run("--replay", CANWBS, "plan", *TWO, "--memory", "512M", "--memory", "db=1536M", "--cpus", "1", "-o", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    sizes = {name: tomllib.loads((tmp_path / f"{name}.toml").read_text())["memory"]["size"] for name in ("web", "db")}
+    assert sizes == {"web": "512M", "db": "1536M"}
+
+
+def test_prepare_binds_and_can_undo_itself(tmp_path: Path) -> None:
+    script = tmp_path / "bind.sh"
+    assert run("--replay", CANWBS, "prepare", "0000:14:00.0", "-o", str(script)).returncode == 0
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    text = script.read_text()
+    assert "0000:14:00.0" in text
+    assert "undo" in text
+    # This machine is not the recorded host: the script must not touch it.
+    done = subprocess.run(["bash", str(script)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode != 0
+
+
+def test_vm_names_reach_the_script_as_one_word(tmp_path: Path) -> None:
+    name = "größe 1"
+    assert run("--replay", CANWBS, "plan", "--vm", f"{name}=0000:14:00.0", "-o", str(tmp_path)).returncode == 0
+    script = run("--replay", CANWBS, "export", str(tmp_path / f"{name}.toml"), "--format", "qemu").stdout
+    line = next(line for line in script.splitlines() if line.strip().startswith("-name"))
+    assert shlex.split(line)[1].startswith(f"guest={name}")
+
+
+def test_the_readme_names_commands_that_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    for word in ("list", "show", "doctor", "prepare", "record", "plan", "dry-run", "export"):
+        assert f"smmu-wizard {word}" in text or f"host.json {word}" in text
+        assert run(word, "--help").returncode == 0

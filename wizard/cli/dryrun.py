@@ -1,0 +1,90 @@
+"""``dry-run``: profiles on the simulated SMMUv3. The rooms are imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from wizard.base.errors import UsageError
+from wizard.base.exits import Exit
+from wizard.base.text import parse_size, visible
+
+if TYPE_CHECKING:
+    from wizard.dryrun import Workload
+
+_WIDTH = 72
+_WORKLOAD = {
+    "buffer": ("SIZE", "bytes that the guest unmaps at once (64K)"),
+    "shared": ("N", "functions that share one stage 1: SVA, VFIO, DPDK (1)"),
+    "mapped": ("SIZE", "bytes mapped for an address space at a time (64M)"),
+    "touched": ("N", "pages of it that are in use (1024)"),
+}
+
+
+def add_workload_options(command: argparse.ArgumentParser) -> None:
+    """``--workload-buffer`` and its like: what the cost lines are counted for."""
+    group = command.add_argument_group("workload", "what the cost lines are counted for")
+    for name, (metavar, text) in _WORKLOAD.items():
+        group.add_argument(f"--workload-{name}", metavar=metavar, help=text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Status 0 when every scenario that applies passes, 1 when one fails or the plan has errors."""
+    from wizard.base.finding import Severity
+    from wizard.cli.inspect import finding_lines
+    from wizard.cli.output import print_json, say
+    from wizard.cli.planning import plan_of_profiles
+    from wizard.cli.source import host_for
+    from wizard.dryrun import Report, dry_run, report_lines, trace_address
+    from wizard.dryrun.address import parse
+
+    wanted = parse(arguments.trace) if arguments.trace else None
+    workload = workload_of(arguments)
+    host = host_for(arguments)
+    plan, findings = plan_of_profiles(arguments, host, arguments.profiles)
+    if plan is None or any(finding.severity is Severity.ERROR for finding in findings):
+        report = Report(schema=1, ok=False, rehearsed=False, findings=findings)
+    elif wanted is not None:
+        report = Report(schema=1, ok=True, rehearsed=True, findings=findings, trace=trace_address(plan, host, *wanted))
+    else:
+        report = dry_run(plan, host, workload=workload, progress=_progress if sys.stderr.isatty() else _quiet)
+    if arguments.json:
+        print_json(report)
+    else:
+        for line in finding_lines(report.findings):
+            say(line)
+        for line in report_lines(report):
+            print(line)
+        if report.rehearsed and report.trace is None:
+            print("Every scenario that applies passes." if report.ok else "Some scenarios fail.")
+    if not report.rehearsed:
+        say("Nothing was rehearsed: a plan with errors would not start.")
+    return Exit.OK if report.ok else Exit.FINDINGS
+
+
+def workload_of(arguments: argparse.Namespace) -> Workload:
+    """The workload of the command line; ``UsageError`` for what is no figure."""
+    from wizard.dryrun import Workload
+
+    given: dict[str, int] = {}
+    for name, (metavar, _) in _WORKLOAD.items():
+        text = getattr(arguments, f"workload_{name}", None)
+        if text is None:
+            continue
+        try:
+            given[name] = parse_size(text) if metavar == "SIZE" else int(text)
+            Workload(**{name: given[name]})
+        except ValueError:
+            example = f"--workload-{name} {'64K' if metavar == 'SIZE' else '4'}"
+            raise UsageError(f"--workload-{name} {visible(text)!r} is no figure above 0.", f"Write for example {example}.") from None
+    return Workload(**given)
+
+
+def _quiet(done: int, total: int, label: str) -> None:
+    """No terminal, no progress."""
+
+
+def _progress(done: int, total: int, label: str) -> None:
+    text = visible(f"{done}/{total} {label}")[:_WIDTH]
+    print(f"\r{text:<{_WIDTH}}" if done < total else f"\r{'':<{_WIDTH}}\r", end="", file=sys.stderr, flush=True)

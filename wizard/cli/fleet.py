@@ -1,0 +1,256 @@
+"""``diff``, ``baseline``, ``match`` and ``engine``. ``declare`` adds them to the parser: what they need is imported when they run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wizard.base.errors import InputError, OutputError, UsageError
+from wizard.base.exits import Exit
+from wizard.base.text import plural, visible
+
+if TYPE_CHECKING:
+    from wizard.base.finding import Finding
+    from wizard.facts.model import Facts
+    from wizard.fleet.diff.profiles import NamedRequest
+    from wizard.fleet.gather import Fleet
+
+Add = Callable[..., argparse.ArgumentParser]
+_HERE = "wizard.cli.fleet"
+ENGINES = ("nfd", "kubevirt-permitted", "kubevirt-vmi", "opennebula-host", "opennebula-pci", "opennebula-template")
+
+
+def declare(add: Add) -> None:
+    """The commands of several hosts; ``add(name, module, text, host=False)`` makes a sub-parser."""
+    command = add("diff", _HERE, "what changed between two snapshots that matters to VMs", host=False)
+    command.add_argument("a", metavar="SNAPSHOT", help="before, or one host (- for standard input)")
+    command.add_argument("b", metavar="SNAPSHOT", help="after, or the other host")
+    command.add_argument("--profile", metavar="FILE", action="append", default=[], help="also say whether this profile still holds (may be repeated)")
+    _json(command)
+    command = add("baseline", _HERE, "the richest vSMMU that every host can supply, and which host holds it down", host=False)
+    _snapshots(command)
+    command.add_argument("--device", metavar="VVVV:DDDD", help="only for this vendor and device")
+    command.add_argument("--class", dest="class_", metavar="CC[SS[PP]]", help="only for devices of this class, for example 02 or 0302")
+    command.add_argument("--assume-accel", action="store_true", help="take unknown verdicts and assumed values for what they say")
+    _output(command, "write the portable profile template to a file")
+    _json(command)
+    command = add("match", _HERE, "which hosts can hold the VMs of a request, and profiles for them", host=False)
+    command.add_argument("request", metavar="REQUEST", help="a TOML file: a profile without addresses, with [[device]]; docs/fleet.md")
+    _snapshots(command)
+    _output(command, "directory for NAME.toml of each VM")
+    _json(command)
+    command = add("engine", _HERE, "a host's labels and devices, or a profile's VM, in the format of Kubernetes or OpenNebula")
+    command.add_argument("format", metavar="FORMAT", choices=ENGINES, help=", ".join(ENGINES))
+    command.add_argument("profile", metavar="PROFILE", nargs="?", help="for kubevirt-vmi and opennebula-template")
+    _output(command, "write to a file instead of standard output")
+
+
+def _snapshots(command: argparse.ArgumentParser) -> None:
+    command.add_argument("snapshots", metavar="SNAPSHOT", nargs="+", help="snapshots, or directories of them")
+    command.add_argument("--index", metavar="FILE", help="where summaries are kept (default: fleet.sqlite in the cache directory)")
+    command.add_argument("--no-index", action="store_true", help="read every snapshot, keep nothing")
+    command.add_argument("--dask", metavar="ADDRESS", help="have the workers of this Dask scheduler read them (tcp://HOST:8786)")
+
+
+def _output(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("-o", "--output", metavar="FILE", help=text)
+    command.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="machine-readable output; the format is stable")
+
+
+def run_diff(arguments: argparse.Namespace) -> int:
+    """What changed; always status 0 once both could be read."""
+    from wizard.cli.inspect import finding_lines
+    from wizard.cli.output import print_json, say
+    from wizard.fleet.diff import diff
+    from wizard.fleet.text import diff_lines
+    from wizard.host.build import host_of
+
+    profiles, wrong = _profiles(arguments.profile)
+    view = diff(host_of(_facts(arguments.a)), host_of(_facts(arguments.b)), (arguments.a, arguments.b), profiles)
+    if arguments.json:
+        for finding in wrong:
+            say(f"{visible(finding.subject)}: {visible(finding.what)}")
+        print_json(view)
+        return Exit.OK
+    for line in (*diff_lines(view), *finding_lines(view.findings)):
+        print(line)
+    for line in finding_lines(wrong):
+        say(line)
+    return Exit.OK
+
+
+def _facts(source: str) -> Facts:
+    if source.endswith(".umockdev"):
+        from wizard.facts.umockdev import load_umockdev
+
+        loaded: Facts = load_umockdev(source)
+        return loaded
+    from wizard.facts.snapshot import load
+
+    return load(source)
+
+
+def _profiles(paths: Iterable[str]) -> tuple[list[NamedRequest], tuple[Finding, ...]]:
+    """Profiles that could be read, and what is wrong with the others."""
+    from wizard.base.finding import Severity
+    from wizard.fleet.diff.profiles import NamedRequest
+    from wizard.profile import read_profile
+
+    read: list[NamedRequest] = []
+    wrong: list[Finding] = []
+    for path in paths:
+        request, findings = read_profile(Path(path))
+        if any(finding.severity is Severity.ERROR for finding in findings):
+            wrong += findings
+        else:
+            read.append(NamedRequest(path, request))
+    return read, tuple(wrong)
+
+
+def run_baseline(arguments: argparse.Namespace) -> int:
+    """The baseline, and its template with -o; status 1 when not every host can."""
+    from wizard.base.files import write_atomic
+    from wizard.cli.output import print_json, say
+    from wizard.fleet.baseline import conclude, part_of_fleet
+    from wizard.fleet.kind import kind_of
+    from wizard.fleet.template import template_of
+    from wizard.fleet.text import baseline_lines
+
+    try:
+        kind = kind_of(arguments.device, arguments.class_)
+    except ValueError as error:
+        raise UsageError(f"{visible(str(error))}.", "`smmu-wizard list --json` shows vendor, device and class of every function.") from error
+    fleet = _gather(arguments)
+    part = part_of_fleet(fleet, kind, assume=arguments.assume_accel)
+    view = conclude(part, kind, skipped=fleet.skipped, findings=fleet.findings)
+    if arguments.json:
+        print_json(view)
+    else:
+        print("\n".join(baseline_lines(view)))
+        _tell(view.findings)
+    if view.baseline is None:
+        return Exit.FINDINGS
+    if arguments.output:
+        write_atomic(Path(arguments.output), template_of(view), force=arguments.force)
+        say(f"Wrote {visible(arguments.output)}.")
+    return Exit.OK
+
+
+def run_match(arguments: argparse.Namespace) -> int:
+    """Where the VMs of a request can go, and their profiles with -o; status 1 when they can't all be placed."""
+    from wizard.base.files import write_all
+    from wizard.cli.output import print_json, say
+    from wizard.facts.snapshot import read_bounded
+    from wizard.fleet.match import answers_of
+    from wizard.fleet.place import place
+    from wizard.fleet.request import read_request
+    from wizard.fleet.text import match_lines
+
+    data, name = read_bounded(arguments.request)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8 (byte {error.start}).", "A request is TOML, and TOML is UTF-8; name another file.") from error
+    request, wrong = read_request(text, arguments.request)
+    if request is None:
+        _tell(tuple(wrong))
+        return Exit.FINDINGS
+    fleet = _gather(arguments)
+    view = place(answers_of(fleet, request), request, _facts, findings=(*wrong, *fleet.findings), skipped=fleet.skipped)
+    if arguments.json:
+        print_json(view)
+    else:
+        print("\n".join(match_lines(view)))
+        _tell(view.findings)
+    if not view.ok:
+        say("Nothing was written." if arguments.output else "Not every VM has a place.")
+        return Exit.FINDINGS
+    if arguments.output:
+        directory = Path(arguments.output)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"{visible(str(directory))} can't be made a directory: {error.strerror or error}."
+            raise OutputError(what, "Name a directory that can be written.") from error
+        write_all({directory / f"{vm}.toml": profile for vm, profile in view.profiles.items()}, force=arguments.force)
+        say(f"Wrote {plural(len(view.profiles), 'profile')} to {visible(str(directory))}.")
+    return Exit.OK
+
+
+def _gather(arguments: argparse.Namespace) -> Fleet:
+    from wizard.cli.output import say
+    from wizard.fleet.gather import find, gather
+    from wizard.fleet.index import Index, default_path
+
+    index = None if arguments.no_index else Path(arguments.index) if arguments.index else default_path()
+    if index is not None and not arguments.index:
+        try:
+            Index(index).close()
+        except OutputError as error:  # nobody asked for this one: the question can be answered without it
+            say(f"{error.what} Every snapshot is read anew.")
+            index = None
+    read = None
+    if arguments.dask:
+        from wizard.fleet.cluster import reader
+
+        read = reader(arguments.dask)
+    fleet = gather(find(arguments.snapshots), index=index, read=read, say=say)
+    if not fleet.entries and fleet.skipped.get("unreadable") == fleet.files:
+        first = fleet.findings[0]
+        raise InputError(f"None of {plural(fleet.files, 'file')} could be read as a snapshot. {first.what}", first.fix)
+    return fleet
+
+
+def _tell(findings: tuple[Finding, ...]) -> None:
+    from wizard.cli.inspect import finding_lines
+    from wizard.cli.output import say
+    from wizard.fleet.text import few
+
+    shown, more = few(findings)
+    for line in (*finding_lines(shown), *more):
+        say(line)
+
+
+def run_engine(arguments: argparse.Namespace) -> int:
+    """One file for an engine; status 1 when the profile has an error on this host."""
+    from wizard.cli.output import emit, say
+    from wizard.cli.source import host_for
+    from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS
+    from wizard.fleet.summary import summary_of
+
+    host = host_for(arguments)
+    if arguments.format in OF_HOST:
+        if arguments.profile:
+            raise UsageError(f"{arguments.format} speaks of a host and takes no profile.", f"Leave {visible(arguments.profile)} away.")
+        summary = summary_of(host)
+        try:
+            text = OF_HOST[arguments.format](summary)
+        except ValueError as error:
+            raise OutputError(
+                f"{visible(str(error))}.".capitalize(), "Send us the snapshot: no host should have so many kinds of devices."
+            ) from error
+        for remark in REMARKS[arguments.format](summary) if arguments.format in REMARKS else ():
+            say(remark)
+        emit(arguments, text)
+        return Exit.OK
+    if not arguments.profile:
+        raise UsageError(f"{arguments.format} speaks of a VM and needs its profile.", f"smmu-wizard engine {arguments.format} PROFILE")
+    from wizard.plan.planner import make_plan
+    from wizard.plan.request import Request
+
+    profiles, wrong = _profiles([arguments.profile])
+    if not profiles:
+        _tell(wrong)
+        return Exit.FINDINGS
+    plan = make_plan(host, Request(vms=(profiles[0].request,)))
+    if not plan.ok:
+        _tell(plan.errors)
+        return Exit.FINDINGS
+    emit(arguments, OF_VM[arguments.format](plan.vms[0]))
+    return Exit.OK

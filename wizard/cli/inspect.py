@@ -1,0 +1,244 @@
+"""``list``, ``show`` and ``doctor``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+
+from wizard.base.address import Address
+from wizard.base.errors import UsageError
+from wizard.base.exits import Exit
+from wizard.base.finding import Finding, Severity
+from wizard.base.text import plural, visible
+from wizard.cli.output import print_json, table
+from wizard.cli.source import host_for
+from wizard.host.known import Known
+from wizard.host.model import Accel, Function, Host, Smmu
+
+_ALSO = 12  # further subjects of one finding that doctor names before it only counts
+_MARK = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Functions and their SMMUs."""
+    host = host_for(arguments)
+    smmu = find_smmu(host, arguments.smmu).name if arguments.smmu else None
+    if arguments.json:
+        from wizard.host.view import list_view
+
+        print_json(list_view(host, smmu))
+    else:
+        print("\n".join(list_lines(host, smmu)))
+    return Exit.OK
+
+
+def list_lines(host: Host, smmu: str | None = None) -> Iterable[str]:
+    """The host's line, then a table of functions under each SMMU."""
+    yield host_line(host)
+    for one in host.smmus.values():
+        if smmu is None or one.name == smmu:
+            yield ""
+            yield smmu_line(one)
+            yield from _function_table(host, [host.functions[address] for address in one.functions])
+    rest = [function for function in host.functions.values() if function.smmu is None]
+    if rest and smmu is None:
+        yield ""
+        yield "Behind no SMMU that the kernel uses:"
+        yield from _function_table(host, rest)
+
+
+def host_line(host: Host) -> str:
+    """Product, kernel and page size in one line."""
+    facts = host.facts
+    parts = [
+        " ".join(part for part in (facts.identity.vendor, facts.identity.product) if part) or "unnamed host",
+        f"Linux {facts.kernel.release or '(unknown)'} {facts.kernel.machine}".rstrip(),
+        f"{host.page_size // 1024}K pages" if host.page_size else "page size unknown",
+        plural(len(host.smmus), "SMMU") if any(s.kind == "smmuv3" for s in host.smmus.values()) else plural(len(host.smmus), "IOMMU"),
+        plural(len(host.functions), "PCI function"),
+    ]
+    if facts.assumptions:
+        parts.append(f"{plural(len(facts.assumptions), 'value')} assumed")
+    return visible(" · ".join(parts))
+
+
+def smmu_line(smmu: Smmu) -> str:
+    """Name, place and the capabilities that decide most."""
+    words = [smmu.name]
+    if smmu.numa_node is not None:
+        words.append(f"node {smmu.numa_node}")
+    if smmu.kind == "smmuv3":
+        for name in ("nesting", "s2fwb", "oas", "ssidsize", "ats", "ril", "cmdqv"):
+            known = smmu.known(name)
+            words.append(f"{name} {known.show()}{'*' if known.source == 'assumed' else ''}")
+    else:
+        words.append(smmu.kind)
+    return visible("  ".join(words))
+
+
+def _function_table(host: Host, functions: list[Function]) -> Iterable[str]:
+    if not functions:
+        yield "  no PCI function"
+        return
+    rows = [("  FUNCTION", "ACCEL", "STREAM", "GROUP", "DRIVER", "NAME")]
+    for function in functions:
+        streams = ",".join(f"{stream:#x}" for stream in function.stream_ids) or "-"
+        group = "-" if function.group is None else str(function.group)
+        accel = "bridge" if function.is_bridge else host.verdict(function.facts.address).accel.value
+        rows.append((f"  {function}", accel, streams, group, function.facts.driver or "-", visible(function.name)))
+    yield table(rows)
+
+
+def find_function(host: Host, text: str) -> Function:
+    """The function a person named; UsageError when there is none."""
+    try:
+        address = str(Address.parse(text))
+    except ValueError as error:
+        raise UsageError(f"{visible(text)} is not a PCI address.", "Write it as DDDD:BB:DD.F, for example 0000:14:00.0.") from error
+    if address not in host.functions:
+        raise UsageError(f"This host has no function {address}.", "See them with `smmu-wizard list`.")
+    return host.functions[address]
+
+
+def find_smmu(host: Host, text: str) -> Smmu:
+    """The SMMU a person named, by its whole name or its base; UsageError when there is none."""
+    wanted = text.lower()
+    for smmu in host.smmus.values():
+        if wanted == smmu.name.lower() or (smmu.base is not None and wanted in (f"{smmu.base:#x}", f"{smmu.base:x}")):
+            return smmu
+    known = ", ".join(host.smmus) or "none"
+    raise UsageError(f"This host has no SMMU {visible(text)}.", f"It has: {known}.")
+
+
+def run_show(arguments: argparse.Namespace) -> int:
+    """Everything known of one function or SMMU."""
+    host = host_for(arguments)
+    subject: str = arguments.subject
+    if subject.lower().startswith(("smmu", "0x", "dmar", "ivhd", "iommu")):
+        smmu = find_smmu(host, subject)
+        if arguments.json:
+            from wizard.host.view import SCHEMA, ShowView, smmu_view
+
+            print_json(ShowView(SCHEMA, smmu=smmu_view(smmu)))
+        else:
+            print("\n".join(smmu_lines(smmu)))
+        return Exit.OK
+    function = find_function(host, subject)
+    if arguments.json:
+        from wizard.host.view import SCHEMA, ShowView, function_view, group_view, smmu_view
+
+        above, group = host.smmu_of(function), host.groups.get(function.group) if function.group is not None else None
+        print_json(
+            ShowView(
+                SCHEMA,
+                function=function_view(host, function),
+                smmu=smmu_view(above) if above else None,
+                group=group_view(group) if group else None,
+                companions=tuple(str(other) for other in host.companions(function)),
+            )
+        )
+    else:
+        print("\n".join(function_lines(host, function)))
+    return Exit.OK
+
+
+def function_lines(host: Host, function: Function) -> Iterable[str]:
+    """One function for people: identity, place, verdict, capabilities with their sources."""
+    verdict = host.verdict(function.facts.address)
+    yield visible(f"{function}  {function.name}  [{function.ids}]")
+    yield table(
+        [
+            ("  class", visible(function.facts.class_name or function.facts.class_)),
+            ("  driver", visible(function.facts.driver or "none")),
+            ("  SMMU", function.smmu or (f"none in use (firmware names {function.iort_smmu})" if function.iort_smmu else "none")),
+            ("  StreamID", f"{', '.join(f'{s:#x}' for s in function.stream_ids) or 'unknown'} ({function.stream_source.source})"),
+            ("  IOMMU group", _group_text(host, function)),
+            ("  NUMA node", "none" if function.numa_node is None else str(function.numa_node)),
+            ("  BARs", ", ".join(f"{bar.index}: {_size(bar.size)}" for bar in function.bars) or "none"),
+            ("  companions", ", ".join(map(str, host.companions(function))) or "none"),
+            *(("  host uses it", visible(use.detail)) for use in host.facts.in_use if use.address == function.facts.address),
+        ]
+    )
+    yield f"Acceleration: {verdict.accel.value}"
+    yield from finding_lines(verdict.reasons)
+    if verdict.todo:
+        yield "To do before it can be given away:"
+        yield from finding_lines(verdict.todo)
+    yield "Capabilities:"
+    yield known_table(function.capabilities)
+
+
+def _size(count: int) -> str:
+    from wizard.base.text import size
+
+    return size(count)
+
+
+def _group_text(host: Host, function: Function) -> str:
+    if function.group is None:
+        return "none"
+    group = host.groups.get(function.group)
+    others = [device for device in group.devices if device != function.facts.address] if group else []
+    return f"{function.group}, {'alone' if not others else 'with ' + ', '.join(others)}" + (f", {group.type}" if group and group.type else "")
+
+
+def smmu_lines(smmu: Smmu) -> Iterable[str]:
+    """One SMMU for people."""
+    yield visible(smmu.name)
+    yield table(
+        [
+            ("  kind", smmu.kind),
+            ("  segments", ", ".join(f"{segment:04x}" for segment in smmu.segments) or "none"),
+            ("  NUMA node", "none" if smmu.numa_node is None else str(smmu.numa_node)),
+            ("  functions", ", ".join(smmu.functions) or "none"),
+            ("  platform devices", ", ".join(map(visible, smmu.platform_devices)) or "none"),
+        ]
+    )
+    yield "This kernel uses:"
+    yield known_table(smmu.capabilities)
+    yield "The hardware has:"
+    yield known_table(smmu.hardware)
+
+
+def known_table(known: Mapping[str, Known]) -> str:
+    """Name, value, source and note."""
+    rows = [(f"  {name}", value.show(), str(value.source), value.note) for name, value in sorted(known.items())]
+    return visible_lines(table(rows)) if rows else "  nothing known"
+
+
+def visible_lines(text: str) -> str:
+    """``visible`` line by line."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def finding_lines(findings: Iterable[Finding]) -> Iterable[str]:
+    """Each finding as three lines: what, why, fix."""
+    for finding in findings:
+        yield visible(f"  {_MARK[finding.severity]} [{finding.code}] {finding.what}")
+        yield visible(f"    why: {finding.why}")
+        yield visible(f"    fix: {finding.fix}")
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """What stands in the way on this host."""
+    from wizard.host.doctor import diagnose
+
+    host = host_for(arguments)
+    diagnosis = diagnose(host)
+    if arguments.json:
+        print_json(diagnosis)
+    else:
+        print(host_line(host))
+        counted = [sum(1 for f in host.functions.values() if not f.is_bridge and host.verdict(str(f)).accel is accel) for accel in Accel]
+        print("Endpoints that can be accelerated: " + ", ".join(f"{count} {accel.value}" for accel, count in zip(Accel, counted, strict=True)))
+        for area in diagnosis.areas:
+            print(f"\n{area.area[0].upper()}{area.area[1:]}:")
+            for item in area.findings:
+                print("\n".join(finding_lines([item.finding])))
+                if len(item.subjects) > 1:
+                    more = len(item.subjects) - 1 - _ALSO
+                    rest = f" and {more} more (see --json)" if more > 0 else ""
+                    print(visible(f"    also: {', '.join(item.subjects[1 : 1 + _ALSO])}{rest}"))
+        if not diagnosis.areas:
+            print("Nothing stands in the way.")
+    return Exit.FINDINGS if diagnosis.errors else Exit.OK

@@ -1,0 +1,162 @@
+"""The words of every command. Only argparse here: commands are imported when they run.
+
+``--replay``, ``--root``, ``--demo`` and ``--policy`` work before and after the command alike: a sub-parser has no default for
+them, since it would silently overwrite what was given before it, and the live host would be shown instead of a snapshot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+
+from wizard import __version__
+from wizard.base.errors import UsageError
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with ``run`` the command's function; raises SystemExit for usage, UsageError for contradictions."""
+    arguments = build().parse_args(words)
+    sources = [name for name in ("replay", "root", "demo") if getattr(arguments, name)]
+    if len(sources) > 1:
+        raise UsageError(f"--{sources[0]} and --{sources[1]} name two hosts.", "Give one of them, or none for this machine.")
+    return arguments
+
+
+def build() -> argparse.ArgumentParser:
+    """The whole parser, also for the manual page and completions."""
+    parser = argparse.ArgumentParser(
+        prog="smmu-wizard",
+        description="Give PCI devices to virtual machines behind accelerated SMMUv3s. Without a command: the wizard.",
+        epilog="Exit status: 0 fine, 1 findings of severity error, 2 usage, 3 input that can't be read, 4 a program missing or failed, "
+        "5 output that can't be written, 70 internal error, 130 interrupted.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=version_text())
+    _sources(parser, first=True)
+    parser.add_argument("--script", metavar="FILE", help="play a list of keys in the wizard, headless, and save the screenshots it asks for")
+    parser.set_defaults(run=_lazy("wizard.cli.wizard", "run"))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, module: str, text: str, *, host: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        if host:
+            _sources(command, first=False)
+        command.set_defaults(run=_lazy(module, f"run_{name.replace('-', '_')}"))
+        return command
+
+    from wizard.cli.fleet import declare
+
+    _inspection(add)
+    _planning(add)
+    _simulation(add)
+    declare(add)
+    return parser
+
+
+Add = Callable[..., argparse.ArgumentParser]
+
+
+def _inspection(add: Add) -> None:
+    command = add("list", "wizard.cli.inspect", "functions and their SMMUs")
+    command.add_argument("--smmu", metavar="NAME", help="only what belongs to this SMMU")
+    _json(command)
+    command = add("show", "wizard.cli.inspect", "everything known of one function or SMMU, and where from")
+    command.add_argument("subject", metavar="FUNCTION|SMMU")
+    _json(command)
+    command = add("doctor", "wizard.cli.inspect", "what stands in the way on this host, and the fix")
+    _json(command)
+    command = add("record", "wizard.cli.record", "write a snapshot of a host (-o FILE.umockdev: a umockdev recording)")
+    _output(command)
+    command.add_argument("--no-redact", action="store_true", help="keep serial numbers, MAC and IP addresses, UUIDs and names")
+    command.add_argument("--probe", action="store_true", help="also ask iommufd, of functions already on a vfio driver; opening one resets it")
+    command.add_argument("--yes", action="store_true", help="do not ask before a probe")
+    command = add("prepare", "wizard.cli.planning", "a script that only binds functions to their vfio driver, with its undo")
+    command.add_argument("functions", metavar="FUNCTION", nargs="+")
+    _output(command)
+
+
+def _planning(add: Add) -> None:
+    from wizard.cli.planoptions import add_plan_options
+
+    command = add("plan", "wizard.cli.planning", "profiles for one or more VMs")
+    add_plan_options(command)
+    _output(command, "directory for NAME.toml of each VM; without it they are printed")
+    _json(command)
+    command = add("check", "wizard.cli.planning", "profiles against the host and against each other")
+    command.add_argument("profiles", metavar="PROFILE", nargs="+")
+    _permissions(command)
+    _json(command)
+    command = add("export", "wizard.cli.planning", "a VM's QEMU command line, libvirt XML, preparation script or QMP commands")
+    command.add_argument("profile", metavar="PROFILE")
+    command.add_argument("--format", required=True, choices=["qemu", "qemu-json", "libvirt", "prepare", "qmp"])
+    _permissions(command)
+    _output(command)
+
+
+def _simulation(add: Add) -> None:
+    from wizard.cli.dryrun import add_workload_options
+
+    command = add("dry-run", "wizard.cli.simulate", "rehearse profiles on the simulated SMMUv3")
+    command.add_argument("profiles", metavar="PROFILE", nargs="+")
+    command.add_argument("--trace", metavar="FUNCTION@IOVA", help="the whole walk of one address")
+    add_workload_options(command)
+    _permissions(command)
+    _json(command)
+    command = add("rehearse", "wizard.cli.simulate", "build a profile's topology in a real QEMU and compare")
+    command.add_argument("profile", metavar="PROFILE")
+    command.add_argument("--qemu", metavar="PATH", help="the QEMU to use (default: the one in PATH)")
+    _permissions(command)
+    _json(command)
+    command = add("translate", "wizard.cli.simulate", "translation cases on the simulated SMMUv3", host=False)
+    command.add_argument("case", metavar="CASE|-", help="a file with one case or a list of them, or - for one case a line")
+    command.add_argument("--trace", nargs="?", const="text", choices=["text", "json"], help="say which words were read and why the walk ended")
+    command = add("schema", "wizard.cli.schema", "JSON Schema of an input format or of a --json output", host=False)
+    command.add_argument("name", metavar="NAME", nargs="?", help="without a name: the names there are")
+
+
+def _permissions(command: argparse.ArgumentParser) -> None:
+    """What a person may allow although the program would refuse it; a profile keeps the first, never the second."""
+    command.add_argument("--assume-accel", action="store_true", help="take an unknown verdict or an assumed value for a yes")
+    command.add_argument("--allow-in-use", metavar="FUNCTION", action="append", default=[], help="plan a function that the host uses (needs --yes)")
+    command.add_argument("--yes", action="store_true", help="confirm --allow-in-use")
+
+
+def _sources(parser: argparse.ArgumentParser, *, first: bool) -> None:
+    group = parser.add_argument_group("host", "without one of these: the machine that this runs on")
+
+    def default(value: object) -> object:
+        return value if first else argparse.SUPPRESS
+
+    snapshot = "a recorded snapshot (.json, .json.gz, .json.xz, .umockdev; - for standard input)"
+    group.add_argument("--replay", metavar="SNAPSHOT", default=default(None), help=snapshot)
+    tree = "a directory (or tar) that holds a host's sys/ and, where they exist, proc/, dmesg …"
+    group.add_argument("--root", metavar="DIR", default=default(None), help=tree)
+    group.add_argument("--demo", action="store_true", default=default(False), help="the fixture that comes with the program")
+    group.add_argument("--policy", metavar="FILE", default=default(None), help="a policy file (live: /etc/smmu-wizard/policy.toml)")
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="machine-readable output; the format is stable")
+
+
+def _output(command: argparse.ArgumentParser, text: str = "write to a file instead of standard output") -> None:
+    command.add_argument("-o", "--output", metavar="FILE", help=text)
+    command.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def _lazy(module: str, name: str) -> Run:
+    def run(arguments: argparse.Namespace) -> int:
+        function: Run = getattr(importlib.import_module(module), name)
+        return function(arguments)
+
+    return run
+
+
+def version_text() -> str:
+    """The version, with those of the formats."""
+    from wizard.facts.model import VERSION
+
+    return f"smmu-wizard {__version__} (snapshot format {VERSION}, profile format 1, output schema 1)"

@@ -1,0 +1,175 @@
+"""``plan``, ``check``, ``export`` and ``prepare``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from wizard.base.errors import OutputError, UsageError
+from wizard.base.exits import Exit
+from wizard.base.files import write_all
+from wizard.base.finding import Finding, Severity
+from wizard.base.text import plural, visible
+from wizard.cli.inspect import find_function, finding_lines
+from wizard.cli.output import emit, print_json, say
+from wizard.cli.planoptions import request_of
+from wizard.cli.source import host_for
+from wizard.host.model import Host
+from wizard.plan.model import Plan
+from wizard.plan.planner import make_plan
+from wizard.plan.request import Request, VmRequest
+
+
+class PlanView(msgspec.Struct, frozen=True):
+    """The output of ``plan --json`` and ``check --json``."""
+
+    schema: int
+    ok: bool
+    plan: Plan
+    profiles: dict[str, str] = {}
+
+
+def run_plan(arguments: argparse.Namespace) -> int:
+    """Profiles for one or more VMs; nothing is written when any of them has an error."""
+    from wizard.profile import write_profile
+
+    host = host_for(arguments)
+    plan = make_plan(host, request_of(arguments))
+    profiles = {vm.name: write_profile(vm, host) for vm in plan.vms} if plan.ok else {}
+    if arguments.json:
+        print_json(PlanView(1, plan.ok, plan, profiles))
+    else:
+        _say_findings(plan.findings)
+    if not plan.ok:
+        say("Nothing was written: a plan with errors would not start.")
+        return Exit.FINDINGS
+    if arguments.output:
+        directory = Path(arguments.output)
+        _make_directory(directory)
+        write_all({directory / f"{name}.toml": text for name, text in profiles.items()}, force=arguments.force)
+        for name in profiles:
+            say(f"Wrote {visible(str(directory / name))}.toml.")
+    elif not arguments.json:
+        print("\n".join(profiles.values()), end="")
+    return Exit.OK
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{visible(str(directory))} can't be made a directory: {error.strerror or error}.", "Name a directory that can be written."
+        ) from error
+
+
+def _say_findings(findings: tuple[Finding, ...]) -> None:
+    for line in finding_lines(findings):
+        say(line)
+
+
+def read_profiles(paths: list[str]) -> tuple[Request, tuple[Finding, ...]]:
+    """Several profiles as one request, and everything that is wrong with their text."""
+    from wizard.profile import read_profile
+
+    requests: list[VmRequest] = []
+    findings: list[Finding] = []
+    files: dict[str, str] = {}
+    for path in paths:
+        request, found = read_profile(Path(path))
+        findings += found
+        requests.append(request)
+        files[request.name] = path
+    return Request(vms=tuple(requests), files=files), tuple(findings)
+
+
+def plan_of_profiles(arguments: argparse.Namespace, host: Host, paths: list[str]) -> tuple[Plan | None, tuple[Finding, ...]]:
+    """The plan of written profiles with the permissions of this command line; None when a profile can't be read whole."""
+    request, findings = read_profiles(paths)
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        return None, findings
+    if arguments.allow_in_use and not arguments.yes:
+        raise UsageError("--allow-in-use takes a function away from the host.", "Confirm it with --yes.")
+    allowed = tuple(str(find_function(host, text)) for text in arguments.allow_in_use)
+    assume: bool = arguments.assume_accel
+    vms = tuple(
+        msgspec.structs.replace(vm, assume_accel=vm.assume_accel or assume, allow_in_use=vm.allow_in_use + allowed) for vm in request.vms
+    )
+    plan = make_plan(host, msgspec.structs.replace(request, vms=vms))
+    return plan, (*findings, *plan.findings)
+
+
+class CheckView(msgspec.Struct, frozen=True):
+    """The output of ``check --json``."""
+
+    schema: int
+    ok: bool
+    findings: tuple[Finding, ...]
+    plan: Plan | None
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Profiles against the host and against each other: planning without writing."""
+    host = host_for(arguments)
+    plan, findings = plan_of_profiles(arguments, host, arguments.profiles)
+    ok = not any(finding.severity is Severity.ERROR for finding in findings)
+    if arguments.json:
+        print_json(CheckView(1, ok, findings, plan))
+    else:
+        for line in finding_lines(findings):
+            print(line)
+        errors = sum(finding.severity is Severity.ERROR for finding in findings)
+        print(f"{plural(len(arguments.profiles), 'profile')}: " + ("fine on this host." if ok else f"{plural(errors, 'error')}."))
+    return Exit.OK if ok else Exit.FINDINGS
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """One profile in one format."""
+    host = host_for(arguments)
+    plan, findings = plan_of_profiles(arguments, host, [arguments.profile])
+    if plan is None or not plan.ok:
+        _say_findings(tuple(finding for finding in findings if finding.severity is Severity.ERROR))
+        say("Nothing was exported: this profile would not start on this host.")
+        return Exit.FINDINGS
+    _say_findings(tuple(finding for finding in findings if finding.severity is Severity.WARNING))
+    emit(arguments, exported(arguments.format, plan, host), mode=0o755 if arguments.format in ("qemu", "prepare") else 0o644)
+    return Exit.OK
+
+
+def exported(form: str, plan: Plan, host: Host) -> str:
+    """The first VM of a plan in one format. Each format is loaded when it is asked for: libvirt's needs lxml."""
+    vm = plan.vms[0]
+    match form:
+        case "qemu":
+            from wizard.export.qemu import qemu_script
+
+            return qemu_script(vm)
+        case "qemu-json":
+            from wizard.export.qemu import qemu_json
+
+            return qemu_json(vm)
+        case "libvirt":
+            from wizard.export.libvirt import libvirt_xml
+
+            return libvirt_xml(vm)
+        case "prepare":
+            from wizard.export.prepare import prepare_script
+
+            return prepare_script(plan, host)
+        case "qmp":
+            from wizard.export.qmp import qmp_hotplug
+
+            return qmp_hotplug(vm)
+    raise ValueError(f"no such format: {form}")
+
+
+def run_prepare(arguments: argparse.Namespace) -> int:
+    """A script that binds functions to their vfio driver, with its undo."""
+    from wizard.export.prepare import bind_script
+
+    host = host_for(arguments)
+    functions = [find_function(host, text) for text in arguments.functions]
+    emit(arguments, bind_script(host, [str(function) for function in functions]), mode=0o755)
+    return Exit.OK

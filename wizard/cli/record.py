@@ -1,0 +1,47 @@
+"""``record``: write a snapshot."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from wizard.base.errors import UsageError
+from wizard.base.exits import Exit
+from wizard.base.text import plural, visible_json
+from wizard.cli.output import emit, say
+from wizard.cli.source import facts_of, secrets_for
+from wizard.facts.redact import for_writing
+from wizard.facts.snapshot import encode
+
+
+def run_record(arguments: argparse.Namespace) -> int:
+    """A snapshot of the host, redacted unless told otherwise, and what was redacted or could not be read."""
+    facts = facts_of(arguments)
+    if arguments.probe:
+        if arguments.replay or arguments.root or arguments.demo:
+            raise UsageError("--probe asks the devices of this machine; a recording has none.", "Leave --replay, --root or --demo away.")
+        from wizard.facts.probe import probe
+
+        facts = probe(facts, confirm=lambda question: arguments.yes or _ask(question), say=say)
+    facts, redacted = for_writing(facts, secrets_for(arguments), redacted=not arguments.no_redact)
+    if redacted:
+        say(f"Redacted: {', '.join(redacted)}. (--no-redact keeps them.)")
+    needs_root = [path for path, reason in facts.unread.items() if reason == "needs root"]
+    if needs_root:
+        say(f"{plural(len(needs_root), 'file')} could not be read without root; what they hold is unknown. Root would tell: sudo smmu-wizard record.")
+    if arguments.output and arguments.output.endswith(".umockdev"):
+        from wizard.facts.umockdev import to_umockdev
+
+        say("A .umockdev recording knows nothing of groups, figures and the kernel's log; a snapshot does.")
+        text = to_umockdev(facts)
+    else:
+        text = visible_json(encode(facts).decode())
+    emit(arguments, text, mode=0o600 if arguments.no_redact else 0o644)
+    return Exit.OK
+
+
+def _ask(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("A probe opens devices, which resets them, and nobody is here to be asked.", "Give --yes to confirm.")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,58 @@
+"""``schema``: JSON Schema of every input format and every ``--json`` output, out of the model itself."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from typing import Any
+
+import msgspec
+
+from wizard.base.errors import UsageError
+from wizard.base.exits import Exit
+from wizard.base.text import visible
+
+# name -> where its model is; loaded when it is asked for
+MODELS: dict[str, tuple[str, str]] = {
+    "snapshot": ("wizard.facts.model", "Facts"),
+    "list": ("wizard.host.view", "ListView"),
+    "show": ("wizard.host.view", "ShowView"),
+    "doctor": ("wizard.host.doctor", "Diagnosis"),
+    "plan": ("wizard.cli.planning", "PlanView"),
+    "check": ("wizard.cli.planning", "CheckView"),
+    "dry-run": ("wizard.dryrun.model", "Report"),
+    "rehearse": ("wizard.rehearsal.qemu", "Report"),
+    "case": ("wizard.smmu.caseformat", "Case"),
+    "answer": ("wizard.smmu.caseformat", "Answer"),
+    "diff": ("wizard.fleet.diff.model", "DiffView"),
+    "baseline": ("wizard.fleet.baseline", "BaselineView"),
+    "match": ("wizard.fleet.place", "MatchView"),
+}
+NAMES = sorted([*MODELS, "profile", "match-request"])
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of one format."""
+    if name == "match-request":
+        from wizard.fleet.request import schema as request_schema
+
+        return request_schema()
+    if name == "profile":
+        from wizard.profile.schema import schema  # a profile is declared key by key, with its own sentences
+
+        return schema()
+    module, model = MODELS[name]
+    found = msgspec.json.schema(getattr(importlib.import_module(module), model))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | found
+
+
+def run_schema(arguments: argparse.Namespace) -> int:
+    """One schema, or the names there are."""
+    if arguments.name is None:
+        print("\n".join(NAMES))
+        return Exit.OK
+    if arguments.name not in NAMES:
+        raise UsageError(f"There is no schema {visible(arguments.name)}.", f"There are: {', '.join(NAMES)}.")
+    print(json.dumps(schema_of(arguments.name), indent=2))
+    return Exit.OK
