@@ -1,0 +1,73 @@
+# The checkout's own virtual environment (sourced by bash): .venv, made when it is missing or when pyproject.toml has changed.
+#
+# Environment: PYTHON names the interpreter to use, SMMU_WIZARD_VENV another directory than .venv.
+
+PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+VENV=${SMMU_WIZARD_VENV:-$PROJECT/.venv}
+
+note() { printf '%s\n' "$*" >&2; }
+fail() { printf '%s\n' "$1" >&2; exit "${2:-4}"; }
+
+# Those of the Debian packages given that are missing.
+missing_packages() { # PACKAGE...
+    local package
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || printf '%s ' "$package"
+    done
+}
+
+# Install what is missing when we are root, else say exactly what is. Status 1 when something is still missing.
+debian_packages() { # WHAT-FOR PACKAGE...
+    local purpose=$1 missing; shift
+    command -v dpkg-query > /dev/null || { note "Not a Debian system: see to it yourself that there is what Debian calls: $*"; return 1; }
+    missing=$(missing_packages "$@"); missing=${missing% }
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        note "Missing Debian packages ($purpose): $missing"
+        note "    apt-get install $missing          (as root)"
+        return 1
+    fi
+    note "Installing Debian packages ($purpose): $missing"
+    local log; log=$(mktemp)
+    # shellcheck disable=SC2086 # a list of package names
+    if { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends $missing; } > "$log" 2>&1 < /dev/null; then
+        rm -f "$log"
+    else
+        tail -n 8 "$log" >&2
+        note "apt could not install: $missing (its log: $log)"
+        return 1
+    fi
+}
+
+find_python() {
+    local python
+    for python in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then printf '%s\n' "$python"; return; fi
+    done
+    fail "Python 3.11 or newer is needed, and none was found${PYTHON:+ as $PYTHON}: install Debian's python3, or name one with PYTHON=…"
+}
+
+# A virtual environment in VENV with the program, editable, and the named extra. An environment with more than was asked for is fine.
+environment() { # base|test
+    local level=$1 python wanted have extra
+    [ "$level" = base ] && extra= || extra=[$level]
+    python=$(find_python)
+    wanted="$(cksum < "$PROJECT/pyproject.toml") $PROJECT $("$python" -c 'import sys; print(sys.version)' | tr -d '\n')"
+    mkdir -p "$(dirname "$VENV")" 2> /dev/null && [ -w "$(dirname "$VENV")" ] ||
+        fail "$(dirname "$VENV") is not writable: name a place for the virtual environment with SMMU_WIZARD_VENV=…" 5
+    exec 8> "$VENV.lock"
+    flock -n 8 || { note "Waiting for another run that makes $VENV"; flock 8; }
+    have=$(cat "$VENV/smmu-wizard-$level" "$VENV/smmu-wizard-test" 2> /dev/null | sort -u || true)
+    if [ "$have" != "$wanted" ]; then
+        if ! "$python" -c 'import ensurepip, venv' 2> /dev/null; then
+            debian_packages "to make a virtual environment" python3-venv || fail "No virtual environment can be made without python3-venv."
+            "$python" -c 'import ensurepip, venv' 2> /dev/null || fail "$python has no venv module: install the one that belongs to it."
+        fi
+        note "Installing smmu-wizard${extra:+ and what its tests need} into $VENV"
+        [ "$(cat "$VENV/smmu-wizard-base" 2> /dev/null)" = "$wanted" ] || "$python" -m venv --clear "$VENV" >&2 || fail "No virtual environment could be made in $VENV."
+        PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 "$VENV/bin/python" -m pip --quiet install --editable "$PROJECT$extra" >&2 < /dev/null ||
+            fail "pip could not install the packages (above is why): is the package index reachable?"
+        printf '%s\n' "$wanted" > "$VENV/smmu-wizard-$level"
+    fi
+    exec 8>&-
+}

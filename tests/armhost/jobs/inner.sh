@@ -1,0 +1,41 @@
+# The whole way on a live host: prepare, probe, plan, export, and the exported command line starts an inner VM behind an accelerated SMMUv3.
+# Boot with --canwbs --inner --mem 4G. Each step leaves NAME.out, NAME.err and NAME.status in /out.
+mkdir -p /opt/smmu-wizard /root/vm; cp -r /job/wizard /opt/smmu-wizard/
+export PYTHONPATH=/opt/smmu-wizard
+python3 -m compileall -q /opt/smmu-wizard
+cd /root/vm
+
+step() { # NAME COMMAND...
+    local name=$1; shift
+    "$@" > "/out/$name.out" 2> "/out/$name.err" < /dev/null; echo $? > "/out/$name.status"
+}
+smmu_wizard() { python3 -m wizard "$@"; }
+nvme=/sys/bus/pci/devices/0000:14:00.0
+driver() { basename "$(readlink -f "$nvme/driver")"; cat "$nvme/driver_override"; }
+
+# first contact
+step driver-before driver
+step bind smmu_wizard prepare 0000:14:00.0 -o bind.sh
+step bind-run bash bind.sh
+step driver-bound driver
+step probe smmu_wizard record --probe --yes -o probed.json
+cp probed.json /out/probe.out
+step list smmu_wizard --replay probed.json list --json
+
+# the plan, its script, its command line
+step plan smmu_wizard --replay probed.json plan --vm guest=0000:14:00.0 --memory 768M --cpus 1 -o .
+cp guest.toml /out/
+step check smmu_wizard --replay probed.json check guest.toml
+step prepare smmu_wizard --replay probed.json export guest.toml --format prepare -o prepare.sh
+step prepare-run bash prepare.sh
+step export smmu_wizard --replay probed.json export guest.toml --format qemu -o guest.sh
+step export-json smmu_wizard --replay probed.json export guest.toml --format qemu-json -o guest.json
+cp guest.sh guest.json prepare.sh /out/
+step inner timeout 900 bash guest.sh -no-reboot -serial file:/out/inner-console \
+    -kernel /out/inner/vmlinuz -initrd /out/inner/inner.img -append "console=ttyAMA0 iommu.passthrough=0"
+
+# and back
+step undo bash prepare.sh --undo
+step unbind bash bind.sh --undo
+step driver-after driver
+step dmesg dmesg

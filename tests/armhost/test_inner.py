@@ -1,0 +1,69 @@
+"""First contact, plan and export on a live host, and the exported command line runs: data moves through the inner VM's own SMMUv3."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.tools.armhost import Boot, boot
+
+pytestmark = pytest.mark.armhost
+NVME = "0000:14:00.0"
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Boot:
+    """jobs/inner.sh on a host whose kernel allows nesting."""
+    options = ["--canwbs", "--inner", "--mem", "4G"]
+    return boot(Path(__file__).parent / "jobs/inner.sh", tmp_path_factory.mktemp("inner"), options)
+
+
+@pytest.fixture(scope="module")
+def console(host: Boot) -> str:
+    """What the inner VM wrote on its serial port."""
+    assert host.status("inner") == 0, host.errors("inner")
+    return (host.out / "inner-console").read_text(encoding="utf-8", errors="replace").replace("\r", "")
+
+
+@pytest.mark.parametrize("step", ["bind", "bind-run", "probe", "list", "plan", "prepare", "prepare-run", "export", "export-json", "undo", "unbind"])
+def test_every_step_of_first_contact_ends_well(host: Boot, step: str) -> None:
+    assert host.status(step) == 0, host.errors(step) + host.text(step)
+
+
+def test_the_binding_script_binds_and_its_undo_gives_the_function_back(host: Boot) -> None:
+    assert host.text("driver-before").split() == ["nvme", "(null)"]
+    assert host.text("driver-bound").split()[0] == "vfio-pci"
+    assert host.text("driver-after").split() == ["nvme", "(null)"]
+
+
+def test_a_probe_turns_unknown_into_yes_for_every_function_that_can(host: Boot) -> None:
+    verdicts = {f["address"]: f["accel"]["verdict"] for f in host.json("list")["functions"]}
+    assert verdicts[NVME] == "yes"
+    # what the kernel's own messages and groups say of the others: a shared group, a refused alias, no SMMU
+    assert {verdicts[address] for address in ("0000:81:00.0", "0000:81:00.1", "0000:83:01.0", "0000:83:02.0", "0000:00:01.0")} == {"no"}
+
+
+def test_the_plan_holds_on_the_live_host(host: Boot) -> None:
+    assert host.status("check") == 0, host.text("check") + host.errors("check")
+
+
+def test_both_command_lines_name_the_same_devices(host: Boot) -> None:
+    shell = (host.out / "guest.sh").read_text(encoding="utf-8")
+    words = json.loads((host.out / "guest.json").read_text(encoding="utf-8"))
+    devices = [json.loads(words[place + 1])["driver"] for place, word in enumerate(words) if word == "-device"]
+    assert re.findall(r"^  -device ([\w-]+)", shell, flags=re.M) == devices
+
+
+def test_the_inner_vm_finds_the_function_where_the_plan_expected_it(host: Boot, console: str) -> None:
+    expected = re.search(r"expected at guest (\S+),", (host.out / "guest.sh").read_text(encoding="utf-8"))
+    assert expected
+    assert re.search(rf"INNER-PCI {expected[1]} 0x1b36 0x0010 group=\d+ driver=nvme", console), console[-3000:]
+
+
+def test_data_moves_through_the_inner_vms_own_smmu(host: Boot, console: str) -> None:
+    assert re.search(r"^INNER-SMMU smmu3", console, flags=re.M)
+    assert "INNER-DMA-OK" in console
+    assert not re.search(r"event: F_\w+ client: 0000:14:00.0", host.text("dmesg"))

@@ -1,0 +1,99 @@
+"""A real QEMU, and a paused machine of it to ask over QMP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache as once
+from pathlib import Path
+
+from qemu.qmp import ConnectError, QMPClient
+
+from tests.tools.cache import cache, skip_loudly
+
+#: iommufd and accel came with 10.2; nothing older can be asked about them.
+OLDEST = (10, 2)
+HOW = "scripts/debian-tools unpacks one"
+
+
+@once
+def find_qemu() -> Path | None:
+    """``qemu-system-aarch64``: of $SMMU_WIZARD_QEMU, else of the cache, else of PATH; None when none is 10.2 or later."""
+    candidates = [os.environ.get("SMMU_WIZARD_QEMU"), str(cache() / "debian/bin/qemu-system-aarch64"), shutil.which("qemu-system-aarch64")]
+    for candidate in candidates:
+        if candidate and os.access(candidate, os.X_OK) and version(Path(candidate)) >= OLDEST:
+            return Path(candidate)
+    return None
+
+
+def version(qemu: Path) -> tuple[int, int]:
+    """Major and minor version, as ``--version`` says; (0, 0) when it says something else."""
+    said = subprocess.run([qemu, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    found = re.search(r"version (\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def require_qemu() -> Path:
+    """The QEMU to ask; skips loudly when there is none."""
+    found = find_qemu()
+    if found is None:
+        skip_loudly("no qemu-system-aarch64 10.2 or later", HOW)
+    return found
+
+
+def require_iasl() -> Path:
+    """ACPICA's disassembler; skips loudly when there is none."""
+    unpacked = cache() / "debian/bin/iasl"
+    if unpacked.exists():
+        return unpacked
+    found = shutil.which("iasl")
+    if found is None:
+        skip_loudly("no iasl", HOW)
+    return Path(found)
+
+
+def require_firmware() -> tuple[Path, Path]:
+    """AAVMF's code and variables without secure boot; skips loudly when there are none."""
+    for top in (cache() / "debian", Path("/")):
+        code, variables = (top / "usr/share/AAVMF" / name for name in ("AAVMF_CODE.no-secboot.fd", "AAVMF_VARS.fd"))
+        if code.exists() and variables.exists():
+            return code, variables
+    skip_loudly("no AAVMF firmware", HOW)
+
+
+@asynccontextmanager
+async def machine(arguments: Sequence[str], *, qemu: Path | None = None, directory: Path | None = None) -> AsyncIterator[QMPClient]:
+    """Start QEMU with ``arguments`` (without the program), paused, and yield a client connected to its monitor.
+
+    ``directory`` is the working directory. Raises ``RuntimeError`` with what QEMU wrote when it ends before it answers.
+    """
+    with tempfile.TemporaryDirectory(prefix="qemu-") as scratch:
+        socket = f"{scratch}/qmp"
+        words = [str(qemu or require_qemu()), *arguments, "-S", "-display", "none", "-qmp", f"unix:{socket},server=on,wait=off"]
+        process = await asyncio.create_subprocess_exec(
+            *words, cwd=directory, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        ended = asyncio.ensure_future(process.communicate())
+        client = QMPClient("test")
+        try:
+            while not os.path.exists(socket) and not ended.done():
+                await asyncio.sleep(0.02)
+            try:
+                await client.connect(socket)
+            except ConnectError as refused:
+                # QEMU listens before it makes its devices, and drops the connection when one of them is refused
+                said = (await asyncio.wait_for(ended, 60))[1].decode(errors="replace").strip()
+                raise RuntimeError(f"QEMU ended with status {process.returncode}: {said}") from refused
+            yield client
+        finally:
+            if client.runstate.name != "IDLE":
+                await client.disconnect()
+            if process.returncode is None:
+                process.kill()
+            await ended
