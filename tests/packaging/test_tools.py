@@ -1,0 +1,38 @@
+"""The commands that keep the repository: benchmarks, fuzzing; and what the task pages name."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+from tests.tools.cache import PROJECT
+from wizard.base.exits import Exit
+
+
+def test_every_benchmark_is_known_to_the_one_command_and_to_its_page() -> None:
+    done = subprocess.run([sys.executable, PROJECT / "scripts/benchmarks", "--list"], capture_output=True, text=True, check=True)
+    listed = {line.split()[0] for line in done.stdout.splitlines()}
+    page = (PROJECT / "benchmarks/README.md").read_text(encoding="utf-8")
+    assert {"list", "plan", "translate", "tui", "proof"} <= listed
+    assert all(f"`{name}`" in page for name in listed)
+
+
+def test_the_fuzzer_runs_from_its_own_command() -> None:
+    words = [sys.executable, "-m", "tests.fuzz.engine", "policy", "50", "--seed", "1", "--dry"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=PROJECT)
+    assert done.returncode == 0, done.stdout
+    assert "policy: 50 inputs" in done.stdout
+
+
+def test_findings_that_a_task_names_exist() -> None:
+    known = set(re.findall(r"^### ([a-z0-9-]+)$", (PROJECT / "docs/findings.md").read_text(encoding="utf-8"), re.MULTILINE))
+    text = (PROJECT / "docs/task-failure.md").read_text(encoding="utf-8")
+    named = {code for row in re.findall(r"^\|.*\| (`[^|]*) \|$", text, re.MULTILINE) for code in re.findall(r"`([a-z0-9-]+)`", row)}
+    assert len(named) > 5
+    assert named <= known
+
+
+def test_every_exit_status_is_documented() -> None:
+    page = (PROJECT / "docs/commands.md").read_text(encoding="utf-8")
+    assert {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == {int(status) for status in Exit}
