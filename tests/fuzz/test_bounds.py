@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
-import os
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
@@ -16,6 +14,7 @@ import pytest
 
 from tests.fuzz.guard import MEMORY
 from tests.tools.cache import PROJECT
+from tests.tools.usage import measure
 
 HEAD = '{"format":"smmu-wizard-snapshot","version":1,'
 CPU = 40  # seconds of processor time
@@ -87,16 +86,9 @@ def test_what_is_made_to_fill_the_machine_is_refused(name: str, tmp_path: Path) 
     make, words, status = BOMBS[name]
     path = tmp_path / name
     make(path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wizard", *words, path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=PROJECT
-    )
-    assert process.stderr is not None
-    said = process.stderr.read()
-    process.stderr.close()
-    _, code, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(code)
+    used = measure(sys.executable, "-m", "wizard", *words, path, cwd=PROJECT)
     path.unlink()
-    assert process.returncode == status, said
-    assert not status or len(said.strip().splitlines()) == 2, said
-    assert usage.ru_maxrss << 10 < MEMORY, f"{usage.ru_maxrss >> 10} MiB"
-    assert usage.ru_utime < CPU
+    assert used.status == status, used.said
+    assert not status or len(used.said.strip().splitlines()) == 2, used.said
+    assert used.peak < MEMORY, f"{used.peak >> 20} MiB"
+    assert used.processor < CPU
