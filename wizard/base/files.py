@@ -28,20 +28,21 @@ def write_all(files: Mapping[Path, bytes | str], *, force: bool = False, mode: i
     """
     for path in files:
         _replaceable(path, force)
-    staged: list[tuple[Path, Path]] = []
+    # Named before any of them is made: an interrupt may fall between any two steps below, and what it leaves has to be known.
+    temporaries = {path: path.parent / f".{path.name[:200]}.{os.urandom(6).hex()}.tmp" for path in files}
     current = Path()
     try:
         for path, data in files.items():
             current = path
-            staged.append((_stage(path, data.encode() if isinstance(data, str) else data, mode), path))
-        for temporary, path in staged:
+            _stage(temporaries[path], path, data.encode() if isinstance(data, str) else data, mode)
+        for path, temporary in temporaries.items():
             current = path
             os.replace(temporary, path)
         for directory in {path.parent for path in files}:
             _sync_directory(directory)
     except BaseException as error:
-        for temporary, _ in staged:
-            with suppress(OSError):
+        for temporary in temporaries.values():
+            with suppress(OSError):  # most of them were never made, or have their name already
                 temporary.unlink()
         if not isinstance(error, OSError):  # an interrupt, above all
             raise
@@ -63,22 +64,22 @@ def _replaceable(path: Path, force: bool) -> None:
         raise UsageError(f"{visible(str(path))} exists already.", "Give --force to replace it, or name another file.")
 
 
-def _stage(path: Path, data: bytes, mode: int) -> Path:
-    # An existing file keeps its permissions: somebody may have narrowed them on purpose.
-    with suppress(OSError):
-        mode = stat.S_IMODE(path.stat().st_mode)
-    temporary = path.parent / f".{path.name[:200]}.{os.urandom(6).hex()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+def _stage(temporary: Path, path: Path, data: bytes, mode: int) -> None:
+    # An existing file keeps its permissions, which somebody may have narrowed on purpose, and its owner when root saves for a user.
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    return temporary
+        before = path.stat()
+    except OSError:
+        before = None
+    else:
+        mode = stat.S_IMODE(before.st_mode)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+        if before is not None:
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), mode)  # whatever the umask says
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_directory(directory: Path) -> None:
