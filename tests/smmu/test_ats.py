@@ -91,7 +91,7 @@ def test_refusals_and_their_records() -> None:
     assert ask(w).status == "UR"
     assert ask(w, sid=SID + 0x4000).status == "CA"
     assert w.types() == [EventType.F_BAD_ATS_TREQ], "abort and errors leave no record"
-    w.smmu.write("CR2", 0xA)
+    w.set_cr2(0xA)
     assert ask(w, sid=SID + 0x4000).status == "CA"
     assert w.types() == [EventType.C_BAD_STREAMID], "unless CR2.REC_CFG_ATS asks for it"
     w.smmu.write("CR0", 0xC)
@@ -161,3 +161,40 @@ def test_read_only_request_does_not_dirty_a_page() -> None:
     assert w.memory.read(leaf) == before
     assert ask(w, write=True).write
     assert w.memory.read(leaf) != before
+
+
+def test_what_grants_nothing_covers_one_stu_and_says_nothing_of_stage_2() -> None:
+    """3.9.1.2: the IPA of a page without permission for the request is not translated; here stage 2 has no such IPA."""
+    w = world("nested", leaf1={"AP": 0}, ste={"EATS": 1})
+    assert w.second is not None
+    w.second.unmap(IPA, 1 << 20)
+    assert ask(w) == AtsResponse("success", size=12)
+    assert w.types() == []
+    execute_only = world("nested", cdmax=4, leaf2={"S2AP": 0}, ste={"EATS": 1})
+    response = ask(execute_only, ssid=0, write=False, instruction=True)
+    assert (response.status, response.size, response.read, response.execute) == ("success", 12, False, False)
+
+
+def test_execute_and_privileged_count_with_a_pasid_only() -> None:
+    w = world("1")
+    assert ask(w, instruction=True, privileged=True).status == "UR"
+    (event,) = w.smmu.events()
+    assert (event.fields()["X"], event.fields()["PRIV"]) == (0, 0)
+    assert not ask(world("1", ste={"EATS": 1}), 0x1000, privileged=True).privileged
+
+
+def test_translated_traffic_has_no_substream_without_pasidtt() -> None:
+    w = world("nested", cdmax=4, ste={"EATS": 2})
+    w.smmu.write("CR0", CHECKED)
+    assert w.dma(IPA, ats=Ats.TRANSLATED, ssid=3).pa == PA
+    assert not w.dma(0x7000_0000, ats=Ats.TRANSLATED, ssid=3, privileged=True, instruction=True, write=False).ok
+    (event,) = w.smmu.events()
+    assert {name: event.fields()[name] for name in ("SSV", "PnU", "InD", "S2")} == {"SSV": 0, "PnU": 0, "InD": 0, "S2": 1}
+
+
+def test_without_atsrecerr_errors_of_requests_are_never_recorded() -> None:
+    w = world("1", Ids(RICH.idr0 & ~(1 << 23), RICH.idr1, RICH.idr3, RICH.idr5, RICH.aidr), ste={"EATS": 1})
+    w.set_cr2(0xA)
+    assert w.smmu.cr2.value == 2
+    assert ask(w, sid=SID + 0x4000).status == "CA"
+    assert w.types() == []

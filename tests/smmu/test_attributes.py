@@ -91,7 +91,7 @@ def test_bypass_and_off_use_their_own_overrides() -> None:
     w.streams.set(SID, bypass_entry(MTCFG=1, MemAttr=1))
     assert str(w.dma(0x1000).attributes) == "Device-nGnRE"
     w.smmu.write("CR0", 0)
-    w.smmu.write("GBPA", 1 << 4 | 5)
+    w.smmu.write("GBPA", 1 << 31 | 1 << 4 | 5)
     assert str(w.dma(0x1000).attributes) == "Normal-iNC-oNC-OSH"
-    w.smmu.write("GBPA", 1 << 12)
+    w.smmu.write("GBPA", 1 << 31 | 1 << 12)
     assert w.dma(0x1000).attributes == DEFAULT

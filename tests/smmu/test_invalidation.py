@@ -8,7 +8,9 @@ import pytest
 
 from tests.smmu.world import IPA, PA, SID, VA, World, world
 from wizard.arch.command import CommandError, Op, build
-from wizard.smmu.tables import bypass_entry
+from wizard.arch.event import EventType
+from wizard.smmu import Ids, Memory, Smmu, Transaction
+from wizard.smmu.tables import Allocator, PageTable, StreamTable, bypass_entry, context_descriptor, stage2_entry
 
 ASID, VMID = 1, 7
 
@@ -184,3 +186,38 @@ def test_faults_are_not_cached() -> None:
     assert not w.dma(VA + 0x100000).ok
     w.first.map(VA + 0x100000, PA, 0x1000)
     assert w.dma(VA + 0x100000).pa == PA
+
+
+@pytest.mark.parametrize("op", [Op.TLBI_NH_ASID, Op.TLBI_NH_VA])
+def test_global_entries_are_shared_within_one_aset_only(op: Op) -> None:
+    """3.17.1: lookups of ASET 0 never match global entries of ASET 1; commands reach both (4.4)."""
+    w = world("1", leaf1={"nG": 0})
+    assert w.first is not None
+    assert w.contexts is not None
+    assert w.dma().pa == PA
+    remap(w)
+    w.contexts.set(0, context_descriptor(w.first, asid=2))
+    w.smmu.command(*build(Op.CFGI_CD, StreamID=SID).words)
+    assert w.dma().pa == PA, "a global entry serves every ASID"
+    w.contexts.set(0, context_descriptor(w.first, asid=2, ASET=0))
+    w.smmu.command(*build(Op.CFGI_CD, StreamID=SID).words)
+    assert w.dma().pa == PA + 0x5000, "but not the other set"
+    remap(w, 0x1000)
+    moved = w.memory.read(w.first.entry_address(VA) or 0)
+    w.smmu.command(*build(op, ASID=9, Address=0 if op is Op.TLBI_NH_ASID else VA).words)
+    assert (w.dma().pa == PA + 0x5000) == (op is Op.TLBI_NH_ASID), moved
+
+
+def test_a_contiguous_run_ends_with_the_input_range() -> None:
+    """A run larger than stage 2's input range is misprogrammed: an address beyond the range still faults (3.4), cached or not."""
+    memory, space = Memory(), Allocator(0x4010_0000, 0x6000_0000)
+    table = PageTable(memory, space, stage=2, input_bits=32, start=1)
+    table.map(0, 1 << 30, 1 << 30, level=1, contiguous=True)
+    streams = StreamTable(memory, space, log2size=4)
+    streams.set(SID, stage2_entry(table, vmid=1, output_bits=44))
+    smmu = Smmu(Ids(), memory)
+    for name, content in (("STRTAB_BASE", streams.base), ("STRTAB_BASE_CFG", streams.config), ("CR0", 0xD)):
+        smmu.write(name, content)
+    assert smmu.translate(Transaction(SID, 0x1000)).pa == (1 << 30) + 0x1000
+    assert not smmu.translate(Transaction(SID, 1 << 33)).ok
+    assert [event.Type for event in smmu.events()] == [EventType.F_TRANSLATION]

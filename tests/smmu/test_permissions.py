@@ -129,6 +129,7 @@ def test_el2_streams_have_no_users() -> None:
     w = world("1", leaf1={"AP": 0, "PXN": 1}, ste={"STRW": 2})
     assert passing(w) == ALL
     assert not w.dma(0xFFFF_0000_0000_0000).ok
+    assert passing(world("1", leaf1={"AP": 1}, ste={"STRW": 2}, cd={"E0PD0": 1, "PAN": 1})) == ALL, "neither applies to EL2"
 
 
 def test_s2ptw_forbids_tables_in_device_memory() -> None:

@@ -120,7 +120,7 @@ def request(sid: int = SID, index: int = 1, *, last: bool = True, pasid: int | N
 
 def test_page_requests_wait_in_their_queue() -> None:
     w = world("1")
-    w.smmu.write("PRIQ_BASE", QueueBase.build(LOG2SIZE=1, ADDR=0x7000_0000).value)
+    w.set_base("PRIQ", QueueBase.build(LOG2SIZE=1, ADDR=0x7000_0000).value)
     assert w.smmu.page_request(request()) == PageResponse(SID, None, 1, 15), "the queue is off"
     w.smmu.write("CR0", 0xF)
     assert w.smmu.page_request(request(index=2, pasid=5)) is None
@@ -130,7 +130,7 @@ def test_page_requests_wait_in_their_queue() -> None:
 
 def test_overflow_answers_by_itself_until_acknowledged() -> None:
     w = world("1", ste={"PPAR": 1})
-    w.smmu.write("PRIQ_BASE", QueueBase.build(LOG2SIZE=0, ADDR=0x7000_0000).value)
+    w.set_base("PRIQ", QueueBase.build(LOG2SIZE=0, ADDR=0x7000_0000).value)
     w.smmu.write("CR0", 0xF)
     assert w.smmu.page_request(request()) is None
     assert w.smmu.page_request(request(index=2, last=False)) is None
@@ -146,7 +146,7 @@ def test_overflow_answers_by_itself_until_acknowledged() -> None:
 
 def test_page_request_queue_where_nothing_answers() -> None:
     w = world("1")
-    w.smmu.write("PRIQ_BASE", QueueBase.build(LOG2SIZE=3, ADDR=0x1000).value)
+    w.set_base("PRIQ", QueueBase.build(LOG2SIZE=3, ADDR=0x1000).value)
     w.smmu.write("CR0", 0xF)
     assert w.smmu.page_request(request()) == PageResponse(SID, None, 1, 15)
     assert w.smmu.active("PRIQ_ABT_ERR")

@@ -174,3 +174,10 @@ def test_small_tables_and_small_outputs_limit_the_start_level() -> None:
     assert stage2_start(12, 3, 20, 48, False) is None
     assert stage2_start(12, 2, 40, 40, True) is None
     assert stage2_start(14, 3, 40, 48, True) is None
+
+
+def test_base_address_bits_of_128_bit_descriptors_are_ignored() -> None:
+    """5.2 S2TTB, 5.4 TTB0 and TTB1: address bits 55:52 are RES0 without VMSAv9-128."""
+    assert ste_illegal(STE(GOOD_STE.value | 0xF << 244), RICH.features) is None
+    assert cd_illegal(CD(GOOD_CD.value | 0xF << 116 | 0xF << 180), GOOD_STE, RICH.features) is None
+    assert ste_illegal(STE(GOOD_STE.value | 1 << 243), RICH.features) is not None

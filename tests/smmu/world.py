@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from wizard.arch.registers import CR0
 from wizard.smmu import Ids, Memory, Smmu, Transaction
 from wizard.smmu.outcome import Outcome
 from wizard.smmu.tables import (
@@ -23,8 +24,9 @@ SID = 8
 VA, IPA, PA = 0x1234_5678_9000, 0x4100_0000, 0x9000_0000
 
 RICH = Ids(
-    # S1, S2, VMSAv8-64, HTTU with dirty state, EL2, ATS, ASID16, MSI, PRI, VMID wildcard, VMID16, CD2L, little-endian, stall or terminate
-    idr0=1 | 1 << 1 | 2 << 2 | 2 << 6 | 1 << 9 | 1 << 10 | 1 << 12 | 1 << 13 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19 | 2 << 21 | 1 << 27,
+    # S1, S2, VMSAv8-64, HTTU with dirty state, EL2, ATS, ASID16, MSI, PRI, VMID wildcard, VMID16, CD2L, little-endian,
+    # records for ATS, stall or terminate
+    idr0=1 | 1 << 1 | 2 << 2 | 2 << 6 | 1 << 9 | 1 << 10 | 1 << 12 | 1 << 13 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19 | 2 << 21 | 1 << 23 | 1 << 27,
     # 16 StreamID and 8 SubstreamID bits, queues of 2^10, attribute overrides
     idr1=16 | 8 << 6 | 10 << 11 | 10 << 16 | 10 << 21 | 1 << 26 | 1 << 27,
     # HAD, XNX, FWB, STT, RIL, E0PD, EPAN
@@ -51,6 +53,20 @@ class World:
 
     def dma(self, va: int = VA, *, write: bool = True, **fields: Any) -> Outcome:
         return self.smmu.translate(Transaction(fields.pop("sid", SID), va, write, **fields))
+
+    def set_base(self, queue: str, base: int) -> None:
+        """Write CMDQ_BASE, EVENTQ_BASE or PRIQ_BASE with that queue off, as SMMUv3.2 asks for."""
+        cr0, enable = self.smmu.read("CR0"), {"CMDQ": CR0.CMDQEN, "EVENTQ": CR0.EVENTQEN, "PRIQ": CR0.PRIQEN}[queue]
+        self.smmu.write("CR0", enable.put(cr0, 0))
+        self.smmu.write(f"{queue}_BASE", base)
+        self.smmu.write("CR0", cr0)
+
+    def set_cr2(self, value: int) -> None:
+        """Write CR2 with the SMMU off."""
+        cr0 = self.smmu.read("CR0")
+        self.smmu.write("CR0", CR0.SMMUEN.put(cr0, 0))
+        self.smmu.write("CR2", value)
+        self.smmu.write("CR0", cr0)
 
     def types(self) -> list[int]:
         return [event.Type for event in self.smmu.events()]

@@ -85,6 +85,12 @@ class IrqCfg0(Record, bits=64):
     ADDR = address(55, 2, "MSI address")
 
 
+class IrqCfg1(Record, bits=32):
+    """SMMU_*_IRQ_CFG1: what the MSI says."""
+
+    DATA = field(31, 0, doc="MSI payload")
+
+
 class StrtabBase(Record, bits=64):
     """SMMU_STRTAB_BASE, 6.3.24."""
 
@@ -140,6 +146,7 @@ REGISTERS: dict[str, tuple[int, type[Record]]] = {
     "GERROR": (0x60, GERROR),
     "GERRORN": (0x64, GERROR),
     "GERROR_IRQ_CFG0": (0x68, IrqCfg0),
+    "GERROR_IRQ_CFG1": (0x70, IrqCfg1),
     "STRTAB_BASE": (0x80, StrtabBase),
     "STRTAB_BASE_CFG": (0x88, StrtabBaseCfg),
     "CMDQ_BASE": (0x90, QueueBase),
@@ -147,8 +154,10 @@ REGISTERS: dict[str, tuple[int, type[Record]]] = {
     "CMDQ_CONS": (0x9C, CmdqCons),
     "EVENTQ_BASE": (0xA0, QueueBase),
     "EVENTQ_IRQ_CFG0": (0xB0, IrqCfg0),
+    "EVENTQ_IRQ_CFG1": (0xB8, IrqCfg1),
     "PRIQ_BASE": (0xC0, QueueBase),
     "PRIQ_IRQ_CFG0": (0xD0, IrqCfg0),
+    "PRIQ_IRQ_CFG1": (0xD8, IrqCfg1),
     "EVENTQ_PROD": (0x100A8, QueueProd),
     "EVENTQ_CONS": (0x100AC, QueueCons),
     "PRIQ_PROD": (0x100C8, QueueProd),

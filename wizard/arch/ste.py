@@ -91,4 +91,4 @@ class STE(Record, bits=512):
     S2POE = field(189, doc="stage 2 permission overlay")
     S2SL0_2 = field(194, doc="bit 2 of S2SL0")
     S2DS = field(195, doc="52-bit addresses with 4 KiB and 16 KiB granules")
-    S2TTB = address(247, 196, "stage 2 table")
+    S2TTB = address(243, 196, "stage 2 table; the bits above belong to 128-bit descriptors")

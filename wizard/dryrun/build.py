@@ -36,6 +36,7 @@ from wizard.nesting.host import Kernel
 from wizard.nesting.qemu import ids_of
 from wizard.plan.model import DevicePlan, Plan, VmPlan, VsmmuPlan
 from wizard.smmu.ids import Ids
+from wizard.smmu.support import masked_bits
 
 _REDISTRIBUTORS, _ECAM = 64 << 20, 256 << 20
 
@@ -69,6 +70,9 @@ def _smmu(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> SmmuLay
         ids = Ids(idr0=words[0], idr1=words[1], idr3=words[3], idr5=words[5], aidr=smmu.registers.aidr)
         if smmu.registers.assumed:
             assumptions.append(f"The ID registers of {smmu.name} are assumed, not read.")
+        if masked := masked_bits(ids):
+            names = ", ".join(f"{found.register}.{found.field}={found.value:#x}" for found in masked)
+            assumptions.append(f"{smmu.name} has what the simulated SMMU does not model, taken as absent or as the largest that it does: {names}.")
     else:
         ids = _guessed(smmu, plan, assumptions)
 

@@ -31,19 +31,22 @@ def effective_eats(ste: STE, *, ats: bool, atschk: bool) -> int:
 
 
 def respond(
-    stages: Stages, context: Context, address: int, *, write: bool, execute: bool, privileged: bool, pasid: bool, split: bool, trace: Trace | None
+    stages: Stages, context: Context, address: int, *, write: bool, execute: bool, privileged: bool, split: bool, trace: Trace | None
 ) -> AtsResponse:
-    """The Translation Completion for one page (13.7.1); faults of translation become a completion that grants nothing."""
+    """The Translation Completion for one page (13.7.1); faults of translation become a completion that grants nothing, of one STU.
+
+    ``execute`` and ``privileged`` are False for a request without PASID.
+    """
     stu = min(stages.features.granules)
-    if not pasid:
-        execute = privileged = False
-    level = privileged if context.privileged is None else context.privileged
-    shift = 0 if level else 3
-    need = (permissions.PR | permissions.PX | (permissions.PW if write else 0)) << shift
+    nothing = AtsResponse("success", size=stu, privileged=privileged)
     if context.bypass:
         if address >> stages.features.oas:
-            return AtsResponse("success", size=stu, privileged=privileged)
+            return nothing
         return AtsResponse("success", address & -(1 << stu), stu, read=True, write=True)
+    level = privileged if context.privileged is None else context.privileged
+    shift = 0 if level else 3
+    # What no answer could grant need not be found: without it stage 1 ends the walk, and stage 2 is not asked (3.9.1.2).
+    need = ((permissions.PX if context.instruction else permissions.PR) | (permissions.PW if write else 0)) << shift
     try:
         pa, entry = stages.translate(context, address, need, trace)
     except Fault as fault:
@@ -51,13 +54,13 @@ def respond(
             raise
         if trace is not None:
             trace.add("ats", fault.reason)
-        return AtsResponse("success", size=stu, privileged=privileged)
-    return _completion(context, address, pa, entry, shift, execute, privileged, split)
+        return nothing
+    return _completion(context, address, pa, entry, shift, execute, privileged, split) or nothing
 
 
 def _completion(
     context: Context, address: int, pa: int, entry: Entry, shift: int, execute: bool, privileged: bool, split: bool
-) -> AtsResponse:
+) -> AtsResponse | None:
     allowed = entry.allowed1 & entry.allowed2
     readable, runnable = bool(allowed & permissions.PR << shift), bool(allowed & permissions.PX << shift)
     writable = bool(allowed & permissions.PW << shift) and not (entry.clean1 or entry.clean2)
@@ -67,6 +70,8 @@ def _completion(
         grants = runnable, execute and runnable
     else:
         grants = readable, execute and readable
+    if not (writable or any(grants)):
+        return None
     output = pa
     if split:
         output = address if context.stage1 is None else entry.ipa + (pa - entry.output)

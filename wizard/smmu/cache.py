@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from wizard.smmu.context import GLOBAL, Space
+from wizard.smmu.context import GLOBAL, GLOBAL_SHARED, Space
 
 EVERYTHING = 1 << 64
 
@@ -195,6 +195,6 @@ def with_global(kinds: tuple[str, ...], vmid: int, asid: int, wildcard: int = 0)
 
     def chosen(space: Space) -> bool:
         kind, held_vmid, held_asid = space
-        return kind in kinds and held_vmid >> wildcard == vmid >> wildcard and held_asid in (asid, GLOBAL)
+        return kind in kinds and held_vmid >> wildcard == vmid >> wildcard and held_asid in (asid, GLOBAL, GLOBAL_SHARED)
 
     return chosen

@@ -132,12 +132,22 @@ class Commands(Struct, kw_only=True):
     error: str | None
 
 
+class MaskedField(Struct, kw_only=True):
+    """A field of the case's ID registers that the model does not have, or only up to a smaller value."""
+
+    register: str
+    field: str
+    value: int
+    why: str
+
+
 class Answer(Struct, kw_only=True):
     """The outcome of a case or of one step.
 
     ``ok`` with ``pa``, ``how`` and ``attributes``; or ``fault``, null when nothing was recorded (``razwi`` when it completed all the
-    same); or ``ats``; or ``cmd`` with what it resumed; or ``events`` with whether some were lost; or ``steps``; or ``error``, when the
-    case itself is wrong. ``trace`` comes with --trace.
+    same, ``stalled`` when it waits for software); or ``ats``; or ``cmd``; or ``events`` with whether some were lost, both with how stalled
+    transactions ended meanwhile (``resumed``); or ``steps``; or ``error``, when the case itself is wrong. ``trace`` comes with --trace,
+    ``masked`` where the case's ``ids`` have what the model clears.
     """
 
     ok: bool | UnsetType = UNSET
@@ -147,6 +157,7 @@ class Answer(Struct, kw_only=True):
     ats: Completion | UnsetType = UNSET
     fault: Record | UnsetType | None = UNSET
     razwi: bool | UnsetType = UNSET
+    stalled: bool | UnsetType = UNSET
     cmd: Commands | UnsetType = UNSET
     resumed: list[Answer] | UnsetType = UNSET
     events: list[Record] | UnsetType = UNSET
@@ -154,3 +165,4 @@ class Answer(Struct, kw_only=True):
     steps: list[Answer] | UnsetType = UNSET
     error: str | UnsetType = UNSET
     trace: list[TraceStep] | UnsetType = UNSET
+    masked: list[MaskedField] | UnsetType = UNSET

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from wizard.arch.command import CommandError
 from wizard.arch.event import Event, EventType, FaultClass
 from wizard.arch.event import decode as decode_event
-from wizard.arch.registers import REGISTERS
-from wizard.smmu.caseformat import LARGEST_WORDS, Answer, Case, Commands, Completion, Dma, Number, Record, Step, TraceStep
+from wizard.arch.registers import GBPA, REGISTERS
+from wizard.smmu.caseformat import LARGEST_WORDS, Answer, Case, Commands, Completion, Dma, MaskedField, Number, Record, Step, TraceStep
 from wizard.smmu.caseformat import Memory as Contents
 from wizard.smmu.device import Smmu
 from wizard.smmu.ids import Ids
 from wizard.smmu.memory import RAM, WORD_MASK, Memory
 from wizard.smmu.outcome import Ats, AtsResponse, How, Outcome, Transaction
+from wizard.smmu.support import masked_bits
 
 STAGES = {"nested": Ids(), "1": Ids(idr0=0x0D44_101A, idr3=0x1404), "2": Ids(idr0=0x0D44_1019)}
 """The SMMU of a case by its ``stage``: QEMU's, with IDR0 and IDR3 as they are for one stage."""
@@ -35,7 +36,15 @@ class Bench:
 
     smmu: Smmu
     trace: bool
+    masked: list[MaskedField] = field(default_factory=list)
     words: int = LARGEST_WORDS
+    reported: int = 0
+
+    def resumed(self) -> list[Answer] | UnsetType:
+        """How the stalled transactions ended that no answer told of yet; unset when there are none."""
+        ended = self.smmu.resumed[self.reported :]
+        self.reported += len(ended)
+        return [answer_of(outcome) for _, outcome in ended] or UNSET
 
 
 def number(value: Number, where: str, bits: int = 64) -> int:
@@ -117,16 +126,16 @@ def record_of(event: Event) -> Record:
         ssid=found.SubstreamID,
         raw=[f"{word:#018x}" for word in found.words],
     )
-    for field, name in _NAMES.items():
-        if field in listed:
-            setattr(record, name, listed[field])
+    for declared, name in _NAMES.items():
+        if declared in listed:
+            setattr(record, name, listed[declared])
     if "InputAddr" in listed:
         record.addr = f"{listed['InputAddr']:#x}"
     if "CLASS" in listed:
         record.class_ = FaultClass(listed["CLASS"]).name if listed["CLASS"] < len(FaultClass) else listed["CLASS"]
-    for field in ("IPA", "FetchAddr"):
-        if field in listed:
-            record.addr2 = f"{listed[field]:#x}"
+    for declared in ("IPA", "FetchAddr"):
+        if declared in listed:
+            record.addr2 = f"{listed[declared]:#x}"
     return record
 
 
@@ -152,6 +161,8 @@ def answer_of(outcome: Outcome) -> Answer:
         answer.ats = _completion(outcome.ats)
     if outcome.how is How.RAZWI:
         answer.razwi = True
+    if outcome.how is How.STALLED:
+        answer.stalled = True
     if outcome.trace is not None:
         answer.trace = msgspec.convert(outcome.trace.as_json(), type=list[TraceStep])
     return answer
@@ -174,15 +185,24 @@ def build(case: Case, *, trace: bool = False) -> Bench:
     if case.ram is not UNSET:
         ram = tuple((number(start, f"ram[{i}][0]"), number(end, f"ram[{i}][1]", 65)) for i, (start, end) in enumerate(case.ram))
     smmu = Smmu(ids, Memory(ram), tlb=case.caches, configuration_cache=case.caches)
-    bench = Bench(smmu, trace)
+    bench = Bench(smmu, trace, [MaskedField(register=m.register, field=m.field, value=m.value, why=m.why) for m in masked_bits(ids)])
     _load(bench, case.mem, "mem")
-    for name in ("gbpa", "cr2", "strtab_base", "strtab_base_cfg", "cr0"):
+    # GBPA is what the register holds, however it was written; the others come before CR0, which closes them.
+    smmu.write("GBPA", GBPA.Update.put(number(case.gbpa, "gbpa", 32), 1))
+    for name in ("cr2", "strtab_base", "strtab_base_cfg", "cr0"):
         _register(bench, name, getattr(case, name), name)
     return bench
 
 
 def _run(case: Case, trace: bool) -> Answer:
     bench = build(case, trace=trace)
+    answer = _play(bench, case)
+    if bench.masked:
+        answer.masked = bench.masked
+    return answer
+
+
+def _play(bench: Bench, case: Case) -> Answer:
     if case.steps is UNSET:
         if case.sid is UNSET or case.iova is UNSET:
             raise CaseError("neither steps nor sid and iova")
@@ -210,7 +230,8 @@ def _step(bench: Bench, step: Step, where: str) -> Answer | None:
     else:
         queue = bench.smmu.queue
         overflow = queue.overflow != queue.acknowledged
-        return Answer(events=[record_of(event) for event in bench.smmu.events()], overflow=overflow)
+        events = [record_of(event) for event in bench.smmu.events()]
+        return Answer(events=events, overflow=overflow, resumed=bench.resumed())
     return None
 
 
@@ -232,13 +253,9 @@ def _dma(bench: Bench, dma: Dma, where: str) -> Answer:
 
 def _commands(bench: Bench, pairs: list[tuple[Number, Number]], where: str) -> Answer:
     commands = [(number(first, f"{where}[{i}][0]"), number(second, f"{where}[{i}][1]")) for i, (first, second) in enumerate(pairs)]
-    before = len(bench.smmu.resumed)
     consumed = bench.smmu.submit(commands)
     error = None if consumed.error is CommandError.CERROR_NONE else consumed.error.name
-    answer = Answer(cmd=Commands(consumed=consumed.count, error=error))
-    if len(bench.smmu.resumed) > before:
-        answer.resumed = [answer_of(outcome) for _, outcome in bench.smmu.resumed[before:]]
-    return answer
+    return Answer(cmd=Commands(consumed=consumed.count, error=error), resumed=bench.resumed())
 
 
 def _load(bench: Bench, contents: Contents, where: str) -> None:

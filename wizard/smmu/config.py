@@ -151,7 +151,8 @@ class Configuration:
     def _fetch(self, where: int, size: int, kind: EventType, what: str) -> list[int]:
         words = None if where >> self.stages.features.oas else self.stages.memory.read_words(where, size // 8)
         if words is None:
-            raise Fault(kind, f"nothing answers at {where:#x}, the {what}", address=where)
+            # FetchAddr is RES0 above OAS (7.3.4, 7.3.10).
+            raise Fault(kind, f"nothing answers at {where:#x}, the {what}", address=where & (1 << self.stages.features.oas) - 1)
         return words
 
     def stage2_context(self, ste: STE) -> Context:

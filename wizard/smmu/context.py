@@ -11,8 +11,9 @@ from wizard.smmu.ids import Features
 from wizard.smmu.regime import Regime, make, stage1_start, stage2_start
 from wizard.smmu.validity import World, effective_size
 
-GLOBAL = -1
-"""Stands for the ASID of entries that match every ASID."""
+GLOBAL, GLOBAL_SHARED = -1, -2
+"""Stand for the ASID of entries that match every ASID: of contexts with CD.ASET 1, and with ASET 0, which never match each other's
+(IHI 0070 3.17.1). Regimes without ASIDs and stage 2 have the first only."""
 
 Space = tuple[str, int, int]
 """What tags a cached translation: kind (``EL1``, ``EL2``, ``E2H`` or ``IPA``), VMID, ASID."""
@@ -102,9 +103,7 @@ def stage2_of(ste: STE, features: Features) -> Stage2:
     start = stage2_start(granule, ste.S2SL0, bits, features.oas, features.stt)
     if start is None:
         raise ValueError("stage 2 of an ILLEGAL stream table entry")
-    regime = make(
-        granule, start, bits, effective_size(ste.S2PS, features), ste.S2TTB, wide=features.oas > 48, swap=bool(ste.S2ENDI)
-    )
+    regime = make(granule, start, bits, effective_size(ste.S2PS, features), ste.S2TTB, wide=features.oas > 48, swap=bool(ste.S2ENDI))
     return Stage2(
         regime=regime,
         affd=bool(ste.S2AFFD),
@@ -122,7 +121,8 @@ def stage2_of(ste: STE, features: Features) -> Stage2:
 def stage1_of(cd: CD, ste: STE, stream_world: World, features: Features) -> Stage1:
     """Stage 1 of a legal CD reached through a legal STE."""
     el2 = stream_world is World.EL2
-    lower = _half(cd.T0SZ, GRANULES0.get(cd.TG0), cd.TTB0, bool(cd.EPD0) and not el2, cd.TBI0, cd.HAD0, cd.E0PD0, cd, features, upper=False)
+    e0pd0 = 0 if el2 else cd.E0PD0
+    lower = _half(cd.T0SZ, GRANULES0.get(cd.TG0), cd.TTB0, bool(cd.EPD0) and not el2, cd.TBI0, cd.HAD0, e0pd0, cd, features, upper=False)
     upper = None
     if not el2:
         upper = _half(cd.T1SZ, GRANULES1.get(cd.TG1), cd.TTB1, bool(cd.EPD1), cd.TBI1, cd.HAD1, cd.E0PD1, cd, features, upper=True)
@@ -143,7 +143,7 @@ def stage1_of(cd: CD, ste: STE, stream_world: World, features: Features) -> Stag
         abort=bool(cd.A),
         stall=bool(cd.S),
         space=(kind, vmid, GLOBAL if el2 else cd.ASID),
-        global_space=(kind, vmid, GLOBAL),
+        global_space=(kind, vmid, GLOBAL if el2 or cd.ASET else GLOBAL_SHARED),
     )
 
 

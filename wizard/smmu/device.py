@@ -23,6 +23,7 @@ from wizard.smmu.cache import Tlb
 from wizard.smmu.commands import Effects, Executor
 from wizard.smmu.config import Configuration, Held
 from wizard.smmu.context import choice, override_of
+from wizard.smmu.guards import ignored
 from wizard.smmu.ids import Ids
 from wizard.smmu.memory import Memory
 from wizard.smmu.outcome import Ats, AtsResponse, Fault, How, Outcome, Transaction
@@ -30,6 +31,7 @@ from wizard.smmu.pri import PageResponse, PriQueue
 from wizard.smmu.queue import EventQueue, Indices
 from wizard.smmu.records import record
 from wizard.smmu.stages import Stages
+from wizard.smmu.stalls import Stalls
 from wizard.smmu.support import masked
 from wizard.smmu.trace import Trace
 
@@ -61,7 +63,7 @@ class Smmu:
     """One SMMU. ``tlb`` and ``configuration_cache`` switch its caches; without them every lookup goes to memory.
 
     State is public where tests and reports look at it: ``tlb``, ``held`` (configuration cache), ``endpoints`` (ATCs), ``queue`` (events),
-    ``requests`` (PRI queue), ``stalled``, ``msis``, ``responses`` (CMD_PRI_RESP).
+    ``requests`` (PRI queue), ``stalls``, ``msis``, ``responses`` (CMD_PRI_RESP), ``resumed`` (stalled transactions that ended).
     """
 
     def __init__(self, ids: Ids, memory: Memory, *, tlb: bool = True, configuration_cache: bool = True) -> None:
@@ -78,11 +80,10 @@ class Smmu:
         self.commands = Indices(self.features.cmdqs)
         self.command_base: QueueBase | None = None
         self.command_error = CommandError.CERROR_NONE
-        self.stalled: dict[int, Transaction] = {}
+        self.stalls = Stalls(max(1, self.features.stall_max))
         self.resumed: list[tuple[Transaction, Outcome]] = []
         self.msis: list[Msi] = []
         self.responses: list[PriResp] = []
-        self._stag = 0
         self._executor = Executor(
             self.features,
             self.tlb,
@@ -91,28 +92,28 @@ class Smmu:
         )
         self.registers: dict[str, int] = dict.fromkeys(REGISTERS, 0)
         self.cr0, self.cr2, self.gbpa = CR0(0), CR2(0), GBPA(0)
-        self.write("GBPA", GBPA.build(SHCFG=1).value)
+        self.write("GBPA", GBPA.build(SHCFG=1, Update=1).value)
 
     # -- registers ----------------------------------------------------------------------------------------------------
 
     def write(self, name: str, value: int) -> None:
-        """Write a register by its name without the SMMU_ prefix; ``KeyError`` for no such register, ``ValueError`` for a value too wide."""
+        """Write a register by its name without the SMMU_ prefix; ``KeyError`` for no such register, ``ValueError`` for a value too wide.
+
+        A write that the register does not take now is ignored (``wizard.smmu.guards``).
+        """
         if name.startswith("SMMU_"):
             name = name[5:]
         layout = REGISTERS[name][1]
         layout(value)
-        if name in ("CR0ACK", "IRQ_CTRLACK", "GERROR"):
+        if ignored(name, value, version=self.features.version, cr0=self.cr0.value, irq_ctrl=self.registers["IRQ_CTRL"]):
             return
         self.registers[name] = value
         if name == "CR0":
-            self.cr0 = self._executor.cr0 = CR0(value)
-            self.registers["CR0ACK"] = value
-            self.queue.enabled = bool(self.cr0.EVENTQEN)
-            self.requests.enabled = bool(self.cr0.SMMUEN and self.cr0.PRIQEN and self.features.pri)
-            self._consume()
+            self._enable(self.features.usable_cr0(CR0(value)))
         elif name == "CR2":
-            changed = CR2(value).E2H != self.cr2.E2H
-            self.cr2 = self._executor.cr2 = self.configuration.cr2 = CR2(value)
+            usable = self.features.usable_cr2(CR2(value))
+            changed = usable.E2H != self.cr2.E2H
+            self.cr2 = self._executor.cr2 = self.configuration.cr2 = usable
             if changed and self.held is not None:
                 self.held.contexts.clear()
         elif name == "GBPA":
@@ -127,6 +128,18 @@ class Smmu:
         else:
             self._write_queue(name, value)
 
+    def _enable(self, cr0: CR0) -> None:
+        """CR0 has a new value; turning SMMUEN off ends every stalled transaction (6.3.9.6)."""
+        stopped = self.cr0.SMMUEN and not cr0.SMMUEN
+        self.cr0 = self._executor.cr0 = cr0
+        self.registers["CR0ACK"] = cr0.value
+        if stopped:
+            self.resumed += self.stalls.terminate("terminated because SMMUEN became 0")
+        self.queue.enabled = bool(cr0.EVENTQEN)
+        self.requests.enabled = bool(cr0.SMMUEN and cr0.PRIQEN)
+        self._consume()
+        self._retry()
+
     def _write_queue(self, name: str, value: int) -> None:
         if name == "GERRORN":
             if GERROR(value).EVENTQ_ABT_ERR == GERROR(self.registers["GERROR"]).EVENTQ_ABT_ERR:
@@ -134,8 +147,9 @@ class Smmu:
             if GERROR(value).PRIQ_ABT_ERR == GERROR(self.registers["GERROR"]).PRIQ_ABT_ERR:
                 self.requests.aborted = False
             self._consume()
+            self._retry()
         elif name == "CMDQ_BASE":
-            self.command_base = QueueBase(value)
+            self.command_base = self._queue_base(value)
             self.commands = Indices(min(self.command_base.LOG2SIZE, self.features.cmdqs))
         elif name == "CMDQ_PROD":
             self.commands.prod = QueueProd(value).WR & (2 << self.commands.log2) - 1
@@ -144,15 +158,17 @@ class Smmu:
             cons = CmdqCons(value)
             self.commands.cons, self.command_error = cons.RD & (2 << self.commands.log2) - 1, CommandError.CERROR_NONE
         elif name == "EVENTQ_BASE":
-            self.queue.configure(QueueBase(value))
+            self.queue.configure(self._queue_base(value))
+            self._retry()
         elif name == "PRIQ_BASE":
-            self.requests.configure(QueueBase(value))
+            self.requests.configure(self._queue_base(value))
         elif name in ("EVENTQ_PROD", "PRIQ_PROD"):
             queue, prod = self._outgoing(name), QueueProd(value)
             queue.indices.prod, queue.overflow = prod.WR & (2 << queue.indices.log2) - 1, prod.OVFLG
         elif name in ("EVENTQ_CONS", "PRIQ_CONS"):
             queue, cons_read = self._outgoing(name), QueueCons(value)
             queue.indices.cons, queue.acknowledged = cons_read.RD & (2 << queue.indices.log2) - 1, cons_read.OVACKFLG
+            self._retry()
 
     def _outgoing(self, name: str) -> EventQueue | PriQueue:
         return self.queue if name.startswith("EVENTQ") else self.requests
@@ -186,14 +202,22 @@ class Smmu:
 
     def _message(self, source: str, register: str, enable: str, error: str) -> None:
         """Send the MSI of a queue or of GERROR, where MSIs are implemented, enabled and given an address (3.18)."""
-        where = IrqCfg0(self.registers[register]).ADDR
+        where = self._reachable(IrqCfg0(self.registers[register]).ADDR)
         enabled = REGISTERS["IRQ_CTRL"][1].layout[enable].get(self.registers["IRQ_CTRL"])
-        if not self.features.msi or not where or not enabled:
+        if not self.features.msi or not IrqCfg0(self.registers[register]).ADDR or not enabled:
             return
         if self.memory.answers(where):
-            self.msis.append(Msi(source, where, self.registers.get(register.replace("CFG0", "CFG1"), 0)))
+            self.msis.append(Msi(source, where, self.registers[register.replace("CFG0", "CFG1")]))
         elif error != "MSI_GERROR_ABT_ERR":
             self.raise_error(error)
+
+    def _reachable(self, address: int) -> int:
+        """A physical address truncated to OAS, as queue and MSI addresses are (3.4.3)."""
+        return address & (1 << self.features.oas) - 1
+
+    def _queue_base(self, value: int) -> QueueBase:
+        base = QueueBase(value)
+        return base.replace(ADDR=self._reachable(base.ADDR))
 
     # -- transactions -------------------------------------------------------------------------------------------------
 
@@ -262,10 +286,12 @@ class Smmu:
         if fault.kind is None:
             return Outcome(How.ABORTED, reason=fault.reason, trace=story)
         privileged, instruction = self._overridden(transaction)
-        if fault.stall and fault.kind in _TRANSLATION and len(self.stalled) < max(1, self.features.stall_max):
-            stag = self._next_stag()
+        if fault.stall and fault.kind in _TRANSLATION:
+            if not self._can_record_stall():
+                self.stalls.waiting.append(transaction)
+                return Outcome(How.STALLED, reason=f"{fault.reason}; it waits until the stall can be recorded", trace=story)
+            stag = self.stalls.hold(transaction)
             event = record(fault, transaction, privileged, instruction, stag=stag)
-            self.stalled[stag] = transaction
             self._record(event, merge=False)
             return Outcome(How.STALLED, event=event, recorded=True, reason=fault.reason, stag=stag, trace=story)
         event = record(fault, transaction, privileged, instruction)
@@ -295,7 +321,9 @@ class Smmu:
 
     def events(self) -> tuple[Event, ...]:
         """Read the event queue empty, as a driver does."""
-        return self.queue.take()
+        taken = self.queue.take()
+        self._retry()
+        return taken
 
     # -- ATS ----------------------------------------------------------------------------------------------------------
 
@@ -312,7 +340,9 @@ class Smmu:
         return Outcome(How.ABORTED, event=event, recorded=True, reason=reason, ats=response, trace=story)
 
     def _request(self, transaction: Transaction, story: Trace | None) -> Outcome:
-        """An ATS translation request (3.9.1.2)."""
+        """An ATS translation request (3.9.1.2); only a PASID brings Execute and Privileged (13.7)."""
+        if transaction.ssid is None:
+            transaction = replace(transaction, privileged=False, instruction=False)
         refused = AtsResponse("UR")
         if not self.cr0.SMMUEN:
             return self._refuse(EventType.F_BAD_ATS_TREQ, "SMMUEN is 0", transaction, story, refused)
@@ -327,7 +357,7 @@ class Smmu:
             context = self.configuration.context(sid, ssid, story)
             response = ats.respond(
                 self.stages, context, transaction.iova, write=transaction.write, execute=transaction.instruction,
-                privileged=transaction.privileged, pasid=ssid is not None, split=eats == ats.SPLIT, trace=story,
+                privileged=transaction.privileged, split=eats == ats.SPLIT, trace=story,
             )  # fmt: skip
         except Fault as fault:
             return self._request_failed(fault, transaction, story)
@@ -350,7 +380,8 @@ class Smmu:
         return Outcome(How.ABORTED, event=event, recorded=wanted, reason=fault.reason, ats=AtsResponse("CA"), trace=story)
 
     def _translated(self, transaction: Transaction, story: Trace | None) -> Outcome:
-        """Traffic that an endpoint marked Translated (3.9.1.3)."""
+        """Traffic that an endpoint marked Translated (3.9.1.3); without IDR3.PASIDTT it is data, unprivileged and without SubstreamID."""
+        transaction = replace(transaction, ssid=None, privileged=False, instruction=False)
         if not self.cr0.SMMUEN:
             return self._refuse(EventType.F_TRANSL_FORBIDDEN, "SMMUEN is 0", transaction, story, None)
         address = transaction.iova
@@ -377,7 +408,6 @@ class Smmu:
 
     def _split(self, transaction: Transaction, story: Trace | None) -> Outcome:
         """Split-stage ATS: the address is an IPA and stage 2 still translates it (13.6.3)."""
-        plain = replace(transaction, ssid=None, privileged=False, instruction=False)
         ste = self.configuration.ste(transaction.sid, story)
         context = self.configuration.stage2_context(ste)
         privileged = bool(context.privileged)
@@ -385,7 +415,7 @@ class Smmu:
         try:
             pa, entry = self.stages.translate(context, transaction.iova, need, story)
         except Fault as fault:
-            return self._fault(fault, plain, story)
+            return self._fault(fault, transaction, story)
         return Outcome(
             How.TRANSLATED, pa, size=entry.span, trace=story,
             sources=Sources(transaction.incoming or DEFAULT, context.override, None, entry.stage2),
@@ -403,11 +433,15 @@ class Smmu:
 
     def _response_pasid(self, sid: int) -> bool | None:
         """Whether an automatic response carries the PASID (IDR3.PPS, STE.PPAR); None without a valid STE (8.1)."""
+        if not self.features.ssidsize:
+            return False
         if self.features.pps:
             return True
         try:
             return bool(self.configuration.ste(sid, None).PPAR)
-        except Fault:
+        except Fault as fault:
+            if self.cr2.REC_CFG_ATS and (fault.kind is not EventType.C_BAD_STREAMID or self.cr2.RECINVSID):
+                self._record(record(fault, Transaction(sid, 0), privileged=False, instruction=False), merge=False)
             return None
 
     # -- commands -----------------------------------------------------------------------------------------------------
@@ -458,8 +492,8 @@ class Smmu:
         if self.endpoints.pending:
             self.endpoints.pending = False
             return CommandError.CERROR_ATC_INV_SYNC
-        where = command.MSIAddress
-        if command.CS == 1 and self.features.msi and where:
+        where = self._reachable(command.MSIAddress)
+        if command.CS == 1 and self.features.msi and command.MSIAddress:
             if self.memory.answers(where):
                 self.msis.append(Msi(Op.SYNC.name, where, command.MSIData))
             else:
@@ -468,25 +502,23 @@ class Smmu:
 
     # -- stalled transactions -----------------------------------------------------------------------------------------
 
-    def _next_stag(self) -> int:
-        while self._stag in self.stalled:
-            self._stag = (self._stag + 1) & 0xFFFF
-        stag, self._stag = self._stag, (self._stag + 1) & 0xFFFF
-        return stag
+    @property
+    def stalled(self) -> dict[int, Transaction]:
+        """The transactions that a stall record named, by STAG."""
+        return self.stalls.held
+
+    def _can_record_stall(self) -> bool:
+        return self.queue.writable and not self.stalls.full
+
+    def _retry(self) -> None:
+        """The event queue may have become writable: stalls that could not be recorded are tried again (7.2.1)."""
+        if self.stalls.waiting:
+            self.resumed += self.stalls.retry(self._can_record_stall, self.translate)
 
     def _resume(self, command: Resume) -> None:
-        """CMD_RESUME: retry or terminate one stalled transaction; a tag that fits none does nothing (4.7.1)."""
-        transaction = self.stalled.get(command.STAG)
-        if transaction is None or transaction.sid != command.StreamID:
-            return
-        del self.stalled[command.STAG]
-        if command.Action:
-            self.resumed.append((transaction, self.translate(transaction)))
-        else:
-            how = How.ABORTED if command.Abort or self.features.term_model else How.RAZWI
-            self.resumed.append((transaction, Outcome(how, reason="terminated by CMD_RESUME")))
+        self.resumed += self.stalls.resume(command, self.translate, abort_only=self.features.term_model)
+        self._retry()
 
     def _terminate(self, sid: int) -> None:
-        """CMD_STALL_TERM: terminate every stalled transaction of a stream with an abort (4.7.2)."""
-        for stag in [stag for stag, transaction in self.stalled.items() if transaction.sid == sid]:
-            self.resumed.append((self.stalled.pop(stag), Outcome(How.ABORTED, reason="terminated by CMD_STALL_TERM")))
+        self.resumed += self.stalls.terminate("terminated by CMD_STALL_TERM", sid)
+        self._retry()

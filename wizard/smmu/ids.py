@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from wizard.arch.idr import ADDRESS_BITS, AIDR, IDR0, IDR1, IDR3, IDR5
+from wizard.arch.registers import CR0, CR2
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Features:
     ptwnnc: bool
     epan: bool
     pps: bool
+    record_ats: bool
     oas: int
     granules: frozenset[int]
     vax52: bool
@@ -76,6 +78,19 @@ class Features:
     def ias(self) -> int:
         """Intermediate address size: VMSAv8-32 is not modelled, so it is OAS (IHI 0070 3.4)."""
         return self.oas
+
+    def usable_cr0(self, written: CR0) -> CR0:
+        """CR0 without the fields that are RES0 on this SMMU, as CR0ACK reads (6.3.9)."""
+        fields = {name: written.fields()[name] for name in ("SMMUEN", "EVENTQEN", "CMDQEN")}
+        fields |= {"PRIQEN": written.PRIQEN} if self.pri else {}
+        fields |= {"ATSCHK": written.ATSCHK} if self.ats else {}
+        fields |= {"VMW": written.VMW} if self.vmw else {}
+        return CR0.build(**fields)
+
+    def usable_cr2(self, written: CR2) -> CR2:
+        """CR2 without the fields that are RES0 on this SMMU (6.3.12)."""
+        kept = written if self.hyp else written.replace(E2H=0)
+        return kept if self.record_ats else kept.replace(REC_CFG_ATS=0)
 
     @classmethod
     def of(cls, ids: Ids) -> Features:
@@ -118,6 +133,7 @@ class Features:
             ptwnnc=bool(idr3.PTWNNC),
             epan=bool(idr3.EPAN),
             pps=bool(idr3.PPS),
+            record_ats=bool(idr0.ATSRECERR),
             oas=min(oas, 52),
             granules=frozenset(granules),
             vax52=idr5.VAX >= 1,

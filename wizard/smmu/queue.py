@@ -64,6 +64,11 @@ class EventQueue:
         self.indices = Indices(min(base.LOG2SIZE, self.largest))
         self.last = None
 
+    @property
+    def writable(self) -> bool:
+        """Whether a record would be written now (7.2.1)."""
+        return self.enabled and not self.aborted and not self.indices.full
+
     def put(self, record: Event, *, merge: bool) -> bool:
         """Write one record, or merge it with the newest unread one; False when it is lost.
 

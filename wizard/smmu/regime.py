@@ -71,7 +71,8 @@ def levels(granule: int, start: int, input_bits: int, wide: bool) -> tuple[Level
         width = input_bits - shift if number == start else stride
         block = LEAF if number in blocks(granule, wide) else INVALID
         kinds = (INVALID, INVALID, INVALID, LEAF) if number == LAST else (INVALID, block, INVALID, TABLE)
-        run = shift + RUNS.get((granule, number), 0)
+        # A run that is larger than the input range is a misprogrammed one: nothing beyond the range may hit it.
+        run = min(shift + RUNS.get((granule, number), 0), max(shift, input_bits))
         result.append(Level(number, shift, (1 << width) - 1, kinds, (1 << 48) - (1 << shift), run))
     return tuple(result)
 

@@ -65,9 +65,7 @@ def _denied(stage1: Stage1, allowed: int, need: int) -> Fault:
 
 
 def _fault2(stage2: Stage2, kind: EventType, reason: str, purpose: FaultClass, ipa: int, *, tt_read: bool = False) -> Fault:
-    return Fault(
-        kind, reason, stage2=True, fault_class=purpose, address=ipa, tt_read=tt_read, record=stage2.record, stall=stage2.stall
-    )
+    return Fault(kind, reason, stage2=True, fault_class=purpose, address=ipa, tt_read=tt_read, record=stage2.record, stall=stage2.stall)
 
 
 class Stages:
@@ -82,6 +80,11 @@ class Stages:
 
     def stage2(self, stage2: Stage2, ipa: int, need: int, purpose: FaultClass, trace: Trace | None) -> Found:
         """Translate ``ipa`` for an access that needs the permission ``need``; ``Fault`` with S2 set and CLASS ``purpose``."""
+        regime = stage2.regime
+        if ipa >> regime.input_bits:
+            raise _fault2(
+                stage2, EventType.F_TRANSLATION, f"intermediate address {ipa:#x} is beyond stage 2's {regime.input_bits} bits", purpose, ipa
+            )
         if self.tlb is not None:
             entry = self.tlb.find(stage2.space, ipa)
             if entry is not None and not (entry.clean2 and need & WRITE):
@@ -92,11 +95,6 @@ class Stages:
                     entry.output + ipa - entry.start, entry.span, entry.reach, entry.allowed2, entry.clean2, 0,
                     entry.granule, entry.level, entry.stage2,
                 )  # fmt: skip
-        regime = stage2.regime
-        if ipa >> regime.input_bits:
-            raise _fault2(
-                stage2, EventType.F_TRANSLATION, f"intermediate address {ipa:#x} is beyond stage 2's {regime.input_bits} bits", purpose, ipa
-            )
 
         def fetch(where: int) -> int:
             word = self.memory.read(where)
@@ -119,6 +117,7 @@ class Stages:
             raise _fault2(stage2, EventType.F_ACCESS, "stage 2 access flag is 0", purpose, ipa)
         allowed, clean = permissions.stage2(word & STAGE2_BITS, stage2.xnx, stage2.hd)
         attribute = Stage2Leaf.MemAttr.get(word), Stage2Leaf.SH.get(word), stage2.fwb
+        self._permit2(stage2, allowed, attribute, need, purpose, ipa)
         updated = word
         if stage2.ha and not word & _AF2:
             updated = Stage2Leaf.AF.put(updated, 1)
@@ -126,7 +125,6 @@ class Stages:
             updated, clean = Stage2Leaf.S2AP.put(updated, Stage2Leaf.S2AP.get(updated) | 2), False
         if updated != word:
             self._update(regime, where, updated, trace)
-        self._permit2(stage2, allowed, attribute, need, purpose, ipa)
         span = span_of(word, level, run=not stage2.ha)
         found = Found(output + (ipa & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number, attribute)
         if self.tlb is not None:
@@ -138,9 +136,7 @@ class Stages:
             )
         return found
 
-    def _permit2(
-        self, stage2: Stage2, allowed: int, attribute: tuple[int, int, bool] | None, need: int, purpose: FaultClass, ipa: int
-    ) -> None:
+    def _permit2(self, stage2: Stage2, allowed: int, attribute: tuple[int, int, bool] | None, need: int, purpose: FaultClass, ipa: int) -> None:
         """Permission check at stage 2; S2PTW forbids Device memory for configuration and table fetches."""
         reason = None
         if not need & allowed:
@@ -187,9 +183,9 @@ class Stages:
             raise _fault1(stage1, end.kind, end.reason) from None
         if not word & _AF1 and not stage1.ha and not stage1.affd:
             raise _fault1(stage1, EventType.F_ACCESS, "stage 1 access flag is 0")
-        allowed, clean = permissions.stage1(
-            word & STAGE1_BITS, above & HIERARCHICAL_BITS, stage1.el2, stage1.wxn, stage1.pan, stage1.epan, stage1.hd
-        )
+        allowed, clean = permissions.stage1(word & STAGE1_BITS, above & HIERARCHICAL_BITS, stage1.el2, stage1.wxn, stage1.pan, stage1.epan, stage1.hd)
+        if not need & allowed:
+            raise _denied(stage1, allowed, need)
         updated = word
         if stage1.ha and not word & _AF1:
             updated = Stage1Leaf.AF.put(updated, 1)
@@ -198,8 +194,6 @@ class Stages:
         if updated != word:
             pa = where if stage2 is None else self.stage2(stage2, where, PW, FaultClass.TTD, trace).output
             self._update(regime, pa, updated, trace)
-        if not need & allowed:
-            raise _denied(stage1, allowed, need)
         span = span_of(word, level, run=not stage1.ha)
         found = Found(output + (address & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number)
         return found, not Stage1Leaf.nG.get(word)

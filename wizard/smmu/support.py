@@ -31,7 +31,7 @@ TABLE: dict[type[Record], dict[str, tuple[Support, str]]] = {
         "TTF": (_M, "VMSAv8-64 only; 0b01 leaves no format at all"),
         "COHACC": (_I, "memory is always coherent here"),
         "BTM": (_I, "no processor broadcasts invalidations here"),
-        "HTTU": (_M, "access flag and dirty state; 0b11 counts as 0b10 for table descriptors"),
+        "HTTU": (_M, "access flag and dirty state of leaves; 0b11 counts as 0b10"),
         "DORMHINT": (_I, "power hint"),
         "HYP": (_M, ""),
         "ATS": (_M, ""),
@@ -46,7 +46,7 @@ TABLE: dict[type[Record], dict[str, tuple[Support, str]]] = {
         "CD2L": (_M, ""),
         "VATOS": (_X, "no address translation operations"),
         "TTENDIAN": (_M, ""),
-        "ATSRECERR": (_I, "CR2.REC_CFG_ATS works whatever it says"),
+        "ATSRECERR": (_M, ""),
         "STALL_MODEL": (_M, ""),
         "TERM_MODEL": (_M, ""),
         "ST_LEVEL": (_M, ""),
@@ -105,9 +105,16 @@ TABLE: dict[type[Record], dict[str, tuple[Support, str]]] = {
 """Of each register the fields, what the model makes of them, and a word on it."""
 
 
+LARGEST: dict[type[Record], dict[str, tuple[int, str]]] = {
+    IDR0: {"HTTU": (2, "no access flag of table descriptors")},
+    IDR5: {"OAS": (6, "addresses of 52 bits at most"), "VAX": (1, "addresses of 52 bits at most")},
+}
+"""Modelled fields of which larger values count as this one, and what is lost by that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """A field that a host sets and the model clears."""
+    """A field that a host sets and the model clears or makes smaller; ``value`` is the host's."""
 
     register: str
     field: str
@@ -123,6 +130,9 @@ def masked_bits(ids: Ids) -> tuple[Masked, ...]:
             value = register.layout[name].get(word)
             if support is Support.MASKED and value:
                 found.append(Masked(register.__name__, name, value, why))
+        for name, (largest, why) in LARGEST.get(register, {}).items():
+            if (value := register.layout[name].get(word)) > largest:
+                found.append(Masked(register.__name__, name, value, why))
         if unknown := register(word).undeclared:
             found.append(Masked(register.__name__, "reserved", unknown, "bits that the architecture reserves"))
     return tuple(found)
@@ -135,6 +145,8 @@ def masked(ids: Ids) -> Ids:
         for name, (support, _) in TABLE[register].items():
             if support is Support.MASKED:
                 word = register.layout[name].put(word, 0)
+        for name, (largest, _) in LARGEST.get(register, {}).items():
+            word = register.layout[name].put(word, min(register.layout[name].get(word), largest))
         cleared[register.__name__.lower()] = word & ~register(word).undeclared
     return replace(ids, **cleared)
 
