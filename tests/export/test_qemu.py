@@ -42,7 +42,9 @@ from wizard.plan.request import (
     VsmmuRequest,
 )
 from wizard.plan.rules.guest import name_fault
-from wizard.rehearsal.qemu import Refused, _ask, rehearse, running
+from wizard.rehearsal.process import running
+from wizard.rehearsal.qemu import ask, rehearse
+from wizard.rehearsal.report import Refused
 from wizard.rehearsal.standin import stand_ins
 
 DATA = Path(__file__).parent / "data"
@@ -86,7 +88,7 @@ def test_json_starts_the_same_machine(name: str, qemu: Path, tmp_path: Path) -> 
     acted = stand_ins(made)
     for word in acted.json_words():
         assert not word.startswith("{") or json.loads(word)
-    checks = asyncio.run(_ask(made, str(qemu), acted.json_words(), str(tmp_path), booted=False))
+    checks = asyncio.run(ask(made, str(qemu), acted.json_words(), str(tmp_path), booted=False))
     assert all(check.ok for check in checks)
 
 
@@ -161,14 +163,14 @@ def test_memory_objects_are_taken(as_json: bool, qemu: Path) -> None:
         words = ["-machine", "none", "-nodefaults", "-display", "none"]
         words += [word for o in options(made) if str(o.get("qom-type")).startswith("memory-backend") for word in o.words(as_json=as_json)]
 
-        async def ask(words: list[str] = words) -> None:
+        async def started(words: list[str] = words) -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 async with running(str(qemu), words, scratch) as client:
                     await client.execute("query-version")
 
         missing = ""
         try:
-            asyncio.run(ask())
+            asyncio.run(started())
         except Refused as refused:
             missing = str(refused)
         # A machine without hugepages to spare can't back them; nothing but that may be missing.

@@ -13,7 +13,7 @@ from tests.plan.hosts import E1000E, NVME, VF0, planned
 from tests.plan.test_rules import cmdqv
 from wizard.export import qmp_hotplug
 from wizard.plan.request import HotplugRequest
-from wizard.rehearsal.qemu import running
+from wizard.rehearsal.process import running
 from wizard.rehearsal.standin import stand_ins
 
 

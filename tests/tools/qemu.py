@@ -47,6 +47,14 @@ def require_qemu() -> Path:
     return found
 
 
+def require_old_qemu() -> Path:
+    """QEMU 10.0, from before arm-smmuv3 could be plugged; skips loudly when there is none."""
+    found = cache() / "old-qemu/bin/qemu-system-aarch64"
+    if not found.exists():
+        skip_loudly("no QEMU of before 10.2", "scripts/debian-tools --with old-qemu unpacks one")
+    return found
+
+
 def require_iasl() -> Path:
     """ACPICA's disassembler; skips loudly when there is none."""
     unpacked = cache() / "debian/bin/iasl"

@@ -66,11 +66,10 @@ def _replaceable(path: Path, force: bool) -> None:
 
 def _stage(temporary: Path, path: Path, data: bytes, mode: int) -> None:
     # An existing file keeps its permissions, which somebody may have narrowed on purpose, and its owner when root saves for a user.
-    try:
+    before: os.stat_result | None = None
+    with suppress(OSError):
         before = path.stat()
-    except OSError:
-        before = None
-    else:
+    if before is not None:
         mode = stat.S_IMODE(before.st_mode)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
         if before is not None:

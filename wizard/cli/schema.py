@@ -22,7 +22,7 @@ MODELS: dict[str, tuple[str, str]] = {
     "plan": ("wizard.cli.planning", "PlanView"),
     "check": ("wizard.cli.planning", "CheckView"),
     "dry-run": ("wizard.dryrun.model", "Report"),
-    "rehearse": ("wizard.rehearsal.qemu", "Report"),
+    "rehearse": ("wizard.rehearsal.report", "Report"),
     "case": ("wizard.smmu.caseformat", "Case"),
     "answer": ("wizard.smmu.caseformat", "Answer"),
     "diff": ("wizard.fleet.diff.model", "DiffView"),

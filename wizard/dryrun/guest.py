@@ -5,18 +5,19 @@ Stream table with 256-entry level 2 arrays, linear context descriptors, 4 KiB st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from wizard.arch.cd import CD
 from wizard.arch.command import Op
-from wizard.arch.registers import CR0
+from wizard.arch.registers import CR0, StrtabBase, StrtabBaseCfg
 from wizard.arch.ste import STE
 from wizard.dryrun.layout import GUEST_RAM, FunctionLayout, VsmmuLayout
 from wizard.nesting.host import MSI_IOVA, MSI_LENGTH, SPLIT
 from wizard.nesting.invalidate import Words, encode
-from wizard.nesting.qemu import Vsmmu
 from wizard.smmu import Consumed
+from wizard.smmu.memory import Writable
 from wizard.smmu.tables import Allocator, ContextTable, PageTable, StreamTable, abort_entry, bypass_entry, context_descriptor, stage1_entry
 
 PAGE = 4096
@@ -65,10 +66,30 @@ class Buffer:
     size: int
 
 
+class Programmed(Protocol):
+    """What the driver programs: a vSMMU of the simulated host, or QEMU's own (``wizard.rehearsal``)."""
+
+    strtab_base: StrtabBase
+    strtab_cfg: StrtabBaseCfg
+
+    @property
+    def memory(self) -> Writable:
+        """Guest memory, by guest physical address."""
+        ...
+
+    def write_cr0(self, value: int) -> None:
+        """Write CR0."""
+        ...
+
+    def consume(self, commands: Sequence[Words]) -> Consumed:
+        """Execute commands from the queue, up to the first error."""
+        ...
+
+
 class LinuxGuest:
     """The driver of one vSMMU. ``rmr`` False is a guest that ignores the firmware's reserved memory range."""
 
-    def __init__(self, vsmmu: Vsmmu, layout: VsmmuLayout, *, memory: int, part: int = 0, rmr: bool = True) -> None:
+    def __init__(self, vsmmu: Programmed, layout: VsmmuLayout, *, memory: int, part: int = 0, rmr: bool = True) -> None:
         self.vsmmu, self.layout, self.rmr = vsmmu, layout, rmr
         quarter = min(memory // 4, _TABLES)
         start = GUEST_RAM + memory // 4 + part * quarter // 2
@@ -85,7 +106,7 @@ class LinuxGuest:
         """arm_smmu_device_reset(): stream table, queues, then SMMUEN; every entry aborts until its function is probed."""
         self.streams = StreamTable(self.memory, self.space, log2size=16, split=SPLIT)
         self.vsmmu.strtab_base = self.vsmmu.strtab_base.replace(ADDR=self.streams.base)
-        self.vsmmu.strtab_cfg = type(self.vsmmu.strtab_cfg)(self.streams.config)
+        self.vsmmu.strtab_cfg = StrtabBaseCfg(self.streams.config)
         self.vsmmu.write_cr0(CR0.build(CMDQEN=1).value)
         self.send([encode(Op.CFGI_STE_RANGE, Range=31), encode(Op.TLBI_NSNH_ALL)])
         self.vsmmu.write_cr0(CR0.build(CMDQEN=1, EVENTQEN=1).value)

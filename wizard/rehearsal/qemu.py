@@ -1,266 +1,177 @@
-"""Start the plan's topology in a real QEMU, paused, and ask it by QMP whether everything is where the plan says.
+"""The plan's topology in a real QEMU, paused, with stand-ins: what is where, what UEFI makes of it, and where DMA ends up.
 
-Without firmware QEMU knows buses, slots and which bus an SMMU serves; with firmware UEFI also numbers the buses, and the
-guest addresses (and so the vSIDs) are compared with the plan's predictions.
+    topology   every bus, port, vSMMU and function, asked for by QMP; with firmware the bus numbers that UEFI gives, too
+    dma        writes of iommu-testdev in the place of each function, through QEMU's own SMMUv3
+    reads      the same with edu, which reads
+
+What a QEMU is too old for, or was built without, is left out and said.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from qemu.qmp import ConnectError, ExecuteError, QMPClient
+from qemu.qmp import QMPClient
 
-from wizard.arch.bits import Record, field
-from wizard.arch.bits import address as address_field
 from wizard.base.errors import ProgramError
-from wizard.base.finding import Area, Finding, Kind, Severity, define
-from wizard.base.text import visible
+from wizard.base.finding import Finding
+from wizard.base.text import plural, visible
 from wizard.plan.model import VmPlan
-from wizard.rehearsal.standin import stand_ins, stands_for_bars
+from wizard.plan.request import Mode
+from wizard.rehearsal.dma import dma_checks
+from wizard.rehearsal.engines import Edu, Engine, Testdev
+from wizard.rehearsal.pci import ecam_of, wire
+from wizard.rehearsal.process import ANSWER_SECONDS, Abilities, abilities, running
+from wizard.rehearsal.qtest import Qtest
+from wizard.rehearsal.report import DEAD_PORT, DIFFERS, DMA_DIFFERS, ENDED, REFUSED, Check, Ended, Refused, Report
+from wizard.rehearsal.standin import stand_ins
+from wizard.rehearsal.topology import FIRMWARE_SECONDS, boot, checks
 
-START_SECONDS = 60
-FIRMWARE_SECONDS = 180  # UEFI needs 18 s on a fast machine under tcg
-
-DIFFERS = define(
-    "rehearsal-differs", Severity.ERROR, Kind.PLAN, Area.REQUEST,
-    what="VM {subject}: {what_for} is {found} in QEMU, and {expected} in the plan.",
-    why="The guest would see another topology than the one that was planned and checked.",
-    fix="Report this with the profile: the planner's rule for it is wrong, or this QEMU differs from those that it knows.",
-)  # fmt: skip
-REFUSED = define(
-    "rehearsal-refused", Severity.ERROR, Kind.PLAN, Area.REQUEST,
-    what="VM {subject}: QEMU does not take the command line: {message}",
-    why="The VM would not start either; accel and assigned functions were not even tried (stand-ins took their places).",
-    fix="Correct what the message names, or use the QEMU that the plan is for.",
-)  # fmt: skip
-DEAD_PORT = define(
-    "rehearsal-dead-port", Severity.ERROR, Kind.PLAN, Area.REQUEST,
-    what="VM {subject}: UEFI gave root port {port} no bus.",
-    why="What is behind it does not exist for the guest: its root complex has no bus number left.",
-    fix="Move the bus numbers apart, or leave bus_nr out.",
-)  # fmt: skip
+Progress = Callable[[str], None]
+"""Told what is done next, in a clause."""
 
 
-class Check(msgspec.Struct, frozen=True):
-    """One thing that was asked of QEMU."""
-
-    subject: str
-    expected: str
-    found: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether they agree."""
-        return self.expected == self.found
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What a rehearsal found. ``notes`` say what stood in for what."""
-
-    vm: str
-    qemu: str
-    firmware: bool
-    checks: tuple[Check, ...]
-    notes: tuple[str, ...]
-    findings: tuple[Finding, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything is where the plan says."""
-        return not self.findings
-
-
-class Refused(Exception):
-    """QEMU ended before it answered; the text is what it wrote."""
-
-
-def rehearse(vm: VmPlan, qemu: str, *, firmware: tuple[Path, Path] | None = None) -> Report:
+def rehearse(
+    vm: VmPlan, qemu: str, *, firmware: tuple[Path, Path] | None = None, progress: Progress = lambda _: None, patience: float | None = None
+) -> Report:
     """Rehearse one planned VM. ``firmware``: UEFI's code and its variables (which are copied); without it only QEMU is asked.
+    ``patience``: seconds after which a QEMU that is not done counts as hung; by default a minute, and three more with firmware.
 
     Raises ``ProgramError`` when QEMU can't be started at all.
     """
     if shutil.which(qemu) is None:
         raise ProgramError(f"There is no program {visible(qemu)}.", "Install qemu-system-arm, or name another with --qemu PATH.")
     with tempfile.TemporaryDirectory(prefix="smmu-wizard-") as scratch:
+        try:
+            able = asyncio.run(abilities(qemu, scratch))
+        except (Refused, Ended) as refused:
+            raise ProgramError(
+                f"{visible(qemu)} does not start: {visible(str(refused))}.", "Name a QEMU for arm64 (qemu-system-aarch64) with --qemu PATH."
+            ) from refused
+        return _Rehearsal(vm, qemu, able, Path(scratch), progress, patience).run(firmware)
+
+
+class _Rehearsal:
+    """One VM in one QEMU; what was found grows from part to part."""
+
+    def __init__(self, vm: VmPlan, qemu: str, able: Abilities, scratch: Path, progress: Progress, patience: float | None) -> None:
+        self.vm, self.qemu, self.able, self.scratch, self.progress, self.patience = vm, qemu, able, scratch, progress, patience
+        self.checks: list[Check] = []
+        self.findings: list[Finding] = []
+        self.left_out: list[str] = []
+        self.notes: dict[str, None] = {}
+
+    def run(self, firmware: tuple[Path, Path] | None) -> Report:
+        """Every part that this QEMU has what it takes for."""
         files = None
         if firmware:
-            files = (firmware[0], Path(scratch) / "vars.fd")
+            files = (firmware[0], self.scratch / "vars.fd")
             shutil.copyfile(firmware[1], files[1])
-        acted = stand_ins(vm, firmware=files)
+        if not self.able.pluggable and self.vm.vsmmus:
+            self.left_out.append(f"vSMMUs: QEMU {self.able.version} has no arm-smmuv3 that can be plugged (10.2 or later has)")
+        doing = "UEFI numbers its buses" if files else "its topology was asked for"
+        self._part(doing, partial(self._topology, files))
+        for engine in self._engines():
+            self._part(f"{'writes' if engine.writes else 'reads'} of {engine.model} went through it", partial(self._dma, engine))
+        self.findings += _findings(self.vm, self.checks)
+        return Report(
+            self.vm.name, self.qemu, files is not None, tuple(self.checks), tuple(self.notes), tuple(self.findings), self.able.version,
+            tuple(self.left_out),
+        )  # fmt: skip
+
+    def _part(self, doing: str, ask: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self.findings:
+            return  # a QEMU that refused or died once does so again
         try:
-            checks = asyncio.run(_ask(vm, qemu, acted.words, scratch, booted=files is not None))
+            asyncio.run(ask())
         except Refused as refused:
-            finding = REFUSED.at(vm.name, message=visible(str(refused)))
-            return Report(vm.name, qemu, files is not None, (), acted.notes, (finding,))
-        return Report(vm.name, qemu, files is not None, tuple(checks), acted.notes, tuple(_findings(vm, checks)))
+            self.findings.append(REFUSED.at(self.vm.name, message=visible(str(refused))))
+        except Ended as ended:
+            self.findings.append(ENDED.at(self.vm.name, doing=doing, message=visible(str(ended))))
+
+    def _engines(self) -> Iterator[type[Engine]]:
+        """Those that there is something to do for, in this QEMU."""
+        if not self.vm.devices:
+            return
+        if self.vm.mode is Mode.VIRTIO_IOMMU:
+            self.left_out.append("DMA: a virtio-iommu is programmed through a queue of its own, which is not rehearsed")
+        elif not self.able.pluggable and self.vm.vsmmus:
+            self.left_out.append("DMA: there is no vSMMU to send it through")
+        elif not self.able.qtest:
+            self.left_out.append("DMA: this QEMU has no qtest accelerator (in Debian's packages it is the module accel-qtest)")
+        else:
+            for engine, there, since in ((Testdev, self.able.testdev, " (11.0 or later has)"), (Edu, self.able.edu, "")):
+                if there:
+                    yield engine
+                else:
+                    self.left_out.append(f"{'Writes' if engine.writes else 'Reads'} by DMA: QEMU {self.able.version} has no {engine.model}{since}")
+
+    def _machine(self) -> str | None:
+        """The machine type to take where this QEMU has not the plan's."""
+        return None if self.vm.machine.type in self.able.machines else "virt"
+
+    async def _topology(self, firmware: tuple[Path, Path] | None) -> None:
+        self.progress("UEFI numbers the buses" if firmware else "the topology, asked for by QMP")
+        acted = stand_ins(self.vm, firmware=firmware, vsmmus=self.able.pluggable, machine=self._machine())
+        self.notes |= dict.fromkeys(acted.notes)
+        self.checks += await ask(
+            self.vm, self.qemu, acted.words, str(self.scratch), booted=firmware is not None, vsmmus=self.able.pluggable, patience=self.patience
+        )
+
+    async def _dma(self, engine: type[Engine]) -> None:
+        self.progress(f"{'writes' if engine.writes else 'reads'} of {plural(len(self.vm.devices), 'function')} through QEMU's SMMUv3")
+        path = self.scratch / "qtest"
+        path.unlink(missing_ok=True)
+        acted = stand_ins(self.vm, engine=(engine.model, engine.properties), machine=self._machine())
+        self.notes["DMA: QEMU's SMMUv3 is its emulated one, with stage 1 alone; the nested walk is the dry run's to rehearse"] = None
+        words = [*acted.words, "-qtest", f"unix:{str(path).replace(',', ',,')},server=on,wait=off", "-qtest-log", "none"]
+        async with running(self.qemu, words, str(self.scratch), limit=self.patience or ANSWER_SECONDS) as client:
+            await client.execute("cont")
+            tree = await client.execute("human-monitor-command", {"command-line": "info mtree"})
+            smmus = {vsmmu.id: await _registers_of(client, vsmmu.id) for vsmmu in self.vm.vsmmus}
+            qtest = Qtest(path)
+            try:
+                bars = wire(qtest, ecam_of(str(tree)), self.vm)
+                for check in dma_checks(self.vm, qtest, engine, bars, smmus):
+                    self.checks.append(check)
+            except ValueError as error:
+                self.left_out.append(f"{'Writes' if engine.writes else 'Reads'} by DMA: {error}")
+            finally:
+                qtest.close()
 
 
-def _findings(vm: VmPlan, checks: Sequence[Check]) -> Iterator[Finding]:
-    for check in checks:
+async def ask(
+    vm: VmPlan, qemu: str, words: Sequence[str], scratch: str, *, booted: bool, vsmmus: bool = True, patience: float | None = None
+) -> list[Check]:
+    """The topology of the QEMU that ``words`` start; ``booted``: with UEFI, which is waited for. ``Refused`` and ``Ended`` as ``running``."""
+    async with running(qemu, words, scratch, limit=patience or ANSWER_SECONDS + FIRMWARE_SECONDS * booted) as client:
+        if booted:
+            await boot(client)
+        return [check async for check in checks(vm, client, booted=booted, vsmmus=vsmmus)]
+
+
+async def _registers_of(client: QMPClient, id: str) -> int:
+    """Where the registers of an arm-smmuv3 are: its region's place in the platform bus, and that one's in the machine."""
+    path, address = f"/machine/peripheral/{id}/arm-smmuv3[0]", 0
+    for _ in range(2):
+        address += int(str(await client.execute("qom-get", {"path": path, "property": "addr"})))
+        path = str(await client.execute("qom-get", {"path": path, "property": "container"}))
+    return address
+
+
+def _findings(vm: VmPlan, found: Sequence[Check]) -> Iterator[Finding]:
+    for check in found:
         if check.ok:
             continue
-        if check.subject.endswith(" bus range") and check.found == "0..0":
+        if check.part in ("dma", "reads"):
+            yield DMA_DIFFERS.at(vm.name, what_for=check.subject, found=visible(check.found), expected=check.expected)
+        elif check.subject.endswith(" bus range") and check.found == "0..0":
             yield DEAD_PORT.at(vm.name, port=check.subject.split()[-3])
         else:
             yield DIFFERS.at(vm.name, what_for=check.subject, found=visible(check.found), expected=check.expected)
-
-
-@asynccontextmanager
-async def running(qemu: str, words: Sequence[str], scratch: str) -> AsyncIterator[QMPClient]:
-    """A paused QEMU and a client on its monitor; ``Refused`` with QEMU's own words when it ends before it answers."""
-    socket = os.path.join(scratch, "qmp")
-    process = await asyncio.create_subprocess_exec(
-        qemu, *words, "-S", "-qmp", f"unix:{socket.replace(',', ',,')},server=on,wait=off",
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    ended = asyncio.ensure_future(process.communicate())
-    client = QMPClient("rehearsal")
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            await _connect(client, socket, ended)
-            if ended.done():
-                said = ended.result()[1].decode(errors="replace").strip()
-                raise Refused(said or f"it ended with status {process.returncode}")
-        yield client
-    except TimeoutError as error:
-        raise Refused(f"no answer in {START_SECONDS} seconds") from error
-    finally:
-        if client.runstate.name != "IDLE":
-            with suppress(OSError):
-                await client.disconnect()
-        if process.returncode is None:
-            process.kill()
-        await ended
-
-
-async def _connect(client: QMPClient, socket: str, ended: asyncio.Future[tuple[bytes, bytes]]) -> None:
-    """Until it is connected or QEMU has ended. The socket's name is there before QEMU listens on it, and QEMU listens before it
-    makes its devices: it drops the connection when one of them is refused.
-    """
-    while not ended.done():
-        if os.path.exists(socket):
-            with suppress(ConnectError):
-                await client.connect(socket)
-                return
-        await asyncio.sleep(0.01)
-
-
-async def _ask(vm: VmPlan, qemu: str, words: Sequence[str], scratch: str, *, booted: bool) -> list[Check]:
-    async with running(qemu, words, scratch) as client:
-        if booted:
-            await _boot(client)
-        return [check async for check in _checks(vm, client, booted=booted)]
-
-
-async def _boot(client: QMPClient) -> None:
-    """Let UEFI number the buses: over when a bus number stands and none has changed for two seconds."""
-    await client.execute("cont")
-    last: dict[str, tuple[int, int]] = {}
-    still = 0
-    for _ in range(FIRMWARE_SECONDS * 2):
-        await asyncio.sleep(0.5)
-        ranges = {id: (bridge["bus"]["secondary"], bridge["bus"]["subordinate"]) for id, bridge in bridges(await client.execute("query-pci")).items()}
-        still = still + 1 if ranges == last and any(secondary for secondary, _ in ranges.values()) else 0
-        last = ranges
-        if still >= 4:
-            return
-    raise Refused(f"UEFI numbered no bus in {FIRMWARE_SECONDS} seconds")
-
-
-def bridges(answer: Any) -> dict[str, dict[str, Any]]:
-    """The bridges of ``query-pci`` by their id, wherever they are."""
-    found: dict[str, dict[str, Any]] = {}
-    waiting = [device for bus in answer for device in bus["devices"]]
-    while waiting:
-        device = waiting.pop()
-        if bridge := device.get("pci_bridge"):
-            found[device["qdev_id"]] = bridge
-            waiting += bridge.get("devices", [])
-    return found
-
-
-def places(answer: Any) -> dict[str, tuple[int, int, int]]:
-    """(bus, slot, function) of everything in ``query-pci``, by its id."""
-    found = {}
-    waiting = [device for bus in answer for device in bus["devices"]]
-    while waiting:
-        device = waiting.pop()
-        found[device["qdev_id"]] = (device["bus"], device["slot"], device["function"])
-        waiting += device.get("pci_bridge", {}).get("devices", [])
-    return found
-
-
-ECAM = 0x40_1000_0000  # VIRT_HIGH_PCIE_ECAM of hw/arm/virt.c, where guest memory ends below 256 GiB
-
-
-class EcamAddress(Record, bits=64):
-    """Where a function's configuration space lies (PCI Express 6.0, 7.2.2)."""
-
-    base = address_field(63, 28)
-    bus = field(27, 20)
-    device = field(19, 15)
-    function = field(14, 12)
-    offset = field(11, 0)
-
-
-async def _bar_placed(client: QMPClient, place: tuple[int, int, int]) -> bool:
-    """Whether UEFI gave BAR 2 and 3 of a stand-in an address. query-pci shows it only once a driver has switched the function on."""
-    bus, slot, number = place
-    at = EcamAddress.build(base=ECAM, bus=bus, device=slot, function=number, offset=0x18).value
-    said = await client.execute("human-monitor-command", {"command-line": f"xp /2wx {at:#x}"})
-    low, high = (int(word, 16) for word in str(said).partition(":")[2].split()[:2])
-    return high not in (0, 0xFFFF_FFFF) and low != 0xFFFF_FFFF and high < 0xFFFF_0000
-
-
-async def _checks(vm: VmPlan, client: QMPClient, *, booted: bool) -> AsyncIterator[Check]:
-    async def get(id: str, name: str) -> str:
-        try:
-            value = await client.execute("qom-get", {"path": f"/machine/peripheral/{id}", "property": name})
-        except ExecuteError as error:
-            return str(error)
-        if name == "addr" and isinstance(value, int):
-            slot, number = divmod(value, 8)  # a devfn
-            return f"{slot:02x}.{number}"
-        return str(value).rpartition("/")[2] if name in ("parent_bus", "primary-bus") else str(value)
-
-    answer: Any = await client.execute("query-pci")
-    at, ranges = places(answer), bridges(answer)
-    roots = sorted(bus["bus"] for bus in answer)
-    yield Check("root buses", str(sorted([0, *(bus.bus_nr for bus in vm.buses)])), str(roots))
-    for bus in vm.buses:
-        yield Check(f"{bus.id} parent bus", "pcie.0", await get(bus.id, "parent_bus"))
-        yield Check(f"{bus.id} bus_nr", str(bus.bus_nr), await get(bus.id, "bus_nr"))
-        yield Check(f"{bus.id} slot", f"{bus.slot:02x}.0", await get(bus.id, "addr"))
-        if bus.numa_node is not None:
-            yield Check(f"{bus.id} numa_node", str(bus.numa_node), await get(bus.id, "numa_node"))
-    for vsmmu in vm.vsmmus:
-        yield Check(f"{vsmmu.id} bus", vsmmu.bus, await get(vsmmu.id, "primary-bus"))
-    for port in vm.ports:
-        root = next((bus.bus_nr for bus in vm.buses if bus.id == port.bus), 0)
-        yield Check(f"{port.id} parent bus", port.bus, await get(port.id, "parent_bus"))
-        yield Check(f"{port.id} place", str((root, port.slot, 0)), str(at.get(port.id)))
-        yield Check(f"{port.id} chassis", str(port.chassis), await get(port.id, "chassis"))
-        if booted:
-            numbers = ranges[port.id]["bus"]
-            yield Check(f"{port.id} bus range", f"{port.secondary}..{port.subordinate}", f"{numbers['secondary']}..{numbers['subordinate']}")
-    for assigned in vm.devices:
-        yield Check(f"{assigned.id} parent bus", assigned.port, await get(assigned.id, "parent_bus"))
-        yield Check(f"{assigned.id} function", f"00.{assigned.function}", await get(assigned.id, "addr"))
-        if booted:
-            yield Check(f"{assigned.id} guest address", str((assigned.bus, 0, assigned.function)), str(at.get(assigned.id)))
-            if stands_for_bars(assigned) and vm.memory.size < 255 << 30 and assigned.id in at:
-                placed = await _bar_placed(client, at[assigned.id])
-                yield Check(f"{assigned.id} 64-bit BAR", "placed", "placed" if placed else "without an address")
-    emulated = [(disk.id, disk.bus, disk.slot) for disk in vm.disks] + [(network.id, network.bus, network.slot) for network in vm.networks]
-    for id, bus_id, slot in emulated:
-        yield Check(f"{id} parent bus", bus_id, await get(id, "parent_bus"))
-        yield Check(f"{id} slot", f"{slot:02x}.0", await get(id, "addr"))

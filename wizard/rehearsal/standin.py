@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wizard.export.command import Option, device, keyed, object_
+from wizard.export.command import Option, Value, device, keyed, object_
 from wizard.export.qemu import options
 from wizard.plan.model import DevicePlan, VmPlan
 
@@ -36,14 +36,37 @@ class StandIns:
         return [word for option in self.options for word in option.words(as_json=True)]
 
 
-def stand_ins(vm: VmPlan, *, firmware: tuple[Path, Path] | None = None) -> StandIns:
+Properties = tuple[tuple[str, Value], ...]
+
+
+def stand_ins(
+    vm: VmPlan,
+    *,
+    firmware: tuple[Path, Path] | None = None,
+    vsmmus: bool = True,
+    engine: tuple[str, Properties] | None = None,
+    machine: str | None = None,
+) -> StandIns:
     """The plan's command line for a machine without KVM and without the functions.
 
-    ``firmware`` is UEFI's code and a file of variables that may be written to (a copy); without it there is none.
+    ``firmware`` is UEFI's code and a file of variables that may be written to (a copy); without it there is none. ``vsmmus`` False
+    leaves out the vSMMUs, for a QEMU where they can't be plugged. ``engine``, a model and its properties, takes the place of every
+    function, and no processor runs (qtest). ``machine`` takes the place of the plan's machine type, for a QEMU that does not have it.
     """
     found: list[Option] = []
     notes: dict[str, None] = {}
     for option in options(vm):
+        if engine is not None and option.flag in ("-accel", "-cpu"):
+            found.append(Option(option.flag, text="qtest" if option.flag == "-accel" else "max"))
+            continue
+        if engine is not None and option.get("driver") == "vfio-pci":
+            found.append(device(engine[0], *_place(option), *engine[1]))
+            continue
+        if not vsmmus and option.get("driver") == "arm-smmuv3":
+            continue
+        if machine is not None and option.flag == "-machine":
+            notes[f"machine {option.get('type')}: this QEMU has none, {machine} is taken"] = None
+            option = option.with_values(type=machine)
         for kept, note in _replace(vm, option, firmware):
             if kept is not None:
                 found.append(kept)
@@ -124,7 +147,10 @@ def stands_for_bars(assigned: DevicePlan) -> bool:
 def _function(vm: VmPlan, option: Option) -> Option:
     assigned = next(one for one in vm.devices if one.id == option.get("id"))
     largest = max(assigned.bars, default=0)
-    place = (("id", option.get("id")), ("bus", option.get("bus")), ("addr", option.get("addr")), ("multifunction", option.get("multifunction")))
     if stands_for_bars(assigned):
-        return device("pci-testdev", *place, ("membar", 1 << (largest - 1).bit_length()))
-    return device("virtio-net-pci", *place, ("romfile", ""))
+        return device("pci-testdev", *_place(option), ("membar", 1 << (largest - 1).bit_length()))
+    return device("virtio-net-pci", *_place(option), ("romfile", ""))
+
+
+def _place(option: Option) -> tuple[tuple[str, Value | None], ...]:
+    return tuple((name, option.get(name)) for name in ("id", "bus", "addr", "multifunction"))

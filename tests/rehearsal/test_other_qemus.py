@@ -1,0 +1,105 @@
+"""QEMUs that are too old, that are none, that hang or die: said, ended, and what could be asked stands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.export.test_qemu import SETS, planned_ok
+from tests.tools.cache import PROJECT
+from tests.tools.qemu import require_firmware, require_old_qemu
+from wizard.base.errors import ProgramError
+from wizard.rehearsal.qemu import rehearse
+
+pytestmark = pytest.mark.qemu
+
+
+def test_an_old_qemu_says_what_it_can_not_do_and_checks_the_rest() -> None:
+    report = rehearse(planned_ok(SETS["two SMMUs"]), str(require_old_qemu()))
+    assert report.version is not None
+    assert report.version.startswith("10.0.")
+    assert report.ok, report.findings
+    subjects = {check.subject for check in report.checks}
+    assert {"root buses", "pcie.1.port1 place", "dev0 parent bus"} <= subjects
+    assert not any(subject.startswith("smmuv3") for subject in subjects)
+    assert [text.partition(":")[0] for text in report.left_out] == ["vSMMUs", "DMA"]
+
+
+def test_a_qemu_without_qtest_says_that_there_is_no_dma() -> None:
+    """Debian's QEMU 10.0 was built without the accelerator; nothing here needs a vSMMU."""
+    report = rehearse(planned_ok(SETS["group without"]), str(require_old_qemu()))
+    assert report.ok, report.findings
+    assert {check.part for check in report.checks} == {"topology"}
+    [left_out] = report.left_out
+    assert left_out.startswith("DMA: this QEMU has no qtest accelerator")
+    assert any("virt is taken" in note for note in report.notes)
+
+
+def wrapper(path: Path, qemu: Path, fault: str) -> str:
+    """QEMU, which ``fault`` meets once it runs with a topology (not while it is only asked what it can do)."""
+    path.write_text(f'#!/bin/sh\ncase "$*" in *"-machine none"*) ;; *) {fault} ;; esac\nexec "{qemu}" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def pieces_left(path: Path) -> list[str]:
+    """Processes whose command line names ``path``."""
+    return subprocess.run(["pgrep", "-f", str(path)], capture_output=True, text=True, check=False).stdout.split()
+
+
+def test_a_qemu_that_dies_is_reported(qemu: Path, tmp_path: Path) -> None:
+    name = wrapper(tmp_path / "qemu-dies", qemu, "(sleep 1; kill -KILL $$) 2>/dev/null &")
+    report = rehearse(planned_ok(SETS["two SMMUs"]), name, firmware=require_firmware())
+    [finding] = report.findings
+    assert finding.code == "rehearsal-ended"
+    assert "while UEFI numbers its buses: it was ended by signal 9" in finding.what
+
+
+def test_a_qemu_that_hangs_is_ended_and_reported(qemu: Path, tmp_path: Path) -> None:
+    name = wrapper(tmp_path / "qemu-hangs", qemu, "(sleep 1; kill -STOP $$) 2>/dev/null &")
+    begun = time.monotonic()
+    report = rehearse(planned_ok(SETS["two SMMUs"]), name, firmware=require_firmware(), patience=8)
+    [finding] = report.findings
+    assert finding.code == "rehearsal-ended"
+    assert "it was not done after 8 seconds" in finding.what
+    assert time.monotonic() - begun >= 8
+    assert not pieces_left(tmp_path / "qemu-hangs")
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        (None, "There is no program"),
+        ("#!/bin/sh\nexit 3\n", "does not start: it ended with status 3"),
+        ("#!/bin/sh\necho 'no, thank you' >&2\nexit 1\n", "does not start: no, thank you"),
+        ("\0\1\2", "does not start"),
+    ],
+)
+def test_what_is_no_qemu_is_status_4(program: str | None, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "no-qemu"
+    if program is not None:
+        path.write_text(program)
+        path.chmod(0o755)
+    with pytest.raises(ProgramError, match=says):
+        rehearse(planned_ok(SETS["beside"]), str(path))
+
+
+def test_the_command_reports_as_json_and_says_what_it_does(qemu: Path, tmp_path: Path) -> None:
+    def wizard(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "wizard", "--demo", *words], capture_output=True, text=True, check=False, cwd=PROJECT)
+
+    assert wizard("plan", "--vm", "web=0000:14:00.0", "-o", str(tmp_path)).returncode == 0
+    done = wizard("rehearse", str(tmp_path / "web.toml"), "--qemu", str(qemu), "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["version"]
+    assert {check["part"] for check in report["checks"]} == {"topology", "dma", "reads"}
+    assert "through QEMU's SMMUv3 …" in done.stderr
+    missing = wizard("rehearse", str(tmp_path / "web.toml"), "--qemu", str(tmp_path / "nothing"))
+    assert missing.returncode == 4
+    assert "Traceback" not in missing.stderr
