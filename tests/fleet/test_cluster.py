@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import socket
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 
 from tests.fleet.hosts import bound, fixture, fixture_names, renamed, write
 from tests.tools.cache import skip_loudly
-from wizard.base.errors import ProgramError
+from wizard.base.errors import ProgramError, UsageError
 from wizard.fleet import cluster as room
 from wizard.fleet.baseline import Part, conclude, merge, part_of, part_of_fleet
 from wizard.fleet.cluster import reader
@@ -73,8 +76,45 @@ def test_a_cluster_says_what_one_process_says(scheduler: str, paths: list[str], 
 
 
 def test_no_scheduler_there(monkeypatch: pytest.MonkeyPatch, paths: list[str]) -> None:
+    """A closed port, a server that says nothing (Dask alone would wait for ever), one that speaks something else, and no address at all."""
     if importlib.util.find_spec("distributed") is None:
         skip_loudly("no Dask", "pip install 'smmu-wizard[dask]'")
     monkeypatch.setattr(room, "CONNECT", 1)
-    with pytest.raises(ProgramError, match="no Dask scheduler at tcp:"):
+    with pytest.raises(ProgramError, match=r"no Dask scheduler at tcp:.*refused"):
         gather(paths, read=reader("tcp://127.0.0.1:1"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ProgramError, match="nothing answers within 1 s"):
+            gather(paths, read=reader(address))
+        server.accept()[0].close()
+        thread = threading.Thread(target=lambda: server.accept()[0].sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+        thread.start()
+        with pytest.raises(ProgramError, match="something else"):
+            gather(paths, read=reader(address))
+        thread.join()
+    for address in ("", "nonsense", "http://host:1", "tcp://host", "tcp://host:99999"):
+        with pytest.raises(UsageError, match="no address of a Dask scheduler"):
+            reader(address)
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)  # what Python itself does for a module that is not there
+    with pytest.raises(ProgramError, match="Dask, which is not installed") as caught:
+        reader("tcp://127.0.0.1:8786")
+    assert "smmu-wizard[dask]" in caught.value.fix
+
+
+def test_a_cluster_that_goes_away_is_named(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers are killed while they have work: the scheduler gives up, and so do we, in two sentences."""
+    try:
+        distributed: Any = importlib.import_module("distributed")
+    except ImportError:
+        skip_loudly("no Dask", "pip install 'smmu-wizard[dask]'")
+    monkeypatch.setattr(room, "BATCH_FILES", 1)
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0", protocol="tcp")
+    with cluster:
+        batches = reader(cluster.scheduler_address)(paths)
+        next(iter(batches))
+        cluster.close()
+        with pytest.raises(ProgramError, match="went away"):
+            list(batches)

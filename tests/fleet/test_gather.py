@@ -5,18 +5,23 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from tests.fleet.hosts import bound, fixture, renamed, write
+from tests.tools.cache import PROJECT
 from wizard.base.errors import InputError, OutputError, UsageError
 from wizard.facts.snapshot import encode
 from wizard.fleet import gather as room
 from wizard.fleet.entry import entry_of_file, summary_of_entry
 from wizard.fleet.gather import Fleet, find, gather
-from wizard.fleet.index import Index
+from wizard.fleet.index import Index, Spare
 
 
 def named(fleet: Fleet) -> list[str]:
@@ -122,6 +127,98 @@ def test_an_index_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"index\.sqlite can't be used"):
         Index(path)
     assert path.read_text().startswith("this is no database")
+
+
+def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    """Even one whose table has the name of ours: `--index` may be a slip of the finger."""
+    path = tmp_path / "photos.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE files (path, stamp, entry)")
+        database.execute("INSERT INTO files VALUES ('a', 'b', 'c')")
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="database of another program"):
+        Index(path)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_index_that_nobody_named_is_made_anew(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.mkdir()
+    write(hosts, {f"h{n}": bound(f"h{n}") for n in range(6)})
+    paths = find([str(hosts)])
+    path = tmp_path / "fleet.sqlite"
+    whole = gather(paths, index=path)
+    data = path.read_bytes()
+    said: list[str] = []
+    for damaged in (b"no database at all", data[:4096] + b"\xa5" * (len(data) - 4096), data[: len(data) // 2]):
+        path.write_bytes(damaged)
+        assert gather(paths, index=Spare(path, said.append)) == whole
+        assert list(Index(path).known(paths)) == paths  # and it holds again
+    assert said == []
+
+
+def test_an_index_that_nobody_named_and_can_not_be_made_stops_nobody(tmp_path: Path) -> None:
+    paths = find(write(tmp_path, {"one": bound("h1")}))
+    (tmp_path / "file").write_text("in the way of a directory")
+    said: list[str] = []
+    assert gather(paths, index=Spare(tmp_path / "file" / "fleet.sqlite", said.append)).entries
+    assert len(said) == 1
+    assert said[0].endswith("can't be used: File exists. Every snapshot is read anew.")
+    with pytest.raises(OutputError):
+        gather(paths, index=tmp_path / "file" / "fleet.sqlite")
+
+
+def test_two_processes_share_an_index(tmp_path: Path) -> None:
+    """Both begin with none, write at once, and neither fails."""
+    hosts = tmp_path / "hosts"
+    hosts.mkdir()
+    write(hosts, {f"h{n:02}": bound(f"h{n:02}") for n in range(12)})
+    paths = find([str(hosts)])
+    code = (
+        "import sys; from pathlib import Path; from wizard.fleet.gather import gather;"
+        "print(len(gather(sys.argv[2:], index=Path(sys.argv[1])).entries))"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "index.sqlite"), *paths], stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+        for _ in range(2)
+    ]
+    assert [process.communicate()[0] for process in both] == ["12\n", "12\n"]
+    assert [process.returncode for process in both] == [0, 0]
+
+
+def test_a_file_that_is_gone_leaves_the_index_too(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.mkdir()
+    write(hosts, {"one": bound("h1"), "two": bound("h2")})
+    index = tmp_path / "index.sqlite"
+    gather(find([str(hosts)]), index=index)
+    (hosts / "one.json").unlink()
+    write(hosts, {"three": bound("h3")})
+    gather(find([str(hosts)]), index=index)
+    with closing(sqlite3.connect(index)) as database:
+        assert [Path(row[0]).name for row in database.execute("SELECT path FROM files ORDER BY path")] == ["three.json", "two.json"]
+
+
+def test_a_file_that_was_changed_behind_its_time_is_read_again(tmp_path: Path) -> None:
+    """rsync -t, cp -p and touch -r set the time of modification; nothing sets the time of change."""
+    one, other = bound("h1", oas=44), bound("h1", oas=48)
+    path = write(tmp_path, {"one": one})[0]
+    before = os.stat(path)
+    index = tmp_path / "index.sqlite"
+    gather([path], index=index)
+    write(tmp_path, {"one": other})
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert os.stat(path).st_size == before.st_size
+    assert summary_of_entry(gather([path], index=index).entries[0]).smmus[0].offer("oas").richest == 48
+
+
+def test_a_pipe_in_a_directory_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path, {"good": bound("h1")})
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "directory.json").mkdir()
+    fleet = gather(find([str(tmp_path)]))
+    assert named(fleet) == ["good"]
+    assert said(fleet) == dict.fromkeys(["pipe.json", "directory.json"], "fleet-unreadable")
 
 
 def test_the_index_is_private(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def run_diff(arguments: argparse.Namespace) -> int:
     from wizard.fleet.text import diff_lines
     from wizard.host.build import host_of
 
+    if arguments.a == arguments.b == "-":
+        raise UsageError("Standard input can't be both snapshots: it can be read once.", "Write one of them to a file first.")
     profiles, wrong = _profiles(arguments.profile)
     view = diff(host_of(_facts(arguments.a)), host_of(_facts(arguments.b)), (arguments.a, arguments.b), profiles)
     if arguments.json:
@@ -186,21 +188,19 @@ def run_match(arguments: argparse.Namespace) -> int:
 def _gather(arguments: argparse.Namespace) -> Fleet:
     from wizard.cli.output import say
     from wizard.fleet.gather import find, gather
-    from wizard.fleet.index import Index, default_path
+    from wizard.fleet.index import Index, Spare, default_path
 
-    index = None if arguments.no_index else Path(arguments.index) if arguments.index else default_path()
-    if index is not None and not arguments.index:
-        try:
-            Index(index).close()
-        except OutputError as error:  # nobody asked for this one: the question can be answered without it
-            say(f"{error.what} Every snapshot is read anew.")
-            index = None
+    for option in ("index", "dask"):
+        if getattr(arguments, option) == "":
+            raise UsageError(f"--{option} names nothing.", f"Name it, or leave --{option} away.")
+    paths = find(arguments.snapshots)
+    index = None if arguments.no_index else Index(Path(arguments.index)) if arguments.index else Spare(default_path(), say)
     read = None
-    if arguments.dask:
+    if arguments.dask is not None:
         from wizard.fleet.cluster import reader
 
         read = reader(arguments.dask)
-    fleet = gather(find(arguments.snapshots), index=index, read=read, say=say)
+    fleet = gather(paths, index=index, read=read, say=say)
     if not fleet.entries and fleet.skipped.get("unreadable") == fleet.files:
         first = fleet.findings[0]
         raise InputError(f"None of {plural(fleet.files, 'file')} could be read as a snapshot. {first.what}", first.fix)

@@ -6,24 +6,29 @@ Workers need smmu-wizard of the same version, and no access to the files. ``pip 
 from __future__ import annotations
 
 import importlib
+import logging
+import re
+import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from wizard import __version__
-from wizard.base.errors import InputError, ProgramError
+from wizard.base.errors import InputError, ProgramError, UsageError
 from wizard.base.text import visible
-from wizard.facts.snapshot import read_bounded
-from wizard.fleet.entry import Entry, entries_of
+from wizard.fleet.entry import RECORDING, Entry, content_of, entries_of, entry_of_file
 from wizard.fleet.gather import AHEAD, Read
 
 BATCH_BYTES = 4 << 20  # of snapshots that are sent at once
 BATCH_FILES = 32
-CONNECT = 10  # seconds to wait for the scheduler
+CONNECT = 5  # seconds to wait for the scheduler
+GREETING = 1 << 20  # bytes of its greeting; it has some hundred
 
 
 def reader(address: str) -> Read:
     """How ``gather`` reads with a scheduler; ``ProgramError`` when there is no Dask, no scheduler, or no worker of this version."""
+    _parts(address)
     try:
         distributed: Any = importlib.import_module("distributed")  # an optional extra, without types of its own
     except ImportError as error:
@@ -34,16 +39,58 @@ def reader(address: str) -> Read:
     def read(paths: Sequence[str]) -> Iterator[list[Entry]]:
         if not paths:
             return
-        try:
-            client = distributed.Client(address, timeout=CONNECT, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise ProgramError(
-                f"There is no Dask scheduler at {visible(address)}: {visible(str(error))}.", "Start one with `dask scheduler`."
-            ) from error
-        with client:
+        with _client(distributed, address) as client:
             yield from _through(client, paths, address)
 
     return read
+
+
+@contextmanager
+def _client(distributed: Any, address: str) -> Iterator[Any]:
+    """A connection; ProgramError where there is none, or where the scheduler goes away on the way."""
+    _knock(address)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        client = distributed.Client(address, timeout=CONNECT, set_as_default=False)
+    except Exception as error:
+        distributed.Client.__del__ = lambda _: None  # the half-made client would complain, seconds later, while Python ends
+        raise _nobody(address, str(error) or type(error).__name__) from error
+    try:
+        with client:
+            yield client
+    except (distributed.comm.CommClosedError, distributed.client.FutureCancelledError, distributed.KilledWorker, OSError) as error:
+        raise ProgramError(
+            f"The Dask cluster at {visible(address)} went away: {visible(str(error))}.", "Look at the logs of its scheduler and workers."
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Whether a scheduler is there at all. Dask's client would wait for ever for a server that says nothing, and allocate what the first
+    bytes of a stranger's answer seem to ask for. A scheduler speaks first: the length of its greeting, as 64 bits (distributed.comm.tcp).
+    """
+    host, port = _parts(address)
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT) as there:
+            if not address.startswith(("tls:", "ws")):
+                length = int.from_bytes(there.recv(8, socket.MSG_WAITALL), "little")
+                if not 0 < length <= GREETING:
+                    raise _nobody(address, "what answers there is something else")
+    except TimeoutError as error:
+        raise _nobody(address, f"nothing answers within {CONNECT} s") from error
+    except OSError as error:
+        raise _nobody(address, error.strerror or str(error)) from error
+
+
+def _parts(address: str) -> tuple[str, int]:
+    """Host and port; UsageError for what is no address of a scheduler."""
+    match = re.fullmatch(r"(?:(?:tcp|tls|ws|wss)://)?(\[[^\]]+\]|[^:/\[\]]+):(\d{1,5})/?", address)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise UsageError(f"{visible(address)} is no address of a Dask scheduler.", "Write it as tcp://HOST:PORT; `dask scheduler` prints its own.")
+    return match[1].strip("[]"), int(match[2])
+
+
+def _nobody(address: str, why: str) -> ProgramError:
+    return ProgramError(f"There is no Dask scheduler at {visible(address)}: {visible(why)}.", "Start one with `dask scheduler`.")
 
 
 def _through(client: Any, paths: Sequence[str], address: str) -> Iterator[list[Entry]]:
@@ -86,8 +133,11 @@ def _batches(paths: Sequence[str]) -> Iterator[list[Entry | tuple[str, bytes]]]:
     batch: list[Entry | tuple[str, bytes]] = []
     size = 0
     for path in paths:
+        if path.endswith(RECORDING):
+            batch.append(entry_of_file(path))
+            continue
         try:
-            data, _ = read_bounded(path)
+            data = content_of(path)
         except InputError as error:
             batch.append(Entry(path, problem=error.what, fix=error.fix))
             continue

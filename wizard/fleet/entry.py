@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import traceback
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,9 +13,12 @@ import msgspec
 
 from wizard.base.errors import InputError
 from wizard.base.text import visible
+from wizard.facts.model import Facts
 from wizard.facts.snapshot import decode, read_bounded
 from wizard.fleet.summary import HostSummary, summary_of
 from wizard.host.build import host_of
+
+RECORDING = ".umockdev"
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -33,8 +39,12 @@ _DECODER = msgspec.msgpack.Decoder(HostSummary)
 
 def entry_of(data: bytes, name: str) -> Entry:
     """The entry of a snapshot's bytes. Never raises: among 10,000 files one that is broken must not end the others."""
+    return _entry(lambda: decode(data, visible(name)), name)
+
+
+def _entry(read: Callable[[], Facts], name: str) -> Entry:
     try:
-        host = host_of(decode(data, visible(name)))
+        host = host_of(read())
         summary = summary_of(host)
     except InputError as error:
         return Entry(name, problem=error.what, fix=error.fix)
@@ -53,12 +63,27 @@ def entry_of(data: bytes, name: str) -> Entry:
 
 
 def entry_of_file(path: str) -> Entry:
-    """The same of a file by its path."""
+    """The same of a file by its path: a snapshot, or a recording of umockdev."""
+    if path.endswith(RECORDING):
+        from wizard.facts.umockdev import load_umockdev
+
+        return _entry(lambda: load_umockdev(path), path)
     try:
-        data, _ = read_bounded(path)
+        data = content_of(path)
     except InputError as error:
         return Entry(path, problem=error.what, fix=error.fix)
     return entry_of(data, path)
+
+
+def content_of(path: str) -> bytes:
+    """The bytes of a snapshot, unpacked; InputError. A pipe in a directory of snapshots would be waited for; one of the shell's (`<(…)`) is read."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        mode = 0  # reading it says why
+    if (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)) and not path.startswith(("/dev/fd/", "/proc/")):
+        raise InputError(f"{visible(path)} is a pipe or a device, not a file.", "Write what comes out of it to a file first.")
+    return read_bounded(path)[0]
 
 
 def entries_of_files(paths: tuple[str, ...]) -> list[Entry]:

@@ -20,11 +20,11 @@ from wizard.base.errors import InputError, ProgramError, UsageError
 from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
 from wizard.fleet import codes
-from wizard.fleet.entry import Entry, entries_of_files, entry_of_file, summary_of_entry
-from wizard.fleet.index import Index, stamp_of
+from wizard.fleet.entry import RECORDING, Entry, entries_of_files, entry_of_file, summary_of_entry
+from wizard.fleet.index import Index, Spare, settle, stamp_of
 from wizard.fleet.summary import HostSummary
 
-SUFFIXES = (".json", ".json.gz", ".json.xz")
+SUFFIXES = (".json", ".json.gz", ".json.xz", RECORDING)
 BATCH = 16  # files that a worker is handed at once
 AHEAD = 4  # batches on their way for each worker
 ROUND = 2048  # files that a worker process lives for: what it has piled up goes with it
@@ -50,7 +50,7 @@ class Fleet:
 
 
 def find(arguments: Iterable[str]) -> list[str]:
-    """Files, and what lies in directories (``*.json``, also ``.gz`` and ``.xz``), sorted, each once. Raises InputError when there is none."""
+    """Files, and what lies in directories (``*.json``, also ``.gz`` and ``.xz``, ``*.umockdev``), sorted, each once. InputError when there is none."""
     found: dict[str, None] = {}
     for argument in arguments:
         if argument == "-":
@@ -70,11 +70,17 @@ def find(arguments: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def gather(paths: Sequence[str], *, index: Path | None = None, read: Read | None = None, say: Callable[[str], None] | None = None) -> Fleet:
-    """Every file's entry: from the index where it holds, else by ``read`` (default: processes of this machine)."""
+def gather(
+    paths: Sequence[str],
+    *,
+    index: Path | Index | Spare | None = None,
+    read: Read | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Fleet:
+    """Every file's entry: from the index where it holds (closed at the end), else by ``read`` (default: processes of this machine)."""
     progress = _Progress(len(paths), say)
     known: dict[str, Entry] = {}
-    store = Index(index) if index is not None else None
+    store = Index(index) if isinstance(index, Path) else index
     try:
         known |= {path: _unnameable(path) for path in paths if not _is_utf8(path)}
         if store is not None:
@@ -82,6 +88,7 @@ def gather(paths: Sequence[str], *, index: Path | None = None, read: Read | None
         progress.step(len(known))
         missing = [path for path in paths if path not in known]
         stamps = {path: stamp_of(path) for path in missing} if store is not None else {}
+        settle(stamps.values())
         for batch in (read or read_here)(missing):
             known |= {entry.name: entry for entry in batch}
             if store is not None:
