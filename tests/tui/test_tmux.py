@@ -29,9 +29,9 @@ class Terminal:
         """One tmux command."""
         return subprocess.run(["tmux", "-S", self.socket, *words], capture_output=True, text=True, check=True, timeout=30).stdout
 
-    def start(self) -> None:
+    def start(self, **environment: str) -> None:
         """A shell in the directory."""
-        settings = {**os.environ, "PYTHONPATH": str(FIXTURES.parent), "TERM": "xterm-256color", "LANG": "C.UTF-8", "PS1": "$ "}
+        settings = {**os.environ, "PYTHONPATH": str(FIXTURES.parent), "TERM": "xterm-256color", "LANG": "C.UTF-8", "PS1": "$ ", **environment}
         settings.pop("TMUX", None)
         subprocess.run(
             ["tmux", "-S", self.socket, "-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "sh"],
@@ -53,6 +53,27 @@ class Terminal:
             time.sleep(0.1)
         raise AssertionError(f"{texts} not shown:\n{screen}")
 
+    def give(self, address: str, vm: str, *, others: int) -> None:
+        """On the host screen: find a function by its address and give it to a new VM; ``others``: how many VMs there are already."""
+        self.keys("/")
+        self.keys(address, "Enter")
+        self.shows(f"show {address}")
+        self.keys("a")
+        self.shows("a new VM", "fits")
+        self.keys(*["Down"] * others, "Enter")
+        self.shows("Name of the new VM")
+        self.keys("C-a", "C-k", vm, "Enter")
+        self.shows(f"{vm} has 1 function now")
+        self.keys("Escape")
+        self.shows("0000:10:00.0", "0000:40:00.0")
+
+    def write_all(self) -> None:
+        """Export everything that is planned."""
+        self.keys("4")
+        self.shows("storage.toml", "web.prepare.sh", "new")
+        self.keys("w")
+        self.shows("is on disk as planned")
+
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
@@ -66,26 +87,13 @@ def test_from_the_start_to_two_written_profiles(terminal: Terminal, tmp_path: Pa
     shutil.copy(FIXTURES / "arm64-virt-canwbs.json", tmp_path / "host.json")
     terminal.keys(f"{sys.executable} -m wizard --replay host.json; echo ended $?", "Enter")
     terminal.shows("1 Host", "smmu3.0x000000000c000000", "? Help")
-    for address, vm in ((NVME, "storage"), (VF, "web")):
-        terminal.keys("/")
-        terminal.keys(address, "Enter")
-        terminal.shows(f"show {address}")
-        terminal.keys("a")
-        terminal.shows("a new VM", "fits")
-        terminal.keys(*(["Down"] if vm == "web" else []), "Enter")
-        terminal.shows("Name of the new VM")
-        terminal.keys("C-a", "C-k", vm, "Enter")
-        terminal.shows(f"{vm} has 1 function now")
-        terminal.keys("Escape")
-        terminal.shows("0000:10:00.0", "0000:40:00.0")
+    terminal.give(NVME, "storage", others=0)
+    terminal.give(VF, "web", others=1)
     terminal.keys("2")
     terminal.shows("storage", "web", "vSMMUs")
     terminal.keys("3")
     terminal.shows("version = 1", "storage")
-    terminal.keys("4")
-    terminal.shows("storage.toml", "web.prepare.sh", "new")
-    terminal.keys("w")
-    terminal.shows("is on disk as planned")
+    terminal.write_all()
     terminal.keys("q")
     screen = terminal.shows("ended 0")
     assert "Traceback" not in screen
