@@ -1,6 +1,6 @@
 """Random cases with a fixed seed: against the reference walker always, against QEMU's own SMMUv3 where there is one.
 
-``python -m tests.smmu.qemu.differential --cases 50000`` is the larger run.
+``python -m tests.smmu.qemu.differential --cases 50000`` and ``python -m tests.smmu.qemu.sequences --sequences 2000`` are the larger runs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.smmu.qemu import sequences
 from tests.smmu.qemu.differential import Report, compare
 from tests.smmu.qemu.machine import Machine
 from wizard.arch.command import Op
@@ -46,6 +47,15 @@ def test_random_cases_end_as_in_qemu_but_for_listed_departures(qemu: Path) -> No
     assert not report.ours, shown(report.ours)
     assert not report.theirs, shown(report.theirs)
     assert report.agree > report.cases * 0.6
+
+
+@pytest.mark.qemu
+def test_random_sequences_use_stale_entries_where_qemu_does(qemu: Path) -> None:
+    """Commands remove from the caches what they remove in QEMU, no less and no more."""
+    with Machine(qemu) as machine:
+        report = sequences.compare(machine, 60, SEED)
+    assert not report.differing, shown(report.differing)
+    assert report.stale > 100
 
 
 @pytest.mark.qemu

@@ -39,9 +39,12 @@ BYPASS: dict[str, Any] = {
         ({"mem": {"0x40100200": ["0x1ffffffffffffffff"]}}, "does not fit 64 bits"),
         ({"mem": {"0xfffffffffffffff8": [0, 0]}}, "past the end of the address space"),
         ({"mem": {"0x40100200": [None]}}, "$.mem[...][0]"),
-        ({"steps": [{"dma": {"sid": 8, "iova": 0}, "mem": {}}]}, "steps[0]: not one of"),
-        ({"steps": [{"reg": {"NOPE": 1}}]}, "no register 'NOPE'"),
-        ({"steps": [{"cmd": [["0x46"]]}]}, "length 2"),
+        ({"steps": []}, "both steps and a DMA"),
+        ({"mem": {"0x40100200": [9, 0], "0x40100208": [0]}}, "also given by mem['0x40100200']"),
+        ({"iova": "1_0"}, "'1_0' is no number"),
+        ({"iova": "\u0661"}, "is no number"),
+        ({"iova": " 1"}, "' 1' is no number"),
+        ({"iova": ""}, "'' is no number"),
         ({"colour": "red"}, "unknown field `colour`"),
         ({"ids": {"idr0": "0x0", "idr5": 0}}, "without any stage or granule"),
         ({"ssid": "0x100000"}, "does not fit 20 bits"),
@@ -50,6 +53,23 @@ BYPASS: dict[str, Any] = {
 )
 def test_wrong_case_says_what_and_where(change: dict[str, Any], said: str) -> None:
     answer = run_plain({**BYPASS, **change})
+    assert list(answer) == ["error"]
+    assert said in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([{"dma": {"sid": 8, "iova": 0}, "mem": {}}], "steps[0]: not one of"),
+        ([{"reg": {"NOPE": 1}}], "no register 'NOPE'"),
+        ([{"cmd": [["0x46"]]}], "length 2"),
+        # Queues whose indices are far apart: one is worked off whole, a thousand are not.
+        ([{"reg": {"CMDQ_BASE": 0x4800_0013, "CMDQ_PROD": index & 1 and 0x7_FFFF}} for index in range(1000)], "more than 262144 commands"),
+        ([{"reg": {"EVENTQ_BASE": 0x4800_0013, "EVENTQ_PROD": 0x7_FFFF}}, {"events": True}], "more than 262144 records"),
+    ],
+)
+def test_wrong_steps_say_what_and_where(steps: list[dict[str, Any]], said: str) -> None:
+    answer = run_plain({"mem": {"0x48000000": [0x46, 0] * 0x4_0000}, "steps": steps})
     assert list(answer) == ["error"]
     assert said in answer["error"]
 

@@ -1,6 +1,6 @@
 """The case format of ``smmu-wizard translate``, as data: what goes in and what comes out. ``docs/smmu.md`` tells it in words.
 
-Numbers in a case are integers or strings that ``int(…, 0)`` reads (``"0x1000"``); addresses and words come out as hexadecimal strings.
+Numbers in a case are integers, or strings of decimal or of hexadecimal digits after ``0x``; addresses and words come out as hexadecimal strings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ Memory = dict[Annotated[str, Meta(max_length=80)], list[Number]]
 
 LARGEST_WORDS = 1 << 22
 LARGEST_STEPS = 1 << 16
-"""Bounds of one case: 32 MiB of tables, 65,536 steps."""
+LARGEST_COMMANDS = LARGEST_RECORDS = 1 << 18
+"""Bounds of one case: 32 MiB of tables, 65,536 steps, 262,144 commands executed and as many event records read."""
 
 
 class Dma(Struct, kw_only=True, forbid_unknown_fields=True):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -12,7 +14,8 @@ from wizard.arch.command import CommandError
 from wizard.arch.event import Event, EventType, FaultClass
 from wizard.arch.event import decode as decode_event
 from wizard.arch.registers import GBPA, REGISTERS
-from wizard.smmu.caseformat import LARGEST_WORDS, Answer, Case, Commands, Completion, Dma, MaskedField, Number, Record, Step, TraceStep
+from wizard.smmu import caseformat
+from wizard.smmu.caseformat import Answer, Case, Commands, Completion, Dma, MaskedField, Number, Record, Step, TraceStep
 from wizard.smmu.caseformat import Memory as Contents
 from wizard.smmu.device import Smmu
 from wizard.smmu.ids import Ids
@@ -26,18 +29,22 @@ STAGES = {"nested": Ids(), "1": Ids(idr0=0x0D44_101A, idr3=0x1404), "2": Ids(idr
 HOWS: dict[How, Literal["success", "bypass", "disable"]] = {How.TRANSLATED: "success", How.BYPASS: "bypass", How.DISABLED: "disable"}
 
 
+_NUMBER = re.compile(r"-?(0x[0-9a-f]+|0|[1-9][0-9]*)", re.ASCII | re.IGNORECASE)
+
+
 class CaseError(ValueError):
     """A case that makes no sense; the message names the place."""
 
 
 @dataclass(slots=True)
 class Bench:
-    """An SMMU under a case, and how many words the case may still write."""
+    """An SMMU under a case, how many words it may still write and how many event records read, and what was answered already."""
 
     smmu: Smmu
     trace: bool
     masked: list[MaskedField] = field(default_factory=list)
-    words: int = LARGEST_WORDS
+    words: int = caseformat.LARGEST_WORDS
+    records: int = caseformat.LARGEST_RECORDS
     reported: int = 0
 
     def resumed(self) -> list[Answer] | UnsetType:
@@ -50,10 +57,9 @@ class Bench:
 def number(value: Number, where: str, bits: int = 64) -> int:
     """A number of a case, never negative and at most ``bits`` bits."""
     if isinstance(value, str):
-        try:
-            value = int(value, 0)
-        except ValueError:
-            raise CaseError(f"{where}: {value!r} is no number") from None
+        if not _NUMBER.fullmatch(value):
+            raise CaseError(f"{where}: {value!r} is no number")
+        value = int(value, 0)
     if value < 0:
         raise CaseError(f"{where}: {value} is negative")
     if value >> bits:
@@ -203,14 +209,22 @@ def _run(case: Case, trace: bool) -> Answer:
 
 
 def _play(bench: Bench, case: Case) -> Answer:
+    if case.steps is not UNSET and (case.sid is not UNSET or case.iova is not UNSET):
+        raise CaseError("both steps and a DMA of the case itself (sid, iova)")
     if case.steps is UNSET:
         if case.sid is UNSET or case.iova is UNSET:
             raise CaseError("neither steps nor sid and iova")
         names = ("access", "ssid", "privileged", "instruction", "ats")
         dma = Dma(sid=case.sid, iova=case.iova, **{name: getattr(case, name) for name in names})
         return _dma(bench, dma, "case")
-    answers = (_step(bench, step, f"steps[{index}]") for index, step in enumerate(case.steps))
-    return Answer(steps=[answer for answer in answers if answer is not None])
+    answers = []
+    for index, step in enumerate(case.steps):
+        answer = _step(bench, step, f"steps[{index}]")
+        if bench.smmu.executed > caseformat.LARGEST_COMMANDS:
+            raise CaseError(f"steps[{index}]: more than {caseformat.LARGEST_COMMANDS} commands in one case")
+        if answer is not None:
+            answers.append(answer)
+    return Answer(steps=answers)
 
 
 def _step(bench: Bench, step: Step, where: str) -> Answer | None:
@@ -230,6 +244,9 @@ def _step(bench: Bench, step: Step, where: str) -> Answer | None:
     else:
         queue = bench.smmu.queue
         overflow = queue.overflow != queue.acknowledged
+        bench.records -= queue.indices.held
+        if bench.records < 0:
+            raise CaseError(f"{where}: more than {caseformat.LARGEST_RECORDS} records read in one case")
         events = [record_of(event) for event in bench.smmu.events()]
         return Answer(events=events, overflow=overflow, resumed=bench.resumed())
     return None
@@ -259,6 +276,7 @@ def _commands(bench: Bench, pairs: list[tuple[Number, Number]], where: str) -> A
 
 
 def _load(bench: Bench, contents: Contents, where: str) -> None:
+    taken: list[tuple[int, int, str]] = []
     for key, words in contents.items():
         place = f"{where}[{key[:40]!r}]"
         address = number(key, place)
@@ -266,11 +284,15 @@ def _load(bench: Bench, contents: Contents, where: str) -> None:
             raise CaseError(f"{place}: not the address of a 64-bit word")
         bench.words -= len(words)
         if bench.words < 0:
-            raise CaseError(f"{where}: more than {LARGEST_WORDS} words in one case")
+            raise CaseError(f"{where}: more than {caseformat.LARGEST_WORDS} words in one case")
         if words and address + 8 * (len(words) - 1) > WORD_MASK:
             raise CaseError(f"{place}: the words run past the end of the address space")
+        taken.append((address, address + 8 * len(words), place))
         for index, word in enumerate(words):
             bench.smmu.memory.write(address + 8 * index, number(word, f"{place}[{index}]"))
+    for (_, end, first), (start, _, second) in pairwise(sorted(taken)):
+        if start < end:
+            raise CaseError(f"{second}: its words are also given by {first}")
 
 
 def _register(bench: Bench, name: str, value: Number, where: str) -> None:

@@ -63,7 +63,8 @@ class Smmu:
     """One SMMU. ``tlb`` and ``configuration_cache`` switch its caches; without them every lookup goes to memory.
 
     State is public where tests and reports look at it: ``tlb``, ``held`` (configuration cache), ``endpoints`` (ATCs), ``queue`` (events),
-    ``requests`` (PRI queue), ``stalls``, ``msis``, ``responses`` (CMD_PRI_RESP), ``resumed`` (stalled transactions that ended).
+    ``requests`` (PRI queue), ``stalls``, ``msis``, ``responses`` (CMD_PRI_RESP), ``resumed`` (stalled transactions that ended),
+    ``executed`` (how many commands).
     """
 
     def __init__(self, ids: Ids, memory: Memory, *, tlb: bool = True, configuration_cache: bool = True) -> None:
@@ -80,6 +81,7 @@ class Smmu:
         self.commands = Indices(self.features.cmdqs)
         self.command_base: QueueBase | None = None
         self.command_error = CommandError.CERROR_NONE
+        self.executed = 0
         self.stalls = Stalls(max(1, self.features.stall_max))
         self.resumed: list[tuple[Transaction, Outcome]] = []
         self.msis: list[Msi] = []
@@ -462,12 +464,16 @@ class Smmu:
         self.command_error = CommandError.CERROR_NONE
         count = 0
         for dword0, dword1 in commands:
-            error = self._executor.execute(dword0, dword1)
+            error = self._execute(dword0, dword1)
             if error is not CommandError.CERROR_NONE:
                 self._command_failed(error)
                 return Consumed(count, error)
             count += 1
         return Consumed(count, CommandError.CERROR_NONE)
+
+    def _execute(self, dword0: int, dword1: int) -> CommandError:
+        self.executed += 1
+        return self._executor.execute(dword0, dword1)
 
     def _command_failed(self, error: CommandError) -> None:
         self.command_error = error
@@ -481,7 +487,7 @@ class Smmu:
         base = self.command_base.ADDR & -max(32, 16 << queue.log2)
         while self.cr0.CMDQEN and not queue.empty and not self.active("CMDQ_ERR"):
             words = self.memory.read_words(base + queue.slot(queue.cons) * 16, 2)
-            error = CommandError.CERROR_ABT if words is None else self._executor.execute(words[0], words[1])
+            error = CommandError.CERROR_ABT if words is None else self._execute(words[0], words[1])
             if error is not CommandError.CERROR_NONE:
                 self._command_failed(error)
                 return

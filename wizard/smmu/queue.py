@@ -25,6 +25,11 @@ class Indices:
         return self.prod == self.cons
 
     @property
+    def held(self) -> int:
+        """Entries to be consumed, one queue's worth at most."""
+        return min((self.prod - self.cons) & (2 << self.log2) - 1, 1 << self.log2)
+
+    @property
     def full(self) -> bool:
         """No room: same index, other wrap bit."""
         return self.prod ^ self.cons == 1 << self.log2

@@ -19,14 +19,16 @@ from wizard.arch.registers import GERROR, REGISTERS, CmdqCons, QueueBase
 
 SMMU = 0x0905_0000
 ECAM = 0x3F00_0000
-TESTDEV, EDU = 8, 40
-"""StreamIDs: devices 1 and 5 of bus 0."""
+TESTDEV, OTHER_TESTDEV, EDU = 8, 16, 40
+"""StreamIDs: devices 1, 2 and 5 of bus 0."""
 
-_TESTDEV_BAR, _EDU_BAR = 0x1000_0000, 0x1010_0000
+_TESTDEV_BAR, _EDU_BAR, _OTHER_TESTDEV_BAR = 0x1000_0000, 0x1010_0000, 0x1020_0000
 COMMANDS, EVENTS = 0x4800_0000, 0x4900_0000
 _LOG2 = 10
 RAM_START, RAM_END = 0x4000_0000, 0x1_0000_0000
 PATTERN = 0x1234_5678
+_MISMATCH = 0xDEAD_0004
+"""The test device's word for: the write went through, and not to where it was expected."""
 
 
 class Machine:
@@ -45,6 +47,7 @@ class Machine:
             [
                 qemu, "-machine", "virt,iommu=smmuv3,highmem=off", "-accel", "qtest", "-m", "3G", "-nodefaults", "-display", "none",
                 "-global", f"arm-smmuv3.stage={stage}", "-device", "iommu-testdev,addr=1.0",
+                "-device", "iommu-testdev,addr=2.0",
                 "-device", "edu,addr=5.0,dma_mask=0xffffffffffffffff", "-qtest", f"unix:{path}", "-qtest-log", "none",
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said,
@@ -100,7 +103,7 @@ class Machine:
 
     def _start(self) -> None:
         lines = []
-        for device, bar in ((1, _TESTDEV_BAR), (5, _EDU_BAR)):
+        for device, bar in ((1, _TESTDEV_BAR), (2, _OTHER_TESTDEV_BAR), (5, _EDU_BAR)):
             config = ECAM + (device << 15)
             lines += [f"writel {config + 0x10:#x} {bar:#x}", f"writew {config + 4:#x} 0x6"]
         commands = [
@@ -181,6 +184,77 @@ class Machine:
             index = (index + 1) & (2 << _LOG2) - 1
         return [event.decode(event.Event.of_bytes(bytes.fromhex(data[2:])).value) for data in self.ask(lines)]
 
+    def play(self, case: dict[str, Any], targets: Sequence[int]) -> list[dict[str, Any]]:
+        """Answer the DMAs of a case of ``mem``, ``cmd``, ``reg`` and ``dma`` steps; every write is a test device's and lands in the first 4 KiB
+        of one of the ``targets``, or where its own address says. Caches are empty before, memory and queues in order after it."""
+        lines: list[str] = []
+        written = self._store(lines, case["mem"])
+        lines += [
+            self.register("STRTAB_BASE", int(case["strtab_base"], 0)),
+            self.register("STRTAB_BASE_CFG", int(case["strtab_base_cfg"], 0)),
+            self.register("CR0", 0xD),
+        ]
+        for op in (command.build(Op.CFGI_STE_RANGE, Range=31), command.build(Op.TLBI_NSNH_ALL)):
+            self._command(lines, *op.words)
+        marks: list[tuple[int, list[tuple[int, int]], int]] = []
+        for step in case["steps"]:
+            if "mem" in step:
+                written += self._store(lines, step["mem"])
+            elif "cmd" in step:
+                for dword0, dword1 in step["cmd"]:
+                    self._command(lines, dword0, dword1)
+            elif "reg" in step:
+                lines += [self.register(name, int(value, 0)) for name, value in step["reg"].items()]
+            else:
+                marks.append(self._write_anywhere(lines, step["dma"], targets))
+        lines += [f"memset {where:#x} {size} 0x0" for where, size in written]
+        lines.append(f"readl {SMMU + REGISTERS['CMDQ_CONS'][0]:#x}")
+        told = self.ask(lines)
+        if (consumed := int(told[-1], 0)) != self._prod:
+            raise RuntimeError(f"the command queue stopped at {consumed:#x}, not {self._prod:#x}")
+        self._prod = self._prod + 3 & -4 & (2 << _LOG2) - 1
+        results = []
+        ends = [int(told[prod_at], 0) & (2 << _LOG2) - 1 for _, _, prod_at in marks]
+        records = self._events(ends[-1]) if ends else []
+        for (status_at, landings, _), after in zip(marks, ends, strict=True):
+            found = None
+            if after != self._events_seen:
+                found, self._events_seen = records.pop(0), (self._events_seen + 1) & (2 << _LOG2) - 1
+            reached = [where for where, read_at in landings if int(told[read_at], 0) == PATTERN]
+            if found is None and len(reached) == 1 and int(told[status_at], 0) in (0, _MISMATCH):
+                results.append({"ok": True, "pa": reached[0]})
+            else:
+                results.append(_answer(found, int(told[status_at], 0), 0))
+        self.ask([self.register("EVENTQ_CONS", self._events_seen)])
+        return results
+
+    def _store(self, lines: list[str], contents: dict[str, list[str]]) -> list[tuple[int, int]]:
+        written = []
+        for address, words in contents.items():
+            data = b"".join(int(word, 0).to_bytes(8, "little") for word in words)
+            lines.append(f"write {address} {len(data)} 0x{data.hex()}")
+            written.append((int(address, 0), len(data)))
+        return written
+
+    def _command(self, lines: list[str], dword0: int, dword1: int) -> None:
+        data = dword0.to_bytes(8, "little") + dword1.to_bytes(8, "little")
+        lines.append(f"write {COMMANDS + (self._prod & (1 << _LOG2) - 1) * 16:#x} 16 0x{data.hex()}")
+        self._prod = (self._prod + 1) & (2 << _LOG2) - 1
+        lines.append(self.register("CMDQ_PROD", self._prod))
+
+    def _write_anywhere(self, lines: list[str], dma: dict[str, Any], targets: Sequence[int]) -> tuple[int, list[tuple[int, int]], int]:
+        """A write and what tells where it went: the lines of its status, of each place it may be at, and of EVENTQ_PROD."""
+        iova = int(dma["iova"], 0)
+        places = [target + (iova & 0xFFF) for target in targets]
+        lines += _write({TESTDEV: _TESTDEV_BAR, OTHER_TESTDEV: _OTHER_TESTDEV_BAR}[dma["sid"]], iova, places[0])
+        status_at = len(lines) - 1
+        landings = []
+        for place in [*places, *(iova,) * (RAM_START <= iova < RAM_END)]:
+            lines += [f"readl {place:#x}", f"writel {place:#x} 0x0"]
+            landings.append((place, len(lines) - 2))
+        lines.append(f"readl {SMMU + REGISTERS['EVENTQ_PROD'][0]:#x}")
+        return status_at, landings, len(lines) - 1
+
     def _one(self, lines: list[str], case: dict[str, Any], landing: int) -> tuple[int | None, int]:
         written = []
         for address, words in case["mem"].items():
@@ -198,17 +272,7 @@ class Machine:
         iova = int(case["iova"], 0)
         result_at = None
         if case["access"] == "w":
-            lines += [
-                f"writel {_TESTDEV_BAR + 0x04:#x} {iova & 0xFFFF_FFFF:#x}",
-                f"writel {_TESTDEV_BAR + 0x08:#x} {iova >> 32:#x}",
-                f"writel {_TESTDEV_BAR + 0x0C:#x} 4",
-                f"writel {_TESTDEV_BAR + 0x18:#x} 2",
-                f"writel {_TESTDEV_BAR + 0x1C:#x} {landing & 0xFFFF_FFFF:#x}",
-                f"writel {_TESTDEV_BAR + 0x20:#x} {landing >> 32:#x}",
-                f"writel {_TESTDEV_BAR + 0x14:#x} 1",
-                f"readl {_TESTDEV_BAR:#x}",
-                f"readl {_TESTDEV_BAR + 0x10:#x}",
-            ]
+            lines += _write(_TESTDEV_BAR, iova, landing)
             result_at = len(lines) - 1
         else:
             lines += [
@@ -227,6 +291,21 @@ class Machine:
         return result_at, prod_at
 
 
+def _write(bar: int, iova: int, landing: int) -> list[str]:
+    """A write of 4 bytes by a test device; the last line reads its result."""
+    return [
+        f"writel {bar + 0x04:#x} {iova & 0xFFFF_FFFF:#x}",
+        f"writel {bar + 0x08:#x} {iova >> 32:#x}",
+        f"writel {bar + 0x0C:#x} 4",
+        f"writel {bar + 0x18:#x} 2",
+        f"writel {bar + 0x1C:#x} {landing & 0xFFFF_FFFF:#x}",
+        f"writel {bar + 0x20:#x} {landing >> 32:#x}",
+        f"writel {bar + 0x14:#x} 1",
+        f"readl {bar:#x}",
+        f"readl {bar + 0x10:#x}",
+    ]
+
+
 def _answer(found: event.Event | None, status: int | None, landing: int) -> dict[str, Any]:
     """In the case format: ``ok`` with ``pa`` where the write was read back, ``fault``, or for a read without an event ``ok`` without ``pa``."""
     if found is not None:
@@ -241,6 +320,6 @@ def _answer(found: event.Event | None, status: int | None, landing: int) -> dict
         return {"ok": True}
     if status == 0:
         return {"ok": True, "pa": landing}
-    if status == 0xDEAD_0004:
+    if status == _MISMATCH:
         return {"ok": True, "pa": None}
     return {"fault": None}
