@@ -1,25 +1,29 @@
 """How many VMs of a request one host can hold, by its summary; and which functions they would get.
 
-Functions of a pool are interchangeable, so VMs are packed in numbers: one VM's take is found, and repeated as often as the pools
-allow, before the next is looked for. Where a wish can be met by several pools, those that the fewest other wishes want go first.
-Deterministic; the planner has the last word about the functions that are chosen.
+Functions of a pool are interchangeable, so VMs are packed in numbers (wizard.fleet.pack). Where a wish can be met by several pools,
+those that the fewest other wishes want go first. Deterministic; the planner has the last word about the functions that are chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
 
 from msgspec.structs import replace
 
 from wizard.fleet.baseline import can_accelerate
+from wizard.fleet.pack import Problem, most, pack
 from wizard.fleet.request import FleetRequest, Wish
 from wizard.fleet.summary import HostSummary, Pool, SmmuSummary
 from wizard.plan.model import PROPERTIES
 from wizard.plan.request import Mode
 from wizard.plan.resolve import OAS_CHOICES
 
-VSMMUS_MAX = 16  # of one VM (domain/qemu.md M14)
+MOST = 65536
+"""VMs of one host that are counted."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,6 @@ class Sieve:
     refused: tuple[tuple[tuple[Pool, Refusal], ...], ...]  # wish -> pools of its kind that may not
 
 
-Take = dict[int, int]
-"""Place of a pool -> how many of its functions; for one wish or one VM."""
-
-
 @dataclass(frozen=True)
 class Vm:
     """One VM's functions, by wish."""
@@ -62,23 +62,14 @@ class Vm:
         return tuple(address for wish in self.wishes for address in wish)
 
 
-@dataclass
-class _Packing:
-    """State of one packing: what is left of each pool."""
-
-    sieve: Sieve
-    left: list[int] = field(default_factory=list)
-
-
 def sieve(summary: HostSummary, request: FleetRequest) -> Sieve:
     """Every pool held against every wish."""
-    pools = _without_conflicts(summary, request)
     serves: list[tuple[int, ...]] = []
     refused: list[tuple[tuple[Pool, Refusal], ...]] = []
     for wish in request.wishes:
         good: list[int] = []
         bad: list[tuple[Pool, Refusal]] = []
-        for place, pool in enumerate(pools):
+        for place, pool in enumerate(summary.pools):
             if wish.kind.matches(pool) and wish.vf in (None, pool.vf):
                 refusal = _refusal(summary, request, pool)
                 if refusal is None:
@@ -87,32 +78,81 @@ def sieve(summary: HostSummary, request: FleetRequest) -> Sieve:
                     bad.append((pool, refusal))
         serves.append(tuple(good))
         refused.append(tuple(bad))
-    return Sieve(summary, request, pools, tuple(serves), tuple(refused))
+    return _decided(Sieve(summary, request, summary.pools, tuple(serves), tuple(refused)))
 
 
-def _without_conflicts(summary: HostSummary, request: FleetRequest) -> tuple[Pool, ...]:
-    """A PF is given away, or its VFs are made: who asks for VFs, or for what both are, gets VFs."""
-
-    def wanted(pool: Pool) -> bool:
-        return any(wish.kind.matches(pool) and wish.vf in (None, pool.vf) for wish in request.wishes)
-
-    makers = {pool.pf for pool in summary.pools if pool.to_make and wanted(pool)}
-    if not makers:
-        return summary.pools
-    asked_for = {a for pool in summary.pools if not pool.vf and _only_pf(pool, request) for a in pool.addresses}
-    makers -= asked_for
-    pools = []
-    for pool in summary.pools:
-        if pool.to_make and pool.pf in asked_for:
-            continue
-        left = tuple(address for address in pool.addresses if address not in makers)
-        if left:
-            pools.append(pool if len(left) == len(pool.addresses) else replace(pool, addresses=left))
-    return tuple(pools)
+# --- a PF is given away, or its VFs are made --------------------------------------------------------------------------
 
 
-def _only_pf(pool: Pool, request: FleetRequest) -> bool:
-    return any(wish.kind.matches(pool) and (wish.vf is False or wish.kind.ids is not None) and wish.vf is not True for wish in request.wishes)
+@dataclass(frozen=True)
+class _Makers:
+    """PFs that are alike: each is an address of the same pool, and has a pool of as many VFs that serve the same wishes at the same place."""
+
+    pool: int
+    pfs: tuple[tuple[str, int], ...]  # address, place of the pool of its VFs
+
+
+TRIES = 512
+"""Ways to decide that are all tried; of more the best is looked for kind by kind."""
+
+
+def _decided(held: Sieve) -> Sieve:
+    """How many PFs of each kind are given away, and of how many the VFs are made: so that most VMs fit, and of equals more VFs."""
+    kinds = _makers(held)
+    if not kinds:
+        return held
+
+    def worth(choice: Sequence[int]) -> tuple[int, int]:
+        return capacity(_after(held, kinds, choice), MOST), -sum(choice)
+
+    ranges = [range(len(kind.pfs) + 1) for kind in kinds]
+    if prod(map(len, ranges)) <= TRIES:
+        return _after(held, kinds, max(product(*ranges), key=worth))
+    starts = [[0] * len(kinds), [len(kind.pfs) for kind in kinds]]
+    return _after(held, kinds, max((_climb(start, ranges, worth) for start in starts), key=worth))
+
+
+def _climb(choice: list[int], ranges: Sequence[range], worth: Callable[[Sequence[int]], tuple[int, int]]) -> list[int]:
+    best = worth(choice)
+    while True:
+        before = best
+        for place, numbers in enumerate(ranges):
+            for number in numbers:
+                other = [*choice[:place], number, *choice[place + 1 :]]
+                if (value := worth(other)) > best:
+                    best, choice = value, other
+        if best == before:
+            return choice
+
+
+def _makers(held: Sieve) -> list[_Makers]:
+    wishes_of = [tuple(wish for wish, places in enumerate(held.serves) if place in places) for place in range(len(held.pools))]
+    home = {address: place for place, pool in enumerate(held.pools) if not pool.to_make and wishes_of[place] for address in pool.addresses}
+    kinds: dict[tuple[object, ...], list[tuple[str, int]]] = {}
+    for place, pool in enumerate(held.pools):
+        if pool.to_make and pool.pf in home and wishes_of[place]:
+            alike = (home[pool.pf], len(pool.addresses), wishes_of[place], pool.smmu, pool.numa_node)
+            kinds.setdefault(alike, []).append((pool.pf, place))
+    return [_Makers(home[pfs[0][0]], tuple(sorted(pfs))) for pfs in kinds.values()]
+
+
+def _after(held: Sieve, kinds: Sequence[_Makers], choice: Sequence[int]) -> Sieve:
+    """The sieve once the first PFs of each kind are given away as they are, and of the others the VFs."""
+    gone: set[str] = set()
+    unmade: set[int] = set()
+    for kind, number in zip(kinds, choice, strict=True):
+        unmade |= {place for _, place in kind.pfs[:number]}
+        gone |= {address for address, _ in kind.pfs[number:]}
+    cut = {kind.pool for kind in kinds}
+    pools = tuple(
+        replace(pool, addresses=())
+        if place in unmade
+        else replace(pool, addresses=tuple(address for address in pool.addresses if address not in gone))
+        if place in cut
+        else pool
+        for place, pool in enumerate(held.pools)
+    )
+    return dataclasses.replace(held, pools=pools)
 
 
 def _refusal(summary: HostSummary, request: FleetRequest, pool: Pool) -> Refusal | None:
@@ -175,52 +215,17 @@ def by_memory(summary: HostSummary, request: FleetRequest) -> int | None:
 # --- packing ---------------------------------------------------------------------------------------------------------
 
 
-Packed = list[tuple[tuple[Take, ...], int]]
+def capacity(held: Sieve, limit: int) -> int:
+    """How many VMs the functions allow, at most ``limit``."""
+    return most(_problem(held), limit)
 
 
-def pack(held: Sieve, most: int) -> Packed:
-    """(one VM's take by wish, how many VMs take like that), until nothing fits or ``most`` VMs are packed.
-
-    A VM whose functions all sit behind one SMMU needs one vSMMU only, and is preferred; not where that leaves fewer VMs.
-    """
-    whole = _packed(held, most, lambda left: _one_vm(held, left, whole=True))
-    if held.request.same_smmu is not None or held.request.same_numa is not None:
-        return whole
-    anywhere = _packed(held, most, lambda left: _one_vm(held, left, whole=False))
-    return whole if _count(whole) >= _count(anywhere) else anywhere
-
-
-def _packed(held: Sieve, most: int, one_vm: Callable[[Sequence[int]], tuple[Take, ...] | None]) -> Packed:
-    left = [len(pool.addresses) for pool in held.pools]
-    found: Packed = []
-    packed = 0
-    while packed < most and (takes := one_vm(left)) is not None:
-        total: Take = {}
-        for take in takes:
-            for place, count in take.items():
-                total[place] = total.get(place, 0) + count
-        times = min(most - packed, *(left[place] // count for place, count in total.items()))
-        for place, count in total.items():
-            left[place] -= count * times
-        packed += times
-        found.append((takes, times))
-    return found
-
-
-def _count(packed: Packed) -> int:
-    return sum(times for _, times in packed)
-
-
-def capacity(held: Sieve, most: int) -> int:
-    """How many VMs the functions allow, at most ``most``."""
-    return _count(pack(held, most))
-
-
-def vms_of(held: Sieve, most: int) -> list[Vm]:
+def vms_of(held: Sieve, limit: int) -> list[Vm]:
     """The functions of each VM: of every pool in the order of its addresses."""
     at = [0] * len(held.pools)
     vms = []
-    for takes, times in pack(held, most):
+    problem = _problem(held)
+    for takes, times in pack(problem, most(problem, limit)):
         for _ in range(times):
             wishes = []
             for take in takes:
@@ -233,99 +238,31 @@ def vms_of(held: Sieve, most: int) -> list[Vm]:
     return vms
 
 
-def _one_vm(held: Sieve, left: Sequence[int], *, whole: bool) -> tuple[Take, ...] | None:
-    request = held.request
-    smmu: Callable[[Pool], Hashable] = lambda pool: pool.smmu  # noqa: E731
-    node: Callable[[Pool], Hashable] = lambda pool: pool.numa_node  # noqa: E731
-    together = smmu if request.same_smmu else node if request.same_numa else None
+def _problem(held: Sieve) -> Problem:
+    """The same in numbers. A function without an SMMU, or on no known node, is together with nobody and apart from nobody of its like."""
+    request, pools = held.request, held.pools
+    smmu = tuple(pool.smmu if pool.smmu >= 0 else None for pool in pools)
+    node = tuple(pool.numa_node for pool in pools)
+    together: tuple[Hashable | None, ...] | None = None
+    if request.same_smmu and request.same_numa:
+        together = tuple(None if None in both else both for both in zip(smmu, node, strict=True))
+    elif request.same_smmu or request.same_numa:
+        together = smmu if request.same_smmu else node
     apart = node if request.same_numa is False else smmu if request.same_smmu is False else None
-    if together is None:
-        if apart is None and whole:
-            for places in _domains(held, smmu):
-                if (takes := _anywhere(held, left, places)) is not None:
-                    return takes
-        return _within(held, left, set(range(len(held.pools))), apart)
-    for places in _domains(held, together):
-        if (takes := _within(held, left, places, apart)) is not None:
-            return takes
-    return None
-
-
-def _domains(held: Sieve, key: Callable[[Pool], Hashable]) -> list[set[int]]:
-    """The pools by SMMU or node, in the order in which the host has them."""
-    found: dict[Hashable, set[int]] = {}
-    for place, pool in enumerate(held.pools):
-        where = key(pool)
-        if where is not None and where != -1:
-            found.setdefault(where, set()).add(place)
-    return list(found.values())
-
-
-def _within(held: Sieve, left: Sequence[int], places: set[int], apart: Callable[[Pool], Hashable] | None) -> tuple[Take, ...] | None:
-    return _anywhere(held, left, places) if apart is None else _each_elsewhere(held, left, places, apart)
-
-
-def _order(held: Sieve) -> list[int]:
-    """Wishes by how few pools can serve them: who has no choice goes first."""
-    return sorted(range(len(held.serves)), key=lambda wish: (len(held.serves[wish]), wish))
-
-
-def _demand(held: Sieve) -> Mapping[int, int]:
-    demand: dict[int, int] = {}
+    wanted: dict[int, int] = {}
     for places in held.serves:
         for place in places:
-            demand[place] = demand.get(place, 0) + 1
-    return demand
-
-
-def _anywhere(held: Sieve, left: Sequence[int], places: set[int]) -> tuple[Take, ...] | None:
-    demand = _demand(held)
-    remaining = list(left)
-    takes: list[Take] = [{} for _ in held.serves]
-    for wish in _order(held):
-        need = held.request.wishes[wish].count
-        for place in sorted((p for p in held.serves[wish] if p in places), key=lambda p: (demand[p], held.pools[p].to_make, p)):
-            count = min(need, remaining[place])
-            if count:
-                takes[wish][place] = count
-                remaining[place] -= count
-                need -= count
-            if not need:
-                break
-        if need:
-            return None
-    return tuple(takes)
-
-
-def _each_elsewhere(held: Sieve, left: Sequence[int], places: set[int], key: Callable[[Pool], Hashable]) -> tuple[Take, ...] | None:
-    """Every function of the VM behind another SMMU (or on another node): a matching of functions to places, by augmenting paths."""
-    wants = [wish for wish in _order(held) for _ in range(held.request.wishes[wish].count)]
-    offers: list[dict[Hashable, int]] = []
-    for wish in range(len(held.serves)):
-        by_place: dict[Hashable, int] = {}
-        # The fullest pool of each place first, so that many VMs fit.
-        for place in sorted((p for p in held.serves[wish] if p in places and left[p]), key=lambda p: (-left[p], p)):
-            by_place.setdefault(key(held.pools[place]), place)
-        offers.append(dict(sorted(by_place.items(), key=lambda item: (-left[item[1]], item[1]))))
-    owner: dict[Hashable, int] = {}
-
-    def seat(unit: int, seen: set[Hashable]) -> bool:
-        for where in offers[wants[unit]]:
-            if where in seen:
-                continue
-            seen.add(where)
-            if where not in owner or seat(owner[where], seen):
-                owner[where] = unit
-                return True
-        return False
-
-    if not all(seat(unit, set()) for unit in range(len(wants))):
-        return None
-    takes: list[Take] = [{} for _ in held.serves]
-    for where, unit in owner.items():
-        place = offers[wants[unit]][where]
-        takes[wants[unit]][place] = takes[wants[unit]].get(place, 0) + 1
-    return tuple(takes)
+            wanted[place] = wanted.get(place, 0) + 1
+    # What the fewest wishes want goes first, and what is there before what would have to be made.
+    serves = tuple(tuple(sorted(places, key=lambda p: (wanted[p], pools[p].to_make, p))) for places in held.serves)
+    return Problem(
+        capacities=tuple(len(pool.addresses) for pool in pools),
+        serves=serves,
+        counts=tuple(wish.count for wish in request.wishes),
+        near=smmu,
+        together=together,
+        apart=apart,
+    )
 
 
 def wish_available(held: Sieve, wish: int) -> int:
@@ -333,4 +270,4 @@ def wish_available(held: Sieve, wish: int) -> int:
     return sum(len(held.pools[place].addresses) for place in held.serves[wish])
 
 
-__all__ = ["STAGES", "Refusal", "Sieve", "Vm", "Wish", "by_memory", "capacity", "host_fault", "pack", "sieve", "vms_of", "wish_available"]
+__all__ = ["MOST", "STAGES", "Refusal", "Sieve", "Vm", "Wish", "by_memory", "capacity", "host_fault", "sieve", "vms_of", "wish_available"]

@@ -50,7 +50,7 @@ class Fleet:
 
 
 def find(arguments: Iterable[str]) -> list[str]:
-    """Files, and what lies in directories (``*.json``, also ``.gz`` and ``.xz``, ``*.umockdev``), sorted, each once. InputError when there is none."""
+    """Files, and what lies in directories (``*.json``, also ``.gz`` and ``.xz``, ``*.umockdev``), sorted, each once. InputError if there is none."""
     found: dict[str, None] = {}
     for argument in arguments:
         if argument == "-":

@@ -9,15 +9,12 @@ import msgspec
 
 from wizard.fleet.baseline import nearness, written
 from wizard.fleet.entry import summary_of_entry
-from wizard.fleet.fit import STAGES, Refusal, Sieve, by_memory, capacity, host_fault, sieve, wish_available
+from wizard.fleet.fit import MOST, STAGES, Refusal, Sieve, by_memory, capacity, host_fault, sieve, wish_available
 from wizard.fleet.gather import Fleet
 from wizard.fleet.request import FleetRequest
 from wizard.fleet.summary import HostSummary
 from wizard.plan.model import PROPERTIES
 from wizard.plan.request import Mode
-
-MOST = 65536
-"""VMs of one host that are counted."""
 
 
 class Miss(msgspec.Struct, frozen=True):
