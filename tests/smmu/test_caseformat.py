@@ -12,6 +12,7 @@ import pytest
 
 from wizard.base.errors import InputError
 from wizard.base.exits import Exit
+from wizard.cli.parser import parse
 from wizard.cli.translate import run
 from wizard.smmu.cases import run_plain
 
@@ -119,7 +120,7 @@ def test_standard_input_is_answered_line_by_line(monkeypatch: pytest.MonkeyPatch
     assert run("-", "json", out) == Exit.INPUT
     first, second, third = (json.loads(line) for line in out.getvalue().splitlines())
     assert first["ok"] is True
-    assert [step["what"] for step in first["trace"]] == ["ste"]
+    assert [step["what"] for step in first["trace"]] == ["ste", "done"]
     assert "error" in second
     assert third["fault"]["name"] == "C_BAD_STE"
 
@@ -135,3 +136,25 @@ def test_trace_as_text_names_each_word_read(tmp_path: Path) -> None:
     assert sum(" level " in line for line in told) > 12
     assert "F_TRANSLATION" in told[-1]
     assert json.loads(answer)["fault"]["addr2"] == "0x2345678000"
+
+
+@pytest.mark.parametrize(
+    ("words", "trace"),
+    [
+        (["CASE"], None),
+        (["--trace", "CASE"], "text"),
+        (["CASE", "--trace"], "text"),
+        (["--trace", "json", "CASE"], "json"),
+        (["--trace=json", "CASE"], "json"),
+        (["--trace", "-"], "text"),
+    ],
+)
+def test_trace_takes_a_format_and_no_case(words: list[str], trace: str | None) -> None:
+    arguments = parse(["translate", *words])
+    assert (arguments.case, arguments.trace) == ("-" if "-" in words else "CASE", trace)
+
+
+def test_a_trace_format_that_does_not_exist_is_wrong_usage() -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse(["translate", "--trace=xml", "CASE"])
+    assert stop.value.code == Exit.USAGE

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from wizard import __version__
 from wizard.base.errors import UsageError
@@ -38,7 +39,7 @@ def build() -> argparse.ArgumentParser:
     _sources(parser, first=True)
     parser.add_argument("--script", metavar="FILE", help="play a list of keys in the wizard, headless, and save the screenshots it asks for")
     parser.set_defaults(run=_lazy("wizard.cli.wizard", "run"))
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
 
     def add(name: str, module: str, text: str, *, host: bool = True) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
@@ -54,6 +55,22 @@ def build() -> argparse.ArgumentParser:
     _simulation(add)
     declare(add)
     return parser
+
+
+class _Command(argparse.ArgumentParser):
+    """The words after a command.
+
+    An option whose value may be left out takes the next word only when that is one of its choices, so that ``translate --trace CASE`` is
+    what it looks like.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = list(args or ())
+        for action in self._actions:
+            if action.nargs == "?" and action.choices and action.option_strings:
+                followed = zip(words, [*words[1:], None], strict=True)
+                words = [f"{one}={action.const}" if one in action.option_strings and two not in action.choices else one for one, two in followed]
+        return super().parse_known_args(words, namespace)
 
 
 Add = Callable[..., argparse.ArgumentParser]

@@ -7,7 +7,8 @@
     arrays/                    many addresses at once, with numpy (imported only there)
 
 Below them: config (STE and CD lookup), validity (C_BAD_*), context, regime (table geometry), walk, stages (stage 1, stage 2, nested),
-permissions, cache (TLB), commands, queue and records (events), pri, ats, cmdqv, cases (the case format).
+permissions, cache (TLB), commands, guards (closed registers), stalls, queue and records (events), ats and ats_port, pri, cmdqv, cases (the
+case format).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from wizard.smmu.context import Context, Stage2, context_of, stage2_of
 from wizard.smmu.outcome import Fault
 from wizard.smmu.permissions import PR
 from wizard.smmu.stages import Stages
-from wizard.smmu.trace import Trace
+from wizard.smmu.trace import Trace, told
 from wizard.smmu.validity import World, cd_illegal, stage1_on, stage2_on, ste_illegal, world
 
 Contents = MutableMapping[int, Any]
@@ -113,7 +113,7 @@ class Configuration:
             words = self._fetch(where, STE_BYTES, EventType.F_STE_FETCH, "stream table entry")
             ste = STE.of_words(words)
             if trace is not None:
-                trace.add("ste", f"stream table entry of StreamID {sid:#x}", where, tuple(words), V=ste.V, Config=ste.Config)
+                trace.add("ste", f"stream table entry of StreamID {sid:#x}", where, tuple(words), **told(ste, "V", "Config"))
             if self._held is not None:
                 self._held.stes[sid] = ste
         elif trace is not None:
@@ -137,7 +137,7 @@ class Configuration:
             where = (base & -max(64, L1STD_BYTES << max(0, size - split))) + index * L1STD_BYTES
             l1std = L1STD(self._fetch(where, L1STD_BYTES, EventType.F_STE_FETCH, "level 1 stream table descriptor")[0])
             if trace is not None:
-                trace.add("l1std", f"level 1 stream table descriptor {index}", where, l1std.words, Span=l1std.Span)
+                trace.add("l1std", f"level 1 stream table descriptor {index}", where, l1std.words, **told(l1std, "Span"))
             if self._held is not None:
                 self._held.l1stds[index] = l1std
         span = l1std.Span
@@ -201,7 +201,7 @@ class Configuration:
             pa, words = self._fetch_cd(where, CD_BYTES, stage2, "context descriptor", trace)
             cd = CD.of_words(words)
             if trace is not None:
-                trace.add("cd", f"context descriptor {index}", pa, tuple(words), V=cd.V, ASID=cd.ASID)
+                trace.add("cd", f"context descriptor {index}", pa, tuple(words), **told(cd, "V"))
             if self._held is not None:
                 self._held.cds.setdefault(sid, {})[index] = cd
         elif trace is not None:
@@ -225,7 +225,7 @@ class Configuration:
             pa, words = self._fetch_cd(where, L1CD_BYTES, stage2, "level 1 context descriptor", trace)
             l1cd = L1CD(words[0])
             if trace is not None:
-                trace.add("l1cd", f"level 1 context descriptor {index >> leaf}", pa, l1cd.words, V=l1cd.V)
+                trace.add("l1cd", f"level 1 context descriptor {index >> leaf}", pa, l1cd.words, **told(l1cd, "V"))
             if self._held is not None:
                 self._held.l1cds.setdefault(sid, {})[first] = l1cd
         if not l1cd.V:

@@ -12,12 +12,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from wizard.arch.command import CommandError, Op, PriResp, Resume, Sync
 from wizard.arch.event import Event, EventType, PageRequest
 from wizard.arch.registers import CR0, CR2, GBPA, GERROR, REGISTERS, CmdqCons, IrqCfg0, QueueBase, QueueCons, QueueProd, StrtabBase, StrtabBaseCfg
-from wizard.smmu import ats, permissions
+from wizard.smmu import ats, ats_port, permissions
 from wizard.smmu.attributes import DEFAULT, Sources
 from wizard.smmu.cache import Tlb
 from wizard.smmu.commands import Effects, Executor
@@ -26,7 +26,7 @@ from wizard.smmu.context import choice, override_of
 from wizard.smmu.guards import ignored
 from wizard.smmu.ids import Ids
 from wizard.smmu.memory import Memory
-from wizard.smmu.outcome import Ats, AtsResponse, Fault, How, Outcome, Transaction
+from wizard.smmu.outcome import Ats, Fault, How, Outcome, Transaction
 from wizard.smmu.pri import PageResponse, PriQueue
 from wizard.smmu.queue import EventQueue, Indices
 from wizard.smmu.records import record
@@ -36,10 +36,6 @@ from wizard.smmu.support import masked
 from wizard.smmu.trace import Trace
 
 _TRANSLATION = (EventType.F_TRANSLATION, EventType.F_ADDR_SIZE, EventType.F_ACCESS, EventType.F_PERMISSION)
-_CONFIGURATION = (
-    EventType.C_BAD_STREAMID, EventType.F_STE_FETCH, EventType.C_BAD_STE, EventType.C_BAD_SUBSTREAMID,
-    EventType.F_STREAM_DISABLED, EventType.F_CD_FETCH, EventType.C_BAD_CD, EventType.F_WALK_EABT,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +191,14 @@ class Smmu:
         now, acknowledged = self.registers["GERROR"], self.registers["GERRORN"]
         if known.get(now) == known.get(acknowledged):
             self.registers["GERROR"] = known.put(now, 1 - known.get(now))
-            self._message("GERROR", "GERROR_IRQ_CFG0", "GERROR_IRQEN", "MSI_GERROR_ABT_ERR")
+            self.message("GERROR", "GERROR_IRQ_CFG0", "GERROR_IRQEN", "MSI_GERROR_ABT_ERR")
 
     def active(self, name: str) -> bool:
         """Whether a GERROR is active."""
         known = GERROR.layout[name]
         return known.get(self.registers["GERROR"]) != known.get(self.registers["GERRORN"])
 
-    def _message(self, source: str, register: str, enable: str, error: str) -> None:
+    def message(self, source: str, register: str, enable: str, error: str) -> None:
         """Send the MSI of a queue or of GERROR, where MSIs are implemented, enabled and given an address (3.18)."""
         where = self._reachable(IrqCfg0(self.registers[register]).ADDR)
         enabled = REGISTERS["IRQ_CTRL"][1].layout[enable].get(self.registers["IRQ_CTRL"])
@@ -235,7 +231,7 @@ class Smmu:
             raise ValueError(f"input address {address:#x} does not fit 64 bits")
         story = Trace() if trace else None
         if transaction.ats is not Ats.UNTRANSLATED:
-            return self._ats(transaction, story)
+            return ats_port.translate(self, transaction, story)
         if not self.cr0.value & 1:
             return self._disabled(transaction, story)
         context = None
@@ -244,13 +240,15 @@ class Smmu:
             if context.stage1 is None and context.stage2 is None:
                 if address >> features.oas:
                     raise Fault(EventType.F_ADDR_SIZE, f"input address {address:#x} is beyond {features.oas} bits")
+                if story is not None:
+                    story.add("done", f"no stage translates: output address {address:#x}")
                 return Outcome(How.BYPASS, address, sources=Sources(transaction.incoming or DEFAULT, context.override), trace=story)
             privileged = transaction.privileged if context.privileged is None else context.privileged
             instruction = transaction.instruction if context.instruction is None else context.instruction
             need = permissions.NEEDED[privileged, transaction.write, instruction]
             pa, entry = self.stages.translate(context, address, need, story)
         except Fault as fault:
-            return self._fault(fault, transaction, story)
+            return self.end_in_fault(fault, transaction, story)
         if story is not None:
             story.add("done", f"output address {pa:#x}", None, (), size=1 << entry.span)
         return Outcome(
@@ -260,14 +258,19 @@ class Smmu:
 
     def _disabled(self, transaction: Transaction, story: Trace | None) -> Outcome:
         """SMMUEN is 0: GBPA decides (3.11, 13.2)."""
+        why = "GBPA lets everything pass"
         if self.gbpa.ABORT:
-            return Outcome(How.ABORTED, reason="SMMUEN is 0 and GBPA.ABORT is 1", trace=story)
-        if transaction.iova >> self.features.oas:
-            return Outcome(How.ABORTED, reason=f"SMMUEN is 0 and the address is beyond {self.features.oas} bits", trace=story)
+            why = "GBPA.ABORT is 1"
+        elif transaction.iova >> self.features.oas:
+            why = f"the address is beyond {self.features.oas} bits"
+        if story is not None:
+            story.add("gbpa", f"SMMUEN is 0: {why}", None, (self.gbpa.value,))
+        if self.gbpa.ABORT or transaction.iova >> self.features.oas:
+            return Outcome(How.ABORTED, reason=f"SMMUEN is 0: {why}", trace=story)
         override = override_of(self.gbpa.MTCFG, self.gbpa.MemAttr, self.gbpa.SHCFG, self.features)
         return Outcome(How.DISABLED, transaction.iova, sources=Sources(transaction.incoming or DEFAULT, override), trace=story)
 
-    def _overridden(self, transaction: Transaction) -> tuple[bool, bool]:
+    def overridden(self, transaction: Transaction) -> tuple[bool, bool]:
         """Privilege and instruction after the STE's overrides, as far as an STE was found (7.3)."""
         ste = self.held.stes.get(transaction.sid) if self.held is not None else None
         if ste is None:
@@ -281,29 +284,29 @@ class Smmu:
             transaction.instruction if instruction is None else instruction,
         )
 
-    def _fault(self, fault: Fault, transaction: Transaction, story: Trace | None) -> Outcome:
+    def end_in_fault(self, fault: Fault, transaction: Transaction, story: Trace | None) -> Outcome:
         """End a transaction in a fault: stall, abort or RAZ/WI, and the event record (3.12, 5.5)."""
         if story is not None:
             story.add("fault", (fault.kind.name + ": " if fault.kind is not None else "") + fault.reason)
         if fault.kind is None:
             return Outcome(How.ABORTED, reason=fault.reason, trace=story)
-        privileged, instruction = self._overridden(transaction)
+        privileged, instruction = self.overridden(transaction)
         if fault.stall and fault.kind in _TRANSLATION:
             if not self._can_record_stall():
                 self.stalls.waiting.append(transaction)
                 return Outcome(How.STALLED, reason=f"{fault.reason}; it waits until the stall can be recorded", trace=story)
             stag = self.stalls.hold(transaction)
             event = record(fault, transaction, privileged, instruction, stag=stag)
-            self._record(event, merge=False)
+            self.record_event(event, merge=False)
             return Outcome(How.STALLED, event=event, recorded=True, reason=fault.reason, stag=stag, trace=story)
         event = record(fault, transaction, privileged, instruction)
         wanted = bool(self.cr2.RECINVSID) if fault.kind is EventType.C_BAD_STREAMID else fault.record or fault.stall
         if wanted:
-            self._record(event, merge=self._merges(transaction.sid))
+            self.record_event(event, merge=self.merges(transaction.sid))
         how = How.ABORTED if fault.abort else How.RAZWI
         return Outcome(how, event=event, recorded=wanted, reason=fault.reason, trace=story)
 
-    def _merges(self, sid: int) -> bool:
+    def merges(self, sid: int) -> bool:
         """STE.MEV, of an STE that was found."""
         ste = self.held.stes.get(sid) if self.held is not None else None
         if ste is None:
@@ -313,13 +316,14 @@ class Smmu:
                 return False
         return bool(ste.V and ste.MEV)
 
-    def _record(self, event: Event, *, merge: bool) -> None:
+    def record_event(self, event: Event, *, merge: bool) -> None:
+        """Write a record, or merge it; what follows of it: GERROR where nothing answers, and the MSI of a queue that was empty."""
         was_empty = self.queue.indices.empty
         written = self.queue.put(event, merge=merge)
         if self.queue.aborted and not written:
             self.raise_error("EVENTQ_ABT_ERR")
         if written and was_empty:
-            self._message("EVENTQ", "EVENTQ_IRQ_CFG0", "EVENTQ_IRQEN", "MSI_EVENTQ_ABT_ERR")
+            self.message("EVENTQ", "EVENTQ_IRQ_CFG0", "EVENTQ_IRQEN", "MSI_EVENTQ_ABT_ERR")
 
     def events(self) -> tuple[Event, ...]:
         """Read the event queue empty, as a driver does."""
@@ -327,124 +331,9 @@ class Smmu:
         self._retry()
         return taken
 
-    # -- ATS ----------------------------------------------------------------------------------------------------------
-
-    def _ats(self, transaction: Transaction, story: Trace | None) -> Outcome:
-        if transaction.ats is Ats.REQUEST:
-            return self._request(transaction, story)
-        return self._translated(transaction, story)
-
-    def _refuse(self, kind: EventType, reason: str, transaction: Transaction, story: Trace | None, response: AtsResponse | None) -> Outcome:
-        event = record(Fault(kind, reason), transaction, transaction.privileged, transaction.instruction)
-        self._record(event, merge=self._merges(transaction.sid))
-        if story is not None:
-            story.add("fault", f"{kind.name}: {reason}")
-        return Outcome(How.ABORTED, event=event, recorded=True, reason=reason, ats=response, trace=story)
-
-    def _request(self, transaction: Transaction, story: Trace | None) -> Outcome:
-        """An ATS translation request (3.9.1.2); only a PASID brings Execute and Privileged (13.7)."""
-        if transaction.ssid is None:
-            transaction = replace(transaction, privileged=False, instruction=False)
-        refused = AtsResponse("UR")
-        if not self.cr0.SMMUEN:
-            return self._refuse(EventType.F_BAD_ATS_TREQ, "SMMUEN is 0", transaction, story, refused)
-        sid, ssid = transaction.sid, transaction.ssid
-        try:
-            ste = self.configuration.ste(sid, story)
-            eats = ats.effective_eats(ste, ats=self.features.ats, atschk=bool(self.cr0.ATSCHK))
-            if ste.Config < 4:
-                return Outcome(How.ABORTED, reason="STE.Config aborts the stream", ats=refused, trace=story)
-            if eats == 0:
-                return self._refuse(EventType.F_BAD_ATS_TREQ, "STE.EATS does not allow ATS", transaction, story, refused)
-            context = self.configuration.context(sid, ssid, story)
-            response = ats.respond(
-                self.stages, context, transaction.iova, write=transaction.write, execute=transaction.instruction,
-                privileged=transaction.privileged, split=eats == ats.SPLIT, trace=story,
-            )  # fmt: skip
-        except Fault as fault:
-            return self._request_failed(fault, transaction, story)
-        self.endpoints.remember(sid, ssid, transaction.iova, response)
-        return Outcome(How.ATS, ats=response, trace=story)
-
-    def _request_failed(self, fault: Fault, transaction: Transaction, story: Trace | None) -> Outcome:
-        """A request that met an error: CA, and no record unless CR2.REC_CFG_ATS asks for it; CD fetches that stage 2 denies grant nothing."""
-        if story is not None:
-            story.add("fault", (fault.kind.name + ": " if fault.kind is not None else "") + fault.reason)
-        if fault.kind in ats.DENIED:
-            response = AtsResponse("success", size=min(self.features.granules), privileged=transaction.privileged)
-            return Outcome(How.ATS, reason=fault.reason, ats=response, trace=story)
-        wanted = bool(self.cr2.REC_CFG_ATS) and (fault.kind is not EventType.C_BAD_STREAMID or bool(self.cr2.RECINVSID))
-        event = None
-        if fault.kind in _CONFIGURATION:
-            event = record(fault, transaction, *self._overridden(transaction))
-            if wanted:
-                self._record(event, merge=False)
-        return Outcome(How.ABORTED, event=event, recorded=wanted, reason=fault.reason, ats=AtsResponse("CA"), trace=story)
-
-    def _translated(self, transaction: Transaction, story: Trace | None) -> Outcome:
-        """Traffic that an endpoint marked Translated (3.9.1.3); without IDR3.PASIDTT it is data, unprivileged and without SubstreamID."""
-        transaction = replace(transaction, ssid=None, privileged=False, instruction=False)
-        if not self.cr0.SMMUEN:
-            return self._refuse(EventType.F_TRANSL_FORBIDDEN, "SMMUEN is 0", transaction, story, None)
-        address = transaction.iova
-        override = override_of(0, 0, 1, self.features)
-        if self.cr0.ATSCHK:
-            try:
-                ste = self.configuration.ste(transaction.sid, story)
-                if ste.Config < 4:
-                    return Outcome(How.ABORTED, reason="STE.Config aborts the stream", trace=story)
-                eats = ats.effective_eats(ste, ats=self.features.ats, atschk=True)
-                if eats == 0:
-                    return self._refuse(EventType.F_TRANSL_FORBIDDEN, "STE.EATS does not allow translated traffic", transaction, story, None)
-                if eats == ats.SPLIT:
-                    return self._split(transaction, story)
-            except Fault as fault:
-                wanted = bool(self.cr2.REC_CFG_ATS) and fault.kind is not None
-                event = record(fault, transaction, False, False) if fault.kind is not None else None
-                if wanted and event is not None:
-                    self._record(event, merge=False)
-                return Outcome(How.ABORTED, event=event, recorded=wanted, reason=fault.reason, trace=story)
-        if address >> self.features.oas:
-            return Outcome(How.ABORTED, reason=f"translated address {address:#x} is beyond {self.features.oas} bits", trace=story)
-        return Outcome(How.BYPASS, address, sources=Sources(transaction.incoming or DEFAULT, override), trace=story)
-
-    def _split(self, transaction: Transaction, story: Trace | None) -> Outcome:
-        """Split-stage ATS: the address is an IPA and stage 2 still translates it (13.6.3)."""
-        ste = self.configuration.ste(transaction.sid, story)
-        context = self.configuration.stage2_context(ste)
-        privileged = bool(context.privileged)
-        need = permissions.NEEDED[privileged, transaction.write, bool(context.instruction)]
-        try:
-            pa, entry = self.stages.translate(context, transaction.iova, need, story)
-        except Fault as fault:
-            return self._fault(fault, transaction, story)
-        return Outcome(
-            How.TRANSLATED, pa, size=entry.span, trace=story,
-            sources=Sources(transaction.incoming or DEFAULT, context.override, None, entry.stage2),
-        )  # fmt: skip
-
     def page_request(self, request: PageRequest) -> PageResponse | None:
         """A Page Request Message of an endpoint; answers the response that the SMMU makes by itself, where it makes one (chapter 8)."""
-        was_empty = self.requests.indices.empty
-        response = self.requests.put(request, self._response_pasid)
-        if self.requests.aborted:
-            self.raise_error("PRIQ_ABT_ERR")
-        elif was_empty and not self.requests.indices.empty:
-            self._message("PRIQ", "PRIQ_IRQ_CFG0", "PRIQ_IRQEN", "MSI_PRIQ_ABT_ERR")
-        return response
-
-    def _response_pasid(self, sid: int) -> bool | None:
-        """Whether an automatic response carries the PASID (IDR3.PPS, STE.PPAR); None without a valid STE (8.1)."""
-        if not self.features.ssidsize:
-            return False
-        if self.features.pps:
-            return True
-        try:
-            return bool(self.configuration.ste(sid, None).PPAR)
-        except Fault as fault:
-            if self.cr2.REC_CFG_ATS and (fault.kind is not EventType.C_BAD_STREAMID or self.cr2.RECINVSID):
-                self._record(record(fault, Transaction(sid, 0), privileged=False, instruction=False), merge=False)
-            return None
+        return ats_port.page_request(self, request)
 
     # -- commands -----------------------------------------------------------------------------------------------------
 

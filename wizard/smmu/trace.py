@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from wizard.arch.bits import Record
+
+
+def told(record: Record, *always: str) -> dict[str, int]:
+    """The fields of a structure that say something: those that are not zero, and those of ``always``."""
+    return {name: content for name, content in record.fields().items() if content or name in always}
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wizard.arch.descriptor import Stage1Leaf, TableDescriptor
+from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf, TableDescriptor
 from wizard.arch.event import EventType
 from wizard.smmu.cache import Tables
 from wizard.smmu.permissions import HIERARCHICAL_BITS
-from wizard.smmu.regime import INVALID, LEAF, Level, Regime
+from wizard.smmu.regime import INVALID, LAST, LEAF, TABLE, Level, Regime
 from wizard.smmu.trace import Trace
 
 _TYPE = TableDescriptor.Type.mask
@@ -64,8 +64,7 @@ def walk(
             word = swapped(word)
         kind = level.kinds[word & _TYPE]
         if trace is not None:
-            text = ("invalid descriptor", "page" if level.number == 3 else "block", "table")[kind]
-            trace.add("walk", f"stage {stage} level {level.number}: {text}", where, (word,), index=address >> level.shift & level.mask)
+            _tell(trace, stage, level, kind, where, word, address)
         if kind == INVALID:
             raise WalkEnd(EventType.F_TRANSLATION, f"stage {stage} level {level.number} descriptor {word:#x} is not valid")
         mask = level.leaf_mask if kind == LEAF else regime.table_mask
@@ -82,6 +81,22 @@ def walk(
         if tables is not None:
             tables.put(level.shift, address >> level.shift, (base, above), level.number, regime.granule)
     raise AssertionError("the last level has no table descriptors")
+
+
+def _tell(trace: Trace, stage: int, level: Level, kind: int, where: int, word: int, address: int) -> None:
+    """A descriptor as the trace tells it: its place and word, then its fields by name."""
+    text = ("invalid descriptor", "page" if level.number == LAST else "block", "table")[kind]
+    fields: dict[str, int] = {"index": address >> level.shift & level.mask}
+    if kind == TABLE and stage == 1:
+        fields |= {name: content for name, content in TableDescriptor(word).fields().items() if content and name in _HIERARCHICAL}
+    elif kind == LEAF:
+        leaf = (Stage1Leaf if stage == 1 else Stage2Leaf)(word).fields()
+        fields |= {name: content for name, content in leaf.items() if name in _ALWAYS or (content and name != "Type")}
+    trace.add("walk", f"stage {stage} level {level.number}: {text}", where, (word,), **fields)
+
+
+_HIERARCHICAL = ("APTable", "UXNTable", "PXNTable")
+_ALWAYS = ("AP", "S2AP", "AF")
 
 
 def span_of(word: int, level: Level, *, run: bool) -> int:
