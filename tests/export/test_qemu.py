@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.plan.hosts import E1000E, FIXTURES, NVME, PAIR, VF0, VF1, host, plan, planned, vm
-from tests.plan.test_planner import requests
+from tests.plan.test_planner import requests, without_contradiction
 from tests.tools.qemu import require_firmware
 from wizard.export import qemu_argv, qemu_json, qemu_script
 from wizard.export.command import Option, keyed
@@ -135,7 +135,7 @@ def test_every_fixture(fixture: str, qemu: Path) -> None:
 
 @pytest.mark.qemu
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
-@given(requests)
+@given(requests.map(without_contradiction))
 def test_random_plans(qemu: Path, request_: VmRequest) -> None:
     made = make_plan(host(), Request(vms=(request_,))).vms[0]
     assume(made.ok)

@@ -132,11 +132,24 @@ def grouped(address: str, *others: str) -> Host:
     return changed(groups=groups)
 
 
-def regions(address: str, text: str) -> Host:
-    """Reserved regions of the group of one."""
+def regions(address: str, text: str, *, besides: bool = True) -> Host:
+    """Reserved regions of the group of one, beside those that it has."""
     old = facts("arm64-virt-canwbs")
-    groups = tuple(replace(g, reserved_regions=(g.reserved_regions or "") + text) if address in g.devices else g for g in old.groups)
+    groups = tuple(
+        replace(g, reserved_regions=((g.reserved_regions or "") if besides else "") + text) if address in g.devices else g for g in old.groups
+    )
     return changed(groups=groups)
+
+
+def kernel(page_size: int = 4096, **config: str) -> Host:
+    """A kernel with other pages, or another configuration."""
+    old = facts("arm64-virt-canwbs").kernel
+    return changed(kernel=replace(old, page_size=page_size, config={**(old.config or {}), **config}))
+
+
+def pools(**free: int) -> Host:
+    """Free 2M hugepages of node 0, and 512 MiB of other memory."""
+    return changed(lambda f: replace(f, moment=replace(f.moment, hugepages_free={"0": {"2048": free["pages"]}}, memory_available=512 << 20)))
 
 
 QEMU_11_1 = qemu_program(
@@ -154,6 +167,7 @@ among("pf-in-another-vm", vm(PF), vm(VF0, name="web"))
 of("memory-over-host", NVME, memory=4 << 30)
 among("memory-over-free", vm(NVME), on=lambda: changed(lambda f: replace(f, moment=replace(f.moment, memory_available=512 << 20))))
 among("memory-over-node", vm(NVME, memory=40 << 30), vm(VF0, name="web", memory=40 << 30), on=two_nodes)
+among("hugepages-few-together", vm(NVME, hugepages=2 << 20), vm(E1000E, name="web", hugepages=2 << 20), on=lambda: pools(pages=700))
 of("memlock", NVME, user="qemu")
 among(
     "cmdqv-vms-too-many",
@@ -161,6 +175,7 @@ among(
     on=cmdqv,
 )
 among("disk-in-two-vms", vm(NVME, disks=(DiskRequest(path="/d"),)), vm(E1000E, name="web", disks=(DiskRequest(path="/d"),)))
+of("named-twice-in-vm", NVME, disks=(DiskRequest(path="/d"), DiskRequest(path="/d")))
 FIRMWARE = FirmwareRequest(code="/f", vars="/v")
 among("vars-in-two-vms", vm(NVME, firmware=FIRMWARE), vm(E1000E, name="web", firmware=FIRMWARE))
 TAP = (NetworkRequest(kind="tap", source="tap0"),)
@@ -179,6 +194,7 @@ of("in-use-allowed", NVME, allow_in_use=(NVME,), on=lambda: changed(in_use=(InUs
 of("group-shared-accelerated", PAIR[0])
 of("group-not-whole", PAIR[0], mode=Mode.NONE)
 of("vf-to-be-made", VF0, on=lambda: host("vfio-arm64-virt-canwbs"))
+of("pf-without-driver", VF0, on=lambda: with_function(PF, name="vfio-arm64-virt-canwbs", driver=None))
 of("pf-on-vfio", VF0, on=lambda: host("vfio-arm64-virt-canwbs"))
 of("vfs-live-too-few", "0000:11:10.4")
 of("variant-driver-missing", NVME, on=lambda: with_function(NVME, vendor="0x19e5", device="0xa251", physfn=PF))
@@ -209,6 +225,9 @@ of("machine-not-virt", NVME, machine=MachineRequest(type="sbsa-ref"))
 of("no-kvm", NVME, on=lambda: changed(kvm=False))
 of("no-acpi", NVME, machine=MachineRequest(acpi=False))
 of("no-msi-doorbell", NVME, machine=MachineRequest(its=False))
+of("no-msi", NVME, mode=Mode.NONE, machine=MachineRequest(its=False))
+of("machine-not-in-qemu", NVME, machine=MachineRequest(type="virt-11.2"))
+of("gic-impossible", NVME, machine=MachineRequest(gic="4"))
 of("gic-not-recommended", NVME, machine=MachineRequest(gic="2"))
 broken("vsmmus-too-many", lambda vm: replace(vm, vsmmus=vm.vsmmus * 9))
 of("two-kinds-of-viommu", NVME, mode=Mode.VIRTIO_IOMMU, vsmmus=(VsmmuRequest(id="smmuv3.1"),))
@@ -226,6 +245,9 @@ of("numa-initiator", NVME, numa=(NodeRequest(memory=1 << 30, cpus="0-1"), NodeRe
 of("grace-gpu-without-nodes", "0008:01:00.0", numa=(), on=lambda: host("gb200"))
 of("reserved-region", NVME, on=lambda: regions(NVME, "\n0x0000000050000000 0x000000005fffffff reserved"))
 of("relaxable-region", NVME, on=lambda: regions(NVME, "\n0x0000000020000000 0x0000000020000fff direct-relaxable"))
+of("msi-window-elsewhere", NVME, on=lambda: regions(NVME, "0x00000000a0000000 0x00000000a00fffff msi", besides=False))
+of("memory-above-iova", NVME, mode=Mode.NONE, memory=600 << 30, on=lambda: kernel(CONFIG_ARM64_VA_BITS="39"))
+of("virtio-iommu-guest-pages", NVME, mode=Mode.VIRTIO_IOMMU, on=lambda: kernel(page_size=65536))
 of("mmio-window-small", "0008:01:00.0", "0009:01:00.0", mmio_window=512 << 30, on=lambda: host("gb200"))
 of("mmio-32-bit-full", NVME, on=lambda: with_function(NVME, resource="0x0000000040000000 0x000000007fffffff 0x0000000000040200"))
 of("bar-sizes-assumed", "0008:01:00.0", on=lambda: host("gb200"))
@@ -278,7 +300,11 @@ def with_ats() -> Host:
     return changed(hw_info=made.facts.hw_info, log=made.facts.log, functions=functions)
 
 
+of("needs-accel", NVME, mode=Mode.NONE, properties=Properties(oas=44))
+
+
 # --- which QEMU
+of("target-newer-than-known", NVME, target="qemu=99.0")
 of("target-unknown", NVME, target="xen")
 of("target-not-installed", NVME, target="qemu=11.0", on=lambda: changed(programs=(QEMU_11_1,)))
 of("qemu-not-found", NVME)
@@ -300,6 +326,7 @@ of("chassis-twice", FunctionRequest(host=NVME, chassis=7), FunctionRequest(host=
 of("id-grammar", FunctionRequest(host=NVME, id="1st"))
 of("id-twice", FunctionRequest(host=NVME, id="a"), FunctionRequest(host=E1000E, id="a"))
 of("id-reserved", NVME, vsmmus=(VsmmuRequest(id="pcie.0", smmu=SMMU1),))
+of("numa-nodes-too-many", NVME, numa=(NodeRequest(memory=1 << 30, cpus="0-1"), *[NodeRequest(memory=0)] * 128))
 of("pxb-numa-node", NVME, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, numa_node=3),))
 NODES = (NodeRequest(memory=1 << 29, cpus="0", host_node=0), NodeRequest(memory=1 << 29, cpus="1", host_node=1))
 of("pxb-numa-elsewhere", NVME, numa=NODES, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, numa_node=0),), on=two_nodes)
@@ -324,6 +351,7 @@ of("split-unknown", NVME, split=("smmu3.0x1",))
 of("smmus-joined", FunctionRequest(host=NVME, vsmmu="s"), FunctionRequest(host=E1000E, vsmmu="s"))
 of("smmu-split", NVME, VF0, layout=Layout.PER_FUNCTION)
 of("two-vsmmus-on-one-bus", NVME, E1000E, vsmmus=tuple(replace(v, bus="b", bus_nr=None) for v in BUSES))
+among("split-without-functions", vm(NVME, split=(SMMU2,)))
 of("vsmmu-on-root-bus", NVME, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, bus="pcie.0"),), networks=(NetworkRequest(),))
 
 
@@ -362,6 +390,9 @@ of("hotplug-other-smmu", NVME, hotplug=(HotplugRequest(vsmmu="smmuv3.1", functio
 of("hotplug-not-accelerated", NVME, hotplug=(HotplugRequest(functions=PAIR[:1]),))
 of("hotplug-reserve-small", NVME, hotplug=(HotplugRequest(functions=(VF0,), pref64_reserve=0, mem_reserve=0),))
 of("hotplug-property", NVME, hotplug=(HotplugRequest(functions=(VF0,)),), properties=Properties(oas=48))
+of("hotplug-reserve-range", NVME, hotplug=(HotplugRequest(mem_reserve=4 << 30),))
+of("hotplug-vf-to-be-made", hotplug=(HotplugRequest(functions=(VF0,)),), on=lambda: host("vfio-arm64-virt-canwbs"))
+among("hotplug-in-another-vm", vm(NVME), vm(E1000E, name="web", hotplug=HOT))
 of("peers-in-one-group", *PAIR, mode=Mode.NONE)
 of("peer-to-peer-unmapped", NVME, E1000E, on=no_dmabuf)
 
@@ -377,6 +408,8 @@ of("accel-not-known", "0008:01:00.0", on=lambda: host("gb200"))
 of("accel-assumed", "0008:01:00.0", assume_accel=True, on=lambda: host("gb200"))
 of("fell-back", NVME, fall_back=True, on=lambda: host("arm64-virt"))
 of("virtio-iommu-impossible", *PAIR, mode=Mode.VIRTIO_IOMMU)
+of("no-way-down", PAIR[0], fall_back=True)
+of("function-mode", FunctionRequest(host=NVME, mode=Mode.ACCEL), mode=Mode.NONE)
 of("vfio-behind-emulated-smmu", NVME, mode=Mode.NONE)
 
 

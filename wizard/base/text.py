@@ -68,7 +68,15 @@ def size(count: int) -> str:
     return str(count)
 
 
-_SIZE = re.compile(r"(\d+)\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+def is_number(text: str) -> bool:
+    """Whether ``int()`` takes it as a plain number: str.isdigit() is true of ``²``, which int() refuses, as it does 5,000 digits."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+_SIZE = re.compile(r"([0-9]{1,18})\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from wizard.base.address import Address
 from wizard.base.errors import UsageError
-from wizard.base.text import parse_size, visible
+from wizard.base.text import is_number, parse_size, visible
 
 T = TypeVar("T")
 
@@ -145,19 +145,27 @@ def _size(text: str, option: str) -> int:
     try:
         return parse_size(text)
     except ValueError as error:
-        raise UsageError(f"{option} {visible(text)} is no size.", "Write for example 4G or 512M, or NAME=4G with the name of a VM.") from error
+        fix = "Write for example 4G or 512M, or NAME=4G with the name of a VM."
+        raise UsageError(f"{option} {visible(text)} is no size{_stranger(text)}.", fix) from error
 
 
 def _count(text: str, option: str) -> int:
-    if not text.isdecimal() or not text.isascii():
-        raise UsageError(f"{option} {visible(text)} is no number.", "Write for example 4, or NAME=4 with the name of a VM.")
+    if not is_number(text):
+        raise UsageError(f"{option} {visible(text)} is no number{_stranger(text)}.", "Write for example 4, or NAME=4 with the name of a VM.")
     return int(text)
+
+
+def _stranger(text: str) -> str:
+    name, equals, _ = text.rpartition("=")
+    return f", and no --vm is named {visible(name)}" if equals else ""
 
 
 def _width(text: str | None, option: str) -> Any:
     if text is None or text == "auto":
         return text
-    return _count(text, option)
+    if not is_number(text):
+        raise UsageError(f"{option} {visible(text)} is no width.", "Write a number of bits, or auto.")
+    return int(text)
 
 
 def _disk(text: str) -> Any:

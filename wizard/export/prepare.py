@@ -20,7 +20,7 @@ from wizard.plan.candidate import Candidate, canonical, look_up
 from wizard.plan.model import Plan, VmPlan
 from wizard.plan.planner import make_plan
 from wizard.plan.request import Mode, Request, VmRequest, function
-from wizard.plan.rules.company import memlock_of
+from wizard.plan.rules.budget import memlock_of
 
 
 @cache

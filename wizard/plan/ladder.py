@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from wizard.base.finding import Finding, Severity
+from msgspec.structs import replace
+
+from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
-from wizard.host.known import UNKNOWN
 from wizard.host.model import Accel, Host
 from wizard.plan.candidate import Candidate
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
+from wizard.plan.model import VmPlan
+from wizard.plan.regions import RAM_BASE, VIRTIO_AW_BITS, iova_bits
 from wizard.plan.request import Mode, VmRequest
 
 GRANULES = {4096: "4k", 16384: "16k", 65536: "64k"}
-VIRTIO_AW_BITS = 48  # what a stage-1 table of the host reaches without VAX: UL(48) in arm_smmu_domain_finalise_s1()
+VIRTIO_AW_BITS_LEAST = 32  # QEMU: "aw-bits must be within [32,64]"
+REASONS = 3  # sentences of one mode; nobody reads on
 
 REFUSED = plan_code(
     "accel-refused", ERROR,
@@ -39,9 +43,15 @@ ASSUMED = plan_code(
 )  # fmt: skip
 FELL_BACK = plan_code(
     "fell-back", WARNING,
-    what="VM {subject} falls back from accel to {mode}.",
+    what="VM {subject} falls back from {asked} to {mode}.",
     why="{because} --fall-back allows it.",
     fix="Leave --fall-back out to have this refused, or choose functions that can be accelerated.",
+)  # fmt: skip
+NO_WAY_DOWN = plan_code(
+    "no-way-down", ERROR,
+    what="VM {subject} can't fall back either: {because}",
+    why="--fall-back allows the lower modes, and each has an error of its own.",
+    fix="Mend what is found, or ask for one mode with --mode to see everything that it lacks.",
 )  # fmt: skip
 VIRTIO_IMPOSSIBLE = plan_code(
     "virtio-iommu-impossible", ERROR,
@@ -57,27 +67,52 @@ EMULATED_SMMU = plan_code(
 )  # fmt: skip
 
 
-def decide(host: Host, request: VmRequest, candidates: Sequence[tuple[Candidate, Mode | None]]) -> tuple[Mode, list[Finding]]:
-    """The mode of the VM and what there is to say of it. Functions asked for without a vIOMMU are not judged."""
-    findings: list[Finding] = []
-    judged = [candidate for candidate, mode in candidates if mode is not Mode.NONE]
-    if request.mode is Mode.ACCEL:
-        findings = [finding for candidate in judged for finding in _accel(request, candidate)]
-        errors = [finding for finding in findings if finding.severity is Severity.ERROR]
-        if not errors or not request.fall_back:
-            return Mode.ACCEL, findings
-        because = " ".join(dict.fromkeys(finding.what for finding in errors))
-        obstacle = virtio_obstacle(host, judged)
-        mode = Mode.NONE if obstacle else Mode.VIRTIO_IOMMU
-        because += f" A virtio-iommu is no way either: {obstacle}" if obstacle else ""
-        return mode, [FELL_BACK.at(visible(request.name), mode=mode, because=because)]
-    if request.mode is Mode.VIRTIO_IOMMU and (obstacle := virtio_obstacle(host, judged)):
-        if not request.fall_back:
-            return Mode.VIRTIO_IOMMU, [VIRTIO_IMPOSSIBLE.at(visible(request.name), because=obstacle)]
-        return Mode.NONE, [FELL_BACK.at(visible(request.name), mode=Mode.NONE, because=obstacle)]
-    if judged:
-        findings.append(EMULATED_SMMU.at(visible(request.name)))
-    return request.mode, findings
+def rungs(request: VmRequest) -> list[Mode]:
+    """The modes that a request may come to, the one asked for first."""
+    ladder = list(Mode)
+    return ladder[ladder.index(request.mode) :] if request.fall_back else [request.mode]
+
+
+def judge(host: Host, request: VmRequest, mode: Mode, candidates: Sequence[tuple[Candidate, Mode | None]]) -> Iterator[Finding]:
+    """What there is to say of one mode. Functions asked for without a vIOMMU are not judged beside accelerated ones."""
+    if mode is Mode.ACCEL:
+        for candidate, own in candidates:
+            if own is not Mode.NONE:
+                yield from _accel(request, candidate)
+        return
+    if mode is Mode.VIRTIO_IOMMU and (obstacle := virtio_obstacle(host, [candidate for candidate, _ in candidates], request.memory)):
+        yield VIRTIO_IMPOSSIBLE.at(visible(request.name), because=obstacle)
+    elif mode is request.mode and candidates:
+        yield EMULATED_SMMU.at(visible(request.name))
+
+
+def take(drafts: Sequence[VmPlan]) -> VmPlan:
+    """The first mode that leaves no error but those that every mode has; the one asked for, where none is better.
+
+    ``drafts`` are plans of one VM, one for each mode from the top, and end with the first that has no errors.
+    """
+    errors = [{(finding.code, finding.subject) for finding in draft.errors} for draft in drafts]
+    common = set.intersection(*errors)
+    place = next((place for place, found in enumerate(errors) if found == common), None)
+    first = drafts[0]
+    if place is None:
+        because = " ".join(f"{draft.mode} is no way: {_reasons(draft, common)}" for draft in drafts[1:])
+        return _also(first, NO_WAY_DOWN.at(visible(first.name), because=because))
+    if place == 0:
+        return first
+    between = "".join(f" {draft.mode} is no way either: {_reasons(draft, common)}" for draft in drafts[1:place])
+    chosen = drafts[place]
+    said = FELL_BACK.at(visible(first.name), asked=first.mode, mode=chosen.mode, because=_reasons(first, common) + between)
+    return _also(chosen, said)
+
+
+def _reasons(draft: VmPlan, common: set[tuple[str, str]]) -> str:
+    found = list(dict.fromkeys(finding.what for finding in draft.errors if (finding.code, finding.subject) not in common))
+    return " ".join(found[:REASONS]) + (f" ({plural(len(found) - REASONS, 'more reason')}.)" if len(found) > REASONS else "")
+
+
+def _also(vm: VmPlan, finding: Finding) -> VmPlan:
+    return replace(vm, findings=(*vm.findings, finding))
 
 
 def _accel(request: VmRequest, candidate: Candidate) -> Iterator[Finding]:
@@ -97,8 +132,8 @@ def _accel(request: VmRequest, candidate: Candidate) -> Iterator[Finding]:
     yield code.at(candidate.address, **values)
 
 
-def virtio_obstacle(host: Host, candidates: Sequence[Candidate]) -> str | None:
-    """Why a virtio-iommu is impossible for these functions; None when it is possible."""
+def virtio_obstacle(host: Host, candidates: Sequence[Candidate], memory: int) -> str | None:
+    """Why a virtio-iommu is impossible for these functions and this much guest memory; None when it is possible."""
     if host.page_size not in GRANULES:
         return f"the host's page size is {host.page_size or 'not known'}."
     for candidate in candidates:
@@ -110,12 +145,16 @@ def virtio_obstacle(host: Host, candidates: Sequence[Candidate]) -> str | None:
         granule = smmu.known(f"gran{GRANULES[host.page_size]}")
         if granule.known and not granule:
             return f"{smmu.name} lacks the {GRANULES[host.page_size]} granule that the guest's pages would need."
-        if smmu.oas is not None and smmu.oas < 32:
-            return f"{smmu.name} gives out {smmu.oas}-bit addresses."
         members = [d for d in (candidate.group.devices if candidate.group else ()) if d != candidate.address and _endpoint(host, d)]
         shared = [c.address for c in candidates if c.address in members]
         if shared:
             return f"{candidate.address} and {', '.join(shared)} share an IOMMU group, which can't be in two address spaces at once."
+    _, bits = virtio_settings(host, candidates)
+    if bits < VIRTIO_AW_BITS_LEAST:
+        return f"the host maps {bits}-bit addresses, and QEMU wants 32 at least."
+    if RAM_BASE + memory > 1 << bits:
+        # Until its driver comes up the guest's addresses are its physical ones (boot-bypass).
+        return f"the guest's memory ends at {RAM_BASE + memory - 1:#x}, above the {bits} bits that the host can map."
     return None
 
 
@@ -125,9 +164,5 @@ def _endpoint(host: Host, device: str) -> bool:
 
 
 def virtio_settings(host: Host, candidates: Sequence[Candidate]) -> tuple[str, int]:
-    """``granule`` and ``aw-bits``, written out so that the guest's platform does not depend on the host's own choice.
-
-    An SMMU without stage 1 maps with stage 2, whose input is no wider than its output (arm_smmu_domain_finalise()).
-    """
-    narrow = [c.smmu.oas for c in candidates if c.smmu and c.smmu.hardware.get("stage1", UNKNOWN).value is False and c.smmu.oas]
-    return GRANULES.get(host.page_size or 4096, "4k"), min([VIRTIO_AW_BITS, *narrow])
+    """``granule`` and ``aw-bits``, written out so that the guest's platform does not depend on the host's own choice."""
+    return GRANULES.get(host.page_size or 4096, "4k"), min([VIRTIO_AW_BITS, *(iova_bits(host, candidate) for candidate in candidates)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from wizard.base.text import is_number
 from wizard.facts.model import Node
 from wizard.host.model import Host
 from wizard.plan.model import MemoryPlan, NodePlan
@@ -20,7 +21,7 @@ def cpu_list(text: str) -> tuple[int, ...] | None:
     found: list[int] = []
     for part in text.split(",") if text.strip() else ():
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not is_number(first) or (dash and not is_number(last)):
             return None
         low, high = int(first), int(last or first)
         if high < low or high - low > 4096:
@@ -92,19 +93,26 @@ class PortNeeds:
     pref64: int = 0
 
 
-def memory_plan(request: VmRequest, nodes: tuple[NodePlan, ...], buses: Sequence[str], ports: Iterable[PortNeeds]) -> MemoryPlan:
-    """Windows from what is behind each port; ``buses`` are the root complexes in the order of their bus numbers."""
+def memory_plan(
+    request: VmRequest, mode: Mode, nodes: tuple[NodePlan, ...], buses: Sequence[str], ports: Iterable[PortNeeds], spaces: int
+) -> MemoryPlan:
+    """Windows from what is behind each port; ``buses`` are the root complexes in the order of their bus numbers.
+
+    ``spaces`` is how many address spaces (IOAS) the guest's memory is mapped into.
+    """
     high: dict[str, list[tuple[int, int]]] = {bus: [] for bus in buses}
     low = total = 0
     for port in ports:
         sizes = tuple(size for one in port.regions for size in one.high)
         length = window(sizes)
-        low += max(LOW_WINDOW, window(tuple(size for one in port.regions for size in one.low)), port.mem)
-        total += sum(one.total for one in port.regions) + port.mem + port.pref64
-        if length or port.pref64:
-            largest = power_of_two(max(sizes, default=0)) if length >= port.pref64 else power_of_two(port.pref64)
-            high[port.bus].append((max(length, port.pref64), max(largest, WINDOW)))
-    emulated = bool(request.disks or request.networks) or request.mode is not Mode.ACCEL
+        # UEFI rounds a reserve up to a power of two: with AAVMF 2026.08 pref64-reserve=700G became a window of 1 TiB.
+        kept, kept_low = (power_of_two(reserve) if reserve > 0 else 0 for reserve in (port.pref64, port.mem))
+        low += max(LOW_WINDOW, window(tuple(size for one in port.regions for size in one.low)), kept_low)
+        total += sum(one.total for one in port.regions) + kept + kept_low
+        if length or kept:
+            largest = power_of_two(max(sizes, default=0)) if length >= kept else kept
+            high[port.bus].append((max(length, kept), max(largest, WINDOW)))
+    emulated = bool(request.disks or request.networks) or mode is not Mode.ACCEL
     needed = high_window(high.values(), emulated=emulated)
     chosen = request.mmio_window or needed
     return MemoryPlan(
@@ -115,9 +123,18 @@ def memory_plan(request: VmRequest, nodes: tuple[NodePlan, ...], buses: Sequence
         mmio_written=chosen != DEFAULT_HIGH_MMIO,
         mmio_needed=needed,
         low_mmio_needed=low,
-        # iommufd charges what it pins of guest memory, and the BARs that QEMU maps for peer-to-peer DMA beside it.
-        memlock=max(request.memory, 0) + total,
+        # iommufd charges what each address space pins of guest memory, and the BARs that QEMU maps for peer-to-peer DMA beside it.
+        memlock=spaces * (max(request.memory, 0) + total),
     )
+
+
+def address_spaces(mode: Mode, behind: Sequence[bool]) -> int:
+    """How many IOAS hold the guest's memory; ``behind`` says of each function, and each free port, whether it is behind a vSMMU.
+
+    QEMU makes one for each AddressSpace: one for all accelerated vSMMUs (shared_as_sysmem of hw/arm/smmuv3-accel.c), another for
+    all functions without a vIOMMU (address_space_memory), and behind a virtio-iommu one for each function. Each pins for itself.
+    """
+    return len(behind) if mode is Mode.VIRTIO_IOMMU else len(set(behind))
 
 
 def node_of(nodes: Iterable[NodePlan], host_node: int | None) -> int | None:

@@ -18,7 +18,7 @@ from wizard.plan import memory as memory_room
 from wizard.plan import rules
 from wizard.plan.candidate import Candidate, canonical, look_up
 from wizard.plan.drivers import vfio_driver
-from wizard.plan.ladder import decide, virtio_settings
+from wizard.plan.ladder import judge, rungs, take, virtio_settings
 from wizard.plan.model import (
     PROPERTIES,
     ROOT_BUS,
@@ -35,7 +35,7 @@ from wizard.plan.model import (
 )
 from wizard.plan.numbers import Names
 from wizard.plan.regions import is_grace_gpu, power_of_two, regions_of, window
-from wizard.plan.request import FirmwareRequest, FunctionRequest, MadeFor, Mode, Request, VmRequest
+from wizard.plan.request import FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, Request, VmRequest
 from wizard.plan.resolve import ats_for_all, resolve
 from wizard.plan.target import Target, target_of
 from wizard.plan.topology import Asked, Layouted, Reserve, lay_out
@@ -50,8 +50,7 @@ _NAMESPACE = uuid.UUID("5a3b6d1e-0f0c-5a0e-9c4b-3c1f6a9d2e71")  # of this progra
 
 def make_plan(host: Host, request: Request) -> Plan:
     """The plan for every VM of the request, with all findings. Never raises for what is asked: a bad request is a finding."""
-    drafts = [_plan_vm(host, vm) for vm in request.vms]
-    vms = tuple(replace(vm, findings=(*vm.findings, *rules.of_vm(host, vm, target, known))) for vm, target, known in drafts)
+    vms = tuple(_plan_vm(host, vm) for vm in request.vms)
     shared = rules.of_all(host, vms, request)
     order = {severity: place for place, severity in enumerate(Severity)}
     finished = []
@@ -67,24 +66,54 @@ def make_plan(host: Host, request: Request) -> Plan:
     )
 
 
-def _plan_vm(host: Host, request: VmRequest) -> tuple[VmPlan, Target, dict[str, Candidate]]:
+def _plan_vm(host: Host, request: VmRequest) -> VmPlan:
+    """The plan of one VM in the first mode that holds: to ask whether a mode is possible is to plan it."""
     target = target_of(host.facts, request.target)
-    findings: list[Finding] = []
-    found: list[tuple[FunctionRequest, Candidate]] = []
+    unusable: list[Finding] = []
+    found: dict[str, tuple[FunctionRequest, Candidate]] = {}
     for function in request.functions:
         function = replace(function, host=canonical(function.host))
         candidate = look_up(host, function.host)
-        if candidate is None or any(known.address == candidate.address for _, known in found):
-            findings.append(rules.not_usable(host, request, function.host, known=candidate is not None))
+        if candidate is None or candidate.address in found:
+            unusable.append(rules.not_usable(host, request, function.host, known=candidate is not None))
         else:
-            found.append((function, candidate))
-    mode, said = decide(host, request, [(candidate, function.mode) for function, candidate in found])
-    findings += said
-    asked = [Asked(function, candidate, mode if function.mode is None or mode is not Mode.ACCEL else function.mode) for function, candidate in found]
-    places = [_hotplug(host, request, place) for place in range(len(request.hotplug))]
-    reserves = {place: reserve for place, (reserve, _, _) in enumerate(places)}
-    laid = request if mode is Mode.ACCEL else replace(request, mode=mode, vsmmus=())
-    layout = lay_out(laid, asked, reserves, {place: smmu for place, (_, smmu, _) in enumerate(places)})
+            found[candidate.address] = function, candidate
+    known = {address: candidate for address, (_, candidate) in found.items()}
+    drafts: list[VmPlan] = []
+    for mode in rungs(request):
+        vm = _draft(host, request, mode, list(found.values()), target)
+        said = judge(host, request, mode, [(candidate, function.mode) for function, candidate in found.values()])
+        drafts.append(replace(vm, findings=(*unusable, *said, *rules.of_vm(host, vm, target, known))))
+        if drafts[-1].ok:
+            break
+    return take(drafts)
+
+
+def _for_mode(request: VmRequest, mode: Mode) -> VmRequest:
+    """The request without what was written for accelerated vSMMUs, where there are none: a profile that falls back keeps the rest."""
+    if mode is Mode.ACCEL:
+        return request
+    if mode is request.mode:
+        return replace(request, vsmmus=())
+    hotplug = tuple(replace(one, vsmmu=None, port_slot=None) for one in request.hotplug)
+    return replace(request, mode=mode, vsmmus=(), hotplug=hotplug)
+
+
+def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[FunctionRequest, Candidate]], target: Target) -> VmPlan:
+    """Every number of one VM in one mode; nothing is judged here."""
+    laid = _for_mode(request, mode)
+    asked = [
+        Asked(
+            # The slot of a port below a pxb says nothing about pcie.0.
+            replace(function, port_slot=None) if mode is not request.mode and function.mode is not Mode.NONE else function,
+            candidate,
+            function.mode if function.mode is not None and mode is Mode.ACCEL else mode,
+        )
+        for function, candidate in found
+    ]
+    places = [_hotplug(host, hotplug) for hotplug in laid.hotplug]
+    reserves = {place: reserve for place, (reserve, _) in enumerate(places)}
+    layout = lay_out(laid, asked, reserves, {place: smmu for place, (_, smmu) in enumerate(places)})
     devices = _devices(layout, asked)
     nodes = memory_room.guest_nodes(
         host,
@@ -93,14 +122,18 @@ def _plan_vm(host: Host, request: VmRequest) -> tuple[VmPlan, Target, dict[str, 
         [d.id for d in devices for a in asked if a.candidate.address == d.host and is_grace_gpu(a.candidate)],
     )
     regions = {a.candidate.address: regions_of(a.candidate) for a in asked}
+    accelerated_buses = {vsmmu.bus for vsmmu in layout.vsmmus}
+    behind = [port.bus in accelerated_buses for port, held in zip(layout.ports, layout.functions, strict=True) for _ in held or (None,)]
     memory = memory_room.memory_plan(
         request,
+        mode,
         nodes,
         [ROOT_BUS, *(bus.id for bus in sorted(layout.buses, key=lambda bus: bus.bus_nr))],
         [
             memory_room.PortNeeds(port.bus, [regions[a.candidate.address] for a in held], port.mem_reserve or 0, port.pref64_reserve or 0)
             for port, held in zip(layout.ports, layout.functions, strict=True)
         ],
+        memory_room.address_spaces(mode, behind),
     )
     vsmmus = _vsmmus(host, request, layout, devices, target) if mode is Mode.ACCEL else ()
     buses = tuple(_on_node(host, bus, layout, nodes) for bus in layout.buses)
@@ -109,7 +142,7 @@ def _plan_vm(host: Host, request: VmRequest) -> tuple[VmPlan, Target, dict[str, 
     if mode is Mode.VIRTIO_IOMMU:
         granule, bits = virtio_settings(host, [candidate for _, candidate in found])
         virtio_iommu = VirtioIommuPlan(slot=layout.root_slots.give(), granule=granule, aw_bits=bits)
-    vm = VmPlan(
+    return VmPlan(
         name=request.name,
         request=request,
         mode=mode,
@@ -134,9 +167,7 @@ def _plan_vm(host: Host, request: VmRequest) -> tuple[VmPlan, Target, dict[str, 
         user=request.user,
         notes=request.notes,
         made_for=request.made_for or MadeFor(host=host.facts.identity.host, digest=host.digest, product=host.facts.identity.product),
-        findings=tuple(findings),
     )
-    return vm, target, {candidate.address: candidate for _, candidate in found}
 
 
 def _devices(layout: Layouted, asked: Sequence[Asked]) -> tuple[DevicePlan, ...]:
@@ -222,9 +253,8 @@ def _on_node(host: Host, bus: BusPlan, layout: Layouted, nodes: Sequence[NodePla
     return replace(bus, host_node=host_node, numa_node=bus.numa_node if bus.numa_node is not None else memory_room.node_of(nodes, host_node))
 
 
-def _hotplug(host: Host, request: VmRequest, place: int) -> tuple[Reserve, str | None, list[Candidate]]:
+def _hotplug(host: Host, hotplug: HotplugRequest) -> tuple[Reserve, str | None]:
     """Reserves for the largest function that the port may take, and the SMMU that it belongs to."""
-    hotplug = request.hotplug[place]
     candidates = [c for address in hotplug.functions if (c := look_up(host, canonical(address))) is not None]
     regions = [regions_of(candidate) for candidate in candidates]
     high = max((window(r.high) for r in regions), default=0)
@@ -235,7 +265,7 @@ def _hotplug(host: Host, request: VmRequest, place: int) -> tuple[Reserve, str |
         mem=hotplug.mem_reserve if hotplug.mem_reserve is not None else power_of_two(low) if low else 2 << 20,
         pref64=hotplug.pref64_reserve if hotplug.pref64_reserve is not None else power_of_two(high) if high else 32 << 20,
     )
-    return reserve, smmu, candidates
+    return reserve, smmu
 
 
 def _firmware(host: Host, request: VmRequest) -> FirmwareRequest:

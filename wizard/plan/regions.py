@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from wizard.base.text import is_number
 from wizard.facts.model import HwInfo
+from wizard.host.known import UNKNOWN
+from wizard.host.model import Host
 from wizard.host.pci.bars import parse_resource
 from wizard.plan.candidate import Candidate
 
@@ -18,6 +21,8 @@ LOW_WINDOW = 2 << 20  # what UEFI gives every port that can be plugged, below 4 
 WINDOW = 1 << 20  # a bridge's 32-bit window has steps of 1 MiB (PCI-to-PCI Bridge 1.2, 3.2.5)
 LOW_MMIO = 0x2EFF0000  # VIRT_PCIE_MMIO of QEMU's hw/arm/virt.c: 0x10000000 to 0x3efeffff
 DEFAULT_HIGH_MMIO = 512 << 30  # QEMU's highmem-mmio-size, and its least value
+RAM_BASE = 1 << 30  # VIRT_MEM of QEMU's hw/arm/virt.c
+VIRTIO_AW_BITS = 48  # what a stage-1 table of the host reaches without VAX: UL(48) in arm_smmu_domain_finalise_s1()
 _VFIO_BARS = 6  # VFIO_PCI_BAR0_REGION_INDEX to BAR5
 
 # Memory of Grace-Hopper and Grace-Blackwell GPUs in MiB, as nvidia-smi shows it, by device ID: nobody publishes what the driver reads
@@ -91,7 +96,7 @@ def _probed(candidate: Candidate) -> dict[int, int]:
     info = hw_info_of(candidate)
     if info is None:
         return {}
-    return {int(index): size for index, size in info.regions.items() if index.isdigit() and int(index) < _VFIO_BARS and size > 0}
+    return {int(index): size for index, size in info.regions.items() if is_number(index) and int(index) < _VFIO_BARS and size > 0}
 
 
 def hw_info_of(candidate: Candidate) -> HwInfo | None:
@@ -110,6 +115,20 @@ def _of_vf(candidate: Candidate) -> Regions:
             wide = resource.flags.MEM_64 and resource.flags.PREFETCH
             (high if wide else low).append(resource.size // total)
     return Regions(tuple(high), tuple(low), False, "config" if high or low else "unknown")
+
+
+def iova_bits(host: Host, candidate: Candidate) -> int:
+    """How wide the addresses are that the host's kernel maps for a function without nesting.
+
+    Stage 1: 48 bits, and no more than the kernel's own addresses have (VA_BITS, in arm_smmu_domain_finalise()). An SMMU without
+    stage 1 maps with stage 2, whose input is no wider than its output.
+    """
+    own = (host.facts.kernel.config or {}).get("CONFIG_ARM64_VA_BITS", "")
+    stage1 = min(VIRTIO_AW_BITS, int(own)) if is_number(own) else VIRTIO_AW_BITS
+    smmu = candidate.smmu
+    if smmu is not None and smmu.oas and smmu.hardware.get("stage1", UNKNOWN).value is False:
+        return min(VIRTIO_AW_BITS, smmu.oas)
+    return stage1
 
 
 def power_of_two(count: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wizard.arch.bits import Record, field
+from wizard.base.text import is_number
 from wizard.host.known import UNKNOWN, Known, Source
 from wizard.host.model import Host, Smmu
 from wizard.plan.model import PROPERTIES, Property
@@ -146,7 +147,7 @@ def automatic(host: Host, smmu: Smmu | None, name: str) -> int | None:
 def as_number(name: str, text: str) -> int | None:
     """``on`` is 1, ``off`` 0, a width its bits; None for anything that is neither."""
     if name in ("ssidsize", "oas"):
-        return int(text) if text.lstrip("-").isdigit() else None
+        return int(text) if is_number(text.removeprefix("-")) else None
     return {"on": 1, "off": 0}.get(text)
 
 

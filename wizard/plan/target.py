@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from wizard.facts.model import Facts, Program
 
 NEWEST = (11, 1)  # the newest QEMU whose rules this program knows
-_VERSION = re.compile(r"(?:qemu=)?(\d{1,3})\.(\d{1,3})(?:\.\d+)*")
+_VERSION = re.compile(r"(?:qemu=)?([0-9]{1,3})\.([0-9]{1,3})(?:\.[0-9]{1,9})*")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def of_program(program: Program) -> Target | None:
 
 def parse_version(text: str) -> tuple[int, int] | None:
     """``(11, 1)`` from ``11.1``, ``11.1.2`` or ``qemu=11.1``; None for anything else."""
-    match = _VERSION.fullmatch(text.strip())
+    match = _VERSION.fullmatch(text)
     return (int(match[1]), int(match[2])) if match else None
 
 

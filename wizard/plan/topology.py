@@ -70,13 +70,15 @@ def lay_out(request: VmRequest, asked: Iterable[Asked], reserves: dict[int, Rese
     vsmmus, behind = _vsmmus(request, functions, hotplug_smmus)
     ports = _ports(request, functions, behind, vsmmus, hotplug_smmus)
     buses = {vsmmu.id: vsmmu.bus or "" for vsmmu in vsmmus}
-    root = Numbers([vsmmu.slot for vsmmu in vsmmus] + [_slot(port) for port in ports if port.bus == ROOT_BUS]
+    # A vSMMU may be written onto pcie.0 itself: its ports share slots and bus numbers with all that is there.
+    places = {ROOT_BUS: ROOT_BUS} | {id: ROOT_BUS if bus == ROOT_BUS else id for id, bus in buses.items()}
+    root = Numbers([vsmmu.slot for vsmmu in vsmmus] + [_slot(port) for port in ports if places[port.bus] == ROOT_BUS]
                    + [d.slot for d in request.disks] + [n.slot for n in request.networks], start=1)  # fmt: skip
     chassis = Numbers((port.written[2] for port in ports), start=1)
     names = Names(port.written[0] for port in ports)
-    needs = dict.fromkeys([*buses, ROOT_BUS], 1)
+    needs = dict.fromkeys(places.values(), 1)
     for port in ports:
-        needs[port.bus] += 1 + _bus_reserve(port, request, reserves)
+        needs[places[port.bus]] += 1 + _bus_reserve(port, request, reserves)
     pxbs = [vsmmu for vsmmu in vsmmus if vsmmu.bus != ROOT_BUS]
     numbers = dict(zip((v.id for v in pxbs), bus_numbers(needs[ROOT_BUS], [(v.bus_nr, needs[v.id]) for v in pxbs]), strict=True))
     plans = [
@@ -91,8 +93,8 @@ def lay_out(request: VmRequest, asked: Iterable[Asked], reserves: dict[int, Rese
     ]
     made: list[PortPlan] = []
     held: list[tuple[Asked, ...]] = []
-    for bus in (*buses, ROOT_BUS):
-        mine = [port for port in ports if port.bus == bus]
+    for bus in sorted(dict.fromkeys(places.values()), key=lambda place: place == ROOT_BUS):
+        mine = [port for port in ports if places[port.bus] == bus]
         slots = root if bus == ROOT_BUS else Numbers(_slot(port) for port in mine)
         bus_id = buses.get(bus, ROOT_BUS)
         placed = []

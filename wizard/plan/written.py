@@ -6,12 +6,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from wizard.base.text import is_number
 from wizard.plan.memory import cpu_text
 from wizard.plan.model import Property, VmPlan, VsmmuPlan
 from wizard.plan.request import (
     DiskRequest,
     FunctionRequest,
     HotplugRequest,
+    Layout,
     MachineRequest,
     NetworkRequest,
     NodeRequest,
@@ -19,13 +21,18 @@ from wizard.plan.request import (
     VmRequest,
     VsmmuRequest,
 )
+from wizard.plan.target import parse_version
 
 
 def written(vm: VmPlan) -> VmRequest:
     """The request that gives this plan and leaves nothing to a planner."""
+    fallen = vm.mode is not vm.request.mode  # what belongs to vSMMUs is no choice of this VM any more
     return replace(
         vm.request,
         mode=vm.mode,
+        layout=Layout.PER_SMMU if fallen else vm.request.layout,
+        split=() if fallen else vm.request.split,
+        properties=Properties() if fallen else vm.request.properties,
         functions=_functions(vm),
         hugepages=vm.memory.hugepages,
         numa=tuple(
@@ -44,11 +51,17 @@ def written(vm: VmPlan) -> VmRequest:
             NetworkRequest(kind=asked.kind, source=asked.source, mac=network.mac, id=network.id, slot=network.slot, bus=network.bus)
             for asked, network in zip(vm.request.networks, vm.networks, strict=True)
         ),
-        target=vm.request.target or f"qemu={vm.qemu}",
+        target=_target(vm),
         qmp=vm.qmp,
         uuid=vm.uuid,
         made_for=vm.made_for,
     )
+
+
+def _target(vm: VmPlan) -> str:
+    """As it was asked for; a bare version in the form that a profile has."""
+    asked = vm.request.target
+    return f"qemu={vm.qemu}" if not asked or (parse_version(asked) and not asked.startswith("qemu=")) else asked
 
 
 def _functions(vm: VmPlan) -> tuple[FunctionRequest, ...]:
@@ -98,7 +111,7 @@ def _switch(prop: Property) -> Any:  # one of the literals, or what a profile ha
 
 
 def _width(prop: Property) -> Any:
-    return int(prop.written) if prop.written is not None and prop.written.lstrip("-").isdigit() else prop.written
+    return int(prop.written) if prop.written is not None and is_number(prop.written.removeprefix("-")) else prop.written
 
 
 def _hotplug(vm: VmPlan) -> tuple[HotplugRequest, ...]:

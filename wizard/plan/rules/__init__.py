@@ -9,12 +9,25 @@ from wizard.host.model import Host
 from wizard.plan.candidate import Candidate
 from wizard.plan.model import VmPlan
 from wizard.plan.request import Request
-from wizard.plan.rules import company, devices, functions, guest, machine, memory, properties, target, topology, vsmmu
+from wizard.plan.rules import (
+    budget,
+    company,
+    devices,
+    functions,
+    guest,
+    iova,
+    machine,
+    memory,
+    properties,
+    target,
+    topology,
+    vsmmu,
+)
 from wizard.plan.rules.base import RULES, SHARED, Company, Scene
 from wizard.plan.rules.functions import not_usable
 from wizard.plan.target import Target
 
-ROOMS = (functions, guest, machine, vsmmu, properties, topology, devices, memory, target, company)
+ROOMS = (functions, guest, machine, vsmmu, properties, topology, devices, memory, iova, target, company, budget)
 
 
 def of_vm(host: Host, vm: VmPlan, target: Target, known: Mapping[str, Candidate]) -> list[Finding]:

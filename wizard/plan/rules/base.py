@@ -11,7 +11,7 @@ from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.host.model import Host, Smmu
 from wizard.plan.candidate import Candidate, look_up
-from wizard.plan.model import DevicePlan, VmPlan
+from wizard.plan.model import DevicePlan, PortPlan, VmPlan
 from wizard.plan.request import Request
 from wizard.plan.target import Target, target_of
 
@@ -38,6 +38,22 @@ class Scene:
     def candidate(self, device: DevicePlan) -> Candidate | None:
         """The function behind a device of the plan."""
         return self.candidates.get(device.host)
+
+    def pluggable(self, port: PortPlan) -> list[Candidate]:
+        """The functions that may be plugged into a free port, as far as the host has them."""
+        return [found for address in port.candidates if (found := self.known.get(address) or look_up(self.host, address)) is not None]
+
+    def behind_vsmmu(self, port: PortPlan) -> bool:
+        """Whether what is in a port is behind a vSMMU."""
+        return any(vsmmu.bus == port.bus for vsmmu in self.vm.vsmmus)
+
+    @cached_property
+    def everything(self) -> list[Candidate]:
+        """Every function that the VM gets or may get, once each."""
+        found = dict(self.candidates)
+        for port in self.vm.ports:
+            found.update((candidate.address, candidate) for candidate in self.pluggable(port) if candidate.address not in found)
+        return list(found.values())
 
     def smmu(self, name: str | None) -> Smmu | None:
         """An SMMU of the host."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections.abc import Iterator
 from typing import Any
 
-from wizard.base.finding import Area, Finding
-from wizard.base.text import size, visible
+from wizard.base.finding import Finding
+from wizard.base.text import visible
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import DevicePlan, VmPlan
-from wizard.plan.resolve import cmdqv_param
 from wizard.plan.rules.base import Company, both, shared
 
 NO_VMS = plan_code(
@@ -57,6 +57,41 @@ PF_ELSEWHERE = plan_code(
 )  # fmt: skip
 
 
+HOTPLUG_ELSEWHERE = plan_code(
+    "hotplug-in-another-vm", WARNING,
+    what="{subject} is in VM {one}, and may be plugged into VM {other}.",
+    why="It can be in one of them at a time: the device_add fails until the other VM has given it up.",
+    fix="Unplug it from {one} first, or name another function for the port.",
+)  # fmt: skip
+
+
+@shared
+def pluggable(company: Company) -> Iterator[tuple[int | None, Finding]]:
+    """Free ports whose function is in another VM when it starts."""
+    owner = {device.host: place for place, vm in enumerate(company.vms) for device in vm.devices}
+    for place, vm in enumerate(company.vms):
+        for address in dict.fromkeys(address for port in vm.ports for address in port.candidates):
+            if owner.get(address, place) != place:
+                yield place, HOTPLUG_ELSEWHERE.at(address, one=company.subject(owner[address]), other=company.subject(place))
+
+
+SPLIT_VAIN = plan_code(
+    "split-without-functions", WARNING,
+    what="{subject} is to be split, and no function of any VM sits behind it.",
+    why="--split gives the functions of an SMMU a vSMMU each; here there are none.",
+    fix="Name the SMMU of the functions that are meant (`smmu-wizard list` shows it), or leave --split out.",
+)  # fmt: skip
+
+
+@shared
+def split(company: Company) -> Iterator[tuple[int | None, Finding]]:
+    """An SMMU that was named for nothing; one that the host does not have is an error of its own."""
+    used = {device.smmu for vm in company.vms for device in vm.devices}
+    for name in dict.fromkeys(name for vm in company.vms for name in vm.request.split):
+        if name in company.host.smmus and name not in used:
+            yield None, SPLIT_VAIN.at(visible(name))
+
+
 @shared
 def functions(company: Company) -> Iterator[tuple[int | None, Finding]]:
     """A function, a group, a PF and its VFs, in two VMs."""
@@ -82,87 +117,6 @@ def functions(company: Company) -> Iterator[tuple[int | None, Finding]]:
                 yield one, PF_ELSEWHERE.at(device.pf, **values)
 
 
-MEMORY_TOTAL = plan_code(
-    "memory-over-host", ERROR, area=Area.HOST,
-    what="{who} {asked} of memory, and the host has {total}.",
-    why="Memory behind assigned functions is pinned: all of it is taken when the VM starts, and none can be swapped.",
-    fix="Give less with --memory.",
-)  # fmt: skip
-MEMORY_FREE = plan_code(
-    "memory-over-free", WARNING, area=Area.HOST,
-    what="{who} {asked} of memory, and {free} were available when the host was recorded.",
-    why="The memory is pinned when the VM starts; without enough of it the kernel kills something.",
-    fix="Free memory before, or give less with --memory.",
-)  # fmt: skip
-NODE_MEMORY = plan_code(
-    "memory-over-node", ERROR, area=Area.HOST,
-    what="The VMs take {asked} from host node {subject}, which has {total}.",
-    why="Each guest node's memory is bound to its host node, and pinned.",
-    fix="Give less memory, or another host_node.",
-)  # fmt: skip
-
-
-@shared
-def memory(company: Company) -> Iterator[tuple[int | None, Finding]]:
-    """Host memory: an error against MemTotal, a warning against what is available."""
-    asked = sum(max(vm.memory.size, 0) for vm in company.vms)
-    total, free = company.host.facts.memory_total, company.host.facts.moment.memory_available
-    alone = [place for place, vm in enumerate(company.vms) if total and vm.memory.size > total]
-    for place in alone:
-        name, count = visible(company.vms[place].name), company.vms[place].memory.size
-        yield place, MEMORY_TOTAL.at(name, who=f"VM {name} is to have", asked=size(count), total=_gib(total or 0))
-    names = [visible(vm.name) for vm in company.vms]
-    who = f"The {len(names)} VMs are to have" if len(names) > 1 else f"VM {''.join(names)} is to have"
-    if total and asked > total and not alone:
-        yield None, MEMORY_TOTAL.at("request", who=who, asked=size(asked), total=_gib(total))
-    elif free is not None and asked > free and not (total and asked > total):
-        yield None, MEMORY_FREE.at("request", who=who, asked=size(asked), free=_gib(free))
-    by_node: dict[int, int] = {}
-    for vm in company.vms:
-        for node in vm.memory.nodes:
-            if node.host_node is not None:
-                by_node[node.host_node] = by_node.get(node.host_node, 0) + node.memory
-    known = {node.id: node.memory for node in company.host.facts.nodes}
-    for node_id, taken in by_node.items():
-        there = known.get(node_id)
-        if there and taken > there and len(company.vms) > 1:
-            yield None, NODE_MEMORY.at(node_id, asked=size(taken), total=_gib(there))
-
-
-def _gib(count: int) -> str:
-    return f"{count / (1 << 30):.1f} GiB"
-
-
-MEMLOCK = plan_code(
-    "memlock", INFO, area=Area.HOST,
-    what="User {subject} has to be allowed to lock {needed} for {vms}.",
-    why="iommufd charges pinned memory per user, against the limit of each process: with several VMs the limit has to hold the sum of them.",
-    fix="The preparation script sets it; by hand: `ulimit -l {kib}` or memlock in /etc/security/limits.d.",
-)  # fmt: skip
-
-
-@shared
-def memlock(company: Company) -> Iterator[tuple[int | None, Finding]]:
-    """Problems.md 34: root, with CAP_IPC_LOCK, is charged nothing."""
-    for user, needed in memlock_of(company.vms).items():
-        if user == "root":
-            continue
-        names = [visible(vm.name) for vm in company.vms if vm.user == user]
-        finding = MEMLOCK.at(visible(user), needed=_gib(needed), kib=needed >> 10, vms=", ".join(names))
-        for place, vm in enumerate(company.vms):
-            if vm.user == user:
-                yield place, finding
-
-
-def memlock_of(vms: Sequence[VmPlan]) -> dict[str, int]:
-    """Bytes that each user's processes have to be allowed to lock: the sum over the user's VMs."""
-    sums: dict[str, int] = {}
-    for vm in vms:
-        if vm.devices or any(port.hotplug for port in vm.ports):
-            sums[vm.user] = sums.get(vm.user, 0) + vm.memory.memlock
-    return sums
-
-
 CMDQV_VMS = plan_code(
     "cmdqv-vms-too-many", ERROR,
     what="{count} vSMMUs with CMDQV are planned on {subject}, and it has {limit} VINTFs for VMs.",
@@ -181,15 +135,15 @@ def cmdqv(company: Company) -> Iterator[tuple[int | None, Finding]]:
             if vsmmu.accel and vsmmu.cmdqv.resolved and vsmmu.smmu:
                 users.setdefault(vsmmu.smmu, []).append(place)
     for smmu, places in users.items():
-        if len(places) > VINTFS and cmdqv_param(company.host, company.host.smmus.get(smmu)) is not None:
+        if len(places) > VINTFS:
             for place in set(places):
                 yield place, CMDQV_VMS.at(smmu, count=len(places), limit=VINTFS)
 
 
 DISK_TWICE = plan_code(
     "disk-in-two-vms", ERROR,
-    what="The disk {subject} is written to by VM {one} and VM {other}.",
-    why="Two guests that write to one disk destroy its file system; QEMU's lock refuses the second one.",
+    what="The disk {subject} is in VM {one} and in VM {other}, and not read-only in both.",
+    why="A guest that writes to a disk destroys the file system that another one sees; QEMU's lock refuses the second of them.",
     fix="Give each VM a disk of its own, or make it read-only in both.",
 )  # fmt: skip
 VARS_TWICE = plan_code(
@@ -197,6 +151,12 @@ VARS_TWICE = plan_code(
     what="The firmware variables {subject} belong to VM {one} and VM {other}.",
     why="Each VM writes its own; QEMU's lock refuses the second one.",
     fix="Write a file of its own for each VM.",
+)  # fmt: skip
+TWICE_IN_ONE = plan_code(
+    "named-twice-in-vm", ERROR,
+    what="VM {subject} has {what_for} {named} twice.",
+    why="A disk, a tap and a MAC address have one user: QEMU's lock, the kernel or the guest's network refuses the second.",
+    fix="Name it once.",
 )  # fmt: skip
 TAP_TWICE = plan_code(
     "tap-in-two-vms", ERROR,
@@ -214,24 +174,28 @@ MAC_TWICE = plan_code(
 
 @shared
 def files(company: Company) -> Iterator[tuple[int | None, Finding]]:
-    """Files, taps and MAC addresses have one owner."""
-    owners: dict[tuple[str, str], int] = {}
-
-    def claim(kind: str, what: str, place: int) -> int | None:
-        first = owners.setdefault((kind, what), place)
-        return None if first == place else first
-
+    """Files, taps and MAC addresses have one owner; a disk may be in several VMs that only read it."""
+    owners: dict[tuple[str, str], list[tuple[int, bool]]] = {}
+    codes = {"disk": DISK_TWICE, "tap": TAP_TWICE, "MAC address": MAC_TWICE, "variables": VARS_TWICE}
     for place, vm in enumerate(company.vms):
-        claims = [("disk", DISK_TWICE, disk.path) for disk in vm.disks if not disk.readonly]
-        claims += [("tap", TAP_TWICE, network.source or "") for network in vm.networks if network.kind == "tap"]
-        claims += [("mac", MAC_TWICE, network.mac) for network in vm.networks]
-        if vm.firmware and vm.firmware.vars:
-            claims.append(("vars", VARS_TWICE, vm.firmware.vars))
-        for kind, code, what in claims:
-            first = claim(kind, what, place)
-            if first is not None:
+        for kind, what, harmless in _claims(vm):
+            others = owners.setdefault((kind, what), [])
+            first = next((other for other, other_harmless in others if not (harmless and other_harmless)), None)
+            if first == place:
+                yield place, TWICE_IN_ONE.at(visible(vm.name), what_for=f"the {kind}", named=visible(what))
+            elif first is not None:
                 for one in (first, place):
-                    yield one, code.at(visible(what), one=company.subject(first), other=company.subject(place))
+                    yield one, codes[kind].at(visible(what), one=company.subject(first), other=company.subject(place))
+            others.append((place, harmless))
+
+
+def _claims(vm: VmPlan) -> Iterator[tuple[str, str, bool]]:
+    """Kind, name, and whether others may have it too that say the same."""
+    yield from (("disk", posixpath.normpath(disk.path), disk.readonly) for disk in vm.disks)
+    yield from (("tap", network.source or "", False) for network in vm.networks if network.kind == "tap")
+    yield from (("MAC address", network.mac.lower(), False) for network in vm.networks)
+    if vm.firmware and vm.firmware.vars:
+        yield "variables", posixpath.normpath(vm.firmware.vars), False
 
 
 OTHER_HOST = plan_code(

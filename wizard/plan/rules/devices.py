@@ -116,6 +116,12 @@ HOTPLUG_SMMU = plan_code(
     why="The kernel refuses a function of another SMMU behind this vSMMU (Invalid argument), and the running guest can't get another vSMMU.",
     fix="Reserve a port on a vSMMU of {other}.",
 )  # fmt: skip
+HOTPLUG_VF = plan_code(
+    "hotplug-vf-to-be-made", WARNING,
+    what="VM {subject}: {function}, which may be plugged into {port}, is VF {index} of {pf} and is still to be made.",
+    why="The preparation script makes the VFs that the VM starts with; this one has to be there before it is plugged.",
+    fix="Make it first (sriov_numvfs of {pf}), and record the host again.",
+)  # fmt: skip
 HOTPLUG_VERDICT = plan_code(
     "hotplug-not-accelerated", ERROR,
     what="VM {subject}: {function}, which may be plugged into {port}, can't be accelerated: {because}",
@@ -151,6 +157,8 @@ def hotplug(scene: Scene) -> Iterator[Finding]:
             if candidate is None:
                 yield HOTPLUG_UNKNOWN.at(scene.name, function=visible(address), port=port.id)
                 continue
+            if candidate.to_make:
+                yield HOTPLUG_VF.at(scene.name, function=address, port=port.id, index=candidate.vf_index, pf=candidate.pf)
             yield from _windows(scene, port.id, address)
             if vsmmu is None:
                 continue
@@ -165,7 +173,8 @@ def hotplug(scene: Scene) -> Iterator[Finding]:
                 known = supply(candidate.smmu, name).compared
                 host = known.value if isinstance(known.value, int) else 0
                 if prop.resolved is not None and known.known and prop.resolved > host:
-                    yield HOTPLUG_PROPERTY.at(scene.name, function=address, port=port.id, name=name, value=prop.show(), host=known.show())
+                    shown = str(host) if name in ("oas", "ssidsize") else "on" if host else "off"
+                    yield HOTPLUG_PROPERTY.at(scene.name, function=address, port=port.id, name=name, value=prop.show(), host=shown)
 
 
 def _windows(scene: Scene, port_id: str, address: str) -> Iterator[Finding]:

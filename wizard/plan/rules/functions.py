@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from wizard.base.finding import Area, Finding, Severity
 from wizard.base.text import visible
+from wizard.facts.vfio import is_vfio_driver
 from wizard.host.model import Host
+from wizard.plan.candidate import canonical
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.drivers import variant
 from wizard.plan.model import DevicePlan
@@ -63,13 +65,30 @@ _NEVER = {"not-an-endpoint", "no-group", "no-smmu", "smmu-off", "smmu-not-used",
 @rule
 def assignable(scene: Scene) -> Iterator[Finding]:
     """Without a vIOMMU too a function has to be an endpoint in a group, without a direct region (problems.md 3, 32)."""
-    for device in scene.vm.devices:
-        candidate = scene.candidate(device)
-        if candidate is None or device.mode is Mode.ACCEL:
-            continue  # the ladder has judged it
+    # Of accelerated ones the ladder has judged those that are there at the start, and a rule of its own those for hot-plug.
+    found = [candidate for device in scene.vm.devices if device.mode is not Mode.ACCEL and (candidate := scene.candidate(device))]
+    found += [candidate for port in scene.vm.ports if not scene.behind_vsmmu(port) for candidate in scene.pluggable(port)]
+    for candidate in found:
         for reason in candidate.verdict.reasons:
             if reason.code in _NEVER:
-                yield NOT_ASSIGNABLE.at(device.host, because=reason.what, why=reason.why, fix=reason.fix)
+                yield NOT_ASSIGNABLE.at(candidate.address, because=reason.what, why=reason.why, fix=reason.fix)
+
+
+FUNCTION_MODE = plan_code(
+    "function-mode", ERROR,
+    what="{subject} is to have mode {wanted}, and VM {vm} has mode {mode}.",
+    why="A function can go without a vIOMMU beside accelerated ones, and nothing else: a virtio-iommu is machine-wide, and without vSMMUs "
+    "nothing is accelerated.",
+    fix="Leave mode out for the function, or change the mode of the VM.",
+)  # fmt: skip
+
+
+@rule
+def function_modes(scene: Scene) -> Iterator[Finding]:
+    """A function's own mode against that of its VM: what can't be had is refused, never taken for something else."""
+    for function in scene.vm.request.functions:
+        if function.mode not in (None, scene.vm.mode) and (function.mode, scene.vm.mode) != (Mode.NONE, Mode.ACCEL):
+            yield FUNCTION_MODE.at(visible(function.host), wanted=function.mode, mode=scene.vm.mode, vm=scene.name)
 
 
 ALLOWED_IN_USE = plan_code(
@@ -84,12 +103,11 @@ _SCRIPT_DOES = {"not-on-vfio", "driver-override-left", "group-not-viable"}
 @rule
 def todo(scene: Scene) -> Iterator[Finding]:
     """What stands in the way on the host and the preparation script can't mend (problems.md 5, 6, 9)."""
-    allowed = set(scene.vm.request.allow_in_use)
-    for device in scene.vm.devices:
-        candidate = scene.candidate(device)
-        for finding in candidate.verdict.todo if candidate and not candidate.to_make else ():
-            if finding.code == "in-use" and device.host in allowed:
-                yield ALLOWED_IN_USE.at(device.host, why=finding.what)
+    allowed = {canonical(address) for address in scene.vm.request.allow_in_use}
+    for candidate in scene.everything:
+        for finding in candidate.verdict.todo if not candidate.to_make else ():
+            if finding.code == "in-use" and candidate.address in allowed:
+                yield ALLOWED_IN_USE.at(candidate.address, why=finding.what)
             elif finding.severity is not Severity.INFO and finding.code not in _SCRIPT_DOES:
                 yield finding
 
@@ -125,15 +143,16 @@ GROUP_NOT_WHOLE = plan_code(
 @rule
 def whole_group(scene: Scene) -> Iterator[Finding]:
     """Without a vIOMMU a group of several is given whole (bridges stay with the host)."""
-    mine = {device.host for device in scene.vm.devices}
-    for device in scene.vm.devices:
-        candidate = scene.candidate(device)
-        group = candidate.group if candidate else None
-        if device.mode is Mode.ACCEL or group is None:
+    mine = {candidate.address for candidate in scene.everything}
+    accelerated = {device.host for device in scene.vm.devices if device.mode is Mode.ACCEL}
+    accelerated |= {candidate.address for port in scene.vm.ports if scene.behind_vsmmu(port) for candidate in scene.pluggable(port)}
+    for candidate in scene.everything:
+        group = candidate.group
+        if candidate.address in accelerated or group is None:
             continue
         others = [o for o in group.devices if o not in mine and o in scene.host.functions and not scene.host.functions[o].is_bridge]
         if others:
-            yield GROUP_NOT_WHOLE.at(device.host, group=group.id, others=", ".join(others), vm=scene.name)
+            yield GROUP_NOT_WHOLE.at(candidate.address, group=group.id, others=", ".join(others), vm=scene.name)
 
 
 VF_PREDICTED = plan_code(
@@ -147,6 +166,12 @@ PF_ON_VFIO = plan_code(
     what="The PF {subject} is on {driver}, and VFs are asked of it ({vfs}).",
     why="VFs are made by the PF's own driver, which also serves their mailboxes; vfio-pci does neither for the host.",
     fix="Bind {subject} to its own driver first (driverctl unset-override {subject}, or clear driver_override and probe again).",
+)  # fmt: skip
+PF_WITHOUT_DRIVER = plan_code(
+    "pf-without-driver", ERROR, area=Area.DRIVERS,
+    what="The PF {subject} has no driver, and VFs are asked of it ({vfs}).",
+    why="VFs are made by the PF's own driver; without one the kernel refuses sriov_numvfs ('no driver bound to device; cannot configure SR-IOV').",
+    fix="Load the driver of {subject} on the host, then record it again.",
 )  # fmt: skip
 PF_MANY = plan_code(
     "vfs-live-too-few", ERROR,
@@ -166,8 +191,11 @@ def vfs(scene: Scene) -> Iterator[Finding]:
             yield VF_PREDICTED.at(device.host, index=device.vf_index, pf=device.pf)
     for pf, devices in wanted.items():
         facts = scene.host.functions[pf].facts
-        if (facts.driver or "").replace("_", "-").endswith("vfio-pci"):
-            yield PF_ON_VFIO.at(pf, driver=facts.driver, vfs=", ".join(device.host for device in devices))
+        names = ", ".join(device.host for device in devices)
+        if facts.driver is None:
+            yield PF_WITHOUT_DRIVER.at(pf, vfs=names)
+        elif is_vfio_driver(facts.driver):
+            yield PF_ON_VFIO.at(pf, driver=facts.driver, vfs=names)
         if facts.sriov_numvfs:
             yield PF_MANY.at(pf, live=facts.sriov_numvfs, needed=max((device.vf_index or 0) + 1 for device in devices))
 
@@ -199,7 +227,7 @@ def drivers(scene: Scene) -> Iterator[Finding]:
 
 
 def _written(scene: Scene, device: DevicePlan) -> bool:
-    return any(function.host == device.host and function.driver for function in scene.vm.request.functions)
+    return any(canonical(function.host) == device.host and function.driver for function in scene.vm.request.functions)
 
 
 IDENTITY = plan_code(
@@ -214,7 +242,7 @@ IDENTITY = plan_code(
 def identity(scene: Scene) -> Iterator[Finding]:
     """A profile names ids and serial number beside the address (problems.md 36)."""
     for function in scene.vm.request.functions:
-        device = next((d for d in scene.vm.devices if d.host == function.host), None)
+        device = next((d for d in scene.vm.devices if d.host == canonical(function.host)), None)
         if device is None:
             continue
         if function.ids and device.ids and function.ids.lower() != device.ids.lower():

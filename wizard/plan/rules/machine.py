@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from wizard.base.finding import Area, Finding
@@ -10,6 +11,7 @@ from wizard.plan.codes import ERROR, WARNING, plan_code
 from wizard.plan.request import Mode
 from wizard.plan.rules.base import Scene, rule
 
+GICV2_CPUS = 8
 VSMMUS_MAX = 16  # the platform bus has 64 interrupts, an arm-smmuv3 takes four
 
 NOT_VIRT = plan_code(
@@ -20,11 +22,27 @@ NOT_VIRT = plan_code(
 )  # fmt: skip
 
 
+NO_SUCH_VIRT = plan_code(
+    "machine-not-in-qemu", ERROR,
+    what="VM {subject} is planned on machine {type}, which QEMU {target} does not have.",
+    why="A QEMU has the versions of virt up to its own and those of the six majors before it ('unsupported machine type').",
+    fix="Write virt-{target}, or leave type out; for a guest that has to keep its platform, use a QEMU that has the machine.",
+)  # fmt: skip
+_VERSION = re.compile(r"virt-([0-9]{1,3})\.([0-9]{1,3})")
+MACHINES_END = 6  # MACHINE_VER_DELETION_MAJOR of QEMU's include/hw/boards.h: 11.1 still has virt-5.2, and no 5.1
+MACHINES_END_SINCE = (10, 1)
+
+
 @rule
 def virt(scene: Scene) -> Iterator[Finding]:
     """M1."""
     type_ = scene.vm.machine.type
-    if type_ != "virt" and not type_.removeprefix("virt-").replace(".", "").isdigit():
+    version = _VERSION.fullmatch(type_)
+    if version:
+        asked, target = (int(version[1]), int(version[2])), scene.target.version
+        if asked > target or (target >= MACHINES_END_SINCE and (target[0] - MACHINES_END, target[1]) >= asked):
+            yield NO_SUCH_VIRT.at(scene.name, type=type_, target=scene.target.name)
+    elif type_ != "virt":
         yield NOT_VIRT.at(scene.name, type=visible(type_))
 
 
@@ -64,6 +82,18 @@ NO_DOORBELL = plan_code(
     why="An accelerated vSMMU maps the guest's MSI doorbell; with its=off QEMU ends with an assertion (msi-gpa is 0) when a function sets up MSI.",
     fix="Leave its on.",
 )  # fmt: skip
+NO_MSI = plan_code(
+    "no-msi", WARNING,
+    what="VM {subject} has no ITS, so its functions have no MSIs.",
+    why="Interrupts of PCI functions are MSIs; without them a virtual function has none at all, and others share four wires.",
+    fix="Leave its on.",
+)  # fmt: skip
+GIC_IMPOSSIBLE = plan_code(
+    "gic-impossible", ERROR,
+    what="VM {subject} can't have GIC version {gic}: {because}.",
+    why="QEMU ends when it starts.",
+    fix="Leave gic at 3.",
+)  # fmt: skip
 GIC = plan_code(
     "gic-not-recommended", WARNING,
     what="VM {subject} has GIC version {gic}.",
@@ -77,10 +107,17 @@ def doorbell(scene: Scene) -> Iterator[Finding]:
     """M9, M10: GICv2 brings its own doorbell, GICv2m."""
     machine = scene.vm.machine
     if machine.gic == "2":
-        if scene.vm.cpus > 8 or scene.vm.devices:
+        if scene.vm.cpus > GICV2_CPUS:
+            because = f"it has {scene.vm.cpus} CPUs, and QEMU says 'Number of SMP CPUs requested exceeds max CPUs supported by machine (8)'"
+            yield GIC_IMPOSSIBLE.at(scene.name, gic="2", because=because)
+        elif scene.vm.devices:
             yield GIC.at(scene.name, gic="2", why="GICv2 has eight CPUs and 64 MSIs at most, and KVM offers it only where the host's GIC does.")
+    elif machine.gic == "4":
+        yield GIC_IMPOSSIBLE.at(scene.name, gic="4", because="'KVM does not support GICv4 emulation'")
     elif not machine.its and _accelerated(scene):
         yield NO_DOORBELL.at(scene.name)
+    elif not machine.its and scene.vm.devices:
+        yield NO_MSI.at(scene.name)
     elif machine.gic in ("host", "max"):
         yield GIC.at(scene.name, gic=machine.gic, why="The guest's interrupt controller then depends on the host: the profile is not portable.")
 
@@ -111,7 +148,7 @@ TWO_KINDS = plan_code(
 @rule
 def one_kind(scene: Scene) -> Iterator[Finding]:
     """M5 to M7: machine iommu=smmuv3 is never written; a virtio-iommu goes alone."""
-    written = scene.vm.mode is Mode.VIRTIO_IOMMU and bool(scene.vm.request.vsmmus)
+    written = scene.vm.request.mode is Mode.VIRTIO_IOMMU and bool(scene.vm.request.vsmmus)
     if written or (scene.vm.virtio_iommu and scene.vm.vsmmus):
         yield TWO_KINDS.at(scene.name)
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wizard.base.finding import Area, Finding
-from wizard.base.text import size
+from wizard.base.text import is_number, size
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.memory import cpu_list
-from wizard.plan.regions import DEFAULT_HIGH_MMIO, LOW_MMIO, is_grace_gpu
-from wizard.plan.request import Mode
+from wizard.plan.regions import DEFAULT_HIGH_MMIO, LOW_MMIO, RAM_BASE, is_grace_gpu
 from wizard.plan.rules.base import Scene, rule
 
 LEAST = 64 << 20  # UEFI does not come up with less
-MOST = 255 << 30  # QEMU's virt without a larger highmem: what follows is by the CPU's address size
 HIGH_BEFORE_MMIO = (64 << 20) + (256 << 20)  # VIRT_HIGH_GIC_REDIST2 and VIRT_HIGH_PCIE_ECAM come first
-RAM_BASE = 1 << 30  # VIRT_MEM of QEMU's hw/arm/virt.c
 HUGEPAGES = {4096: (64 << 10, 2 << 20, 32 << 20, 1 << 30), 16384: (2 << 20, 32 << 20, 1 << 30), 65536: (2 << 20, 512 << 20, 16 << 30)}
 
 MEMORY = plan_code(
@@ -66,7 +63,7 @@ def hugepages(scene: Scene) -> Iterator[Finding]:
     if page is None:
         return
     facts = scene.host.facts
-    there = {int(kib) << 10 for node in facts.nodes for kib in node.hugepages if kib.isdigit()}
+    there = {int(kib) << 10 for node in facts.nodes for kib in node.hugepages if is_number(kib)}
     sizes = sorted(there) or list(HUGEPAGES.get(scene.host.page_size or 4096, ()))
     if page not in sizes:
         base = size(scene.host.page_size) if scene.host.page_size else "unknown"
@@ -158,33 +155,6 @@ def initiators(scene: Scene) -> Iterator[Finding]:
             yield NO_INITIATORS.at(scene.name, function=device.host, id=device.id)
 
 
-RESERVED = plan_code(
-    "reserved-region", ERROR,
-    what="VM {subject}: guest memory from {base:#x} to {end:#x} overlaps the {type} region {start:#x}-{last:#x} of {function}.",
-    why="The host keeps that range of IOVAs for itself; IOMMU_IOAS_MAP of guest memory over it fails.",
-    fix="Give the VM less memory, or leave that function out.",
-)  # fmt: skip
-RELAXABLE = plan_code(
-    "relaxable-region", INFO,
-    what="{subject} has a 1:1 region {start:#x}-{last:#x} that may be dropped (direct-relaxable).",
-    why="The firmware uses it before the operating system does; the kernel gives the function away all the same.",
-    fix="Nothing to do.",
-)  # fmt: skip
-
-
-@rule
-def reserved(scene: Scene) -> Iterator[Finding]:
-    """`reserved` and `msi` regions against guest memory, which begins at 1 GiB on virt."""
-    end = RAM_BASE + max(scene.vm.memory.size, 1) - 1
-    for device in scene.vm.devices:
-        candidate = scene.candidate(device)
-        for region in candidate.group.regions if candidate and candidate.group else ():
-            if region.type in ("reserved", "msi") and region.start <= end and region.end >= RAM_BASE:
-                yield RESERVED.at(scene.name, base=RAM_BASE, end=end, type=region.type, start=region.start, last=region.end, function=device.host)
-            elif region.type == "direct-relaxable":
-                yield RELAXABLE.at(device.host, start=region.start, last=region.end)
-
-
 WINDOW = plan_code(
     "mmio-window-small", ERROR,
     what="VM {subject} has a 64-bit MMIO window of {has}, and its BARs need {needs}.",
@@ -246,19 +216,3 @@ def oas(scene: Scene) -> Iterator[Finding]:
         bits = vsmmu.oas.resolved
         if vsmmu.accel and bits is not None and 32 <= bits <= 64 and end > 1 << bits:
             yield OAS_RAM.at(scene.name, end=end - 1, bits=bits, id=vsmmu.id)
-
-
-VIRTIO_RANGE = plan_code(
-    "virtio-iommu-locks", WARNING,
-    what="VM {subject}: behind a virtio-iommu each of its {count} functions may map all of the guest's memory.",
-    why="Every function has an address space of its own, and iommufd charges the pages that each one maps.",
-    fix="The preparation script sets the limit for it; use --mode accel or none where memory is short.",
-)  # fmt: skip
-
-
-@rule
-def virtio_locks(scene: Scene) -> Iterator[Finding]:
-    """Problems.md 17."""
-    if scene.vm.mode is Mode.VIRTIO_IOMMU and len(scene.vm.devices) > 1:
-        yield VIRTIO_RANGE.at(scene.name, count=len(scene.vm.devices))
-

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from wizard.base.finding import Finding
-from wizard.base.text import visible
+from wizard.base.text import is_number, visible
 from wizard.host.known import Source
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
-from wizard.plan.model import VsmmuPlan
+from wizard.plan.model import PROPERTIES, VsmmuPlan
+from wizard.plan.request import Layout, Mode
 from wizard.plan.resolve import OAS_CHOICES, SSIDSIZE_MAX, cmdqv_fits, cmdqv_param, supply
 from wizard.plan.rules.base import Scene, rule
 
@@ -33,9 +34,9 @@ def value_fits(name: str, value: str) -> bool:
     if value == "auto":
         return True
     if name == "ssidsize":
-        return value.isdigit() and int(value) <= SSIDSIZE_MAX
+        return is_number(value) and int(value) <= SSIDSIZE_MAX
     if name == "oas":
-        return value.isdigit() and int(value) in OAS_CHOICES
+        return is_number(value) and int(value) in OAS_CHOICES
     return value in ("on", "off")
 
 
@@ -85,11 +86,35 @@ def without_accel(scene: Scene) -> Iterator[Finding]:
             yield EMULATED_VFIO.at(scene.name, id=vsmmu.id, function=device.host)
 
 
+IN_VAIN = plan_code(
+    "needs-accel", ERROR,
+    what="VM {subject} has mode {mode}, and asks for what only accelerated vSMMUs have: {asked}.",
+    why="In this mode the VM has no vSMMU, and what is asked would be dropped without a word.",
+    fix="Leave it out, or use --mode accel.",
+)  # fmt: skip
+
+
+@rule
+def in_vain(scene: Scene) -> Iterator[Finding]:
+    """Words of a request that contradict each other. What a fall-back drops is said by the ladder."""
+    request = scene.vm.request
+    if request.mode is Mode.ACCEL:
+        return
+    asked = [f"{name}={value}" for name in PROPERTIES if (value := getattr(request.properties, name)) is not None]
+    asked += [f"layout {request.layout}"] if request.layout is not Layout.PER_SMMU else []
+    asked += [f"split of {name}" for name in request.split]
+    asked += [f"vSMMU {vsmmu.id}" for vsmmu in request.vsmmus]
+    asked += [f"vSMMU {function.vsmmu} for {function.host}" for function in request.functions if function.vsmmu]
+    asked += [f"vSMMU {hotplug.vsmmu} for a free port" for hotplug in request.hotplug if hotplug.vsmmu]
+    if asked:
+        yield IN_VAIN.at(scene.name, mode=request.mode, asked=visible(", ".join(asked)))
+
+
 EXCEEDS = plan_code(
     "property-exceeds-host", ERROR,
     what="VM {subject}: vSMMU {id} asks for {name}={value}, and {smmu} has {host}.",
     why="QEMU compares them when the function is attached: '{message}'.",
-    fix="Write {name}={host}, or leave {name} out to get the richest value that the host supplies.",
+    fix="{fix}",
 )  # fmt: skip
 UNPROVEN = plan_code(
     "property-unproven", ERROR,
@@ -130,7 +155,10 @@ def host_compare(scene: Scene) -> Iterator[Finding]:
             words: dict[str, Any] = {"id": vsmmu.id, "name": name, "value": prop.written, "smmu": smmu.name}
             if known.known and prop.resolved > host:
                 message = _MESSAGES[name].format(host=host, value=prop.written)
-                yield EXCEEDS.at(scene.name, **words, host=shown, message=message)
+                fix = f"Write {name}={shown}, or leave {name} out to get the richest value that the host supplies."
+                if name == "oas" and host < OAS_CHOICES[0]:
+                    fix = "No oas that QEMU has fits this host: use --mode virtio-iommu or none."
+                yield EXCEEDS.at(scene.name, **words, host=shown, message=message, fix=fix)
             elif not known.measured and (not least or name == "oas") and not scene.vm.request.assume_accel:
                 yield UNPROVEN.at(scene.name, **words, known="assumed" if known.source is Source.ASSUMED else "not known")
             elif not known.measured and least and prop.origin == "host":

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wizard.base.finding import Area, Finding
-from wizard.base.text import visible
+from wizard.base.text import is_number, visible
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.rules.base import Scene, rule
-from wizard.plan.target import installed, parse_version
+from wizard.plan.target import NEWEST, installed, parse_version
 
 BAD = plan_code(
     "target-unknown", ERROR,
@@ -28,6 +28,12 @@ NO_QEMU = plan_code(
     why="What a QEMU can do is asked of the installed one where there is one.",
     fix="Install qemu-system-arm and record the host again, or name the version with --target qemu=VERSION.",
 )  # fmt: skip
+TOO_NEW = plan_code(
+    "target-newer-than-known", WARNING, area=Area.PACKAGES,
+    what="VM {subject} is planned for QEMU {target}, and this program knows QEMU up to {newest}.",
+    why="It is planned by the rules of {newest}; what the other one takes besides, or refuses, is not known here.",
+    fix="Use a newer smmu-wizard, or try the plan with `smmu-wizard rehearse`.",
+)  # fmt: skip
 TOO_OLD = plan_code(
     "plan-needs-newer-qemu", ERROR, area=Area.PACKAGES,
     what="VM {subject} needs {need}, and QEMU {target} has no such thing.",
@@ -45,7 +51,9 @@ def target(scene: Scene) -> Iterator[Finding]:
         yield BAD.at(scene.name, target=visible(asked))
     elif found is None:
         yield NO_QEMU.at(f"QEMU {scene.target.name}")
-    elif found is not None and found.version != scene.target.version:
+    if scene.target.version > NEWEST:
+        yield TOO_NEW.at(scene.name, target=scene.target.name, newest=".".join(map(str, NEWEST)))
+    if found is not None and found.version != scene.target.version and not (asked and parse_version(asked) is None):
         yield OTHER.at(scene.name, target=scene.target.name, found=found.name)
 
 
@@ -53,6 +61,15 @@ def target(scene: Scene) -> Iterator[Finding]:
 def abilities(scene: Scene) -> Iterator[Finding]:
     """Section 8 of domain/qemu.md (problems.md 16)."""
     vm, able = scene.vm, scene.target
+    for need, wanted, since in (
+        ("vfio-pci with iommufd", vm.iommufd is not None, (9, 0)),
+        ("granule and aw-bits of a virtio-iommu", vm.virtio_iommu is not None, (9, 0)),
+        ("a generic initiator", any(node.initiator for node in vm.memory.nodes), (9, 0)),
+        ("highmem-mmio-size", vm.memory.mmio_written, (10, 0)),
+    ):
+        if wanted and able.version < since:
+            version = f"{since[0]}.{since[1]}"
+            yield TOO_OLD.at(scene.name, need=need, target=able.name, why=f"It came with QEMU {version}.", fix=f"Use QEMU {version} or later.")
     if not vm.vsmmus:
         return
     if not able.pluggable:
@@ -87,6 +104,6 @@ def libvirt(scene: Scene) -> Iterator[Finding]:
     program = next((p for p in scene.host.facts.programs if p.name in ("libvirtd", "virtqemud", "virsh") and p.version), None)
     if program is None or not scene.vm.vsmmus:
         return
-    version = tuple(int(part) for part in (program.version or "").split(".")[:2] if part.isdigit())
+    version = tuple(int(part) for part in (program.version or "").split(".")[:2] if is_number(part))
     if version and version < LIBVIRT_NEED:
         yield LIBVIRT_OLD.at(scene.name, found=program.version, need="12.8")

@@ -15,6 +15,7 @@ from wizard.plan.regions import regions_of
 from wizard.plan.rules.base import Scene, both, rule
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
+NODES_MAX = 128  # MAX_NODES of QEMU's include/system/numa.h
 IO_PORTS = 15  # the machine's 64 KiB of I/O space hold so many 4 KiB windows beside the devices of pcie.0
 
 BUS_NR = plan_code(
@@ -60,6 +61,25 @@ def bus_numbers(scene: Scene) -> Iterator[Finding]:
     for (id, first, last), (next_id, limit, _) in pairwise(spans):
         if last >= limit and first != limit:
             yield BUS_ROOM.at(scene.name, id=id, first=first, last=last, next=next_id, limit=limit)
+
+
+RESERVE = plan_code(
+    "hotplug-reserve-range", ERROR,
+    what="VM {subject}: port {port} can't have {name}={value}.",
+    why="A bridge's window is from 0 to what its registers hold: 255 buses, less than 4 GiB of 32-bit memory ('mem-reserve must be less than 4G').",
+    fix="Write {name} from 0 to {most}, or leave it out.",
+)  # fmt: skip
+
+
+@rule
+def reserves(scene: Scene) -> Iterator[Finding]:
+    """What hot-plug ports keep free, as hw/pci/pci_bridge.c of QEMU takes it."""
+    for port in scene.vm.ports:
+        written = (("bus_reserve", port.bus_reserve, 255), ("mem_reserve", port.mem_reserve, (4 << 30) - 1),
+                   ("pref64_reserve", port.pref64_reserve, (1 << 52) - 1))  # fmt: skip
+        for name, value, most in written:
+            if value is not None and not 0 <= value <= most:
+                yield RESERVE.at(scene.name, port=port.id, name=name, value=value, most=most)
 
 
 SLOT_RANGE = plan_code(
@@ -164,6 +184,12 @@ def ids(scene: Scene) -> Iterator[Finding]:
         yield ID_TWICE.at(scene.name, id=visible(id), count=used.count(id))
 
 
+NUMA_MANY = plan_code(
+    "numa-nodes-too-many", ERROR,
+    what="VM {subject} has {count} NUMA nodes.",
+    why="QEMU: 'Max number of NUMA nodes reached: 128'; each Grace GPU takes eight for its memory.",
+    fix="Give the GPUs to several VMs, or write fewer nodes.",
+)  # fmt: skip
 NUMA_NODE = plan_code(
     "pxb-numa-node", ERROR,
     what="VM {subject}: bus {id} is on guest node {node}, and the guest has {count}.",
@@ -188,6 +214,8 @@ NUMA_NOT_HELD = plan_code(
 def numa_nodes(scene: Scene) -> Iterator[Finding]:
     """P9; a generic initiator's node is a thing apart (problems.md 21)."""
     nodes = {node.id: node for node in scene.vm.memory.nodes}
+    if len(nodes) > NODES_MAX:
+        yield NUMA_MANY.at(scene.name, count=len(nodes))
     for bus in scene.vm.buses:
         if bus.numa_node is not None and bus.numa_node not in nodes:
             yield NUMA_NODE.at(scene.name, id=bus.id, node=bus.numa_node, count=len(nodes) or "none")

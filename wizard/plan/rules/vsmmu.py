@@ -89,15 +89,14 @@ def further_functions(scene: Scene) -> Iterator[Finding]:
     for vsmmu in scene.vm.vsmmus:
         smmu = scene.smmu(vsmmu.smmu)
         coherent = any(c.function.known("canwbs") for d in scene.vm.devices_of(vsmmu) if (c := scene.candidate(d)))
-        for device in scene.vm.devices_of(vsmmu) if vsmmu.accel else ():
-            candidate = scene.candidate(device)
-            if candidate is None:
-                continue
+        mine = [candidate for device in scene.vm.devices_of(vsmmu) if (candidate := scene.candidate(device))]
+        mine += [candidate for port in scene.vm.ports if port.bus == vsmmu.bus for candidate in scene.pluggable(port)]
+        for candidate in mine if vsmmu.accel else ():
             width = candidate.function.known("pasid_width").value
             if isinstance(width, int) and vsmmu.ssidsize.resolved and 0 < width < vsmmu.ssidsize.resolved:
-                yield PASID_WIDTH.at(scene.name, function=device.host, width=width, id=vsmmu.id, ssidsize=vsmmu.ssidsize.resolved)
+                yield PASID_WIDTH.at(scene.name, function=candidate.address, width=width, id=vsmmu.id, ssidsize=vsmmu.ssidsize.resolved)
             if coherent and candidate.function.known("canwbs").value is False and smmu is not None and smmu.known("s2fwb").value is False:
-                yield CANWBS_DIFFERS.at(scene.name, function=device.host, id=vsmmu.id)
+                yield CANWBS_DIFFERS.at(scene.name, function=candidate.address, id=vsmmu.id)
 
 
 TWO_ON_BUS = plan_code(
