@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
-import time
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.export.test_qemu import SETS, planned_ok
 from tests.tools.cache import PROJECT
 from tests.tools.qemu import require_firmware, require_old_qemu
 from wizard.base.errors import ProgramError
+from wizard.dryrun.model import Cancelled
 from wizard.rehearsal.qemu import rehearse
 
 pytestmark = pytest.mark.qemu
@@ -40,35 +45,60 @@ def test_a_qemu_without_qtest_says_that_there_is_no_dma() -> None:
     assert any("virt is taken" in note for note in report.notes)
 
 
-def wrapper(path: Path, qemu: Path, fault: str) -> str:
-    """QEMU, which ``fault`` meets once it runs with a topology (not while it is only asked what it can do)."""
-    path.write_text(f'#!/bin/sh\ncase "$*" in *"-machine none"*) ;; *) {fault} ;; esac\nexec "{qemu}" "$@"\n')
-    path.chmod(0o755)
-    return str(path)
+def qemus() -> list[psutil.Process]:
+    """The QEMUs that this process has started."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a zombie counts as none
+            if "-qmp" in child.cmdline():
+                found.append(child)
+    return found
 
 
-def pieces_left(path: Path) -> list[str]:
-    """Processes whose command line names ``path``."""
-    return subprocess.run(["pgrep", "-f", str(path)], capture_output=True, text=True, check=False).stdout.split()
+@contextmanager
+def sabotage(what: signal.Signals) -> Iterator[None]:
+    """Send a signal to QEMU once UEFI runs in it: no earlier, else it would not have taken its command line yet."""
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.wait(0.05):
+            for process in qemus():
+                with suppress(psutil.NoSuchProcess):
+                    if process.cpu_times().user > 1:
+                        process.send_signal(what)
+                        return
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
 
 
-def test_a_qemu_that_dies_is_reported(qemu: Path, tmp_path: Path) -> None:
-    name = wrapper(tmp_path / "qemu-dies", qemu, "(sleep 1; kill -KILL $$) 2>/dev/null &")
-    report = rehearse(planned_ok(SETS["two SMMUs"]), name, firmware=require_firmware())
+def test_a_qemu_that_dies_is_reported(qemu: Path) -> None:
+    with sabotage(signal.SIGKILL):
+        report = rehearse(planned_ok(SETS["two SMMUs"]), str(qemu), firmware=require_firmware())
     [finding] = report.findings
     assert finding.code == "rehearsal-ended"
     assert "while UEFI numbers its buses: it was ended by signal 9" in finding.what
 
 
-def test_a_qemu_that_hangs_is_ended_and_reported(qemu: Path, tmp_path: Path) -> None:
-    name = wrapper(tmp_path / "qemu-hangs", qemu, "(sleep 1; kill -STOP $$) 2>/dev/null &")
-    begun = time.monotonic()
-    report = rehearse(planned_ok(SETS["two SMMUs"]), name, firmware=require_firmware(), patience=8)
+def test_a_qemu_that_hangs_is_ended_and_reported(qemu: Path) -> None:
+    with sabotage(signal.SIGSTOP):
+        report = rehearse(planned_ok(SETS["two SMMUs"]), str(qemu), firmware=require_firmware(), patience=10)
     [finding] = report.findings
     assert finding.code == "rehearsal-ended"
-    assert "it was not done after 8 seconds" in finding.what
-    assert time.monotonic() - begun >= 8
-    assert not pieces_left(tmp_path / "qemu-hangs")
+    assert "it was not done after 10 seconds" in finding.what
+    assert not qemus()
+
+
+@pytest.mark.parametrize("after", ["the", "writes"])
+def test_it_can_be_stopped_and_leaves_no_qemu(after: str, qemu: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(Cancelled):
+        rehearse(planned_ok(SETS["per function"]), str(qemu), progress=said.append, stop=lambda: bool(said) and said[-1].startswith(after))
+    assert said[-1].startswith(after)
+    assert not qemus()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from qemu.qmp import QMPClient
 from wizard.base.errors import ProgramError
 from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
+from wizard.dryrun.model import Cancelled
+from wizard.facts.programs import QEMU_NAMES
 from wizard.plan.model import VmPlan
 from wizard.plan.request import Mode
 from wizard.rehearsal.dma import dma_checks
@@ -37,12 +39,32 @@ Progress = Callable[[str], None]
 """Told what is done next, in a clause."""
 
 
+def find_qemu() -> str:
+    """The QEMU of this machine, or its usual name where there is none (``rehearse`` says that then)."""
+    return next((path for name in QEMU_NAMES if (path := shutil.which(name))), QEMU_NAMES[0])
+
+
+def firmware_here(vm: VmPlan) -> tuple[Path, Path] | None:
+    """The profile's UEFI, its code and the template of its variables, where this machine has them too."""
+    if vm.firmware is None or not vm.firmware.vars_template:
+        return None
+    images = Path(vm.firmware.code), Path(vm.firmware.vars_template)
+    return images if all(image.is_file() for image in images) else None
+
+
 def rehearse(
-    vm: VmPlan, qemu: str, *, firmware: tuple[Path, Path] | None = None, progress: Progress = lambda _: None, patience: float | None = None
+    vm: VmPlan,
+    qemu: str,
+    *,
+    firmware: tuple[Path, Path] | None = None,
+    progress: Progress = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+    patience: float | None = None,
 ) -> Report:
     """Rehearse one planned VM. ``firmware``: UEFI's code and its variables (which are copied); without it only QEMU is asked.
-    ``patience``: seconds after which a QEMU that is not done counts as hung; by default a minute, and three more with firmware.
 
+    ``patience`` are the seconds after which a QEMU that is not done counts as hung: a minute, and three more with firmware, if not given.
+    ``stop`` is asked ten times a second; when it says so QEMU is ended and ``Cancelled`` raised.
     Raises ``ProgramError`` when QEMU can't be started at all.
     """
     if shutil.which(qemu) is None:
@@ -54,14 +76,17 @@ def rehearse(
             raise ProgramError(
                 f"{visible(qemu)} does not start: {visible(str(refused))}.", "Name a QEMU for arm64 (qemu-system-aarch64) with --qemu PATH."
             ) from refused
-        return _Rehearsal(vm, qemu, able, Path(scratch), progress, patience).run(firmware)
+        return _Rehearsal(vm, qemu, able, Path(scratch), progress, stop, patience).run(firmware)
 
 
 class _Rehearsal:
     """One VM in one QEMU; what was found grows from part to part."""
 
-    def __init__(self, vm: VmPlan, qemu: str, able: Abilities, scratch: Path, progress: Progress, patience: float | None) -> None:
-        self.vm, self.qemu, self.able, self.scratch, self.progress, self.patience = vm, qemu, able, scratch, progress, patience
+    def __init__(
+        self, vm: VmPlan, qemu: str, able: Abilities, scratch: Path, progress: Progress, stop: Callable[[], bool], patience: float | None
+    ) -> None:
+        self.vm, self.qemu, self.able, self.scratch = vm, qemu, able, scratch
+        self.progress, self.stop, self.patience = progress, stop, patience
         self.checks: list[Check] = []
         self.findings: list[Finding] = []
         self.left_out: list[str] = []
@@ -89,11 +114,21 @@ class _Rehearsal:
         if self.findings:
             return  # a QEMU that refused or died once does so again
         try:
-            asyncio.run(ask())
+            asyncio.run(self._unless_stopped(ask()))
         except Refused as refused:
             self.findings.append(REFUSED.at(self.vm.name, message=visible(str(refused))))
         except Ended as ended:
             self.findings.append(ENDED.at(self.vm.name, doing=doing, message=visible(str(ended))))
+
+    async def _unless_stopped(self, asking: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(asking)
+        while not task.done():
+            await asyncio.wait({task}, timeout=0.1)
+            if self.stop():
+                task.cancel()
+                await asyncio.wait({task})  # QEMU is ended on its way out
+                raise Cancelled
+        task.result()
 
     def _engines(self) -> Iterator[type[Engine]]:
         """Those that there is something to do for, in this QEMU."""
@@ -140,6 +175,7 @@ class _Rehearsal:
                 bars = wire(qtest, ecam_of(str(tree)), self.vm)
                 for check in dma_checks(self.vm, qtest, engine, bars, smmus):
                     self.checks.append(check)
+                    await asyncio.sleep(0)  # qtest waits without giving way; here it may be stopped
             except ValueError as error:
                 self.left_out.append(f"{'Writes' if engine.writes else 'Reads'} by DMA: {error}")
             finally:
