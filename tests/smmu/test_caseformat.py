@@ -158,3 +158,18 @@ def test_a_trace_format_that_does_not_exist_is_wrong_usage() -> None:
     with pytest.raises(SystemExit) as stop:
         parse(["translate", "--trace=xml", "CASE"])
     assert stop.value.code == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("cr0", "steps"),
+    [
+        ("0x9", []),
+        ("0xd", [{"reg": {"EVENTQ_BASE": "0x1000000000"}}]),
+        ("0xd", [{"reg": {"EVENTQ_BASE": "0x48000000"}}, {"dma": {"sid": 9, "iova": 0}}]),
+    ],
+    ids=["off", "nothing answers", "full"],
+)
+def test_a_record_that_reached_no_queue_was_not_recorded(cr0: str, steps: list[dict[str, Any]]) -> None:
+    case = {key: content for key, content in BYPASS.items() if key not in ("sid", "iova")}
+    answers = run_plain({**case, "cr0": cr0, "steps": [*steps, {"dma": {"sid": 9, "iova": 0}}]})["steps"]
+    assert answers[-1] == {"fault": None}

@@ -36,10 +36,10 @@ def translate(smmu: Smmu, transaction: Transaction, story: Trace | None) -> Outc
 
 def _refuse(smmu: Smmu, kind: EventType, reason: str, transaction: Transaction, story: Trace | None, response: AtsResponse | None) -> Outcome:
     event = record(Fault(kind, reason), transaction, transaction.privileged, transaction.instruction)
-    smmu.record_event(event, merge=smmu.merges(transaction.sid))
+    recorded = smmu.record_event(event, merge=smmu.merges(transaction.sid))
     if story is not None:
         story.add("fault", f"{kind.name}: {reason}")
-    return Outcome(How.ABORTED, event=event, recorded=True, reason=reason, ats=response, trace=story)
+    return Outcome(How.ABORTED, event=event, recorded=recorded, reason=reason, ats=response, trace=story)
 
 
 def _request(smmu: Smmu, transaction: Transaction, story: Trace | None) -> Outcome:
@@ -79,12 +79,11 @@ def _request_failed(smmu: Smmu, fault: Fault, transaction: Transaction, story: T
         response = AtsResponse("success", size=min(smmu.features.granules), privileged=transaction.privileged)
         return Outcome(How.ATS, reason=fault.reason, ats=response, trace=story)
     wanted = bool(smmu.cr2.REC_CFG_ATS) and (fault.kind is not EventType.C_BAD_STREAMID or bool(smmu.cr2.RECINVSID))
-    event = None
+    event, recorded = None, False
     if fault.kind in _CONFIGURATION:
         event = record(fault, transaction, *smmu.overridden(transaction))
-        if wanted:
-            smmu.record_event(event, merge=False)
-    return Outcome(How.ABORTED, event=event, recorded=wanted and event is not None, reason=fault.reason, ats=AtsResponse("CA"), trace=story)
+        recorded = wanted and smmu.record_event(event, merge=False)
+    return Outcome(How.ABORTED, event=event, recorded=recorded, reason=fault.reason, ats=AtsResponse("CA"), trace=story)
 
 
 def _translated(smmu: Smmu, transaction: Transaction, story: Trace | None) -> Outcome:
@@ -107,9 +106,8 @@ def _translated(smmu: Smmu, transaction: Transaction, story: Trace | None) -> Ou
         except Fault as fault:
             wanted = bool(smmu.cr2.REC_CFG_ATS) and fault.kind is not None
             event = record(fault, transaction, False, False) if fault.kind is not None else None
-            if wanted and event is not None:
-                smmu.record_event(event, merge=False)
-            return Outcome(How.ABORTED, event=event, recorded=wanted, reason=fault.reason, trace=story)
+            recorded = wanted and event is not None and smmu.record_event(event, merge=False)
+            return Outcome(How.ABORTED, event=event, recorded=recorded, reason=fault.reason, trace=story)
     if address >> smmu.features.oas:
         return Outcome(How.ABORTED, reason=f"translated address {address:#x} is beyond {smmu.features.oas} bits", trace=story)
     return Outcome(How.BYPASS, address, sources=Sources(transaction.incoming or DEFAULT, override), trace=story)

@@ -297,14 +297,13 @@ class Smmu:
                 return Outcome(How.STALLED, reason=f"{fault.reason}; it waits until the stall can be recorded", trace=story)
             stag = self.stalls.hold(transaction)
             event = record(fault, transaction, privileged, instruction, stag=stag)
-            self.record_event(event, merge=False)
-            return Outcome(How.STALLED, event=event, recorded=True, reason=fault.reason, stag=stag, trace=story)
+            recorded = self.record_event(event, merge=False)
+            return Outcome(How.STALLED, event=event, recorded=recorded, reason=fault.reason, stag=stag, trace=story)
         event = record(fault, transaction, privileged, instruction)
         wanted = bool(self.cr2.RECINVSID) if fault.kind is EventType.C_BAD_STREAMID else fault.record or fault.stall
-        if wanted:
-            self.record_event(event, merge=self.merges(transaction.sid))
+        recorded = wanted and self.record_event(event, merge=self.merges(transaction.sid))
         how = How.ABORTED if fault.abort else How.RAZWI
-        return Outcome(how, event=event, recorded=wanted, reason=fault.reason, trace=story)
+        return Outcome(how, event=event, recorded=recorded, reason=fault.reason, trace=story)
 
     def merges(self, sid: int) -> bool:
         """STE.MEV, of an STE that was found."""
@@ -316,14 +315,15 @@ class Smmu:
                 return False
         return bool(ste.V and ste.MEV)
 
-    def record_event(self, event: Event, *, merge: bool) -> None:
-        """Write a record, or merge it; what follows of it: GERROR where nothing answers, and the MSI of a queue that was empty."""
+    def record_event(self, event: Event, *, merge: bool) -> bool:
+        """Write a record, or merge it; answers whether it is in the queue now. GERROR where nothing answers, an MSI where the queue was empty."""
         was_empty = self.queue.indices.empty
         written = self.queue.put(event, merge=merge)
         if self.queue.aborted and not written:
             self.raise_error("EVENTQ_ABT_ERR")
         if written and was_empty:
             self.message("EVENTQ", "EVENTQ_IRQ_CFG0", "EVENTQ_IRQEN", "MSI_EVENTQ_ABT_ERR")
+        return written
 
     def events(self) -> tuple[Event, ...]:
         """Read the event queue empty, as a driver does."""
