@@ -16,6 +16,7 @@ from wizard.facts.model import Facts
 from wizard.host.build import host_of
 from wizard.host.model import Accel, Function, Host, Smmu
 from wizard.host.pci import extcaps
+from wizard.host.verdict import UNASSIGNABLE
 from wizard.plan.model import PROPERTIES
 from wizard.plan.resolve import automatic, cmdqv_fits, cmdqv_param, richest, supply
 from wizard.plan.target import target_of
@@ -26,9 +27,8 @@ VERSION = 1
 VFS_MAX = 256
 """VFs of one PF that are counted before they are made."""
 
-# The planner's own two sets (wizard.plan.rules.functions); the tests hold summaries against plans.
+# The planner's own set (wizard.plan.rules.functions); the tests hold summaries against plans.
 _SCRIPT_DOES = frozenset({"not-on-vfio", "driver-override-left", "group-not-viable"})
-_NEVER = frozenset({"not-an-endpoint", "no-group", "no-smmu", "smmu-off", "smmu-not-used", "stream-id-taken", "direct-region"})
 
 
 class Small(msgspec.Struct, frozen=True, array_like=True):
@@ -191,7 +191,7 @@ def _pool(host: Host, function: Function, places: dict[str, int]) -> Pool:
         reason=reason.what if reason else None,
         blocked=stop is not None,
         alone=group is not None and len(group.devices) == 1,
-        assignable=not any(finding.code in _NEVER for finding in verdict.reasons),
+        assignable=not any(finding.code in UNASSIGNABLE for finding in verdict.reasons),
         vf=function.is_vf,
         to_make=False,
         pf=function.facts.physfn,

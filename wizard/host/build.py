@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import cache, cached_property
 
+from wizard.arch.cmdqv import CmdqvParam, cmdqv_param
 from wizard.base.address import Address
 from wizard.facts import model as facts_model
 from wizard.facts.model import Facts, PciFunction
@@ -14,12 +15,14 @@ from wizard.host.assumed import Assumed
 from wizard.host.conditions import Evidence
 from wizard.host.firmware import Firmware
 from wizard.host.function import Capabilities, Site, parent_of
-from wizard.host.iort import Stream
+from wizard.host.groups import groups_of
+from wizard.host.iort import Stream, component_stream_ids
 from wizard.host.klog import KernelLog, parse_log, smmu_bases
 from wizard.host.known import UNKNOWN, Known, Source
-from wizard.host.model import Function, Group, Host, IdRegisters, Region, Smmu, Verdict
+from wizard.host.model import Function, Host, Smmu, Verdict
 from wizard.host.pci.config import decode_config
 from wizard.host.pci.topology import PciNode, aliases_known, dma_aliases
+from wizard.host.silicon import hardware, registers_of
 from wizard.host.todo import todo_of
 from wizard.host.verdict import Verdicts, judge
 
@@ -51,7 +54,7 @@ class _Builder:
         self.by_address = {function.address: function for function in facts.functions}
         self.assumed = Assumed(assumption.path for assumption in facts.assumptions)
         self.nodes = self._nodes()
-        self.groups = {group.id: _group(group) for group in facts.groups}
+        self.groups = groups_of(facts)
         self.policies = {policy.subject: policy for policy in facts.policy}
         self.probed: dict[str, list[facts_model.HwInfo]] = {}
         self.iommu_of = self._iommus_by_function()
@@ -71,6 +74,9 @@ class _Builder:
             above = function.smmu or function.iort_smmu
             for stream_id in function.stream_ids if above else ():
                 self.streams.setdefault((above or "", stream_id), []).append(name)
+        for component in self.firmware.iort.named_components if self.firmware.iort else ():
+            for stream in component_stream_ids(self.firmware.iort, component) if self.firmware.iort else ():
+                self.streams.setdefault((_name(stream.smmu.base), stream.stream_id), []).append(component.path)
 
     def host(self) -> Host:
         """The finished host."""
@@ -170,11 +176,9 @@ class _Builder:
         base = int(match[1], 16) if match else None
         kind = next((kind for prefix, kind in _KINDS if iommu.name.startswith(prefix)), "other")
         below = sorted(f.address for f in self.functions.values() if f.smmu == iommu.name)
-        registers, probed = self._registers(iommu.name)
-        log = self.log.smmu(iommu.device) if iommu.device else None
-        hardware = smmu_room.hardware(registers) if kind == "smmuv3" else {}
-        assumed = self.assumed.covers(f"log.{iommu.name}")
-        found = smmu_room.capabilities(hardware, registers, log, probed, self.facts.kernel.release, force_assumed=assumed) if kind == "smmuv3" else {}
+        told = self._told(iommu)
+        silicon = told.has if kind == "smmuv3" else {}
+        found = smmu_room.capabilities(told) if kind == "smmuv3" else {}
         return Smmu(
             name=iommu.name,
             kind=kind,
@@ -184,11 +188,11 @@ class _Builder:
             functions=tuple(map(str, below)),
             platform_devices=tuple(member for member in iommu.members if member not in self.by_address),
             segments=tuple(sorted({address.segment for address in below})),
-            registers=registers,
-            features=log.features if log else None,
-            options=log.options if log else None,
+            registers=told.registers,
+            features=told.log.features if told.log else None,
+            options=told.log.options if told.log else None,
             capabilities=found,
-            hardware=hardware,
+            hardware=silicon,
             policy=self.policies.get(iommu.name),
         )
 
@@ -197,32 +201,43 @@ class _Builder:
         nodes = {node for address in below if (node := self.functions[str(address)].numa_node) is not None}
         return nodes.pop() if len(nodes) == 1 else None
 
-    def _registers(self, name: str) -> tuple[IdRegisters | None, smmu_room.Probed]:
-        infos = self.probed.get(name, [])
-        assumed = self.assumed.covers(f"hw_info.{name}")
-        registers = next((r for info in infos if (r := smmu_room.registers_of(info, assumed=assumed))), None)
-        return registers, smmu_room.Probed(
-            nest_parent=None if assumed else _all_tried([info.nest_parent for info in infos]),
-            viommu=None if assumed else _all_tried([info.viommu for info in infos]),
-            viommu_cmdqv=None if assumed else _all_tried([info.viommu_cmdqv for info in infos]),
-            cmdqv=None,
+    def _told(self, iommu: facts_model.IommuDevice) -> smmu_room.Told:
+        """Everything that was told of one SMMU, by whom it was told."""
+        infos = self.probed.get(iommu.name, [])
+        assumed = self.assumed.covers(f"hw_info.{iommu.name}")
+        registers = next((r for info in infos if (r := registers_of(info, assumed=assumed))), None)
+        match = _BASE.fullmatch(iommu.name)
+        return smmu_room.Told(
+            has=hardware(registers),
+            registers=registers,
+            log=self.log.smmu(iommu.device) if iommu.device else None,
+            probed=smmu_room.Probed(
+                nest_parent=None if assumed else _all_tried([info.nest_parent for info in infos]),
+                viommu=None if assumed else _all_tried([info.viommu for info in infos]),
+                viommu_cmdqv=None if assumed else _all_tried([info.viommu_cmdqv for info in infos]),
+                cmdqv=_cmdqv(infos),
+            ),
+            release=self.facts.kernel.release,
+            iort=self.firmware.smmu(int(match[1], 16)) if match else None,
+            log_assumed=self.assumed.covers(f"log.{iommu.name}"),
+            iort_assumed=self.assumed.covers("acpi.IORT"),
         )
 
     def _find_viommu(self, name: str | None, segment: int) -> Known:
         """Whether a vIOMMU was made for any function of this SMMU and segment: it speaks for all of them."""
         if name is None or self.assumed.covers(f"hw_info.{name}"):
             return UNKNOWN
-        here = [info for info in self.probed.get(name, []) if Address.parse(info.address).segment == segment]
-        tried = _all_tried([info.viommu for info in here])
-        return UNKNOWN if tried is None else Known(tried, Source.PROBE, f"tried on {here[0].address}")
+        here = [info for info in self.probed.get(name, []) if info.viommu and Address.parse(info.address).segment == segment]
+        for info in sorted(here, key=lambda info: info.viommu != "ok"):
+            if info.viommu == "ok" or info.viommu in _REFUSALS:
+                return Known(info.viommu == "ok", Source.PROBE, f"tried on {info.address}")
+        return Known(None, Source.NONE, f"IOMMU_VIOMMU_ALLOC on {here[0].address} ended with {here[0].viommu}") if here else UNKNOWN
 
     def _verdict(self, address: str) -> Verdict:
         function = self.functions[address]
         above = self.smmus.get(function.smmu) if function.smmu else None
         name = function.smmu or function.iort_smmu
-        sharing = [
-            (stream, other) for stream in function.stream_ids for other in self.streams.get((name or "", stream), ()) if other != address
-        ]
+        sharing = [(stream, other) for stream in function.stream_ids for other in self.streams.get((name or "", stream), ()) if other != address]
         evidence = Evidence(
             function=function,
             smmu=above,
@@ -230,11 +245,14 @@ class _Builder:
             sharing=tuple(sharing),
             alias_refused=self.aliases.get(address),
             smmu_failed=self._failed.get(function.iort_smmu or ""),
+            ats_refused=address in self.log.ats_refused,
             one_to_one=address in self.log.one_to_one,
             any_smmuv3=self.any_smmuv3,
             other_iommu=self.other_iommu,
             device_tree=self.facts.device_tree is True,
             acpi_smmus=self.firmware.smmu_count,
+            machine=self.facts.kernel.machine,
+            aliases_known=aliases_known(self.nodes, function.address),
             canwbs=self._canwbs(function.address.segment),
             viommu=self._viommu(function.smmu, function.address.segment),
             isolated_msi=self._isolated_msi(),
@@ -284,7 +302,7 @@ class _Builder:
             return Known(True, Source.IORT, "IORT has an ITS group")
         if self.log.gicv2m:
             return Known(False, Source.LOG, "the host has GICv2m and no ITS")
-        if self.firmware.iort is not None:
+        if self.firmware.iort is not None and not self.firmware.findings:
             return Known(False, Source.IORT, "IORT has no ITS group")
         return UNKNOWN
 
@@ -297,27 +315,25 @@ class _Builder:
         source = Source.ASSUMED if self.assumed.covers("kernel.config") else Source.CONFIG
         if option in config:
             return Known(config[option] in ("y", "m"), source, f"{option}={config[option]}")
-        # A configuration that was recorded whole says no by its silence; one of chosen lines says nothing.
-        return Known(False, source, f"{option} is not in the configuration") if option.startswith(_RECORDED) else UNKNOWN
+        # A configuration that was recorded whole says no by its silence; one of chosen lines, or an empty one, says nothing.
+        if not config or self.facts.kernel.config_partial:
+            return Known(None, Source.NONE, f"{option} is not in the part of the configuration that was recorded")
+        return Known(False, source, f"{option} is not in the configuration")
 
 
-_RECORDED = ("CONFIG_IOMMU", "CONFIG_ARM_SMMU", "CONFIG_VFIO", "CONFIG_TEGRA241")
+# What refuses for good: the kernel or the SMMU can't, or this kernel does not know the call. Anything else (EBUSY, ENOMEM, EPERM…)
+# is of the moment and proves nothing.
+_REFUSALS = frozenset({"EOPNOTSUPP", "ENOTSUP", "ENOTTY"})
 
 
 def _all_tried(results: list[str | None]) -> bool | None:
-    tried = [result for result in results if result is not None]
-    return None if not tried else any(result == "ok" for result in tried)
+    if "ok" in results:
+        return True
+    return False if _REFUSALS.intersection(filter(None, results)) else None
 
 
-def _group(group: facts_model.Group) -> Group:
-    regions = []
-    for line in (group.reserved_regions or "").splitlines():
-        words = line.split()
-        try:
-            regions.append(Region(int(words[0], 16), int(words[1], 16), words[2]))
-        except (IndexError, ValueError):
-            continue  # a line of a later kernel: the region's type is unknown, and so is what it forbids
-    return Group(group.id, group.type, group.devices, tuple(regions))
+def _cmdqv(infos: list[facts_model.HwInfo]) -> CmdqvParam | None:
+    return next((param for info in infos if (param := cmdqv_param(info.cmdqv))), None)
 
 
 def _bytes(text: str) -> bytes:
@@ -329,5 +345,3 @@ def _bytes(text: str) -> bytes:
 
 def _name(base: int) -> str:
     return f"smmu3.{base:#018x}"
-
-

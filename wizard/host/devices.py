@@ -22,3 +22,12 @@ def grace_gpu(function: Function) -> str | None:
     if int(function.facts.vendor, 16) != NVIDIA:
         return None
     return GRACE_GPUS.get(int(function.facts.device, 16))
+
+
+NEEDS_ATS = frozenset({0x2E12, 0x2E2A, 0x2E2B})
+"""NVIDIA GPUs without CXL that need ATS all the same ("PCI: Allow ATS to be always on for pre-CXL devices", Linux 7.2 drivers/pci/quirks.c)."""
+
+
+def needs_ats(function: Function) -> bool:
+    """pci_dev_specific_ats_required(): by vendor and device ID."""
+    return int(function.facts.vendor, 16) == NVIDIA and int(function.facts.device, 16) in NEEDS_ATS

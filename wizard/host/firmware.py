@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from wizard.base.finding import Area, Finding, Kind, Severity, define
-from wizard.host.iort import Iort, ItsGroup, Stream, decode_iort, root_complex, stream_id
+from wizard.host.iort import Iort, ItsGroup, SmmuV3, Stream, decode_iort, root_complex, stream_id
 
 IORT_DAMAGED = define(
     "iort-defect", Severity.WARNING, Kind.VERDICT, Area.FIRMWARE,
@@ -33,6 +33,10 @@ class Firmware:
     def stream(self, segment: int, rid: int) -> Stream | None:
         """The SMMU and StreamID of a requester ID."""
         return None if self.iort is None else stream_id(self.iort, segment, rid)
+
+    def smmu(self, base: int) -> SmmuV3 | None:
+        """The node of the SMMUv3 at an address."""
+        return None if self.iort is None else next((smmu for smmu in self.iort.smmus if smmu.base == base), None)
 
     def canwbs(self, segment: int) -> bool | None:
         """Whether the root complex promises coherency whatever stage 1 asks for."""

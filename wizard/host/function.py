@@ -253,8 +253,10 @@ class CxlCapability(Record, bits=16):
 
 @_capability
 def cxl_cache(site: Site) -> Known:
-    """A CXL.cache device: it works only with ATS (pci_cxl_ats_required())."""
-    space = site.space
+    """A CXL.cache device: it works only with ATS (pci_cxl_ats_required()). A VF is what its PF is."""
+    space = site.physical or site.space
+    if space.is_express is False:
+        return Known(False, site.told)
     if space.length <= 256:
         return UNKNOWN
     for found in space.extended:

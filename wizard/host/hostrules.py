@@ -5,13 +5,14 @@ A rule is one short function beside its code; adding one touches this file and i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.base.text import parse_size, plural, size
 from wizard.host.devices import grace_gpu
 from wizard.host.klog import parse_log
-from wizard.host.model import Host
+from wizard.host.model import KIND_NAMES, Host
 
 Rule = Callable[[Host], Iterable[Finding]]
 RULES: list[Rule] = []
@@ -39,7 +40,7 @@ def is_smmuv3_host(host: Host) -> bool:
 
 NOT_SMMUV3_HOST = _define(
     "host-not-smmuv3", Severity.INFO, Kind.VERDICT, Area.HARDWARE,
-    what="This is a host with {kinds}: accelerated vSMMUs are a matter of SMMUv3.",
+    what="The IOMMU of this host is {kinds}: accelerated vSMMUs are a matter of SMMUv3.",
     why="The program lists functions, groups and the kind of IOMMU here, and plans without acceleration.",
     fix="Nothing to do; for acceleration, use an arm64 host with SMMUv3.",
 )  # fmt: skip
@@ -50,7 +51,7 @@ def not_smmuv3(host: Host) -> Iterator[Finding]:
     """x86 hosts and hosts with SMMUv2."""
     kinds = sorted({smmu.kind for smmu in host.smmus.values()})
     if kinds and not is_smmuv3_host(host):
-        yield NOT_SMMUV3_HOST.at("host", kinds=" and ".join(kinds))
+        yield NOT_SMMUV3_HOST.at("host", kinds=" and ".join(KIND_NAMES.get(kind, kind) for kind in kinds))
 
 
 PASSTHROUGH = _define(
@@ -65,7 +66,8 @@ PASSTHROUGH = _define(
 def passthrough(host: Host) -> Iterator[Finding]:
     """iommu.passthrough=1 (problems.md 19)."""
     for word in (host.facts.kernel.cmdline or "").split():
-        if word in ("iommu.passthrough=1", "iommu.passthrough=y", "iommu=pt") and is_smmuv3_host(host):
+        on = re.fullmatch(r"iommu\.passthrough=(1|[yY]\w*|[tT]\w*|[oO][nN]\w*)", word)  # kstrtobool()
+        if (on or word == "iommu=pt") and is_smmuv3_host(host):
             yield PASSTHROUGH.at("host", option=word)
 
 

@@ -14,12 +14,12 @@ from types import MappingProxyType
 import msgspec
 
 from wizard.arch import event as arch
-from wizard.host.klog_features import KNOWN_SINCE, NOT_BY_SILICON_ALONE, Feature, Option, feature, release_of, unnamed
+from wizard.host.klog_features import KNOWN_SINCE, NOT_BY_SILICON_ALONE, Feature, Option, feature, knows, release_of, unnamed
 from wizard.host.klog_model import Alias, Complaint, Duplicate, Event, KernelLog, SmmuLog
 
 __all__ = [
     "KNOWN_SINCE", "NOT_BY_SILICON_ALONE", "Alias", "Complaint", "Duplicate", "Event", "Feature", "KernelLog", "Option", "SmmuLog", "feature",
-    "message", "parse_log", "release_of", "smmu_bases", "unnamed",
+    "knows", "message", "parse_log", "release_of", "smmu_bases", "unnamed",
 ]  # fmt: skip
 
 _LINE = 2048  # characters of a line that are looked at: the kernel writes 1024 bytes at most

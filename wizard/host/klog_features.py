@@ -88,6 +88,7 @@ NOT_BY_SILICON_ALONE: dict[Feature, str] = {
 """Why a clear bit need not mean that the hardware lacks the feature: what else the driver asks for."""
 
 _RELEASE = re.compile(r"(\d{1,4})\.(\d{1,4})")
+_CANDIDATE = re.compile(r"-rc\d")
 
 
 def release_of(text: str | None) -> tuple[int, int] | None:
@@ -96,20 +97,26 @@ def release_of(text: str | None) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def feature(mask: int, bit: Feature, release: str | None) -> bool | None:
-    """Whether the kernel uses a feature, by its mask. None: the bit is clear, and this kernel may not have known it.
+def knows(bit: Feature, release: str | None) -> bool:
+    """Whether a kernel of this release is known to look for a feature.
 
-    BTM is probed by no kernel up to 7.2, so it is never known to be absent from the hardware: clear is None.
+    A release candidate of the first release that has it may have been cut before: S2FWB's detection came with 6.15-rc4.
     """
+    if bit is Feature.BTM:
+        return False  # probed by no kernel up to 7.2
+    since, found = KNOWN_SINCE.get(bit), release_of(release)
+    if since is None:
+        return True
+    if found is None or found < since:
+        return False
+    return found > since or not _CANDIDATE.search(release or "")
+
+
+def feature(mask: int, bit: Feature, release: str | None) -> bool | None:
+    """Whether the kernel uses a feature, by its mask. None: the bit is clear, and this kernel may not have known it."""
     if mask & bit:
         return True
-    if bit is Feature.BTM:
-        return None
-    since = KNOWN_SINCE.get(bit)
-    if since is None:
-        return False
-    found = release_of(release)
-    return False if found is not None and found >= since else None
+    return False if knows(bit, release) else None
 
 
 def unnamed(mask: int) -> int:

@@ -1,10 +1,10 @@
 """Host: what the facts of one machine mean. Frozen; built by ``wizard.host.build.host_of(facts)``.
 
-    Host
-      functions   address -> Function: its config space, SMMU, StreamIDs, group, capabilities, verdict
-      smmus       name -> Smmu: ID registers, feature mask, capabilities, the functions below it
-      groups      number -> Group
-      iort        the decoded table, None where there was none to read
+Host
+  functions   address -> Function: its config space, SMMU, StreamIDs, group, capabilities, verdict
+  smmus       name -> Smmu: ID registers, feature mask, capabilities, the functions below it
+  groups      number -> Group
+  iort        the decoded table, None where there was none to read
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ from wizard.host.known import UNKNOWN, Known
 if TYPE_CHECKING:
     from wizard.host.iort import Iort
     from wizard.host.pci.config import ConfigSpace
+
+
+ARM64 = ("aarch64", "arm64")
+KIND_NAMES = {
+    "smmuv3": "an SMMUv3", "smmuv2": "an SMMUv2", "intel": "Intel VT-d", "amd": "AMD-Vi", "virtio": "a virtio-iommu", "other": "of an unknown kind",
+}  # fmt: skip
+"""What people call each kind of IOMMU."""
 
 
 class Accel(StrEnum):
@@ -126,6 +133,7 @@ class Group(msgspec.Struct, frozen=True):
     type: str | None
     devices: tuple[str, ...]  # PCI addresses and platform devices, bridges included
     regions: tuple[Region, ...]
+    regions_known: bool = True  # False: they could not be read, or not all be understood
 
 
 class Bar(msgspec.Struct, frozen=True):

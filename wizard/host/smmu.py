@@ -1,7 +1,8 @@
-"""One SMMU: what the hardware has by its ID registers, and what this kernel uses of it.
+"""One SMMU: what this kernel uses of what the hardware has.
 
 Order of trust (design, section 2): the result of a probe beats the feature mask of the kernel's log, which beats the erratum
-rules applied to the ID registers, which beat IORT.
+rules applied to the ID registers, which beat IORT. A register alone proves no use: what the silicon has counts only on a kernel
+that is known to look for it.
 """
 
 from __future__ import annotations
@@ -10,29 +11,16 @@ from collections.abc import Mapping
 
 import msgspec
 
-from wizard.arch import idr
-from wizard.facts.model import HwInfo
+from wizard.arch.cmdqv import CmdqvParam
 from wizard.host.errata import Errata, errata_of
-from wizard.host.klog import Feature, Option, SmmuLog, feature
+from wizard.host.iort import SmmuV3
+from wizard.host.klog import KNOWN_SINCE, Feature, Option, SmmuLog, feature, knows, release_of
 from wizard.host.known import UNKNOWN, Known, Source, first
 from wizard.host.model import IdRegisters
+from wizard.host.silicon import NAMES
 
-HW_INFO_SMMUV3 = 2  # enum iommu_hw_info_type, include/uapi/linux/iommufd.h
-_HW_INFO = "struct iommu_hw_info_arm_smmuv3"
-
-
-def registers_of(info: HwInfo, *, assumed: bool) -> IdRegisters | None:
-    """ID registers out of one answer of IOMMU_GET_HW_INFO; None when it is of another type or cut short."""
-    if info.data_type != HW_INFO_SMMUV3 or info.data is None:
-        return None
-    try:
-        raw = bytes.fromhex(info.data)
-    except ValueError:
-        return None
-    if len(raw) < 40:
-        return None
-    words = [int.from_bytes(raw[at : at + 4], "little") for at in range(8, 40, 4)]  # u32 flags, __reserved come first
-    return IdRegisters(tuple(words[:6]), words[6], words[7], info.address, assumed)
+HW_INFO_SINCE = "6.13"
+"""Mainline release from which a kernel hands out SMMUv3's ID registers: one that did has at least that driver, whatever its name."""
 
 
 class Probed(msgspec.Struct, frozen=True):
@@ -41,115 +29,142 @@ class Probed(msgspec.Struct, frozen=True):
     nest_parent: bool | None = None
     viommu: bool | None = None
     viommu_cmdqv: bool | None = None
-    cmdqv: bytes | None = None  # struct iommu_hw_info_tegra241_cmdqv
+    cmdqv: CmdqvParam | None = None
 
 
-def hardware(registers: IdRegisters | None) -> dict[str, Known]:
-    """What the silicon has, by its raw ID registers; fields outside the kernel's ABI list are marked raw."""
-    if registers is None:
-        return {}
-    idr0, idr1, idr3, idr5 = registers.idr0, registers.idr1, registers.idr3, registers.idr5
-    source = Source.ASSUMED if registers.assumed else Source.HW_INFO
+class Told(msgspec.Struct, frozen=True):
+    """Everything that was told of one SMMU: by its registers, the kernel's log, a probe, the firmware."""
 
-    def has(value: bool | int | str, register: str, field: str) -> Known:
-        raw = "" if field in idr.ABI_FIELDS.get(register, ()) else f"raw {register}.{field}: outside what the kernel's ABI promises"
-        return Known(value, source, raw)
+    has: Mapping[str, Known]  # silicon.hardware()
+    registers: IdRegisters | None
+    log: SmmuLog | None
+    probed: Probed
+    release: str
+    iort: SmmuV3 | None
+    log_assumed: bool = False
+    iort_assumed: bool = False
 
-    iidr = idr.IIDR(registers.iidr)
-    aidr = idr.AIDR(registers.aidr)
-    return {
-        "stage1": has(bool(idr0.S1P), "IDR0", "S1P"),
-        "stage2": has(bool(idr0.S2P), "IDR0", "S2P"),
-        "nesting": has(bool(idr0.S1P and idr0.S2P), "IDR0", "S1P"),
-        "s2fwb": has(bool(idr3.FWB), "IDR3", "FWB"),
-        "btm": has(bool(idr0.BTM), "IDR0", "BTM"),
-        "httu": has(idr0.HTTU, "IDR0", "HTTU"),
-        "ats": has(bool(idr0.ATS), "IDR0", "ATS"),
-        "pri": has(bool(idr0.PRI), "IDR0", "PRI"),
-        "ssidsize": has(idr1.SSIDSIZE, "IDR1", "SSIDSIZE"),
-        "sidsize": has(idr1.SIDSIZE, "IDR1", "SIDSIZE"),
-        "oas": has(idr.ADDRESS_BITS[idr5.OAS], "IDR5", "OAS"),
-        "gran4k": has(bool(idr5.GRAN4K), "IDR5", "GRAN4K"),
-        "gran16k": has(bool(idr5.GRAN16K), "IDR5", "GRAN16K"),
-        "gran64k": has(bool(idr5.GRAN64K), "IDR5", "GRAN64K"),
-        "ril": has(bool(idr3.RIL), "IDR3", "RIL"),
-        "bbml": has(idr3.BBML, "IDR3", "BBML"),
-        "stall_model": has(idr0.STALL_MODEL, "IDR0", "STALL_MODEL"),
-        "vax": has({0: 48, 1: 52, 2: 56}.get(idr5.VAX, idr5.VAX), "IDR5", "VAX"),
-        "coherent_walks": has(bool(idr0.COHACC), "IDR0", "COHACC"),
-        "st_level": has(idr0.ST_LEVEL, "IDR0", "ST_LEVEL"),
-        "cd2l": has(bool(idr0.CD2L), "IDR0", "CD2L"),
-        "ttf": has(idr0.TTF, "IDR0", "TTF"),
-        "ttendian": has(idr0.TTENDIAN, "IDR0", "TTENDIAN"),
-        "asid16": has(bool(idr0.ASID16), "IDR0", "ASID16"),
-        "vmid16": has(bool(idr0.VMID16), "IDR0", "VMID16"),
-        "msi": has(bool(idr0.MSI), "IDR0", "MSI"),
-        "architecture": has(f"SMMUv3.{aidr.ArchMinorRev}", "AIDR", "ArchMinorRev"),
-        "implementer": has(_implementer(iidr), "IIDR", "Implementer"),
-    }
+    @property
+    def said(self) -> Source:
+        """The source of what the log says."""
+        return Source.ASSUMED if self.log_assumed else Source.LOG
+
+    @property
+    def driver(self) -> str:
+        """The mainline release that the kernel's driver is at least as new as."""
+        named = release_of(self.release)
+        measured = self.registers is not None and not self.registers.assumed
+        return HW_INFO_SINCE if measured and (named is None or named < (6, 13)) else self.release
 
 
-def _implementer(iidr: idr.IIDR) -> str:
-    if iidr.value == 0:
-        return "not given"
-    maker = idr.IIDR.Implementer.meaning(iidr.Implementer) or f"JEP106 {iidr.Implementer:#05x}"
-    product = (idr.IIDR.ProductID.meaning(iidr.ProductID) if iidr.Implementer == 0x43B else None) or f"product {iidr.ProductID:#05x}"
-    return f"{maker} {product} r{iidr.Variant}p{iidr.Revision}"
-
-
-def capabilities(
-    has: Mapping[str, Known],
-    registers: IdRegisters | None,
-    log: SmmuLog | None,
-    probed: Probed,
-    release: str,
-    *,
-    force_assumed: bool = False,
-) -> dict[str, Known]:
+def capabilities(told: Told) -> dict[str, Known]:
     """What this kernel uses, by name; what nothing tells is UNKNOWN with the reason."""
-    told = Source.ASSUMED if force_assumed else Source.LOG
-    mask = log.features if log else None
-
-    def by_log(bit: Feature) -> Known:
-        if mask is None:
-            return Known(None, Source.NONE, "the kernel's log of this SMMU was not recorded")
-        value = feature(mask, bit, release)
-        if value is None:
-            return Known(None, Source.NONE, f"kernel {release} may not have known {bit.name} yet, so its clear bit says nothing")
-        return Known(value, told, f"features {mask:#010x}")
-
-    def raw(name: str) -> Known:
-        return has.get(name, UNKNOWN)
-
-    errata = errata_of(registers.iidr) if registers else Errata()
-    found = dict(has)
-    nests = _tried(probed.nest_parent, "IOMMU_HWPT_ALLOC_NEST_PARENT")
-    found["nesting"] = first(nests, by_log(Feature.NESTING), _unless(raw("nesting"), errata.no_nesting))
-    found["s2fwb"] = first(by_log(Feature.S2FWB), _unless(raw("s2fwb"), errata.no_s2fwb))
-    found["ats"] = first(by_log(Feature.ATS), raw("ats"))
-    found["pri"] = first(by_log(Feature.PRI), raw("pri"))
-    found["ril"] = first(by_log(Feature.RANGE_INV), raw("ril"))
-    found["btm"] = Known(False, Source.ASSUMED if mask is None else told, "no kernel up to 7.2 sets BTM") if mask is not None else UNKNOWN
-    found["coherent_walks"] = first(by_log(Feature.COHERENCY), raw("coherent_walks"))
-    found["stalls"] = first(by_log(Feature.STALLS))
-    found["vax"] = first(Known(52, told) if by_log(Feature.VAX).value else UNKNOWN, raw("vax"))
-    ha, hd = by_log(Feature.HA), by_log(Feature.HD)
-    found["httu"] = Known(int(bool(ha)) + int(bool(hd)), told, "by the firmware's word under ACPI") if ha.known and hd.known else raw("httu")
-    found["sva"] = by_log(Feature.SVA)
+    raw, log, probed = dict.fromkeys(NAMES, UNKNOWN) | dict(told.has), told.log, told.probed
+    errata = errata_of(told.registers.iidr) if told.registers else Errata()
+    found = dict(raw)
+    by_mask = {
+        "stage1": Feature.TRANS_S1, "stage2": Feature.TRANS_S2, "ats": Feature.ATS, "pri": Feature.PRI, "ril": Feature.RANGE_INV,
+        "cd2l": Feature.TWO_LVL_CDTAB, "msi": Feature.MSI,
+    }  # fmt: skip
+    found |= {name: _used(told, bit, raw[name]) for name, bit in by_mask.items()}
+    found["nesting"] = first(_tried(probed.nest_parent, "IOMMU_HWPT_ALLOC_NEST_PARENT"), _nesting(told, _unless(raw["nesting"], errata.no_nesting)))
+    found["s2fwb"] = _used(told, Feature.S2FWB, _unless(raw["s2fwb"], errata.no_s2fwb))
+    found["btm"] = Known(False, told.said, "no kernel up to 7.2 sets BTM") if log and log.features is not None else UNKNOWN
+    cohacc = _firmware(told, None if told.iort is None else told.iort.cohacc)
+    found["coherent_walks"] = first(by_log(told, Feature.COHERENCY), cohacc, raw["coherent_walks"])
+    found["stalls"] = by_log(told, Feature.STALLS)
+    found["stall_model"] = first(_stall_model(told), raw["stall_model"])
+    found["ttendian"] = first(_endian(told), raw["ttendian"])
+    found["st_level"] = first(_table_level(told), raw["st_level"])
+    found["vax"] = _vax(told, raw["vax"])
+    found["httu"] = _httu(told, raw["httu"])
+    found["sva"] = by_log(told, Feature.SVA)
+    if log and log.strtab_covers and not raw["sidsize"].known:
+        covered, bits = log.strtab_covers
+        found["sidsize"] = Known(bits, told.said, f"2-level strtab only covers {covered}/{bits} bits of SID")
     if log and log.oas is not None:
-        found["oas"] = Known(log.oas, told, "the kernel cuts an OAS it does not know to 48 bits") if log.oas == 48 else Known(log.oas, told)
-    found["cmdq_force_sync"] = _force_sync(registers, errata, probed)
+        found["oas"] = Known(log.oas, told.said, "the kernel cuts an OAS it does not know to 48 bits" if log.oas == 48 else "")
+    found["cmdq_force_sync"] = _force_sync(told, errata)
     found["viommu"] = _tried(probed.viommu, "IOMMU_VIOMMU_ALLOC")
-    found["cmdqv"] = _cmdqv(probed, log, told)
-    return found
+    found["cmdqv"] = _cmdqv(told)
+    return found | _cmdqv_limits(told) | _queues(told)
 
 
-def _force_sync(registers: IdRegisters | None, errata: Errata, probed: Probed) -> Known:
-    if probed.viommu:
-        return Known(False, Source.PROBE, "a vIOMMU could be made")
-    if registers is None:
+def by_log(told: Told, bit: Feature) -> Known:
+    """A feature by the mask that the kernel printed; unknown where a clear bit proves nothing."""
+    mask = told.log.features if told.log else None
+    if mask is None:
+        return Known(None, Source.NONE, "the kernel's log of this SMMU was not recorded")
+    value = feature(mask, bit, told.driver)
+    if value is None:
+        return Known(None, Source.NONE, f"kernel {told.release} may not have known {bit.name} yet, so its clear bit says nothing")
+    return Known(value, told.said, f"features {mask:#010x}")
+
+
+def _used(told: Told, bit: Feature, raw: Known) -> Known:
+    """What the mask says; without its word what the register has, on a kernel that reads it."""
+    said = by_log(told, bit)
+    if said.known:
+        return said
+    if raw and not knows(bit, told.driver):
+        since = ".".join(map(str, KNOWN_SINCE[bit]))
+        why = f"the hardware has it, but only kernels from {since} on are known to use it, and this one is {told.release or 'not named'}"
+        return Known(None, Source.NONE, why)
+    return first(raw, said)
+
+
+def _nesting(told: Told, raw: Known) -> Known:
+    said = _used(told, Feature.NESTING, raw)
+    both = by_log(told, Feature.TRANS_S1).value and by_log(told, Feature.TRANS_S2).value
+    if said.value is False and said.source is not Source.HW_INFO and both:
+        why = "both stages are there, so the kernel took nesting away by an erratum rule: MMU-600 before r2, MMU-700 before r1p1"
+        return Known(False, said.source, f"{said.note}: {why}")
+    return said
+
+
+def _firmware(told: Told, value: bool | int | None) -> Known:
+    """What IORT's flags say: under ACPI the kernel takes coherent walks and hardware updates from them alone."""
+    if value is None:
         return UNKNOWN
-    return Known(errata.cmdq_force_sync, Source.ASSUMED if registers.assumed else Source.HW_INFO, f"by IIDR {registers.iidr:#010x}")
+    return Known(value, Source.ASSUMED if told.iort_assumed else Source.IORT, "the kernel takes the firmware's word for it")
+
+
+def _httu(told: Told, raw: Known) -> Known:
+    flags = [by_log(told, bit) for bit in (Feature.HA, Feature.HD, Feature.HAFT)]
+    if flags[0].known and flags[1].known:
+        return Known(sum(bool(flag) for flag in flags), told.said, "by the firmware's word under ACPI")
+    return first(_firmware(told, None if told.iort is None else told.iort.httu), raw)
+
+
+def _stall_model(told: Told) -> Known:
+    stalls, forced = by_log(told, Feature.STALLS), by_log(told, Feature.STALL_FORCE)
+    return Known(2 if forced else 0 if stalls else 1, told.said, stalls.note) if stalls.known else UNKNOWN
+
+
+def _endian(told: Told) -> Known:
+    little, big = by_log(told, Feature.TT_LE), by_log(told, Feature.TT_BE)
+    if not (little or big):
+        return UNKNOWN
+    return Known(0 if little and big else 2 if little else 3, told.said, little.note)
+
+
+def _table_level(told: Told) -> Known:
+    two_level = by_log(told, Feature.TWO_LVL_STRTAB)
+    # A clear bit may only mean that there are 8 or fewer StreamID bits.
+    return Known(1, told.said, two_level.note) if two_level else UNKNOWN
+
+
+def _vax(told: Told, raw: Known) -> Known:
+    said = by_log(told, Feature.VAX)
+    return Known(52 if said else 48, told.said, said.note) if said.known else raw
+
+
+def _force_sync(told: Told, errata: Errata) -> Known:
+    if told.probed.viommu:
+        return Known(False, Source.PROBE, "a vIOMMU could be made")
+    if told.registers is None:
+        return Known(None, Source.NONE, "IIDR decides, and nobody asked for it")
+    return Known(errata.cmdq_force_sync, Source.ASSUMED if told.registers.assumed else Source.HW_INFO, f"by IIDR {told.registers.iidr:#010x}")
 
 
 def _tried(result: bool | None, what: str) -> Known:
@@ -160,16 +175,38 @@ def _unless(value: Known, erratum: bool) -> Known:
     return Known(False, value.source, "cleared by an erratum rule of the kernel") if value and erratum else value
 
 
-def _cmdqv(probed: Probed, log: SmmuLog | None, told: Source) -> Known:
-    tried = _tried(probed.viommu_cmdqv, "IOMMU_VIOMMU_ALLOC of type TEGRA241_CMDQV")
-    if tried.known:
-        return tried
-    if log is None:
-        return UNKNOWN
-    if log.cmdqv_fallback:
-        return Known(False, told, "a companion was found, but the kernel fell back to the SMMU's own queue")
-    if log.cmdqv is not None:
-        return Known(True, told, f"companion {log.cmdqv}")
-    if log.options is not None and log.options & Option.TEGRA241_CMDQV:
-        return Known(True, told, f"option mask {log.options:#x}")
-    return Known(False, told, "the kernel found no companion CMDQV device") if log.options is not None else UNKNOWN
+def _cmdqv(told: Told) -> Known:
+    log, probed = told.log, told.probed
+    # Where no vIOMMU of any kind can be made, a refusal says nothing of CMDQV.
+    if probed.viommu_cmdqv or (probed.viommu_cmdqv is False and probed.viommu):
+        return _tried(probed.viommu_cmdqv, "IOMMU_VIOMMU_ALLOC of type TEGRA241_CMDQV")
+    if log and log.cmdqv_fallback:
+        return Known(False, told.said, "a companion was found, but the kernel fell back to the SMMU's own queue")
+    if log and log.cmdqv is not None:
+        return Known(True, told.said, f"companion {log.cmdqv}")
+    if log and log.options is not None:
+        found = bool(log.options & Option.TEGRA241_CMDQV)
+        return Known(found, told.said, f"option mask {log.options:#x}" if found else "the kernel found no companion CMDQV device")
+    if probed.cmdqv is not None:
+        source = Source.ASSUMED if told.registers and told.registers.assumed else Source.HW_INFO
+        return Known(True, source, "iommufd describes it")
+    return _tried(probed.viommu_cmdqv, "IOMMU_VIOMMU_ALLOC of type TEGRA241_CMDQV")
+
+
+def _cmdqv_limits(told: Told) -> dict[str, Known]:
+    """What one VM gets of a CMDQV; nothing where there is none."""
+    param, found = told.probed.cmdqv, {}
+    if param is not None:
+        source = Source.ASSUMED if told.registers and told.registers.assumed else Source.HW_INFO
+        found["cmdqv_version"] = Known(param.version, source)
+        found["cmdqv_queues_per_vm"] = Known(1 << param.log2vcmdqs, source)
+        found["cmdqv_stream_ids_per_vm"] = Known(1 << param.log2vsids, source)
+    elif told.log and (queues := sum(name.startswith("vcmdq") for name in told.log.queues)):
+        found["cmdqv_queues_per_vm"] = Known(queues, told.said, "as many as the kernel made for itself")
+    return found
+
+
+def _queues(told: Told) -> dict[str, Known]:
+    """Entries of the queues that the kernel made: at most what IDR1 allows, and no more than it could allocate."""
+    made = told.log.queues if told.log else {}
+    return {f"{queue}_entries": Known(made[queue], told.said) for queue in ("cmdq", "evtq", "priq") if queue in made}

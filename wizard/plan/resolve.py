@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from wizard.arch.bits import Record, field
+from wizard.arch.cmdqv import CmdqvParam
+from wizard.arch.cmdqv import cmdqv_param as decode
 from wizard.base.text import is_number
 from wizard.host.known import UNKNOWN, Known, Source
 from wizard.host.model import Host, Smmu
@@ -26,15 +27,6 @@ CMDQV_LOG2VCMDQS = 1
 CMDQV_LOG2VSIDS = 4
 
 _UNSET = {"ats": "off", "ril": "on", "ssidsize": "0", "oas": "44", "cmdqv": "off"}  # QEMU 11.0's defaults; of every QEMU without accel
-
-
-class CmdqvParam(Record, bits=64):
-    """``struct iommu_hw_info_tegra241_cmdqv`` as one little-endian word (include/uapi/linux/iommufd.h)."""
-
-    flags = field(31, 0)
-    version = field(39, 32)
-    log2vcmdqs = field(47, 40)
-    log2vsids = field(55, 48)
 
 
 @dataclass(frozen=True)
@@ -74,13 +66,9 @@ def cmdqv_param(host: Host, smmu: Smmu | None) -> CmdqvParam | None:
     if smmu is None:
         return None
     for info in host.facts.hw_info:
-        if info.cmdqv and info.address in smmu.functions and _is_hex(info.cmdqv):
-            return CmdqvParam(int.from_bytes(bytes.fromhex(info.cmdqv)[:8].ljust(8, b"\0"), "little"))
+        if info.address in smmu.functions and (found := decode(info.cmdqv)):
+            return found
     return None
-
-
-def _is_hex(text: str) -> bool:
-    return len(text) >= 16 and len(text) % 2 == 0 and all(c in "0123456789abcdefABCDEF" for c in text)
 
 
 def cmdqv_fits(param: CmdqvParam) -> bool:
@@ -110,9 +98,7 @@ def _resolve(
 ) -> Property:
     supplied = supply(smmu, name)
     if wish == "auto":
-        return Property(
-            written="auto", resolved=automatic(host, smmu, name), origin="auto", source=str(supplied.compared.source), decided_by=first
-        )
+        return Property(written="auto", resolved=automatic(host, smmu, name), origin="auto", source=str(supplied.compared.source), decided_by=first)
     if wish is not None:
         return Property(written=str(wish), resolved=as_number(name, str(wish)), origin="request", source=str(supplied.compared.source))
     if not target.accel or (name == "cmdqv" and not target.cmdqv):

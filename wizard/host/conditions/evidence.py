@@ -24,17 +24,26 @@ class Evidence(msgspec.Struct, frozen=True):
     sharing: tuple[tuple[int, str], ...]  # StreamIDs that another function has too, inside its group or not
     alias_refused: str | None  # the function that had its StreamID first, by the kernel's log
     smmu_failed: str | None  # why the kernel's driver gave up the SMMU that the firmware puts above it
+    ats_refused: bool  # the kernel logged that it must have ATS and can't
     one_to_one: bool  # the kernel logged that firmware wants it mapped 1:1
     any_smmuv3: bool  # the host has an SMMUv3 at all
     other_iommu: str | None  # kind of IOMMU where it is no SMMUv3
     device_tree: bool  # the firmware described the hardware by a device tree, not by ACPI
     acpi_smmus: int | None  # SMMUv3 nodes of the IORT, None without a table
+    machine: str  # as uname -m names it: aarch64, x86_64; empty when not recorded
+    aliases_known: bool  # every bridge above could be read, so that no requester ID is missing
     canwbs: Known
-    viommu: Known  # a vIOMMU was made, or refused, for a function of the same SMMU and segment
+    viommu: Known  # a vIOMMU was made, or refused, for a function of the same SMMU and segment; a note alone: it failed oddly
     isolated_msi: Known
     config: Callable[[str], Known]  # kernel option -> True (y or m), False, unknown
     release: str
     made_up: tuple[str, ...]  # what the answer would rest on and nobody measured
+
+    @property
+    def outside(self) -> tuple[tuple[int, str], ...]:
+        """Of ``sharing``, who is not in the function's own group: nothing the kernel does keeps the two apart."""
+        inside = self.group.devices if self.group else ()
+        return tuple((stream, other) for stream, other in self.sharing if other not in inside)
 
 
 class Answer(msgspec.Struct, frozen=True):

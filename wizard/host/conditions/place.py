@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wizard.base.finding import Area, Severity
 from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
+from wizard.host.model import ARM64, KIND_NAMES
 
 NOT_ENDPOINT = verdict_code(
     "not-an-endpoint", Area.HARDWARE,
@@ -40,7 +41,7 @@ def policy(evidence: Evidence) -> Answer:
 
 OTHER_IOMMU = verdict_code(
     "iommu-not-smmuv3", Area.HARDWARE,
-    what="The IOMMU above {subject} is {kind}, not an SMMUv3.",
+    what="The IOMMU of {subject} is {kind}, not an SMMUv3.",
     why="An accelerated vSMMU is nested translation of an SMMUv3; no other IOMMU can back it.",
     fix="Give the function without a vIOMMU (--mode none), or use a host with SMMUv3.",
 )  # fmt: skip
@@ -54,8 +55,14 @@ ALIAS_REFUSED = verdict_code(
 NO_SMMU = verdict_code(
     "no-smmu", Area.HARDWARE,
     what="{subject} has no SMMU above it.",
-    why="The firmware's IORT names no SMMU for its requester ID, so its DMA goes to memory untranslated.",
-    fix="Move the card to a slot behind an SMMU ({elsewhere}), or choose another function.",
+    why="{because}, so its DMA goes to memory untranslated.",
+    fix="Move the card to a slot behind an SMMU (`smmu-wizard list` shows what is behind one), or choose another function.",
+)  # fmt: skip
+NOT_ARM64 = verdict_code(
+    "machine-not-arm64", Area.HARDWARE,
+    what="{subject} is in a machine of kind {machine}: accelerated vSMMUs are a matter of SMMUv3, which is in arm64 machines.",
+    why="No IOMMU shows in /sys/class/iommu either: it is off in the firmware's setup or on the kernel command line, or there is none.",
+    fix="Switch the IOMMU on (VT-d, AMD-Vi) to give functions away without acceleration; for acceleration, use an arm64 host with SMMUv3.",
 )  # fmt: skip
 SMMU_OFF = verdict_code(
     "smmu-off", Area.FIRMWARE,
@@ -92,28 +99,38 @@ def smmu_above(evidence: Evidence) -> Answer:
     if evidence.smmu is not None:
         if evidence.smmu.kind == "smmuv3":
             return HOLDS
-        return Answer(False, OTHER_IOMMU.at(function, kind=evidence.smmu.kind))
+        return Answer(False, OTHER_IOMMU.at(function, kind=KIND_NAMES.get(evidence.smmu.kind, evidence.smmu.kind)))
     if evidence.alias_refused:
         return Answer(False, ALIAS_REFUSED.at(function, smmu=function.iort_smmu or "an SMMU", other=evidence.alias_refused))
     if evidence.smmu_failed:
         return Answer(False, SMMU_FAILED.at(function, smmu=function.iort_smmu, because=evidence.smmu_failed))
     if not evidence.any_smmuv3:
         if evidence.other_iommu:
-            return Answer(False, OTHER_IOMMU.at(function, kind=evidence.other_iommu))
+            return Answer(False, OTHER_IOMMU.at(function, kind=KIND_NAMES.get(evidence.other_iommu, evidence.other_iommu)))
+        if evidence.machine and evidence.machine not in ARM64:
+            return Answer(False, NOT_ARM64.at(function, machine=evidence.machine))
         if evidence.device_tree:
             return Answer(False, NO_IOMMU_MAP.at(function))
         table = "" if evidence.acpi_smmus is None else f", while IORT has {evidence.acpi_smmus} SMMUv3 nodes"
         return Answer(False, SMMU_OFF.at(function, table=table))
     if function.iort_smmu:
         return Answer(False, SMMU_NOT_USED.at(function, smmu=function.iort_smmu))
-    return Answer(False, NO_SMMU.at(function, elsewhere="see `smmu-wizard list --smmu`"))
+    return Answer(False, NO_SMMU.at(function, because=_unmapped(evidence)))
+
+
+def _unmapped(evidence: Evidence) -> str:
+    if evidence.device_tree:
+        return "The kernel made no link to one, as the device tree's iommu-map would have it"
+    if evidence.acpi_smmus is None:
+        return "The kernel made no link to one (the firmware's IORT, which says why, was not read: root would tell)"
+    return "The firmware's IORT names no SMMU for its requester ID"
 
 
 GROUP_SHARED = verdict_code(
     "group-shared", Area.HARDWARE,
     what="{subject} shares IOMMU group {group} with {others}.",
     why="The kernel attaches one function's stage 1 to the whole group; behind an accelerated vSMMU the guest's driver or QEMU fails on it.",
-    fix="Give the whole group to one VM without a vIOMMU (--mode none), or use a slot whose path has ACS.",
+    fix="{remedy}.",
 )  # fmt: skip
 NO_GROUP = verdict_code(
     "no-group", Area.FIRMWARE,
@@ -127,17 +144,29 @@ NO_GROUP = verdict_code(
 def alone_in_group(evidence: Evidence) -> Answer:
     """A group of exactly one device, bridges included (problems.md 31)."""
     if evidence.group is None:
-        return Answer(False, NO_GROUP.at(evidence.function)) if evidence.smmu else HOLDS
+        return Answer(False, NO_GROUP.at(evidence.function)) if evidence.smmu or evidence.other_iommu else HOLDS
     others = [device for device in evidence.group.devices if device != evidence.function.facts.address]
-    if others:
-        return Answer(False, GROUP_SHARED.at(evidence.function, group=evidence.group.id, others=", ".join(others)))
-    return HOLDS
+    if not others:
+        return HOLDS
+    if evidence.function.parent in others and len(evidence.function.stream_ids) + len(evidence.sharing) > 1:
+        elsewhere = "move the card out of the conventional bridge, into a PCI Express slot"
+    else:
+        elsewhere = "use a slot whose path has ACS"
+    whole = "Give the whole group to one VM without a vIOMMU (--mode none), or " if not evidence.outside else ""
+    fix = whole + elsewhere if whole else elsewhere[0].upper() + elsewhere[1:]
+    return Answer(False, GROUP_SHARED.at(evidence.function, group=evidence.group.id, others=", ".join(others), remedy=fix))
 
 
 STREAM_SHARED = verdict_code(
     "stream-id-shared", Area.HARDWARE,
-    what="{subject} shares its StreamID {stream} with {others}.",
+    what="{subject} shares its StreamID {stream} with {others}, outside its own IOMMU group.",
     why="The SMMU can't tell their DMA apart: what one may reach, the other may reach too, whatever group the kernel shows.",
+    fix="It is not fit for a VM, with acceleration or without. Move the card out of the conventional bridge, into a PCI Express slot.",
+)  # fmt: skip
+STREAM_OF_GROUP = verdict_code(
+    "stream-id-of-group", Area.HARDWARE,
+    what="{subject} shares its StreamID {stream} with {others} of its IOMMU group.",
+    why="The SMMU can't tell their DMA apart, so that they can only be given away together, and never accelerated.",
     fix="Move the card out of the conventional bridge, into a PCI Express slot.",
 )  # fmt: skip
 STREAMS_MANY = verdict_code(
@@ -149,8 +178,14 @@ STREAMS_MANY = verdict_code(
 STREAMS_UNKNOWN = verdict_code(
     "stream-ids-unknown", Area.HOST, severity=Severity.INFO,
     what="The StreamID of {subject} is not known.",
-    why="It stands in the firmware's IORT, which was not read.",
-    fix="Read the host as root (`sudo smmu-wizard record`): /sys/firmware/acpi/tables/IORT needs it.",
+    why="{because}",
+    fix="Read the host as root (`sudo smmu-wizard record`).",
+)  # fmt: skip
+ALIASES_UNKNOWN = verdict_code(
+    "dma-aliases-unknown", Area.HOST, severity=Severity.INFO,
+    what="Whether the DMA of {subject} carries other requester IDs too is not known.",
+    why="A bridge above it could not be read whole; a conventional one would add a StreamID, which others may have as well.",
+    fix="Read the host as root (`sudo smmu-wizard record`): configuration space past 64 bytes needs it.",
 )  # fmt: skip
 
 
@@ -158,24 +193,51 @@ STREAMS_UNKNOWN = verdict_code(
 def one_stream(evidence: Evidence) -> Answer:
     """Exactly one StreamID, shared with nobody."""
     function = evidence.function
-    if evidence.smmu is None:
+    if evidence.smmu is None or evidence.smmu.kind != "smmuv3":
         return HOLDS
-    if not function.stream_ids:
-        return Answer(None, STREAMS_UNKNOWN.at(function))
+    if not function.stream_ids or (function.iort_smmu and function.iort_smmu != function.smmu):
+        return Answer(None, STREAMS_UNKNOWN.at(function, because=_no_stream(evidence)))
     if evidence.sharing:
-        streams = ", ".join(dict.fromkeys(f"{stream:#x}" for stream, _ in evidence.sharing))
-        others = ", ".join(dict.fromkeys(other for _, other in evidence.sharing))
-        return Answer(False, STREAM_SHARED.at(function, stream=streams, others=others))
+        outside = evidence.outside
+        told = outside or evidence.sharing
+        streams = ", ".join(dict.fromkeys(f"{stream:#x}" for stream, _ in told))
+        others = ", ".join(dict.fromkeys(other for _, other in told))
+        return Answer(False, (STREAM_SHARED if outside else STREAM_OF_GROUP).at(function, stream=streams, others=others))
     if len(function.stream_ids) > 1:
         streams = ", ".join(f"{stream:#x}" for stream in function.stream_ids)
         return Answer(False, STREAMS_MANY.at(function, count=len(function.stream_ids), streams=streams))
-    return HOLDS
+    return HOLDS if evidence.aliases_known else Answer(None, ALIASES_UNKNOWN.at(function))
+
+
+def _no_stream(evidence: Evidence) -> str:
+    function = evidence.function
+    if function.stream_ids:
+        return f"The firmware's IORT puts it behind {function.iort_smmu}, while the kernel uses {function.smmu} for it."
+    if evidence.acpi_smmus is not None:
+        return f"The firmware's IORT leads nowhere for it, while the kernel uses {function.smmu} for it: the table is damaged, or of another boot."
+    if evidence.device_tree:
+        return "It stands in the device tree's iommu-map, which is not read here."
+    return "It stands in the firmware's IORT (/sys/firmware/acpi/tables/IORT), which was not read."
 
 
 DIRECT_REGION = verdict_code(
     "direct-region", Area.FIRMWARE,
     what="The firmware asks for a 1:1 mapping of {regions} for {subject}.",
-    why="The kernel refuses to give such a function away (Firmware has requested this device have a 1:1 IOMMU mapping, iommu_group_claim_dma_owner).",
+    why="The kernel gives no function with a `direct` reserved region away (iommu_group_claim_dma_owner).",
+    fix="It can't be assigned. Ask the vendor for firmware whose RMR permits remapping, or leave the function to the host.",
+)  # fmt: skip
+
+
+REGIONS_UNKNOWN = verdict_code(
+    "reserved-regions-unknown", Area.HOST, severity=Severity.INFO,
+    what="Which memory the firmware reserves for {subject} is not known.",
+    why="reserved_regions of its IOMMU group were not recorded, or hold a line that is not understood; a `direct` one forbids assignment.",
+    fix="Record the host again, with /sys/kernel/iommu_groups.",
+)  # fmt: skip
+ONE_TO_ONE = verdict_code(
+    "one-to-one-requested", Area.FIRMWARE,
+    what="The kernel refused to give {subject} away: the firmware wants its memory mapped 1:1.",
+    why="Its log says so (Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1 mapping).",
     fix="It can't be assigned. Ask the vendor for firmware whose RMR permits remapping, or leave the function to the host.",
 )  # fmt: skip
 
@@ -184,6 +246,14 @@ DIRECT_REGION = verdict_code(
 def no_direct_region(evidence: Evidence) -> Answer:
     """No `direct` reserved region; `direct-relaxable` is fine (problems.md 32)."""
     regions = [f"{r.start:#x}-{r.end:#x}" for r in (evidence.group.regions if evidence.group else ()) if r.type == "direct"]
-    if evidence.one_to_one and not regions:
-        regions = ["memory that the kernel's log does not name"]
-    return Answer(False, DIRECT_REGION.at(evidence.function, regions=", ".join(regions))) if regions else HOLDS
+    if regions:
+        return Answer(False, DIRECT_REGION.at(evidence.function, regions=", ".join(regions)))
+    if evidence.group is not None and evidence.smmu is not None and not evidence.group.regions_known:
+        return Answer(None, REGIONS_UNKNOWN.at(evidence.function))
+    return HOLDS
+
+
+@condition
+def not_refused_for_its_memory(evidence: Evidence) -> Answer:
+    """iommu_group_claim_dma_owner() refused it already, and the kernel logged it (problems.md 23)."""
+    return Answer(False, ONE_TO_ONE.at(evidence.function)) if evidence.one_to_one else HOLDS

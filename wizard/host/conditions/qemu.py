@@ -29,12 +29,12 @@ def qemu_accepts(evidence: Evidence) -> Answer:
         return HOLDS
     registers = evidence.smmu.registers
     if registers is None:
-        return Answer(None, QEMU_UNKNOWN.at(evidence.function, smmu=evidence.smmu.name, because="nobody asked it yet."))
+        return Answer(None, QEMU_UNKNOWN.at(evidence.smmu.name, smmu=evidence.smmu.name, because="nobody asked it yet."))
+    if registers.assumed:
+        return Answer(None, QEMU_UNKNOWN.at(evidence.smmu.name, smmu=evidence.smmu.name, because="the registers recorded here are assumed."))
     mismatches = tuple(_mismatches(evidence.smmu))
     if mismatches:
-        return Answer(False, QEMU_REFUSES.at(evidence.function, smmu=evidence.smmu.name, mismatches="; ".join(mismatches)))
-    if registers.assumed:
-        return Answer(None, QEMU_UNKNOWN.at(evidence.function, smmu=evidence.smmu.name, because="the registers recorded here are assumed."))
+        return Answer(False, QEMU_REFUSES.at(evidence.smmu.name, smmu=evidence.smmu.name, mismatches="; ".join(mismatches)))
     return HOLDS
 
 

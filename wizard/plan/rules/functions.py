@@ -8,6 +8,7 @@ from wizard.base.finding import Area, Finding, Severity
 from wizard.base.text import visible
 from wizard.facts.vfio import is_vfio_driver
 from wizard.host.model import Host
+from wizard.host.verdict import UNASSIGNABLE
 from wizard.plan.candidate import canonical
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.drivers import variant
@@ -59,7 +60,6 @@ NOT_ASSIGNABLE = plan_code(
     why="{why}",
     fix="{fix}",
 )  # fmt: skip
-_NEVER = {"not-an-endpoint", "no-group", "no-smmu", "smmu-off", "smmu-not-used", "stream-id-taken", "direct-region"}
 
 
 @rule
@@ -70,7 +70,7 @@ def assignable(scene: Scene) -> Iterator[Finding]:
     found += [candidate for port in scene.vm.ports if not scene.behind_vsmmu(port) for candidate in scene.pluggable(port)]
     for candidate in found:
         for reason in candidate.verdict.reasons:
-            if reason.code in _NEVER:
+            if reason.code in UNASSIGNABLE:
                 yield NOT_ASSIGNABLE.at(candidate.address, because=reason.what, why=reason.why, fix=reason.fix)
 
 
@@ -249,4 +249,3 @@ def identity(scene: Scene) -> Iterator[Finding]:
             yield IDENTITY.at(device.host, found=device.ids, written=visible(function.ids))
         elif function.serial and device.serial and function.serial != device.serial:
             yield IDENTITY.at(device.host, found=f"serial number {visible(device.serial)}", written=f"serial number {visible(function.serial)}")
-

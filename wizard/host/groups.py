@@ -1,0 +1,29 @@
+"""IOMMU groups: who is in them, and which memory their devices must not be given."""
+
+from __future__ import annotations
+
+from wizard.facts import model as facts_model
+from wizard.facts.model import Facts
+from wizard.host.model import Group, Region
+
+
+def groups_of(facts: Facts) -> dict[int, Group]:
+    """Groups by number: what /sys/kernel/iommu_groups lists, and every function that says by its own link that it is in one."""
+    linked: dict[int, list[str]] = {}
+    for function in facts.functions:
+        if function.iommu_group is not None:
+            linked.setdefault(function.iommu_group, []).append(function.address)
+    listed = {group.id: group for group in facts.groups}
+    numbers = [*listed, *sorted(linked.keys() - listed)]
+    return {number: _group(listed.get(number) or facts_model.Group(id=number), linked.get(number, [])) for number in numbers}
+
+
+def _group(group: facts_model.Group, linked: list[str]) -> Group:
+    regions, known = [], group.reserved_regions is not None
+    for line in (group.reserved_regions or "").splitlines():
+        words = line.split()
+        try:
+            regions.append(Region(int(words[0], 16), int(words[1], 16), words[2]))
+        except (IndexError, ValueError):
+            known = False  # a line of a later kernel: the region's type is unknown, and so is what it forbids
+    return Group(group.id, group.type, tuple(dict.fromkeys((*group.devices, *linked))), tuple(regions), known)
