@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.fleet.hosts import SMMUS, bound, fixture, tuned
-from wizard.fleet.baseline import POINTS, BaselineView, Part, conclude, merge, part_of
+from wizard.facts.model import Program
+from wizard.fleet.baseline import POINTS, BaselineView, Part, conclude, merge, part_of, written
 from wizard.fleet.kind import Kind, kind_of
+from wizard.fleet.match import answer_of
+from wizard.fleet.place import place
 from wizard.fleet.request import read_request
 from wizard.fleet.summary import HostSummary, Offer, Pool, SmmuSummary, summarise
 from wizard.fleet.template import template_of
+from wizard.host.build import host_of
+from wizard.plan.planner import make_plan
+from wizard.plan.request import Request
+from wizard.profile import read_profile
 
 NVME = Kind(ids="1b36:0010")
 
@@ -61,6 +68,37 @@ def test_one_smmu_has_to_supply_all_of_it() -> None:
     assert (view.baseline["ats"], view.baseline["ssidsize"]) == ("on", "0")
     assert [(other["ats"], other["ssidsize"]) for other in view.alternatives] == [("off", "20")]
     assert "baseline-not-the-only-one" in {finding.code for finding in view.findings}
+
+
+def test_unlike_smmus_hold_down_what_they_supply_only_apart() -> None:
+    """Each property has a host SMMU that is rich in it; ssidsize is held down because none is rich in both."""
+    mixed = tuned(bound("h1", ats=True, ssidsize=0, smmus=SMMUS[:1]), "h1", ats=False, ssidsize=20, smmus=SMMUS[1:])
+    view = baseline({"mixed": summarise(mixed), "rich": summarise(bound("h2", ats=True, ssidsize=20))}, Kind(class_="02"))
+    held = {one.property: (one.held_down_by.names, one.without_them) for one in view.properties}
+    assert held["ssidsize"] == (("mixed",), "20")
+    assert held["ats"] == ((), None)
+
+
+def test_the_profiles_of_a_template_hold_on_every_host_of_the_baseline() -> None:
+    """Also where the installed QEMU is 11.0, which has no cmdqv to write: off is what such a QEMU does."""
+    old = Program(name="qemu", path="/usr/bin/qemu-system-aarch64", version="11.0.1")
+    facts = {
+        "rich": bound("rich", ats=True, ssidsize=20, oas=48),
+        "poor": bound("poor", ssidsize=8),
+        "old": replace(bound("old"), programs=(old,)),
+    }
+    text = template_of(baseline({name: summarise(one) for name, one in facts.items()}))
+    request, wrong = read_request(text, "template.toml")
+    assert request is not None, wrong
+    for name, one in facts.items():
+        view = place([answer_of(name, summarise(one), request)], request, facts.__getitem__)
+        assert view.ok, view.findings
+        (profile,) = view.profiles.values()
+        for other, there in facts.items():  # shut down here, started there: the same guest platform
+            vm, wrong = read_profile(profile, name="vm.toml")
+            assert not [finding for finding in wrong if finding.severity == "error"]
+            plan = make_plan(host_of(there), Request(vms=(vm,)))
+            assert plan.ok, (name, other, plan.errors)
 
 
 def test_only_the_smmus_of_that_device_count() -> None:
@@ -177,6 +215,14 @@ def test_every_able_host_supplies_the_baseline_and_nothing_richer_is_common(host
     assert view.able is not None
     chosen = tuple({"on": 1, "off": 0}.get(value, int(value) if value.isdigit() else 0) for value in view.able.values())
     assert chosen in common
+    # Who holds a property down, and what is gained without those hosts, by taking them away.
+    supplies = {f"host-{n}": points for n, host in enumerate(hosts) if (points := supplied(host))}
+    for at, held in enumerate(view.properties):
+        richer = sorted({(*chosen[:at], point[at], *chosen[at + 1 :]) for point in POINTS if point[at] > chosen[at]})
+        assert set(held.held_down_by.names) == {name for name, points in supplies.items() if richer and richer[0] not in points}
+        left = [points for name, points in supplies.items() if name not in held.held_down_by.names]
+        gained = [point for point in richer if left and point in set.intersection(*left)]
+        assert held.without_them == (written(held.property, gained[-1][at]) if gained else None)
     assert not any(point != chosen and all(a >= b for a, b in zip(point, chosen, strict=True)) for point in common)
 
 

@@ -218,6 +218,25 @@ def test_no_kvm_and_an_old_qemu() -> None:
     assert view.ok
 
 
+def test_a_cmdqv_that_the_qemu_of_a_host_can_not_give() -> None:
+    """QEMU has cmdqv since 11.1: with an older one on one of two equal hosts, both VMs go without, and say so in their profiles."""
+    base = replace(fixture("grace-cmdqv"), kvm=True)
+    at = {
+        name: Program(name="qemu", path="/usr/bin/qemu-system-aarch64", version=version) for name, version in (("new", "11.1.0"), ("old", "11.0.1"))
+    }
+    fleet = {name: replace(renamed(base, name), programs=(program,)) for name, program in at.items()}
+    each = "assume_accel = true\ncount = 2\n[place]\nmax_per_host = 1\n" + NETWORK
+    both = match(each, fleet)
+    assert both.ok, both.findings
+    assert both.properties["cmdqv"] == "off"
+    assert {tomllib.loads(text)["properties"]["cmdqv"] for text in both.profiles.values()} == {"off"}
+    alone = match(each, {"new": fleet["new"], "newer": renamed(fleet["new"], "newer")})
+    assert alone.properties["cmdqv"] == "on"
+    asked_for = match('assume_accel = true\n[properties]\ncmdqv = "on"\n' + NETWORK, fleet)
+    assert shares(asked_for) == {"new": 1}
+    assert misses(asked_for)["old"] == ("host", "plan-needs-newer-qemu")
+
+
 def test_what_only_the_planner_sees_costs_the_host_and_is_said() -> None:
     """A host node with too little memory for two VMs: the summary counts the whole host, the planner each node."""
     base = bound("a")

@@ -73,6 +73,16 @@ def test_a_group_of_several_is_never_accelerated(functions: tuple[str, ...], ass
     assert "group-shared-accelerated" in codes(made)
 
 
+def test_cmdqv_off_is_what_a_qemu_without_it_does() -> None:
+    """11.0 has no such property: off is nothing on its command line, and stays written for a newer QEMU; on is too much for it."""
+    made = planned(NVME, target="qemu=11.0", properties=Properties(cmdqv="off"))
+    assert made.ok, made.errors
+    assert made.vsmmus[0].cmdqv.written is None
+    assert [vsmmu.properties.cmdqv for vsmmu in written(made).vsmmus] == ["off"]
+    assert [vsmmu.properties.cmdqv for vsmmu in written(planned(NVME, target="qemu=11.0")).vsmmus] == ["off"]
+    assert "plan-needs-newer-qemu" in codes(planned(NVME, target="qemu=11.0", properties=Properties(cmdqv="on")))
+
+
 def test_one_function_may_go_without_beside_accelerated_ones() -> None:
     made = planned(NVME, FunctionRequest(host=E1000E, mode=Mode.NONE))
     assert made.ok

@@ -63,25 +63,23 @@ class Named(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What is known after some of the hosts. ``points`` has a bit for each of ``POINTS`` that all of them supply."""
+    """What is known after some of the hosts. There are few unlike sets of points among many hosts: hosts share their models."""
 
-    points: int = EVERY
     hosts: int = 0
     functions: int = 0
-    granules: frozenset[str] = frozenset(GRANULES)
-    values: Mapping[tuple[str, int], Named] = {}  # property (or granule) and the best that a host supplies of it -> which hosts
+    points: Mapping[int, Named] = {}  # a bit for each of ``POINTS`` that a host supplies -> which hosts supply just those
+    granules: Mapping[tuple[str, ...], Named] = {}  # the same of granules
     qemus: Mapping[tuple[int, int], Named] = {}  # version of the QEMU that is installed -> which hosts
     cannot: Mapping[str, Named] = {}  # why a host can supply none -> which
     reasons: Mapping[str, str] = {}  # the same -> in words, of one of them
 
 
 class Supplied(msgspec.Struct, frozen=True):
-    """What one host supplies, whatever its name: points and the best of each property; or why it supplies none."""
+    """What one host supplies, whatever its name; or why it supplies none."""
 
-    points: int = EVERY
-    best: Vector = ()
+    points: int = 0
     functions: int = 0
-    granules: frozenset[str] = frozenset(GRANULES)
+    granules: tuple[str, ...] = ()
     qemu: tuple[int, int] | None = None
     code: str | None = None
     reason: str = ""
@@ -95,15 +93,13 @@ def supplied_by(summary: HostSummary, kind: Kind, *, assume: bool = False) -> Su
         code, reason = _why_not(wanted)
         return Supplied(code=code, reason=reason)
     smmus = [summary.smmus[place] for place in sorted({pool.smmu for pool in usable})]
-    vectors = {vector_of(smmu, assume=assume) for smmu in smmus}
     points = 0
-    for vector in vectors:
+    for vector in {vector_of(smmu, assume=assume) for smmu in smmus}:
         points |= _below(vector)
     return Supplied(
         points=points,
-        best=tuple(max(column) for column in zip(*vectors, strict=True)),
         functions=sum(len(pool.addresses) for pool in usable),
-        granules=frozenset.union(*(frozenset(smmu.granules) for smmu in smmus)),
+        granules=tuple(size for size in GRANULES if any(size in smmu.granules for smmu in smmus)),
         qemu=parse_version(summary.qemu) if summary.qemu else None,
     )
 
@@ -129,8 +125,9 @@ def part_of_fleet(fleet: Fleet, kind: Kind, *, assume: bool = False) -> Part:
 
 
 def _part(hosts: Iterable[tuple[str, Supplied]]) -> Part:
-    points, count, functions, granules = EVERY, 0, 0, frozenset(GRANULES)
-    values: dict[tuple[str, int], list[str]] = {}
+    count, functions = 0, 0
+    points: dict[int, list[str]] = {}
+    granules: dict[tuple[str, ...], list[str]] = {}
     qemus: dict[tuple[int, int], list[str]] = {}
     cannot: dict[str, list[str]] = {}
     reasons: dict[str, str] = {}
@@ -140,20 +137,16 @@ def _part(hosts: Iterable[tuple[str, Supplied]]) -> Part:
             cannot.setdefault(supplied.code, []).append(name)
             reasons[supplied.code] = min(reasons.get(supplied.code, supplied.reason), supplied.reason)
             continue
-        points &= supplied.points
         functions += supplied.functions
-        granules &= supplied.granules
-        has = ((size, int(size in supplied.granules)) for size in GRANULES)
-        for key in (*zip(PROPERTIES, supplied.best, strict=True), *has):
-            values.setdefault(key, []).append(name)
+        points.setdefault(supplied.points, []).append(name)
+        granules.setdefault(supplied.granules, []).append(name)
         if supplied.qemu:
             qemus.setdefault(supplied.qemu, []).append(name)
     return Part(
-        points=points,
         hosts=count,
         functions=functions,
-        granules=granules,
-        values={key: _named_of(names) for key, names in values.items()},
+        points={key: _named_of(names) for key, names in points.items()},
+        granules={key: _named_of(names) for key, names in granules.items()},
         qemus={key: _named_of(names) for key, names in qemus.items()},
         cannot={key: _named_of(names) for key, names in cannot.items()},
         reasons=reasons,
@@ -202,11 +195,10 @@ def merge(one: Part, other: Part) -> Part:
     for code, reason in other.reasons.items():
         reasons[code] = min(reasons.get(code, reason), reason)
     return Part(
-        points=one.points & other.points,
         hosts=one.hosts + other.hosts,
         functions=one.functions + other.functions,
-        granules=one.granules & other.granules,
-        values=_joined(one.values, other.values),
+        points=_joined(one.points, other.points),
+        granules=_joined(one.granules, other.granules),
         qemus=_joined(one.qemus, other.qemus),
         cannot=_joined(one.cannot, other.cannot),
         reasons=reasons,
@@ -224,7 +216,9 @@ def _joined(one: Mapping[K, Named], other: Mapping[K, Named]) -> dict[K, Named]:
 
 
 class Held(msgspec.Struct, frozen=True):
-    """One property: its value in the baseline, who holds it down, and what it would be without them (None: nothing is gained)."""
+    """One property: its value in the baseline, who holds it down (can't supply the next richer one beside the rest of the baseline), and
+    what it would be without them (None: nothing is gained, since nobody is left or none supplies more).
+    """
 
     property: str
     value: str
@@ -269,7 +263,7 @@ UNABLE = fleet_code(
 HELD = fleet_code(
     "baseline-held-down", Severity.INFO,
     what="{subject} is {value}: {hosts} held it down.",
-    why="Their best is {value}; all others supply {others}.",
+    why="No SMMU of theirs supplies more beside the rest of the baseline; all others supply {others}.",
     fix="Without {names} it would be {others}.",
 )  # fmt: skip
 EMPTY = fleet_code(
@@ -289,11 +283,15 @@ SEVERAL = fleet_code(
 def conclude(part: Part, kind: Kind, *, skipped: Mapping[str, int] | None = None, findings: tuple[Finding, ...] = ()) -> BaselineView:
     """The answer, once all hosts are merged."""
     unable = tuple(Unable(code, part.reasons[code], named) for code, named in sorted(part.cannot.items()))
-    count = part.hosts - sum(one.hosts.count for one in unable)
-    tops = sorted(_tops(part.points), key=_rank, reverse=True) if count else []
+    common = EVERY if part.points else 0
+    for points in part.points:
+        common &= points
+    tops = sorted(_tops(common), key=_rank, reverse=True)
     able = _shown(tops[0]) if tops else None
-    held = tuple(_held(part, name, tops[0][place]) for place, name in enumerate(PROPERTIES)) if tops else ()
-    missing = tuple(_held(part, size, 0) for size in GRANULES if count and size not in part.granules)
+    held = tuple(_held(part, place, tops[0]) for place in range(len(PROPERTIES))) if tops else ()
+    has = {size: sum((named for sizes, named in part.granules.items() if size in sizes), Named()) for size in GRANULES}
+    lacks = {size: sum((named for sizes, named in part.granules.items() if size not in sizes), Named()) for size in GRANULES}
+    missing = tuple(Held(size, "off", lacks[size], "on" if has[size].count else None) for size in GRANULES if lacks[size].count)
     oldest = min(part.qemus, default=None)
     found = list(findings)
     without = " ".join(f"{name}={value}" for name, value in able.items()) if able else "no host is left"
@@ -318,7 +316,7 @@ def conclude(part: Part, kind: Kind, *, skipped: Mapping[str, int] | None = None
         baseline=None if unable else able,
         able=able,
         alternatives=tuple(map(_shown, tops[1:])),
-        granules=tuple(size for size in GRANULES if count and size in part.granules),
+        granules=tuple(size for size in GRANULES if has[size].count and not lacks[size].count),
         properties=held,
         granules_missing=missing,
         machine=f"virt-{oldest[0]}.{oldest[1]}" if oldest else None,
@@ -352,11 +350,22 @@ def _shown(point: Vector) -> dict[str, str]:
     return {name: written(name, value) for name, value in zip(PROPERTIES, point, strict=True)}
 
 
-def _held(part: Part, name: str, chosen: int) -> Held:
-    by_value = {value: named for (property_, value), named in part.values.items() if property_ == name}
-    holders = sum((named for value, named in by_value.items() if value <= chosen), Named())
-    rest = [value for value in by_value if value > chosen]
-    return Held(name, written(name, chosen), holders, written(name, min(rest)) if rest and holders.count else None)
+def _held(part: Part, place: int, chosen: Vector) -> Held:
+    """Who stands against the next richer value, and the richest that all others supply: the rest of the baseline stays as it is."""
+    name = PROPERTIES[place]
+    richer = [value for value in RANGES[name] if value > chosen[place]]
+    holders, rest = Named(), EVERY
+    for points, named in part.points.items():
+        if richer and not _has(points, chosen, place, richer[0]):
+            holders += named
+        else:
+            rest &= points
+    gained = [value for value in richer if holders.count < sum(named.count for named in part.points.values()) and _has(rest, chosen, place, value)]
+    return Held(name, written(name, chosen[place]), holders, written(name, max(gained)) if gained else None)
+
+
+def _has(points: int, chosen: Vector, place: int, value: int) -> bool:
+    return bool(points >> POINTS.index((*chosen[:place], value, *chosen[place + 1 :])) & 1)
 
 
 def _names(named: Named) -> str:

@@ -204,6 +204,8 @@ def host_fault(summary: HostSummary, request: FleetRequest) -> Refusal | None:
         return Refusal("host", "no-kvm", "The host has no /dev/kvm.")
     if request.vm.mode is Mode.ACCEL and not summary.qemu_accel and request.vm.target is None:
         return Refusal("host", "plan-needs-newer-qemu", f"Its QEMU {summary.qemu} has no accel (11.0 has).")
+    if request.vm.properties.cmdqv == "on" and not summary.qemu_cmdqv and request.vm.target is None:
+        return Refusal("host", "plan-needs-newer-qemu", f"Its QEMU {summary.qemu} has no cmdqv (11.1 has).")
     return None
 
 

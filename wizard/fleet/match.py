@@ -42,7 +42,6 @@ class Answer(msgspec.Struct, frozen=True):
     offers: dict[str, int]  # the least that the SMMUs which would be used supply, as numbers
     auto: dict[str, tuple[str, ...]]
     miss: Miss | None = None
-    cmdqv_written: bool = True  # False: its QEMU has no such property
     qemu: str | None = None
 
 
@@ -90,7 +89,6 @@ def answer_of(name: str, summary: HostSummary, request: FleetRequest) -> Answer:
         offers=offers,
         auto=auto,
         miss=miss,
-        cmdqv_written=summary.qemu_cmdqv,
         qemu=summary.qemu,
     )
 

@@ -237,8 +237,6 @@ def _most(host: Host, request: FleetRequest, first: int, share: int, common: Pro
 
 def _plan(host: Host, request: FleetRequest, first: int, share: int, common: Properties, machine: str | None) -> Plan:
     summary = summary_of(host)
-    if not summary.qemu_cmdqv and request.vm.properties.cmdqv is None:
-        common = replace(common, cmdqv=None)  # its QEMU has no such property, which is the same as off
     vms = []
     for place_, chosen in enumerate(vms_of(sieve(summary, request), share)):
         name = name_of(request, first + place_)

@@ -19,9 +19,9 @@ from wizard.host.pci import extcaps
 from wizard.host.verdict import UNASSIGNABLE
 from wizard.plan.model import PROPERTIES
 from wizard.plan.resolve import automatic, cmdqv_fits, cmdqv_param, richest, supply
-from wizard.plan.target import target_of
+from wizard.plan.target import Target, target_of
 
-VERSION = 1
+VERSION = 2
 """Of the form of a summary: an index that holds others reads the snapshots again."""
 
 VFS_MAX = 256
@@ -36,7 +36,7 @@ class Small(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Offer(Small, frozen=True, array_like=True):
-    """One property of one SMMU. Switches are 0 or 1, widths bits.
+    """One property of one SMMU, as the host's QEMU can give it. Switches are 0 or 1, widths bits.
 
     ``richest`` is what the planner writes when nobody asks for a value, from what was measured; ``assumed`` the same with assumptions
     taken. ``compared`` is what QEMU will compare a written value with (None: not known), ``automatic`` what ``auto`` comes to.
@@ -132,30 +132,31 @@ def summary_of(host: Host) -> HostSummary:
         qemu_accel=target.accel,
         qemu_cmdqv=target.cmdqv,
         nodes=tuple((node.id, node.memory) for node in facts.nodes if node.cpus and node.memory),
-        smmus=tuple(_smmu(host, smmu) for smmu in smmus),
+        smmus=tuple(_smmu(host, smmu, target) for smmu in smmus),
         pools=tuple(_pools(host, {smmu.name: place for place, smmu in enumerate(smmus)})),
     )
 
 
-def _smmu(host: Host, smmu: Smmu) -> SmmuSummary:
+def _smmu(host: Host, smmu: Smmu, target: Target) -> SmmuSummary:
     param = cmdqv_param(host, smmu)
     return SmmuSummary(
         name=smmu.name,
         kind=smmu.kind,
         numa_node=smmu.numa_node,
-        offers=tuple(_offer(host, smmu, name) for name in PROPERTIES),
+        offers=tuple(_offer(host, smmu, name, target) for name in PROPERTIES),
         granules=tuple(size for size in ("4k", "16k", "64k") if smmu.known(f"gran{size}")),
         cmdqv_fits=None if param is None else cmdqv_fits(param),
         cmdqv_functions=1 << param.log2vsids if param else 16,
     )
 
 
-def _offer(host: Host, smmu: Smmu, name: str) -> Offer:
+def _offer(host: Host, smmu: Smmu, name: str, target: Target) -> Offer:
     compared = supply(smmu, name).compared
     auto = automatic(host, smmu, name)
+    offered = name != "cmdqv" or target.cmdqv
     return Offer(
-        richest=richest(host, smmu, name, assumed=False),
-        assumed=richest(host, smmu, name, assumed=True),
+        richest=richest(host, smmu, name, assumed=False) if offered else 0,
+        assumed=richest(host, smmu, name, assumed=True) if offered else 0,
         compared=int(compared.value) if isinstance(compared.value, int) else None,
         measured=compared.measured,
         automatic=None if auto is None else int(auto),

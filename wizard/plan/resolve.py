@@ -99,6 +99,8 @@ def _resolve(
     supplied = supply(smmu, name)
     if wish == "auto":
         return Property(written="auto", resolved=automatic(host, smmu, name), origin="auto", source=str(supplied.compared.source), decided_by=first)
+    if wish == _UNSET[name] and name == "cmdqv" and target.accel and not target.cmdqv:
+        return Property(written=None, resolved=0, origin="request")  # such a QEMU can do nothing else, and has no word for it
     if wish is not None:
         return Property(written=str(wish), resolved=as_number(name, str(wish)), origin="request", source=str(supplied.compared.source))
     if not target.accel or (name == "cmdqv" and not target.cmdqv):

@@ -107,7 +107,8 @@ def _vsmmu(vm: VmPlan, vsmmu: VsmmuPlan) -> VsmmuRequest:
 
 
 def _switch(prop: Property) -> Any:  # one of the literals, or what a profile had in its place
-    return prop.written
+    # A QEMU without the property does what "off" says: written, so that a newer one gives the guest no other platform.
+    return "off" if prop.written is None and prop.resolved == 0 else prop.written
 
 
 def _width(prop: Property) -> Any:
