@@ -49,6 +49,18 @@ def test_random_cases_end_as_in_qemu_but_for_listed_departures(qemu: Path) -> No
     assert report.agree > report.cases * 0.6
 
 
+@pytest.mark.parametrize("with_qemu", [False, pytest.param(True, marks=pytest.mark.qemu)])
+def test_random_two_level_stream_tables(with_qemu: bool, request: pytest.FixtureRequest) -> None:
+    if not with_qemu:
+        report = compare(None, 1000, SEED, two_level=True)
+    else:
+        with Machine(request.getfixturevalue("qemu")) as machine:
+            report = compare(machine, 500, SEED, two_level=True)
+    assert not report.ours, shown(report.ours)
+    assert not report.theirs, shown(report.theirs)
+    assert report.outcomes["C_BAD_STREAMID"] > 50
+
+
 @pytest.mark.qemu
 def test_random_sequences_use_stale_entries_where_qemu_does(qemu: Path) -> None:
     """Commands remove from the caches what they remove in QEMU, no less and no more."""

@@ -64,6 +64,8 @@ def test_wrong_case_says_what_and_where(change: dict[str, Any], said: str) -> No
         ([{"dma": {"sid": 8, "iova": 0}, "mem": {}}], "steps[0]: not one of"),
         ([{"reg": {"NOPE": 1}}], "no register 'NOPE'"),
         ([{"cmd": [["0x46"]]}], "length 2"),
+        ([{"read": ["NOPE"]}], "steps[0].read[0]: no register 'NOPE', and no address"),
+        ([{"read": ["0x4"]}], "not the address of a 64-bit word"),
         # Queues whose indices are far apart: one is worked off whole, a thousand are not.
         ([{"reg": {"CMDQ_BASE": 0x4800_0013, "CMDQ_PROD": index & 1 and 0x7_FFFF}} for index in range(1000)], "more than 262144 commands"),
         ([{"reg": {"EVENTQ_BASE": 0x4800_0013, "EVENTQ_PROD": 0x7_FFFF}}, {"events": True}], "more than 262144 records"),
@@ -173,3 +175,19 @@ def test_a_record_that_reached_no_queue_was_not_recorded(cr0: str, steps: list[d
     case = {key: content for key, content in BYPASS.items() if key not in ("sid", "iova")}
     answers = run_plain({**case, "cr0": cr0, "steps": [*steps, {"dma": {"sid": 9, "iova": 0}}]})["steps"]
     assert answers[-1] == {"fault": None}
+
+
+def test_registers_and_memory_can_be_read() -> None:
+    """An illegal command in memory: CONS stays at it with CERROR_ILL, and GERROR tells of it until it is acknowledged (7.1)."""
+    steps = [
+        {"mem": {"0x48000000": ["0x46", 0, "0xff", 0, "0x46", 0]}},
+        {"reg": {"CMDQ_BASE": "0x48000002", "CMDQ_PROD": 3}},
+        {"read": ["CMDQ_CONS", "smmu_gerror", "0x48000010", "0x1000"]},
+        {"mem": {"0x48000010": ["0x46"]}},
+        {"reg": {"GERRORN": 1}},
+        {"read": ["CMDQ_CONS", "GERROR"]},
+    ]
+    first, second = run_plain({"steps": steps})["steps"]
+    assert first == {"values": {"CMDQ_CONS": "0x1000001", "smmu_gerror": "0x1", "0x48000010": "0xff", "0x1000": None}}
+    assert int(second["values"]["CMDQ_CONS"], 0) & 0xFFFFF == 3
+    assert second["values"]["GERROR"] == "0x1"

@@ -39,6 +39,7 @@ class Step(Struct, kw_only=True, forbid_unknown_fields=True):
     cmd: list[tuple[Number, Number]] | UnsetType = UNSET
     reg: dict[str, Number] | UnsetType = UNSET
     events: Literal[True] | UnsetType = UNSET
+    read: Annotated[list[Annotated[str, Meta(max_length=80)]], Meta(max_length=1024)] | UnsetType = UNSET
 
 
 class CaseIds(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -147,8 +148,8 @@ class Answer(Struct, kw_only=True):
 
     ``ok`` with ``pa``, ``how`` and ``attributes``; or ``fault``, null when nothing was recorded (``razwi`` when it completed all the
     same, ``stalled`` when it waits for software); or ``ats``; or ``cmd``; or ``events`` with whether some were lost, both with how stalled
-    transactions ended meanwhile (``resumed``); or ``steps``; or ``error``, when the case itself is wrong. ``trace`` comes with --trace,
-    ``masked`` where the case's ``ids`` have what the model clears.
+    transactions ended meanwhile (``resumed``); or ``values`` that were read, null where nothing answers; or ``steps``;
+    or ``error``, when the case itself is wrong. ``trace`` comes with --trace, ``masked`` where the case's ``ids`` have what the model clears.
     """
 
     ok: bool | UnsetType = UNSET
@@ -163,6 +164,7 @@ class Answer(Struct, kw_only=True):
     resumed: list[Answer] | UnsetType = UNSET
     events: list[Record] | UnsetType = UNSET
     overflow: bool | UnsetType = UNSET
+    values: dict[str, str | None] | UnsetType = UNSET
     steps: list[Answer] | UnsetType = UNSET
     error: str | UnsetType = UNSET
     trace: list[TraceStep] | UnsetType = UNSET

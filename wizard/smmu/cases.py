@@ -241,6 +241,8 @@ def _step(bench: Bench, step: Step, where: str) -> Answer | None:
             _register(bench, name, value, f"{where}.{name[:40]}")
     elif step.cmd is not UNSET:
         return _commands(bench, step.cmd, where)
+    elif step.read is not UNSET:
+        return Answer(values={what: _read(bench, what, f"{where}[{index}]") for index, what in enumerate(step.read)})
     else:
         queue = bench.smmu.queue
         overflow = queue.overflow != queue.acknowledged
@@ -250,6 +252,20 @@ def _step(bench: Bench, step: Step, where: str) -> Answer | None:
         events = [record_of(event) for event in bench.smmu.events()]
         return Answer(events=events, overflow=overflow, resumed=bench.resumed())
     return None
+
+
+def _read(bench: Bench, what: str, where: str) -> str | None:
+    """A register by its name, or the word of memory at an address; None where nothing answers."""
+    name = what.upper().removeprefix("SMMU_")
+    if name in REGISTERS:
+        return f"{bench.smmu.read(name):#x}"
+    if not _NUMBER.fullmatch(what):
+        raise CaseError(f"{where}: no register {what[:40]!r}, and no address")
+    address = number(what, where)
+    if address & 7:
+        raise CaseError(f"{where}: not the address of a 64-bit word")
+    word = bench.smmu.memory.read(address)
+    return None if word is None else f"{word:#x}"
 
 
 def _dma(bench: Bench, dma: Dma, where: str) -> Answer:

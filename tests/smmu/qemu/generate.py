@@ -8,9 +8,10 @@ from typing import Any
 
 from tests.smmu.qemu.machine import EDU, RAM_END, RAM_START, TESTDEV
 from wizard.arch.cd import CD
-from wizard.arch.ste import STE
+from wizard.arch.registers import StrtabBaseCfg, TableFormat
+from wizard.arch.ste import L1STD, STE
 
-STREAMS, TABLES, TABLES_END = 0x4010_0000, 0x4020_0000, 0x47F0_0000
+STREAMS, LEVEL2, TABLES, TABLES_END = 0x4010_0000, 0x4018_0000, 0x4020_0000, 0x47F0_0000
 STRIDE = {12: 9, 14: 11, 16: 13}
 TG0 = {12: 0, 16: 1, 14: 2}
 TG1 = {14: 1, 12: 2, 16: 3}
@@ -138,34 +139,49 @@ def stage2(b: Builder, ste: int) -> tuple[Stage2, int]:
     return Stage2(b, granule, bits, start, root), record.value
 
 
-def generate(rng: Random) -> dict[str, Any]:
-    """One random case."""
+def generate(rng: Random, *, two_level: bool = False) -> dict[str, Any]:
+    """One random case, with a linear or a two-level stream table."""
     while True:
         try:
-            return _generate(Builder(rng))
+            return _generate(Builder(rng), two_level)
         except MemoryError:
             continue
 
 
-def _generate(b: Builder) -> dict[str, Any]:
+def stream_table(b: Builder, sid: int, ste: int, two_level: bool) -> int:
+    """Write the stream table for one StreamID; answers STRTAB_BASE_CFG. Some spans are too small, zero or reserved."""
+    if not two_level:
+        where, config = STREAMS + 64 * sid, StrtabBaseCfg.build(LOG2SIZE=8)
+    else:
+        split = b.rng.choice([6, 8, 10])
+        span = b.rng.randrange(14) if b.odd(0.3) else split + 1
+        b.words[STREAMS + 8 * (sid >> split)] = L1STD.build(Span=span, L2Ptr=LEVEL2).value
+        where = LEVEL2 + 64 * (sid & (1 << split) - 1)
+        config = StrtabBaseCfg.build(LOG2SIZE=b.rng.randrange(3, 17) if b.odd(0.2) else 16, SPLIT=split, FMT=TableFormat.TWO_LEVEL)
+    for index, word in enumerate(STE(ste).words):
+        b.words[where + 8 * index] = word
+    return config.value
+
+
+def _generate(b: Builder, two_level: bool) -> dict[str, Any]:
     rng = b.rng
-    config = rng.choice([5, 5, 5, 6, 6, 7, 7, 7, 7])
+    translation = rng.choice([5, 5, 5, 6, 6, 7, 7, 7, 7])
     access = "r" if rng.random() < 0.2 else "w"
     sid = EDU if access == "r" else TESTDEV
-    ste = STE.build(V=1, Config=config, SHCFG=1, MTCFG=rng.randrange(2), MemAttr=rng.randrange(16)).value
+    ste = STE.build(V=1, Config=translation, SHCFG=1, MTCFG=rng.randrange(2), MemAttr=rng.randrange(16)).value
     second = None
-    if config & 2:
+    if translation & 2:
         second, ste = stage2(b, ste)
-    if config == 6:
+    if translation == 6:
         assert second is not None
         iova = rng.randrange(1 << (second.bits if not b.odd(0.05) else 44)) & ~3
         second.put(iova)
     else:
         iova, cd_at = first(b, second)
         ste = STE(ste).replace(S1ContextPtr=cd_at).value
-    words = {**b.words, **{STREAMS + sid * 64 + 8 * i: word for i, word in enumerate(STE(ste).words)}}
-    memory = {f"{at:#x}": [f"{word:#x}"] for at, word in sorted(words.items()) if word and RAM_START <= at < RAM_END}
-    return {"strtab_base": f"{STREAMS:#x}", "strtab_base_cfg": "0x8", "mem": memory, "sid": sid, "iova": f"{iova:#x}", "access": access}
+    config = stream_table(b, sid, ste, two_level)
+    memory = {f"{at:#x}": [f"{word:#x}"] for at, word in sorted(b.words.items()) if word and RAM_START <= at < RAM_END}
+    return {"strtab_base": f"{STREAMS:#x}", "strtab_base_cfg": f"{config:#x}", "mem": memory, "sid": sid, "iova": f"{iova:#x}", "access": access}
 
 
 def first(b: Builder, second: Stage2 | None) -> tuple[int, int]:

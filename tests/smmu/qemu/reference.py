@@ -16,7 +16,7 @@ STRIDE = {12: 9, 14: 11, 16: 13}
 SIZES = (32, 36, 40, 42, 44, 48, 52, 56)
 OAS = 44
 RAM = (0x4000_0000, 0x1_0000_0000)
-C_BAD_STE, C_BAD_CD, F_CD_FETCH, F_WALK_EABT, F_TRANSLATION, F_ADDR_SIZE, F_ACCESS, F_PERMISSION = 4, 10, 9, 11, 16, 17, 18, 19
+C_BAD_STREAMID, C_BAD_STE, C_BAD_CD, F_CD_FETCH, F_WALK_EABT, F_TRANSLATION, F_ADDR_SIZE, F_ACCESS, F_PERMISSION = 2, 4, 10, 9, 11, 16, 17, 18, 19
 
 
 class Ended(Exception):
@@ -53,9 +53,9 @@ class Walker:
         self.words = {int(at, 0): [int(word, 0) for word in words] for at, words in case["mem"].items()}
         self.memory = {at + 8 * index: word for at, words in self.words.items() for index, word in enumerate(words)}
         self.sid, self.iova, self.write = case["sid"], int(case["iova"], 0), case["access"] == "w"
-        self.base = int(case["strtab_base"], 0)
+        self.base, self.config = int(case["strtab_base"], 0), int(case["strtab_base_cfg"], 0)
         self.qemu = departures
-        self.ste = STE.of_words([self.read(self.base + 64 * self.sid + 8 * i) or 0 for i in range(8)])
+        self.ste = STE(0)
         self.stage2: Table | None = None
 
     def read(self, address: int) -> int | None:
@@ -75,8 +75,24 @@ class Walker:
         except Silent:
             return {"fault": None}
 
+    def entry(self) -> int:
+        """Where the stream table entry is."""
+        if self.sid >> (self.config & 63):
+            raise Ended(C_BAD_STREAMID)
+        if not self.config >> 16 & 3:
+            return self.base + 64 * self.sid
+        split = self.config >> 6 & 31
+        level1 = self.read(self.base + 8 * (self.sid >> split)) or 0
+        span, within = level1 & 31, self.sid & (1 << split) - 1
+        if span == 0 or span > 11 or span > split + 1 or (not self.qemu and within >> span - 1):
+            raise Ended(C_BAD_STREAMID)
+        if within >> span:  # 18
+            raise Ended(C_BAD_STE)
+        return (level1 & (1 << 56) - 64) + 64 * within
+
     def translate(self) -> int:
-        ste = self.ste
+        at = self.entry()
+        ste = self.ste = STE.of_words([self.read(at + 8 * i) or 0 for i in range(8)])
         if not ste.V:
             raise Ended(C_BAD_STE)
         if ste.Config < 4:
