@@ -52,7 +52,8 @@ class Walker:
     def __init__(self, case: dict[str, Any], *, departures: bool) -> None:
         self.words = {int(at, 0): [int(word, 0) for word in words] for at, words in case["mem"].items()}
         self.memory = {at + 8 * index: word for at, words in self.words.items() for index, word in enumerate(words)}
-        self.sid, self.iova, self.write = case["sid"], int(case["iova"], 0), case["access"] == "w"
+        self.sid: int = case["sid"]
+        self.iova, self.write = int(case["iova"], 0), case["access"] == "w"
         self.base, self.config = int(case["strtab_base"], 0), int(case["strtab_base_cfg"], 0)
         self.qemu = departures
         self.ste = STE(0)
