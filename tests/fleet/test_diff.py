@@ -134,6 +134,54 @@ def test_a_function_at_another_bus_number_is_the_same_function() -> None:
     assert not {code for code, _ in codes(view)} & {"function-gone", "verdict-lost", "group-changed"}
 
 
+def cards(*there: tuple[str, str, str | None]) -> Facts:
+    """The recorded host with network cards of one kind: address, slot on root bus 40 (device number), serial number."""
+    base = facts("arm64-virt-canwbs")
+    one = next(f for f in base.functions if f.address == "0000:41:00.0")
+    rest = tuple(f for f in base.functions if f.address not in ("0000:41:00.0", "0000:42:00.0"))
+    made = tuple(
+        replace(one, address=address, path=f"pci0000:40/0000:40:{slot}.0/{address}", serial_number=serial, iommu_group=200 + number)
+        for number, (address, slot, serial) in enumerate(there)
+    )
+    groups = tuple(g for g in base.groups if not {"0000:41:00.0", "0000:42:00.0"} & set(g.devices))
+    new = tuple(Group(id=f.iommu_group or 0, type="DMA-FQ", devices=(f.address,), reserved_regions=None) for f in made)
+    return replace(base, functions=(*rest, *made), groups=(*groups, *new), identity=replace(base.identity, host="h1"))
+
+
+def moved_to(view: DiffView) -> dict[Any, Any]:
+    return {change.before: change.subject for change in view.changes if change.what == "moved"}
+
+
+@pytest.mark.parametrize("serials", [("s-1", "s-2", "s-3"), (None, None, None)])
+def test_twins_that_moved_up_by_one_bus_are_not_taken_for_each_other(serials: tuple[str | None, ...]) -> None:
+    """A third card of the same kind was put in further up: each of the old ones has a new address, and one of them that of the other."""
+    before = cards(("0000:41:00.0", "01", serials[0]), ("0000:42:00.0", "02", serials[1]))
+    after = cards(("0000:41:00.0", "00", serials[2]), ("0000:42:00.0", "01", serials[0]), ("0000:43:00.0", "02", serials[1]))
+    view = compare(before, after)
+    assert moved_to(view) == {"0000:41:00.0": "0000:42:00.0", "0000:42:00.0": "0000:43:00.0"}
+    assert {c.subject for c in view.changes if c.what == "added" and c.area == "function"} == {"0000:41:00.0"}
+    assert "group-changed" not in {code for code, _ in codes(view)}
+    back = compare(after, before)
+    assert {subject for code, subject in codes(back) if code == "function-gone"} == {"0000:41:00.0"}
+
+
+def test_twins_that_changed_their_slots() -> None:
+    before = cards(("0000:41:00.0", "00", "s-1"), ("0000:42:00.0", "01", "s-2"))
+    after = cards(("0000:41:00.0", "00", "s-2"), ("0000:42:00.0", "01", "s-1"))
+    assert moved_to(compare(before, after)) == {"0000:41:00.0": "0000:42:00.0", "0000:42:00.0": "0000:41:00.0"}
+
+
+def test_a_card_that_was_replaced_by_its_like_is_another_card() -> None:
+    """Another serial number where others still hold; between two hosts, and between a redacted and a plain record, none holds."""
+    before = cards(("0000:41:00.0", "00", "s-1"), ("0000:42:00.0", "01", "s-2"))
+    after = cards(("0000:41:00.0", "00", "s-9"), ("0000:42:00.0", "01", "s-2"))
+    view = compare(before, after)
+    assert ("function-gone", "0000:41:00.0") in codes(view)
+    plain = cards(("0000:41:00.0", "00", "plain-1"), ("0000:42:00.0", "01", "plain-2"))
+    other = replace(plain, functions=tuple(replace(f, serial_number=f"x-{f.address}") if f.serial_number else f for f in plain.functions))
+    assert not any(c.what in ("added", "removed", "moved") for c in compare(before, other).changes)
+
+
 def test_hugepages_that_are_gone() -> None:
     base = facts("arm64-virt-canwbs")
     node = Node(id=0, cpus="0-3", memory=1 << 32, hugepages={"2048": 512, "1048576": 2})

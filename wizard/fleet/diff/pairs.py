@@ -1,7 +1,8 @@
 """Which function of B is which function of A. Bus and group numbers may change at a reboot, addresses with them.
 
-In this order: the same device at the same address; the same serial number; the same path of bridges and slots; devices of the same
-kind in the order of their addresses. What is left over was added or removed.
+In this order: the same serial number; the same kind of device in the same slot behind the same bridges; the same kind at the same
+address; devices of one kind in the order of their addresses, unless their serial numbers say that they are two. An address comes
+late: after a card was put in further up, the address of one card may be that of its twin. What is left over was added or removed.
 """
 
 from __future__ import annotations
@@ -70,11 +71,12 @@ def _functions(a: Host, b: Host) -> dict[str, str]:
     left = dict(a.functions)
     right = dict(b.functions)
     keys: tuple[Callable[[Function], Hashable | None], ...] = (
-        lambda f: (f.facts.address, f.ids),
         lambda f: (f.ids, f.facts.serial_number, f.address.function) if f.facts.serial_number else None,
-        lambda f: (f.ids, _slots(f)),
+        lambda f: (f.ids, _slots(f)) if f.facts.path else None,
+        lambda f: (f.ids, f.facts.address),
         lambda f: f.ids,
     )
+    comparable = False  # serial numbers: not those of two hosts, or of a redacted and a plain record
     for key in keys:
         places: dict[Hashable, list[str]] = {}
         for name, function in right.items():
@@ -82,10 +84,21 @@ def _functions(a: Host, b: Host) -> dict[str, str]:
                 places.setdefault(found, []).append(name)
         for name, function in list(left.items()):
             found = key(function)
-            if found is not None and places.get(found):
-                paired[name] = places[found].pop(0)
-                del left[name], right[paired[name]]
+            there = places.get(found, []) if found is not None else []
+            same = [other for other in there if not (comparable and _are_two(function, right[other]))]
+            if same:
+                chosen = name if name in same else same[0]
+                there.remove(chosen)
+                paired[name] = chosen
+                del left[name], right[chosen]
+        if key is keys[0]:
+            comparable = bool(paired)
     return paired
+
+
+def _are_two(one: Function, other: Function) -> bool:
+    """Whether serial numbers say that it is not the same function."""
+    return bool(one.facts.serial_number and other.facts.serial_number) and one.facts.serial_number != other.facts.serial_number
 
 
 def _slots(function: Function) -> tuple[str, ...]:

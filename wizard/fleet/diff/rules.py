@@ -117,7 +117,7 @@ def _company(members: tuple[str, ...], name: str) -> str:
 FUNCTION_GONE = diff_code(
     "function-gone", WARNING, Area.HARDWARE,
     what="{subject} ({name}) is gone.",
-    why="It was there and could be given to a VM; no device of its kind that was not there before has appeared.",
+    why="It was there and could be given to a VM; by serial number, slot, address and kind nothing that is there now is it.",
     fix="Check that the card is seated, its slot is on in the firmware, and VFs were made; profiles that name it no longer start.",
 )  # fmt: skip
 FUNCTION_MOVED = diff_code(
