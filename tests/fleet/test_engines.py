@@ -12,7 +12,7 @@ import pytest
 from lxml import etree
 from msgspec.structs import replace
 
-from tests.fleet.hosts import bound, fixture, fixture_names
+from tests.fleet.hosts import SMMUS, bound, fixture, fixture_names, tuned
 from wizard.base.errors import UsageError
 from wizard.facts.model import Facts
 from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS, kubevirt, nfd, opennebula
@@ -20,7 +20,7 @@ from wizard.fleet.summary import summarise
 from wizard.host.build import host_of
 from wizard.plan.model import VmPlan
 from wizard.plan.planner import make_plan
-from wizard.plan.request import DiskRequest, FunctionRequest, Mode, Request, VmRequest
+from wizard.plan.request import DiskRequest, FunctionRequest, Layout, Mode, Properties, Request, VmRequest
 
 SCHEMA = json.loads((Path(__file__).parent / "data" / "kubevirt.schema.json").read_text())
 
@@ -143,7 +143,7 @@ def test_names_that_kubernetes_has_not() -> None:
 
 
 ATTRIBUTE = re.compile(r'([A-Z][A-Z0-9_]*) = (?:"((?:[^"\\]|\\")*)"|\[ (.*) \])')
-INNER = re.compile(r'([A-Z_]+) = "((?:[^"\\]|\\")*)"')
+INNER = re.compile(r'([A-Z][A-Z0-9_]*) = "((?:[^"\\]|\\")*)"')
 
 
 def parsed_template(text: str) -> list[tuple[str, Any]]:
@@ -173,9 +173,65 @@ def test_opennebula_probe_configuration() -> None:
     assert ":filter: '0:0'" in opennebula.pci_conf(summarise(fixture("vfio-arm64-virt")))
 
 
+# Of the complete template in OpenNebula's guide "NVIDIA Grace Platform Virtualization": attribute -> keys.
+GRACE_GUIDE = {
+    "CPU_MODEL": {"MODEL"},
+    "FEATURES": {"ACPI", "APIC", "GIC", "PCIHOLE64", "RAS"},
+    "IOMMU": {"MODE", "MODEL", "OPTIONS"},
+    "NUMA_NODE": {"DISTANCE", "MEMORY", "TOTAL_CPUS"},
+    "OS": {"ARCH", "FIRMWARE", "FIRMWARE_SECURE", "MACHINE"},
+    "PCI": {"ACPI_NODES", "CLASS", "DEVICE", "IOMMU", "IOMMUFD", "ROOT", "VENDOR"},
+    "TOPOLOGY": {"CORES", "HUGEPAGE_SIZE", "MEMORY_ACCESS", "PIN_POLICY", "SOCKETS", "THREADS"},
+}
+GRACE_GUIDE_SCALARS = {"CPU", "MEMORY", "NAME", "SCHED_REQUIREMENTS", "VCPU"}
+
+
+def test_an_accelerated_vm_in_opennebulas_own_words() -> None:
+    """Two GPUs of a GB200, as the guide's example has them: its IOMMU attribute word for word, and eight nodes for each GPU."""
+    vm = planned(fixture("gb200"), "0008:01:00.0", "0009:01:00.0", name="grace", memory=64 << 30, assume_accel=True)
+    found = parsed_template(opennebula.template(vm))
+    for name, value in found:
+        if isinstance(value, dict):
+            assert set(value) <= GRACE_GUIDE[name], name
+        else:
+            assert name in GRACE_GUIDE_SCALARS
+    values = dict(found)
+    assert values["IOMMU"] == {"MODE": "device", "MODEL": "smmuv3", "OPTIONS": "accel=on ats=on ril=off pasid=on oas=48"}
+    pci = [value for name, value in found if name == "PCI"]
+    assert [one.pop("ACPI_NODES") for one in pci] == ["1-8", "9-16"]
+    assert pci == [{"DEVICE": "2941", "IOMMU": "YES", "IOMMUFD": "YES", "ROOT": "dedicated", "VENDOR": "10de"}] * 2
+    nodes = [value for name, value in found if name == "NUMA_NODE"]
+    assert [node["MEMORY"] for node in nodes] == ["65536", *["0"] * 16]
+    assert values["FEATURES"]["PCIHOLE64"] == str(1 << 30)  # KiB: 1 TiB for two regions of 256 GiB
+    assert "SMMU_FREE_10DE_2941 > 1" in values["SCHED_REQUIREMENTS"]
+    assert any("ssidsize=20" in remark for remark in opennebula.template_remarks(vm))
+
+
+def test_cmdqv_and_auto_in_opennebulas_options() -> None:
+    facts = replace(fixture("grace-cmdqv"), kvm=True)
+    vm = planned(facts, "0002:01:00.0", assume_accel=True, properties=Properties(ats="auto", cmdqv="on"))
+    assert dict(parsed_template(opennebula.template(vm)))["IOMMU"]["OPTIONS"] == "accel=on ril=off pasid=on oas=48 cmdqv=on"
+
+
+def test_what_opennebulas_own_words_can_not_say_is_refused_with_the_other_form() -> None:
+    with pytest.raises(UsageError, match="are behind one SMMU") as caught:
+        opennebula.template(planned(bound("h1"), "0000:14:00.0", "0000:11:00.0"))
+    assert "opennebula-raw" in caught.value.fix
+    apart = planned(bound("h1"), "0000:14:00.0", "0000:11:00.0", layout=Layout.PER_FUNCTION)
+    with pytest.raises(UsageError, match="are behind one SMMU"):
+        opennebula.template(apart)
+    unlike = tuned(bound("h1", ats=True), "h1", ats=False, smmus=SMMUS[1:])
+    vm = planned(unlike, "0000:14:00.0", "0000:41:00.0")
+    if len({vsmmu.ats.written for vsmmu in vm.vsmmus}) > 1:
+        with pytest.raises(UsageError, match="unlike properties"):
+            opennebula.template(vm)
+    with pytest.raises(UsageError, match="no accelerated vSMMU"):
+        opennebula.raw(planned(bound("h1"), "0000:14:00.0", mode=Mode.NONE))
+
+
 def test_an_accelerated_vm_for_opennebula_carries_its_own_devices() -> None:
     vm = planned(bound("h1", ssidsize=20), "0000:14:00.0", "0000:41:00.0", memory=2 << 30, cpus=4)
-    found = parsed_template(opennebula.template(vm))
+    found = parsed_template(opennebula.raw(vm))
     values = dict(found)
     assert (values["NAME"], values["VCPU"], values["MEMORY"]) == ("web", "4", "2048")
     assert values["OS"]["ARCH"] == "aarch64"

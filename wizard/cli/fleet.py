@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Add = Callable[..., argparse.ArgumentParser]
 _HERE = "wizard.cli.fleet"
-ENGINES = ("nfd", "kubevirt-permitted", "kubevirt-vmi", "opennebula-host", "opennebula-pci", "opennebula-template")
+ENGINES = ("nfd", "kubevirt-permitted", "kubevirt-vmi", "opennebula-host", "opennebula-pci", "opennebula-template", "opennebula-raw")
 
 
 def declare(add: Add) -> None:
@@ -43,7 +43,7 @@ def declare(add: Add) -> None:
     _json(command)
     command = add("engine", _HERE, "a host's labels and devices, or a profile's VM, in the format of Kubernetes or OpenNebula")
     command.add_argument("format", metavar="FORMAT", choices=ENGINES, help=", ".join(ENGINES))
-    command.add_argument("profile", metavar="PROFILE", nargs="?", help="for kubevirt-vmi and opennebula-template")
+    command.add_argument("profile", metavar="PROFILE", nargs="?", help="for kubevirt-vmi, opennebula-template and opennebula-raw")
     _output(command, "write to a file instead of standard output")
 
 
@@ -221,7 +221,7 @@ def run_engine(arguments: argparse.Namespace) -> int:
     """One file for an engine; status 1 when the profile has an error on this host."""
     from wizard.cli.output import emit, say
     from wizard.cli.source import host_for
-    from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS
+    from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS, VM_REMARKS
     from wizard.fleet.summary import summary_of
 
     host = host_for(arguments)
@@ -252,5 +252,8 @@ def run_engine(arguments: argparse.Namespace) -> int:
     if not plan.ok:
         _tell(plan.errors)
         return Exit.FINDINGS
-    emit(arguments, OF_VM[arguments.format](plan.vms[0]))
+    text = OF_VM[arguments.format](plan.vms[0])
+    for remark in VM_REMARKS[arguments.format](plan.vms[0]) if arguments.format in VM_REMARKS else ():
+        say(remark)
+    emit(arguments, text)
     return Exit.OK

@@ -5,7 +5,8 @@ kubevirt-permitted    a merge patch of the KubeVirt resource: permittedHostDevic
 kubevirt-vmi          a VirtualMachineInstance with the host devices of a profile
 opennebula-host       attributes of a host, for onehost update --append
 opennebula-pci        pci.conf of the monitoring probe
-opennebula-template   a VM template of a profile
+opennebula-template   a VM template of a profile, in OpenNebula's own words (IOMMU, PCI)
+opennebula-raw        the same with the devices as libvirt XML
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ OF_HOST: dict[str, Callable[[HostSummary], str]] = {
 OF_VM: dict[str, Callable[[VmPlan], str]] = {
     "kubevirt-vmi": kubevirt.instance,
     "opennebula-template": opennebula.template,
+    "opennebula-raw": opennebula.raw,
 }
 REMARKS: dict[str, Callable[[HostSummary], list[str]]] = {
     "kubevirt-permitted": kubevirt.remarks,
@@ -32,4 +34,6 @@ REMARKS: dict[str, Callable[[HostSummary], list[str]]] = {
 }
 """What a person has to be told beside the file: what the engine can't tell apart or can't reach."""
 
-__all__ = ["OF_HOST", "OF_VM", "REMARKS"]
+VM_REMARKS: dict[str, Callable[[VmPlan], list[str]]] = {"opennebula-template": opennebula.template_remarks}
+
+__all__ = ["OF_HOST", "OF_VM", "REMARKS", "VM_REMARKS"]

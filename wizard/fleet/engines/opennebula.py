@@ -1,13 +1,17 @@
-"""OpenNebula: attributes of a host to schedule by, the filter of its PCI probe, and a VM template.
+"""OpenNebula: attributes of a host to schedule by, the filter of its PCI probe, and a VM template in two forms.
 
-Formats: the guide "PCI Passthrough" (pci.conf, ``PCI = [...]``), ``RAW = [ TYPE = "kvm", DATA = "…" ]``, and the probe itself
-(im_mad/remotes/node-probes.d/pci.rb), which sees PCI segment 0 only. OpenNebula writes a <hostdev> of its own for each ``PCI``,
-without root complex or vSMMU; so an accelerated VM carries its devices as libvirt's XML in RAW, and is scheduled by the host's
-attributes.
+Formats: the guides "PCI Passthrough" (pci.conf, ``PCI = [...]``) and "NVIDIA Grace Platform Virtualization" (``IOMMU = [ MODE = "device",
+MODEL = "smmuv3", OPTIONS = "…" ]``, and ``IOMMU``, ``IOMMUFD``, ``ROOT`` and ``ACPI_NODES`` of a ``PCI``), and the template reference
+(``RAW = [ TYPE = "kvm", DATA = "…" ]``).
+
+The template asks for an accelerated VM in OpenNebula's own words. It then makes a root complex and a vSMMU for each function, and so
+supports one function of each SMMU of the host; all vSMMUs have the same options, and of ssidsize only whether there is one
+(``pasid``). A VM that this can't say carries its devices as libvirt's XML (``raw``). Both are scheduled by the host's attributes.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from lxml import etree
@@ -18,7 +22,8 @@ from wizard.export import libvirt_xml
 from wizard.export.libvirt import QEMU_NS
 from wizard.fleet.engines.common import OF_SWITCHES, tell
 from wizard.fleet.summary import HostSummary
-from wizard.plan.model import PROPERTIES, VmPlan
+from wizard.plan.memory import cpu_text
+from wizard.plan.model import PROPERTIES, Property, VmPlan, VsmmuPlan
 from wizard.plan.request import Mode
 
 _SEGMENT = "0000"
@@ -39,51 +44,141 @@ def host_attributes(summary: HostSummary) -> str:
 
 
 def pci_conf(summary: HostSummary) -> str:
-    """The probe's configuration: the kinds of devices of which a function can be accelerated and is free, in segment 0."""
-    filters = sorted({f"{count.ids}:{count.class_code:04x}" for count in tell(summary).counts if count.free and _SEGMENT in count.segments})
+    """The probe's configuration: the kinds of devices of which a function can be accelerated and is free."""
+    filters = sorted({f"{count.ids}:{count.class_code:04x}" for count in tell(summary).counts if count.free})
     lines = ["# /var/lib/one/remotes/etc/im/kvm-probes.d/pci.conf; afterwards: onehost sync --force"]
     lines += [":filter:", *(f"  - '{one}'" for one in filters)] if filters else [":filter: '0:0'"]
     return "\n".join([*lines, ":short_address: []", ":device_name: []"]) + "\n"
 
 
 def remarks(summary: HostSummary) -> list[str]:
-    """Kinds of devices that the probe can't see."""
+    """Kinds of devices that not every probe sees."""
     return [
-        f"{count.ids}: in PCI segment {', '.join(sorted(count.segments - {_SEGMENT}))}, which OpenNebula's probe does not see."
+        f"{count.ids}: in PCI segment {', '.join(sorted(count.segments - {_SEGMENT}))}, which OpenNebula's probe sees since it supports NVIDIA Grace."
         for count in tell(summary).counts
         if count.free and count.segments - {_SEGMENT}
     ]
 
 
 def template(vm: VmPlan) -> str:
-    """A VM template for ``onetemplate create``; disks and networks are OpenNebula's own matter."""
+    """A VM template for ``onetemplate create``; disks and networks are OpenNebula's own matter. UsageError where its words do not do."""
     return "\n".join(_template(vm)) + "\n"
 
 
-def _template(vm: VmPlan) -> Iterator[str]:
+def raw(vm: VmPlan) -> str:
+    """The same of an accelerated VM with its devices as libvirt's XML: the very topology of the profile, on its own host."""
+    if vm.mode is not Mode.ACCEL or not vm.vsmmus:
+        raise UsageError(f"VM {visible(vm.name)} has no accelerated vSMMU to write down.", "smmu-wizard engine opennebula-template PROFILE")
+    lines = [*_machine(vm), f'RAW = [ TYPE = "kvm", VALIDATE = "NO", DATA = {_quoted(_devices(vm))} ]']
+    return "\n".join(lines) + "\n"
+
+
+def template_remarks(vm: VmPlan) -> list[str]:
+    """What the template leaves to OpenNebula."""
+    if vm.mode is not Mode.ACCEL or not vm.vsmmus:
+        return []
+    said = ["OpenNebula chooses functions of these kinds, and makes root complexes and vSMMUs itself: guest addresses may not be the profile's."]
+    width = vm.vsmmus[0].ssidsize
+    if width.resolved and not width.auto:
+        said.append(f"pasid=on stands for ssidsize={width.written}: OpenNebula's option has no width.")
+    return said
+
+
+def _machine(vm: VmPlan) -> Iterator[str]:
     yield _attribute("NAME", vm.name)
     yield _attribute("CPU", str(vm.cpus))
     yield _attribute("VCPU", str(vm.cpus))
     yield _attribute("MEMORY", str(vm.memory.size >> 20))
-    firmware = f', FIRMWARE = {_quoted(vm.firmware.code)}, FIRMWARE_SECURE = "NO"' if vm.firmware else ""
-    yield f'OS = [ ARCH = "aarch64", MACHINE = {_quoted(vm.machine.type)}{firmware} ]'
+    firmware = {"FIRMWARE": vm.firmware.code, "FIRMWARE_SECURE": "NO"} if vm.firmware else {}
+    yield _vector("OS", ARCH="aarch64", MACHINE=vm.machine.type, **firmware)
     if vm.mode is Mode.ACCEL and vm.vsmmus:
         yield _attribute("SCHED_REQUIREMENTS", _requirements(vm))
-        yield f'RAW = [ TYPE = "kvm", VALIDATE = "NO", DATA = {_quoted(_devices(vm))} ]'
+
+
+def _template(vm: VmPlan) -> Iterator[str]:
+    yield from _machine(vm)
+    if vm.mode is Mode.ACCEL and vm.vsmmus:
+        yield from _accelerated(vm)
         return
     for device in vm.devices:
         segment, _, short = device.host.partition(":")
         if segment != _SEGMENT:
             raise UsageError(
-                f"{device.host} of VM {visible(vm.name)} is in PCI segment {segment}, and OpenNebula knows segment 0000 only.",
-                "Plan the VM with --mode accel, whose devices go into RAW, or choose a function in segment 0000.",
+                f"{device.host} of VM {visible(vm.name)} is in PCI segment {segment}, which SHORT_ADDRESS can't name.",
+                "Plan the VM with --mode accel, or choose a function in segment 0000.",
             )
-        yield f"PCI = [ SHORT_ADDRESS = {_quoted(short)} ]"
+        yield _vector("PCI", SHORT_ADDRESS=short)
+
+
+def _accelerated(vm: VmPlan) -> Iterator[str]:
+    """As the example of the Grace guide: one IOMMU for all, and a PCI for each function."""
+    _one_each(vm)
+    yield _vector("IOMMU", MODE="device", MODEL="smmuv3", OPTIONS=_options(vm))
+    for device in vm.devices:
+        vendor, _, kind = (device.ids or "").partition(":")
+        nodes = [node.id for node in vm.memory.nodes if node.initiator == device.id]
+        own = {"ACPI_NODES": cpu_text(nodes)} if nodes else {}
+        yield _vector("PCI", **own, DEVICE=kind, IOMMU="YES", IOMMUFD="YES", ROOT="dedicated", VENDOR=vendor)
+    if len(vm.memory.nodes) > 1:
+        for node in vm.memory.nodes:
+            yield _vector("NUMA_NODE", MEMORY=str(node.memory >> 20), TOTAL_CPUS=str(len(node.cpus)))
+    if len(vm.memory.nodes) > 1 or vm.memory.hugepages:
+        sockets = max(1, sum(bool(node.cpus) for node in vm.memory.nodes))
+        sockets = sockets if vm.cpus % sockets == 0 else 1
+        pages = {"HUGEPAGE_SIZE": str(vm.memory.hugepages >> 20)} if vm.memory.hugepages else {}
+        yield _vector("TOPOLOGY", CORES=str(vm.cpus // sockets), **pages, SOCKETS=str(sockets), THREADS="1")
+    hole = {"PCIHOLE64": str(vm.memory.mmio_window >> 10)} if vm.memory.mmio_written else {}
+    yield _vector("FEATURES", ACPI="yes", GIC=vm.machine.gic, **hole)
+    yield _vector("CPU_MODEL", MODEL="host-passthrough")
+
+
+def _one_each(vm: VmPlan) -> None:
+    """UsageError for what OpenNebula's own attributes can't say of this VM."""
+    instead = "smmu-wizard engine opennebula-raw PROFILE writes the VM as it is, as libvirt XML."
+    name = visible(vm.name)
+    behind: dict[str | None, list[str]] = {}
+    for device in vm.devices:
+        if device.vsmmu is None:
+            raise UsageError(f"{device.host} of VM {name} has no vSMMU, and OpenNebula's IOMMU attribute is for all functions.", instead)
+        if device.ids is None:
+            raise UsageError(f"{device.host} of VM {name} has no vendor and device that OpenNebula could select it by.", instead)
+        behind.setdefault(device.smmu, []).append(device.host)
+    for smmu, hosts in behind.items():
+        if len(hosts) > 1:
+            what = (
+                f"{', '.join(hosts)} of VM {name} are behind one SMMU ({visible(smmu or 'unknown')}), and OpenNebula makes a vSMMU for each function"
+            )
+            raise UsageError(f"{what}: it supports one function of each SMMU.", instead)
+    if len({_options_of(vsmmu) for vsmmu in vm.vsmmus}) > 1:
+        raise UsageError(f"The vSMMUs of VM {name} have unlike properties, and OpenNebula has one IOMMU attribute for all.", instead)
+
+
+def _options(vm: VmPlan) -> str:
+    return _options_of(vm.vsmmus[0])
+
+
+def _options_of(vsmmu: VsmmuPlan) -> str:
+    """``accel=on ats=on ril=off pasid=on oas=48``, in the guide's order; what is on auto, and a cmdqv that is off, is left out."""
+    found = {"accel": "on"}
+    for name in ("ats", "ril"):
+        found |= _written(name, getattr(vsmmu, name))
+    if vsmmu.ssidsize.resolved is not None and not vsmmu.ssidsize.auto:
+        found["pasid"] = "on" if vsmmu.ssidsize.resolved else "off"
+    found |= _written("oas", vsmmu.oas)
+    if vsmmu.cmdqv.written == "on":
+        found["cmdqv"] = "on"
+    return " ".join(f"{name}={value}" for name, value in found.items())
+
+
+def _written(name: str, prop: Property) -> dict[str, str]:
+    return {} if prop.written is None or prop.auto else {name: prop.written}
 
 
 def _requirements(vm: VmPlan) -> str:
     """Hosts by their attributes; OpenNebula compares with =, != , > and <."""
     terms = ['SMMU_ACCEL = "yes"']
+    kinds = Counter(device.ids for device in vm.devices if device.ids)
+    terms += [f"SMMU_FREE_{ids.replace(':', '_').upper()} > {count - 1}" for ids, count in sorted(kinds.items())]
     for name in PROPERTIES:
         needed = max((prop.resolved or 0 for vsmmu in vm.vsmmus if not (prop := getattr(vsmmu, name)).auto), default=0)
         if needed and name in ("oas", "ssidsize"):
@@ -111,6 +206,10 @@ def _xml(element: etree._Element) -> str:
 
 def _attribute(name: str, value: str) -> str:
     return f"{name} = {_quoted(value)}"
+
+
+def _vector(name: str, **values: str) -> str:
+    return f"{name} = [ {', '.join(f'{key} = {_quoted(value)}' for key, value in values.items())} ]"
 
 
 def _quoted(text: str) -> str:
