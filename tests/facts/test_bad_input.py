@@ -26,7 +26,7 @@ from wizard.facts.pseudonym import Secrets
 from wizard.facts.record import from_tree
 from wizard.facts.redact import redact
 from wizard.facts.snapshot import decode, encode, load
-from wizard.facts.tree import open_tree
+from wizard.facts.tree import FILE_LIMIT, open_tree
 from wizard.facts.umockdev import from_umockdev, to_umockdev
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def within_bounds(source: Path, reader: str) -> str:
 import sys
 from wizard.base.errors import InputError
 from wizard.facts.snapshot import load
-from wizard.facts.tree import open_tree
+from wizard.facts.tree import FILE_LIMIT, open_tree
 from wizard.facts.record import from_tree
 from wizard.facts.umockdev import load_umockdev
 try:
@@ -155,10 +155,39 @@ def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
     assert "more than 64M" in within_bounds(tmp_path / "x.json.xz", "load")
     assert "more than 64M" in within_bounds(tmp_path / "x.json.xz", "load_umockdev")
     member = tarfile.TarInfo("sys/x")
-    member.size = 1 << 30
+    member.size = 1 << 40
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
         archive.addfile(member)
     assert "unpacks to more than" in within_bounds(tmp_path / "x.tar.gz", "open_tree")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_tar_whose_headers_unpack_without_end(tmp_path: Path, kind: bytes) -> None:
+    """An extended header is held in memory whole, however long it says that it is."""
+    member = tarfile.TarInfo("sys/x")
+    member.type, member.size = kind, 2 << 30
+    with gzip.open(tmp_path / "x.tar.gz", "wb", compresslevel=1) as packed:
+        packed.write(member.tobuf())
+        for _ in range(256):
+            packed.write(bytes(1 << 20))
+    assert "headers hold more than 64M" in within_bounds(tmp_path / "x.tar.gz", "open_tree")
+
+
+def test_a_sparse_file_counts_what_it_unpacks_to(tmp_path: Path) -> None:
+    """GNU tar writes a terabyte of nothing in 512 bytes; no more of it is held than of any file."""
+    (tmp_path / "sys").mkdir()
+    (tmp_path / "sys/x").touch()
+    os.truncate(tmp_path / "sys/x", 1 << 40)
+    subprocess.run(["tar", "-C", tmp_path, "--sparse", "-cf", tmp_path / "x.tar", "sys"], check=True)
+    content = open_tree(str(tmp_path / "x.tar")).data("sys/x")
+    assert content == bytes(FILE_LIMIT)
+
+
+def test_a_tar_in_a_packing_that_python_lacks_says_so(tmp_path: Path) -> None:
+    """zstd is what some sos packs with."""
+    (tmp_path / "x.tar.zst").write_bytes(bytes.fromhex("28b52ffd") + bytes(100))
+    with pytest.raises(InputError, match="packed with zstd: unpack it"):
+        open_tree(str(tmp_path / "x.tar.zst"))
 
 
 @pytest.mark.parametrize("suffix", ["json.gz", "json.xz"])

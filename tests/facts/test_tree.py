@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.big_host import build_tree
+from tests.tools.cache import skip_loudly
+from wizard.base.errors import InputError
 from wizard.facts import crew
 from wizard.facts.crew import Part, read_together
 from wizard.facts.model import Group
@@ -70,6 +73,93 @@ def test_a_tar_gives_the_same_facts(tree: Path, tmp_path: Path) -> None:
         facts = from_tree(open_tree(str(tmp_path / name)))
         assert facts == whole
         assert decode(encode(facts), "x") == facts
+
+
+def padded(tree: Path, path: Path, page: int, readable: int | None = None) -> None:
+    """A tar of a tree as GNU tar makes it of a live /sys ("File shrank by 4089 bytes; padding with zeros"): each attribute a page long."""
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for file in sorted(tree.rglob("*")):
+            member = archive.gettarinfo(file, str(file.relative_to(tree)))
+            if member.isreg():
+                whole = file.read_bytes()
+                content = whole[:readable] if file.name == "config" else whole
+                attribute = file.is_relative_to(tree / "sys/devices") and file.name != "config"  # which says its own length
+                member.size = max(page, len(whole)) if attribute else len(whole)
+                archive.addfile(member, io.BytesIO(content.ljust(member.size, b"\0")))
+            else:
+                archive.addfile(member)
+
+
+@pytest.mark.parametrize("page", [4096, 65536])
+def test_a_tar_of_a_live_sys_gives_the_same_facts(tree: Path, tmp_path: Path, page: int) -> None:
+    """sysfs says that every attribute is a page long, and tar believes it: the zeros behind a number are not the number's."""
+    whole = from_tree(open_tree(str(tree)))
+    padded(tree, tmp_path / "sys.tar.gz", page)
+    assert from_tree(open_tree(str(tmp_path / "sys.tar.gz"))) == whole
+    unpacked = tmp_path / "unpacked"
+    with tarfile.open(tmp_path / "sys.tar.gz") as archive:
+        archive.extractall(unpacked, filter="fully_trusted")
+    assert from_tree(open_tree(str(unpacked))) == whole
+
+
+def test_what_an_ordinary_user_put_into_a_tar_is_no_more_than_he_could_read(tree: Path, tmp_path: Path) -> None:
+    """64 bytes of configuration space and 4,032 zeros of tar's own do not say that there are no capabilities."""
+    padded(tree, tmp_path / "sys.tar.gz", 4096, readable=64)
+    functions = from_tree(open_tree(str(tmp_path / "sys.tar.gz"))).functions
+    with_capabilities = [function for function in functions if int(function.config[12:14] or "0", 16) & 0x10]
+    assert with_capabilities
+    assert {function.config_length for function in with_capabilities} == {64}
+
+
+def test_a_tar_of_this_machine_gives_what_is_read_directly(tmp_path: Path) -> None:
+    """The real tar on the real sysfs, attributes that answer an error and all."""
+    wanted = ("bus/pci/devices", "devices/system/node", "class/iommu", "class/net", "class/block")
+    places = [place for place in wanted if Path("/sys", place).exists()]
+    bridges = sorted(path.name for path in Path("/sys/devices").glob("pci*"))
+    if not bridges or shutil.which("tar") is None:
+        skip_loudly("no real /sys can be packed", "run on a machine with PCI functions, and install tar")
+    devices_themselves = ["--exclude=resource[0-9]*", "--exclude=rom", "--exclude=vpd"]
+    words = ["tar", "-C", "/", "-cf", str(tmp_path / "sys.tar"), *devices_themselves, *(f"sys/{place}" for place in places)]
+    words += [f"sys/devices/{bridge}" for bridge in bridges]
+    subprocess.run(words, check=False, stderr=subprocess.DEVNULL)  # 2: attributes that could not be read
+    direct, packed = (from_tree(open_tree(source)) for source in ("/", str(tmp_path / "sys.tar")))
+    assert packed.functions == direct.functions
+    assert packed.nodes == direct.nodes
+    assert packed.iommus == direct.iommus
+
+
+def test_hard_links_of_a_tar_are_the_files_that_they_name(tree: Path, tmp_path: Path) -> None:
+    """tar writes the second name of a file as a link to the first; one that leads out is refused as any other."""
+    first = next(path for path in sorted(tree.rglob("numa_node")) if path.is_file())
+    for other in sorted(tree.rglob("numa_node")):
+        if other != first and other.read_bytes() == first.read_bytes():
+            other.unlink()
+            os.link(first, other)
+    whole = from_tree(open_tree(str(tree)))
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(tree, ".")
+    with tarfile.open(tmp_path / "x.tar") as archive:
+        assert any(member.islnk() for member in archive)
+    assert from_tree(open_tree(str(tmp_path / "x.tar"))) == whole
+    with tarfile.open(tmp_path / "x.tar", "a") as archive:
+        member = tarfile.TarInfo("dmesg")
+        member.type, member.linkname = tarfile.LNKTYPE, "../../etc/passwd"
+        archive.addfile(member)
+    with pytest.raises(InputError, match="can't be taken"):
+        open_tree(str(tmp_path / "x.tar"))
+
+
+def test_devices_and_pipes_of_a_tar_are_left_out(tree: Path, tmp_path: Path) -> None:
+    """Nothing in a tar is opened; what is neither file, directory nor link is not there."""
+    whole = from_tree(open_tree(str(tree)))
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(tree, ".")
+        for name, kind in (("dmesg", tarfile.FIFOTYPE), ("proc/cmdline", tarfile.CHRTYPE), ("uname", tarfile.BLKTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            archive.addfile(member)
+    (tree / "dmesg").unlink(missing_ok=True)
+    assert from_tree(open_tree(str(tmp_path / "x.tar"))).kernel == whole.kernel
 
 
 def test_a_built_host_is_one_for_lspci_too(tree: Path) -> None:

@@ -56,7 +56,7 @@ def _files(size: int, count: int, end: str) -> Callable[[Path], None]:
             for number in range(count):
                 member = tarfile.TarInfo(f"sys/{number}{end}")
                 member.size = size
-                archive.addfile(member, io.BytesIO(bytes(size)))
+                archive.addfile(member, io.BytesIO(b"x" * size))
 
     return make
 

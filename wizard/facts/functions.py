@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from wizard.arch.pci import USER_READABLE
+from wizard.arch.pci import USER_READABLE, Status
 from wizard.base.address import Address
 from wizard.base.errors import InputError
 from wizard.base.text import visible
@@ -54,7 +54,7 @@ def _read(tree: Tree, address: str, net: dict[str, list[str]], block: dict[str, 
         ids = _ids(folder)
         if ids is None:
             return None
-        config = folder.data("config", 4096) or b""
+        config = _readable(folder.data("config", 4096) or b"")
         physfn = _address(folder.leaf("physfn"))
         resource = (folder.text("resource") or "").split("\n")
         while resource and resource[-1] in (_EMPTY_REGION, ""):
@@ -86,6 +86,12 @@ def _read(tree: Tree, address: str, net: dict[str, list[str]], block: dict[str, 
             boot_vga=folder.text("boot_vga"),
             serial_number=folder.text("serial_number"),
         )
+
+
+def _readable(config: bytes) -> bytes:
+    """Without the zeros that tar pads the 64 bytes of an ordinary user with: a capability list that begins behind them was not read."""
+    unread = len(config) > USER_READABLE and len(config.rstrip(b"\0")) <= USER_READABLE and Status.read(config).CAP_LIST
+    return config[:USER_READABLE] if unread else config
 
 
 def _ids(folder: Folder) -> dict[str, Any] | None:

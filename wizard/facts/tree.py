@@ -57,7 +57,7 @@ class Tree(ABC):
             return None
         if not data and self.recorded_error(path):
             return None
-        return data.decode(errors="backslashreplace").strip()
+        return as_text(data)
 
     def recorded_error(self, path: str) -> bool:
         """Whether an empty file is one that could not be read when the tree was recorded; notes the reason."""
@@ -132,7 +132,7 @@ class Folder:
             return None
         if not data and self.tree.recorded_error(f"{self.path}/{name}"):
             return None
-        return data.decode(errors="backslashreplace").strip()
+        return as_text(data)
 
     def number(self, name: str) -> int | None:
         """As ``Tree.number``."""
@@ -282,7 +282,7 @@ class _OpenFolder(Folder):
         """As ``Tree.text``."""
         data = self.data(name, 65536)
         if data:
-            return data.decode(errors="backslashreplace").strip()
+            return as_text(data)
         return "" if data is not None and not self.directory.recorded_error(f"{self.path}/{name}") else None
 
     def number(self, name: str) -> int | None:
@@ -297,6 +297,11 @@ class _OpenFolder(Folder):
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.descriptor)
+
+
+def as_text(data: bytes) -> str:
+    """Text without the white space around it, and without the zeros that tar pads an attribute with: sysfs calls each a page long."""
+    return data.rstrip(b"\0").decode(errors="backslashreplace").strip()
 
 
 def read_whole(descriptor: int, limit: int) -> bytes:
