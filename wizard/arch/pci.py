@@ -136,6 +136,7 @@ class Cap(IntEnum):
     """Standard capabilities that the program looks into."""
 
     PM = 0x01
+    VPD = 0x03
     MSI = 0x05
     VENDOR = 0x09
     SSVID = 0x0D

@@ -20,7 +20,6 @@ _STATUS_ERRORS = 0xF908  # errors seen and INTx asserted, of the Status register
 _SECONDARY_ERRORS = 0xF900
 _POWER_STATE = 0x8003  # PowerState and PME_Status (7.5.2.2)
 _ROOT_PORT, _DOWNSTREAM_PORT, _EVENT_COLLECTOR, _INTEGRATED = 4, 6, 10, 9
-_VPD = 0x03
 _SECONDARY, _PHYSICAL_16, _DOE = 0x19, 0x26, 0x2E  # extended capabilities
 
 Span = tuple[int, int, int]  # offset, size in bytes, mask of the bits that move
@@ -38,7 +37,7 @@ def _spans(data: bytes) -> Iterator[Span]:
             yield from _express_spans(express, offset)
         elif number == Cap.PM:
             yield offset + 4, 2, _POWER_STATE
-        elif number == _VPD:  # address and data registers, as whoever read last left them (7.9.18)
+        elif number == Cap.VPD:  # address and data registers, as whoever read last left them (7.9.18)
             yield offset + 2, 6, _all(6)
         elif number == Cap.MSI:  # address and data follow interrupt affinity on some machines, pending bits every interrupt
             control = MsiControl.read(data, offset)

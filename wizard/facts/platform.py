@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from wizard.facts.crew import Part, read_together
 from wizard.facts.model import Group, Identity, IommuDevice, Kernel, Node
-from wizard.facts.pseudonym import host_pseudonym, secrets_of
+from wizard.facts.pseudonym import host_pseudonym, key_of
 from wizard.facts.tree import DirectoryTree, Tree
 
 _TABLES = ("IORT", "MCFG")
@@ -211,7 +211,7 @@ def read_identity(tree: Tree) -> Identity:
         return tree.text(f"{directory}/{name}") or None
 
     firmware = " ".join(part for name in ("bios_vendor", "bios_version", "bios_date") if (part := text(name)))
-    key = secrets_of(tree).key
+    key = key_of(tree)
     return Identity(
         host=host_pseudonym(key) if key else None,
         vendor=text("sys_vendor"),

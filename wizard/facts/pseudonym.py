@@ -12,6 +12,7 @@ import hmac
 import os
 import re
 import socket
+from collections.abc import Iterator
 
 import msgspec
 
@@ -36,11 +37,18 @@ class Secrets(msgspec.Struct, frozen=True):
     key: bytes | None = None
     hosts: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    serials: tuple[str, ...] = ()  # of the board and the disks
+    macs: tuple[str, ...] = ()  # of the interfaces: aa:bb:cc:dd:ee:ff
+
+
+def key_of(tree: Tree) -> bytes | None:
+    """The machine-id of the host that a tree belongs to, as text."""
+    machine_id = tree.text("etc/machine-id") or tree.text("var/lib/dbus/machine-id") or ""
+    return machine_id.encode() if _MACHINE_ID.fullmatch(machine_id) else None
 
 
 def secrets_of(tree: Tree, *, live: bool = False) -> Secrets:
-    """Machine-id, host names and users of the host that a tree belongs to; ``live`` asks the running system too."""
-    machine_id = tree.text("etc/machine-id") or tree.text("var/lib/dbus/machine-id") or ""
+    """Machine-id, names, users, parts of the host that a tree belongs to; ``live`` asks the running system too."""
     hosts = {tree.text("etc/hostname"), tree.text("proc/sys/kernel/hostname"), tree.text("hostname")}
     words = (tree.text("uname") or tree.text("sos_commands/kernel/uname_-a") or "").split()
     hosts.add(words[1] if len(words) > 2 and words[0] == "Linux" else None)
@@ -54,10 +62,34 @@ def secrets_of(tree: Tree, *, live: bool = False) -> Secrets:
         users |= {os.environ.get(name) for name in ("USER", "LOGNAME", "SUDO_USER")}
     whole = {name for name in hosts if name}
     return Secrets(
-        key=machine_id.encode() if _MACHINE_ID.fullmatch(machine_id) else None,
+        key=key_of(tree),
         hosts=_telling(whole | {name.split(".")[0] for name in whole}),
         users=_telling({name for name in users if name}),
+        serials=tuple(sorted({text for text in _numbers(tree) if _tells(text)})),
+        macs=tuple(sorted({text.lower() for text in _below(tree, "net", ("address",)) if text.strip("0:")})),
     )
+
+
+def _numbers(tree: Tree) -> Iterator[str]:
+    """The serial numbers that /sys knows of the board and of disks."""
+    board = tree.link("sys/class/dmi/id") or "sys/class/dmi/id"
+    for name in tree.names(board):
+        if name.endswith(("_serial", "_uuid", "_asset_tag")):
+            yield tree.text(f"{board}/{name}") or ""
+    yield from _below(tree, "block", ("serial", "device/serial", "wwid", "uuid", "nguid", "eui"))
+    yield from _below(tree, "nvme", ("serial",))
+
+
+def _below(tree: Tree, kind: str, names: tuple[str, ...]) -> Iterator[str]:
+    for device in tree.names(f"sys/class/{kind}"):
+        place = tree.link(f"sys/class/{kind}/{device}") or f"sys/class/{kind}/{device}"
+        for name in names:
+            yield tree.text(f"{place}/{name}") or ""
+
+
+def _tells(number: str) -> bool:
+    # Firmware that has no serial number writes "To be filled by O.E.M.", "0123456789", "None": none of them tells anything.
+    return 6 <= len(number) <= 128 and len(set(number)) > 3 and any(map(str.isdigit, number)) and number not in "01234567890123456789"
 
 
 def _telling(names: set[str]) -> tuple[str, ...]:
