@@ -9,11 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from tests.plan.hosts import E1000E, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, changed, codes, facts, host, plan, planned, vm
-from tests.plan.test_rules import kernel, pools, regions, two_nodes, with_oas
-from wizard.facts.model import Node
+from tests.plan.test_rules import cmdqv, kernel, pools, regions, rich, two_nodes, with_oas
+from wizard.facts.model import FirmwareImage, Node
 from wizard.plan.model import VmPlan
 from wizard.plan.request import (
     DiskRequest,
+    FirmwareRequest,
     FunctionRequest,
     HotplugRequest,
     Layout,
@@ -42,11 +43,11 @@ def errors(made: VmPlan) -> set[str]:
     [
         ({"target": "qemu=10.2"}, "QEMU 10.2 has no such thing"),
         ({"properties": Properties(oas=48)}, "oas=48"),
-        ({"on": changed(kvm=False)}, "/dev/kvm"),
+        ({"on": regions(NVME, "0x00000000a0000000 0x00000000a00fffff msi", besides=False)}, "0xa0000000"),
     ],
 )
 def test_whatever_the_host_can_not_supply_goes_down_the_ladder(asked: dict[str, object], lost: str) -> None:
-    """Accel is "every asked property met": a property, the QEMU or KVM that is missing counts as a verdict does."""
+    """Accel is "every asked property met": a property, a QEMU that is too old or the place of MSIs counts as a verdict does."""
     assert not planned(NVME, **asked).ok  # type: ignore[arg-type]
     fallen = planned(NVME, fall_back=True, **asked)  # type: ignore[arg-type]
     assert (fallen.ok, fallen.mode) == (True, Mode.VIRTIO_IOMMU)
@@ -212,7 +213,8 @@ def test_gic_versions(gic: str, cpus: int, fits: bool) -> None:
     [
         ({"mode": Mode.NONE}, "8.2", False), ({"mode": Mode.NONE}, "9.0", True), ({"mode": Mode.NONE, "mmio_window": 1 << 40}, "9.2", False),
         ({"mode": Mode.NONE, "mmio_window": 1 << 40}, "10.0", True), ({"mode": Mode.VIRTIO_IOMMU}, "9.0", True),
-        ({}, "10.1", False), ({}, "10.2", False), ({}, "11.0", True), ({"properties": Properties(cmdqv="off")}, "11.0", False),
+        ({}, "10.1", False), ({}, "10.2", False), ({}, "11.0", True), ({"properties": Properties(cmdqv="off")}, "11.0", True),
+        ({"properties": Properties(cmdqv="on")}, "11.0", False),
         ({"properties": Properties(oas="auto")}, "11.0", False), ({"properties": Properties(oas="auto")}, "11.1", True),
     ],
 )  # fmt: skip
@@ -323,3 +325,47 @@ def test_nodes_without_memory_are_not_bound() -> None:
     """Two host nodes, and hugepages that only one share holds: the other guest node has none, and says so to nobody."""
     on = changed(nodes=(Node(id=0, cpus="0-7", memory=64 * GIB), Node(id=1, cpus="8-15", memory=64 * GIB)), cpus=16)
     assert planned(NVME, hugepages=GIB, on=on).ok
+
+
+# --- functions
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_what_can_not_be_given_away_in_any_mode(mode: Mode) -> None:
+    """No group, or interrupts that are not isolated (EPERM of BIND_IOMMUFD, problems.md 33): without a vIOMMU it is the same."""
+    failed = planned("0008:01:00.1", mode=mode, assume_accel=True, on=host("grace-cmdqv"))
+    assert errors(failed) & {"accel-refused", "not-assignable", "virtio-iommu-impossible"}
+    log = (*(line for line in facts("arm64-virt-canwbs").log if "ITS" not in line), "GICv2m: range[mem 0x08020000-0x08020fff], SPI[80:143]")
+    shared = planned(NVME, mode=mode, on=changed(acpi={}, hw_info=(), log=log))
+    assert any("not isolated" in finding.what for finding in shared.errors)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_kvm_is_needed_in_every_mode(mode: Mode) -> None:
+    assert "no-kvm" in errors(planned(NVME, mode=mode, on=changed(kvm=False)))
+    assert "no-kvm" not in codes(planned(NVME, mode=mode, on=changed(kvm=None)))
+
+
+def test_firmware_by_path_has_the_variables_of_its_descriptor() -> None:
+    image = FirmwareImage(descriptor="/d.json", executable="/fw.qcow2", nvram_template="/vars.qcow2", executable_format="qcow2", machines=("virt-*",))
+    on = changed(firmware=(image,))
+    made = planned(NVME, firmware=FirmwareRequest(code="/fw.qcow2"), on=on).firmware
+    assert made == FirmwareRequest(
+        code="/fw.qcow2", code_format="qcow2", vars_template="/vars.qcow2", vars="/var/lib/smmu-wizard/db1_VARS.fd", vars_format="qcow2"
+    )
+    assert planned(NVME, firmware=FirmwareRequest(code="/other"), on=on).firmware == FirmwareRequest(code="/other")
+
+
+def test_what_is_off_for_one_vsmmu_is_off_for_all() -> None:
+    """IORT has one ATS bit for all of QEMU's root complexes (P14); the planner's own choice follows what is written."""
+    made = planned(NVME, E1000E, vsmmus=(VsmmuRequest(id="smmuv3.1", smmu=SMMU1, properties=Properties(ats="off")),), on=rich())
+    assert {vsmmu.ats.written for vsmmu in made.vsmmus} == {"off"}
+    assert {vsmmu.ats.written for vsmmu in planned(NVME, E1000E, on=rich()).vsmmus} == {"on"}
+
+
+def test_cmdqv_is_left_out_where_more_functions_are_than_it_matches() -> None:
+    ports = (HotplugRequest(functions=(VF0,)),)
+    assert planned(NVME, hotplug=ports * 15, on=cmdqv()).vsmmus[0].cmdqv.written == "on"
+    crowded = planned(NVME, hotplug=ports * 16, on=cmdqv())
+    assert (crowded.ok, crowded.vsmmus[0].cmdqv.written) == (True, "off")
+    assert "cmdqv-functions-too-many" in errors(planned(NVME, hotplug=ports * 16, properties=Properties(cmdqv="on"), on=cmdqv()))

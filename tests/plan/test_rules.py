@@ -271,10 +271,12 @@ HOT = (HotplugRequest(functions=(NVME,)),)
 of("auto-without-function", hotplug=HOT, properties=Properties(ril="auto"))
 of("cmdqv-without-function", hotplug=HOT, properties=Properties(cmdqv="on"))
 of("auto-oas-above-48", NVME, properties=Properties(oas="auto"), on=lambda: with_oas(6))
-of("ats-not-the-same", NVME, E1000E, vsmmus=(VsmmuRequest(id="smmuv3.1", smmu=SMMU1, properties=Properties(ats="off")),), on=rich)
+of("ats-not-the-same", NVME, E1000E, vsmmus=(VsmmuRequest(id="smmuv3.1", smmu=SMMU1, properties=Properties(ats="off")),),
+   properties=Properties(ats="on"), on=rich)  # fmt: skip
 of("ats-trusts-the-device", NVME, on=lambda: with_ats())
 of("cmdqv-unfit", NVME, properties=Properties(cmdqv="on"), on=lambda: cmdqv(version=2))
 of("cmdqv-functions-too-many", NVME, VF0, properties=Properties(cmdqv="on"), on=lambda: cmdqv(sids=0))
+of("cmdqv-left-out", NVME, hotplug=(HotplugRequest(functions=(VF0,)),) * 16, on=cmdqv)
 of("cmdqv-first-stays", NVME, on=cmdqv)
 of("cmdqv-small-queues", NVME, on=cmdqv)
 
@@ -380,6 +382,7 @@ def _() -> Found:
 # --- devices and hot-plug
 of("vfio-without-iommufd", FunctionRequest(host=NVME, iommufd=False))
 of("host-without-iommufd", NVME, on=lambda: changed(lambda f: replace(f, iommufd=False, kernel=replace(f.kernel, config={}, modules=()))))
+of("kernel-without-vfio", NVME, mode=Mode.NONE, on=lambda: kernel(CONFIG_VFIO_DEVICE_CDEV="n"))
 broken("segment-above-ffff", lambda vm: replace(vm, devices=(replace(vm.devices[0], host="10000:01:00.0"),)))
 of("vfio-ats-needs-smmu", FunctionRequest(host=NVME, ats="on"))
 of("emulated-behind-accel", NVME, networks=(NetworkRequest(bus="pcie.1"),))

@@ -66,6 +66,10 @@ def request_of(arguments: argparse.Namespace) -> Any:
     hotplug = _lists(arguments.hotplug, names, lambda text: HotplugRequest(functions=tuple(_functions(text))))
     if arguments.allow_in_use and not arguments.yes:
         raise UsageError("--allow-in-use takes a function away from the host.", "Confirm it with --yes.")
+    allowed = _functions(",".join(arguments.allow_in_use))
+    asked = {address for _, addresses in vms for address in addresses} | {a for free in hotplug.values() for one in free for a in one.functions}
+    if vain := [address for address in allowed if address not in asked]:
+        raise UsageError(f"--allow-in-use {vain[0]}: no VM asks for this function.", "Name a function of --vm or --hotplug.")
     properties = Properties(
         ats=arguments.ats,
         ril=arguments.ril,
@@ -93,7 +97,7 @@ def request_of(arguments: argparse.Namespace) -> Any:
                 user=arguments.user,
                 target=arguments.target,
                 assume_accel=arguments.assume_accel,
-                allow_in_use=tuple(_functions(",".join(arguments.allow_in_use))) if arguments.allow_in_use else (),
+                allow_in_use=tuple(allowed),
             )
             for name, addresses in vms
         )

@@ -36,7 +36,7 @@ from wizard.plan.model import (
 from wizard.plan.numbers import Names
 from wizard.plan.regions import is_grace_gpu, power_of_two, regions_of, window
 from wizard.plan.request import FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, Request, VmRequest
-from wizard.plan.resolve import ats_for_all, resolve
+from wizard.plan.resolve import ats_for_all, cmdqv_functions, resolve
 from wizard.plan.target import Target, target_of
 from wizard.plan.topology import Asked, Layouted, Reserve, lay_out
 
@@ -151,7 +151,7 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         ),
         cpus=request.cpus,
         memory=memory,
-        firmware=request.firmware or _firmware(host, request),
+        firmware=_firmware(host, request),
         vsmmus=vsmmus,
         buses=buses,
         ports=layout.ports,
@@ -230,11 +230,15 @@ def _function_number(one: Asked, held: Sequence[Asked]) -> int:
 def _vsmmus(host: Host, request: VmRequest, layout: Layouted, devices: Sequence[DevicePlan], target: Target) -> tuple[VsmmuPlan, ...]:
     assumed = request.assume_accel
     ats = ats_for_all(host, [host.smmus.get(v.smmu or "") for v in layout.vsmmus], assumed=assumed)
+    ats = ats and all((v.properties.ats or request.properties.ats) != "off" for v in layout.vsmmus)
     made = []
     for vsmmu in layout.vsmmus:
-        first = next((device.host for device in devices if device.vsmmu == vsmmu.id), None)
+        smmu = host.smmus.get(vsmmu.smmu or "")
+        behind = [device.host for device in devices if device.vsmmu == vsmmu.id]
+        held = len(behind) + sum(port.hotplug for port in layout.ports if port.bus == vsmmu.bus)
+        left_out = {name for name, fits in (("ats", ats), ("cmdqv", held <= cmdqv_functions(host, smmu))) if not fits}
         properties = resolve(
-            host, host.smmus.get(vsmmu.smmu or ""), (vsmmu.properties, request.properties), target, first, assumed=assumed, ats=ats
+            host, smmu, (vsmmu.properties, request.properties), target, next(iter(behind), None), assumed=assumed, left_out=left_out
         )
         ats_, ril, ssidsize, oas, cmdqv = (properties[name] for name in PROPERTIES)
         made.append(
@@ -271,9 +275,17 @@ def _hotplug(host: Host, hotplug: HotplugRequest) -> tuple[Reserve, str | None]:
 def _firmware(host: Host, request: VmRequest) -> FirmwareRequest:
     """The host's first UEFI for ``virt`` by its descriptors; one that does not enforce signatures where there is a choice.
 
-    Where the host lists none it is AAVMF at its usual place, and a rule says so.
+    Where the host lists none it is AAVMF at its usual place, and a rule says so. Of an image that was named, the descriptor tells the
+    format and the template of its variables, unless they are written too.
     """
+    asked = request.firmware
+    if asked is not None and (asked.vars is not None or asked.vars_template is not None):
+        return asked
     images = [image for image in host.facts.firmware if any(machine.startswith("virt") for machine in image.machines)]
+    if asked is not None:
+        images = [image for image in images if image.executable == asked.code]
+        if not images:
+            return asked
     images.sort(key=lambda image: ("enrolled-keys" in image.features, "secure-boot" in image.features, image.executable_format != "raw"))
     if not images:
         return FirmwareRequest(code=AAVMF_CODE, vars_template=AAVMF_VARS, vars=f"{STATE}/{request.name}_VARS.fd")

@@ -7,7 +7,7 @@ explicit value is taken that both the registers and this kernel are known to sup
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from wizard.arch.cmdqv import CmdqvParam
@@ -71,20 +71,34 @@ def cmdqv_param(host: Host, smmu: Smmu | None) -> CmdqvParam | None:
     return None
 
 
+def cmdqv_functions(host: Host, smmu: Smmu | None) -> int:
+    """How many functions the CMDQV of an SMMU matches for one VM: SID_MATCH registers of a VINTF, 16 where nobody asked."""
+    param = cmdqv_param(host, smmu)
+    return 1 << (param.log2vsids if param else CMDQV_LOG2VSIDS)
+
+
 def cmdqv_fits(param: CmdqvParam) -> bool:
     """Whether QEMU 11.1 can use it."""
     return param.version == CMDQV_VERSION and param.log2vcmdqs >= CMDQV_LOG2VCMDQS and param.log2vsids >= CMDQV_LOG2VSIDS
 
 
 def resolve(
-    host: Host, smmu: Smmu | None, wishes: Sequence[Properties], target: Target, first_device: str | None, *, assumed: bool, ats: bool
+    host: Host,
+    smmu: Smmu | None,
+    wishes: Sequence[Properties],
+    target: Target,
+    first_device: str | None,
+    *,
+    assumed: bool,
+    left_out: Collection[str] = (),
 ) -> dict[str, Property]:
     """Each property by name. ``wishes`` in order of weight: the vSMMU's own, then the VM's.
 
-    ``ats`` False: another vSMMU of the VM can't have ATS, and IORT has one bit for all of them.
+    ``left_out``: what this VM can't use of the host unless it is asked for: ats where another of its vSMMUs can't have it (IORT has
+    one bit for all of them), cmdqv where more functions are behind the vSMMU than it matches.
     """
     return {
-        name: _resolve(host, smmu, name, _wish(wishes, name), target, first_device, assumed=assumed, allowed=ats or name != "ats")
+        name: _resolve(host, smmu, name, _wish(wishes, name), target, first_device, assumed=assumed, allowed=name not in left_out)
         for name in PROPERTIES
     }
 

@@ -42,6 +42,25 @@ def iommufd(scene: Scene) -> Iterator[Finding]:
         yield HOST_IOMMUFD.at(scene.name)
 
 
+NO_VFIO = plan_code(
+    "kernel-without-vfio", ERROR, area=Area.KCONFIG,
+    what="VM {subject}: this host's kernel was built without {options}.",
+    why="vfio-pci gives functions away, and QEMU reaches iommufd only through the VFIO character device of a function.",
+    fix="Install a kernel with {options}, or build one.",
+)  # fmt: skip
+
+
+@rule
+def vfio_options(scene: Scene) -> Iterator[Finding]:
+    """Options that every mode needs; of accelerated functions the verdict says it (problems.md 9, 29)."""
+    config = scene.host.facts.kernel.config or {}
+    if all(device.mode is Mode.ACCEL for device in scene.vm.devices) or any(c.function.facts.vfio_dev for c in scene.everything):
+        return
+    needed = ["CONFIG_VFIO_PCI"] + ["CONFIG_VFIO_DEVICE_CDEV"] * any(device.iommufd for device in scene.vm.devices)
+    if lacking := [option for option in needed if config.get(option) == "n"]:
+        yield NO_VFIO.at(scene.name, options=" and ".join(lacking))
+
+
 SEGMENT = plan_code(
     "segment-above-ffff", INFO,
     what="{subject} has a segment of more than four digits.",

@@ -35,7 +35,7 @@ def name_fault(name: str) -> str | None:
     if name != name.strip():
         return "it starts or ends with a space"
     bad = next((c for c in name if c not in " ._-" and unicodedata.category(c)[0] not in "LN" and unicodedata.category(c) not in ("Mn", "Mc")), None)
-    return f"it has the character {visible(bad)!r}" if bad is not None else None
+    return f"it has the character '{visible(bad)}'" if bad is not None else None
 
 
 @rule
@@ -184,7 +184,7 @@ def words(scene: Scene) -> Iterator[Finding]:
         yield NOTES.at(scene.name)
     for what, path in paths:
         if fault := path_fault(path):
-            yield PATH.at(scene.name, what_for=what, path=visible(path), because=fault)
+            yield PATH.at(scene.name, what_for=what, path=visible(path) or "''", because=fault)
     for network in vm.networks:
         if not _MAC.fullmatch(network.mac) or int(network.mac[:2], 16) & 1:
             yield MAC.at(scene.name, mac=visible(network.mac))

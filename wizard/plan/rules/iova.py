@@ -70,7 +70,9 @@ def iova(scene: Scene) -> Iterator[Finding]:
     end = RAM_BASE + max(scene.vm.memory.size, 1) - 1
     for device in scene.vm.devices:
         candidate = scene.candidate(device)
-        bits = iova_bits(scene.host, candidate) if candidate and device.mode is Mode.NONE else 64
+        if candidate is None or device.mode is not Mode.NONE:
+            continue
+        bits = iova_bits(scene.host, candidate)
         if end >> bits:
             yield IOVA_RAM.at(scene.name, end=end, bits=bits, function=device.host)
 

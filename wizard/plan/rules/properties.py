@@ -11,7 +11,7 @@ from wizard.host.known import Source
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import PROPERTIES, VsmmuPlan
 from wizard.plan.request import Layout, Mode
-from wizard.plan.resolve import OAS_CHOICES, SSIDSIZE_MAX, cmdqv_fits, cmdqv_param, supply
+from wizard.plan.resolve import OAS_CHOICES, SSIDSIZE_MAX, cmdqv_fits, cmdqv_functions, cmdqv_param, richest, supply
 from wizard.plan.rules.base import Scene, rule
 
 VALUE = plan_code(
@@ -261,6 +261,12 @@ CMDQV_SIDS = plan_code(
     why="Each VINTF has a table of SID_MATCH registers; a function that is not in it can't be invalidated from the guest's own queue.",
     fix="Take functions away, or write --cmdqv off.",
 )  # fmt: skip
+CMDQV_LEFT_OUT = plan_code(
+    "cmdqv-left-out", INFO,
+    what="VM {subject}: vSMMU {id} gets no CMDQV, though {smmu} has one: more than {limit} functions are behind it.",
+    why="Each VINTF has a table of SID_MATCH registers; a function that is not in it can't be invalidated from the guest's own queue.",
+    fix="Take functions away, or write --layout per-function, if the guest is to have its own queues.",
+)  # fmt: skip
 CMDQV_UNPLUG = plan_code(
     "cmdqv-first-stays", INFO,
     what="VM {subject}: {function} can't be unplugged while the VM runs.",
@@ -279,14 +285,18 @@ CMDQV_PAGES = plan_code(
 def cmdqv(scene: Scene) -> Iterator[Finding]:
     """S13, hardware.md section 10 (problems.md 35)."""
     for vsmmu in scene.vm.vsmmus:
-        if not vsmmu.accel or not vsmmu.cmdqv.resolved:
+        if not vsmmu.accel:
+            continue
+        if not vsmmu.cmdqv.resolved:
+            if vsmmu.cmdqv.origin == "host" and richest(scene.host, scene.smmu(vsmmu.smmu), "cmdqv", assumed=scene.vm.request.assume_accel):
+                yield CMDQV_LEFT_OUT.at(scene.name, id=vsmmu.id, limit=cmdqv_functions(scene.host, scene.smmu(vsmmu.smmu)), smmu=vsmmu.smmu)
             continue
         devices = scene.vm.devices_of(vsmmu)
         param = cmdqv_param(scene.host, scene.smmu(vsmmu.smmu))
         if param is not None and vsmmu.cmdqv.written == "on" and not cmdqv_fits(param):
             because = f"version {param.version}, {1 << param.log2vcmdqs} vCMDQs, {1 << param.log2vsids} StreamIDs"
             yield CMDQV_UNFIT.at(scene.name, id=vsmmu.id, smmu=vsmmu.smmu, because=because)
-        limit = 1 << param.log2vsids if param else 16
+        limit = cmdqv_functions(scene.host, scene.smmu(vsmmu.smmu))
         held = len(devices) + sum(port.hotplug for port in scene.vm.ports if port.bus == vsmmu.bus)
         if held > limit:
             yield CMDQV_SIDS.at(scene.name, id=vsmmu.id, count=held, smmu=vsmmu.smmu, limit=limit)

@@ -47,13 +47,14 @@ def target(scene: Scene) -> Iterator[Finding]:
     """--target, and what is there."""
     asked = scene.vm.request.target
     found = installed(scene.host.facts)
-    if asked and parse_version(asked) is None:
-        yield BAD.at(scene.name, target=visible(asked))
+    bad = asked is not None and parse_version(asked) is None
+    if bad:
+        yield BAD.at(scene.name, target=visible(asked or "") or "''")
     elif found is None:
         yield NO_QEMU.at(f"QEMU {scene.target.name}")
     if scene.target.version > NEWEST:
         yield TOO_NEW.at(scene.name, target=scene.target.name, newest=".".join(map(str, NEWEST)))
-    if found is not None and found.version != scene.target.version and not (asked and parse_version(asked) is None):
+    if found is not None and found.version != scene.target.version and not bad:
         yield OTHER.at(scene.name, target=scene.target.name, found=found.name)
 
 

@@ -33,7 +33,7 @@ def known_smmu(scene: Scene) -> Iterator[Finding]:
             yield UNKNOWN_SMMU.at(scene.name, id=vsmmu.id, smmu=visible(vsmmu.smmu), known=known)
     for name in scene.vm.request.split:
         if scene.smmu(name) is None:
-            yield SPLIT_UNKNOWN.at(scene.name, smmu=visible(name), known=known)
+            yield SPLIT_UNKNOWN.at(scene.name, smmu=visible(name) or "''", known=known)
 
 
 JOINED = plan_code(
