@@ -101,9 +101,9 @@ def test_every_fault_is_told_in_the_trace() -> None:
     w = world("nested")
     outcome = w.smmu.translate(Transaction(SID, 0x1234_0000_0000, True), trace=True)
     assert outcome.trace is not None
-    told = outcome.trace.as_text()
-    assert told[0].startswith("l1std")
-    assert "F_TRANSLATION: stage 1 level" in told[-1]
+    first, last = outcome.trace.steps[0], outcome.trace.steps[-1]
+    assert first.what == "l1std"
+    assert last.text.startswith("F_TRANSLATION: stage 1 level")
     for before, step in pairwise(outcome.trace.steps):
         if step.what == "walk" and step.address is not None:
             word = w.view.read(step.address) if before.what == "ipa" else w.memory.read(step.address)

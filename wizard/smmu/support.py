@@ -28,7 +28,7 @@ TABLE: dict[type[Record], dict[str, tuple[Support, str]]] = {
     IDR0: {
         "S2P": (_M, ""),
         "S1P": (_M, ""),
-        "TTF": (_M, "VMSAv8-64 only; 0b01 leaves no format at all"),
+        "TTF": (_M, "VMSAv8-64 only: 0b11 counts as 0b10, and 0b01 leaves no format at all"),
         "COHACC": (_I, "memory is always coherent here"),
         "BTM": (_I, "no processor broadcasts invalidations here"),
         "HTTU": (_M, "access flag and dirty state of leaves; 0b11 counts as 0b10"),
@@ -106,7 +106,7 @@ TABLE: dict[type[Record], dict[str, tuple[Support, str]]] = {
 
 
 LARGEST: dict[type[Record], dict[str, tuple[int, str]]] = {
-    IDR0: {"HTTU": (2, "no access flag of table descriptors")},
+    IDR0: {"TTF": (2, "no VMSAv8-32 tables"), "HTTU": (2, "no access flag of table descriptors")},
     IDR5: {"OAS": (6, "addresses of 52 bits at most"), "VAX": (1, "addresses of 52 bits at most")},
 }
 """Modelled fields of which larger values count as this one, and what is lost by that."""

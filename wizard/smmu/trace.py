@@ -47,13 +47,3 @@ class Trace:
                 entry["detail"] = {name: f"{value:#x}" for name, value in step.detail}
             listed.append(entry)
         return listed
-
-    def as_text(self) -> list[str]:
-        """One line a step."""
-        lines = []
-        for step in self.steps:
-            where = f" @{step.address:#x}" if step.address is not None else ""
-            words = " = " + " ".join(f"{word:#018x}" for word in step.words) if step.words else ""
-            detail = " [" + ", ".join(f"{name}={value:#x}" for name, value in step.detail) + "]" if step.detail else ""
-            lines.append(f"{step.what:<8}{where}{words} {step.text}{detail}".replace("  @", " @"))
-        return lines
