@@ -15,6 +15,7 @@ from wizard.plan.request import (
     HotplugRequest,
     Layout,
     MachineRequest,
+    Mode,
     NetworkRequest,
     NodeRequest,
     Properties,
@@ -26,7 +27,7 @@ from wizard.plan.target import parse_version
 
 def written(vm: VmPlan) -> VmRequest:
     """The request that gives this plan and leaves nothing to a planner."""
-    fallen = vm.mode is not vm.request.mode  # what belongs to vSMMUs is no choice of this VM any more
+    fallen = vm.request.mode is Mode.ACCEL is not vm.mode  # what belongs to vSMMUs is no choice of this VM any more
     return replace(
         vm.request,
         mode=vm.mode,
