@@ -198,3 +198,9 @@ def test_without_atsrecerr_errors_of_requests_are_never_recorded() -> None:
     assert w.smmu.cr2.value == 2
     assert ask(w, sid=SID + 0x4000).status == "CA"
     assert w.types() == []
+
+
+def test_type_overrides_do_not_reach_translated_traffic() -> None:
+    w = world("nested", ste={"EATS": 2, "MTCFG": 1, "MemAttr": 0, "SHCFG": 2})
+    w.smmu.write("CR0", CHECKED)
+    assert str(w.dma(IPA, ats=Ats.TRANSLATED).attributes) == "Normal-iWB-oWB-ISH"

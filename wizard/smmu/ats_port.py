@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from wizard.arch.event import EventType, PageRequest
 from wizard.smmu import ats, permissions
-from wizard.smmu.attributes import DEFAULT, Sources
-from wizard.smmu.context import override_of
+from wizard.smmu.attributes import DEFAULT, Override, Sources
 from wizard.smmu.outcome import Ats, AtsResponse, Fault, How, Outcome, Transaction
 from wizard.smmu.pri import PageResponse
 from wizard.smmu.records import record
@@ -87,12 +86,14 @@ def _request_failed(smmu: Smmu, fault: Fault, transaction: Transaction, story: T
 
 
 def _translated(smmu: Smmu, transaction: Transaction, story: Trace | None) -> Outcome:
-    """Traffic that an endpoint marked Translated (3.9.1.3); without IDR3.PASIDTT it is data, unprivileged and without SubstreamID."""
+    """Traffic that an endpoint marked Translated (3.9.1.3); without IDR3.PASIDTT it is data, unprivileged and without SubstreamID.
+
+    The STE's memory type and shareability overrides never apply to it (table 13.5).
+    """
     transaction = replace(transaction, ssid=None, privileged=False, instruction=False)
     if not smmu.cr0.SMMUEN:
         return _refuse(smmu, EventType.F_TRANSL_FORBIDDEN, "SMMUEN is 0", transaction, story, None)
     address = transaction.iova
-    override = override_of(0, 0, 1, smmu.features)
     if smmu.cr0.ATSCHK:
         try:
             ste = smmu.configuration.ste(transaction.sid, story)
@@ -110,7 +111,7 @@ def _translated(smmu: Smmu, transaction: Transaction, story: Trace | None) -> Ou
             return Outcome(How.ABORTED, event=event, recorded=recorded, reason=fault.reason, trace=story)
     if address >> smmu.features.oas:
         return Outcome(How.ABORTED, reason=f"translated address {address:#x} is beyond {smmu.features.oas} bits", trace=story)
-    return Outcome(How.BYPASS, address, sources=Sources(transaction.incoming or DEFAULT, override), trace=story)
+    return Outcome(How.BYPASS, address, sources=Sources(transaction.incoming or DEFAULT, Override()), trace=story)
 
 
 def _split(smmu: Smmu, transaction: Transaction, story: Trace | None) -> Outcome:
@@ -125,7 +126,7 @@ def _split(smmu: Smmu, transaction: Transaction, story: Trace | None) -> Outcome
         return smmu.end_in_fault(fault, transaction, story)
     return Outcome(
         How.TRANSLATED, pa, size=entry.span, trace=story,
-        sources=Sources(transaction.incoming or DEFAULT, context.override, None, entry.stage2),
+        sources=Sources(transaction.incoming or DEFAULT, Override(), None, entry.stage2),
     )  # fmt: skip
 
 
