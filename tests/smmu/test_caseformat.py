@@ -156,9 +156,10 @@ def test_trace_takes_a_format_and_no_case(words: list[str], trace: str | None) -
     assert (arguments.case, arguments.trace) == ("-" if "-" in words else "CASE", trace)
 
 
-def test_a_trace_format_that_does_not_exist_is_wrong_usage() -> None:
+@pytest.mark.parametrize("words", [["--trace=xml", "CASE"], [], ["--trace"]])
+def test_wrong_words_are_wrong_usage(words: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        parse(["translate", "--trace=xml", "CASE"])
+        parse(["translate", *words])
     assert stop.value.code == Exit.USAGE
 
 

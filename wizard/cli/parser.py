@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from wizard import __version__
@@ -68,7 +69,7 @@ class _Command(argparse.ArgumentParser):
         words = list(args or ())
         for action in self._actions:
             if action.nargs == "?" and action.choices and action.option_strings:
-                followed = zip(words, [*words[1:], None], strict=True)
+                followed = zip_longest(words, words[1:])
                 words = [f"{one}={action.const}" if one in action.option_strings and two not in action.choices else one for one, two in followed]
         return super().parse_known_args(words, namespace)
 
