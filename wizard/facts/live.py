@@ -36,6 +36,7 @@ def read_live(root: str = "/") -> Facts:
         raise InputError("This machine has no /sys to read.", "Run on Linux with sysfs mounted, or use --replay SNAPSHOT.")
     lines, complete = read_kernel_log(tree)
     log, moment_log = split(lines)
+    used = [*_disks(tree), *_network(tree)]
     return assemble(
         tree,
         origin="live",
@@ -48,7 +49,7 @@ def read_live(root: str = "/") -> Facts:
         iommufd=os.path.exists("/dev/iommu"),
         vfio=os.path.exists("/dev/vfio/vfio") or os.path.exists("/dev/vfio/devices"),
         kvm=os.path.exists("/dev/kvm"),
-        in_use=unique([*_disks(tree), *_network(tree)]),
+        in_use=unique([*used, *usage.of_holders(tree, used)]),
         programs=find_programs(),
         firmware=find_firmware(tree),
         limits=_limits(),
@@ -88,22 +89,40 @@ def _of_hwdb(function: PciFunction, properties: pyudev.device._device.Properties
 
 def _disks(tree: Tree) -> Iterable[InUse]:
     mounts = [(partition.device, partition.mountpoint) for partition in psutil.disk_partitions(all=False)]
-    yield from usage.of_mounts(tree, mounts)
+    yield from usage.of_mounts(tree, mounts, resolve=os.path.realpath)
     yield from usage.of_mounts(tree, usage.swaps_of_proc(tree), "swap")
 
 
 def _network(tree: Tree) -> Iterable[InUse]:
-    session = os.environ.get("SSH_CONNECTION", "").split()
+    session = _session()
     uses: list[tuple[str, str, str]] = usage.default_routes_of_proc(tree)
     for name, addresses in psutil.net_if_addrs().items():
         for address in addresses:
-            if address.family.name not in ("AF_INET", "AF_INET6") or address.address.startswith(("127.", "::1", "fe80:")):
+            if address.family.name not in ("AF_INET", "AF_INET6"):
+                continue
+            if len(session) == 4 and session[2] == address.address:
+                uses.append((name, "session", f"this ssh session comes in on {name}"))
+            if address.address.startswith(("127.", "::1", "fe80:")):
                 continue
             # Which address it is says nothing more, and a temporary one would make each record another.
             uses.append((name, "address", f"{'IPv4' if address.family.name == 'AF_INET' else 'IPv6'} address on {name}"))
-            if len(session) == 4 and session[2] == address.address:
-                uses.append((name, "session", f"this ssh session comes in on {name}"))
     yield from usage.of_interfaces(tree, uses)
+
+
+def _session() -> list[str]:
+    """Client's and server's address and port of the ssh session that this program runs in; empty where there is none.
+
+    sudo and su leave the variable out: then it is the one of a process above.
+    """
+    inherited = os.environ.get("SSH_CONNECTION", "").split()
+    process: psutil.Process | None = psutil.Process()
+    try:
+        while not inherited and process is not None:
+            inherited = process.environ().get("SSH_CONNECTION", "").split()
+            process = process.parent()
+    except psutil.Error:
+        return inherited  # somebody else's process
+    return inherited
 
 
 def _limits() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import zlib
@@ -127,6 +128,8 @@ def read_kernel(tree: Tree) -> Kernel:
     page_size = next((size for option, size in _PAGE_SHIFT.items() if config and config.get(option) == "y"), None)
     if page_size is None and config and (shift := config.get("CONFIG_PAGE_SHIFT")):
         page_size = 1 << int(shift) if shift in ("12", "14", "16") else None
+    if tree.live:  # the kernel's own word; its configuration may be root's, and it names its architecture since 6.1 only
+        page_size, machine = os.sysconf("SC_PAGE_SIZE"), machine or os.uname().machine
     modules = tree.text("proc/modules")
     parameters = {}
     for name in _PARAMETERS:

@@ -24,8 +24,9 @@ def from_tree(tree: Tree) -> Facts:
     used = [
         *usage.of_mounts(tree, usage.mounts_of_proc(tree)),
         *usage.of_mounts(tree, usage.swaps_of_proc(tree), "swap"),
-        *usage.of_interfaces(tree, usage.default_routes_of_proc(tree)),
+        *usage.of_interfaces(tree, [*usage.default_routes_of_proc(tree), *usage.addresses_of_proc(tree)]),
     ]
+    used += usage.of_holders(tree, used)
     meminfo = tree.text("proc/meminfo") or ""
     names = tree.names("")
     found = functions.read_functions(tree)

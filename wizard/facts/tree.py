@@ -29,6 +29,8 @@ _ROOTS = frozenset(("sys", "sos_commands"))
 class Tree(ABC):
     """Reads files, links and directories below one root."""
 
+    live = False  # it is this machine's own: what the kernel says elsewhere is of the same host
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.unread: dict[str, str] = {}
@@ -159,7 +161,7 @@ class DirectoryTree(Tree):
     def __init__(self, root: str, *, live: bool = False) -> None:
         super().__init__("/" if live else root)
         self._prefix = root.rstrip("/") + "/"
-        self._live = live
+        self.live = live
         self._flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if live else os.O_NOFOLLOW)
         self._checked: set[str] = {""}
 
@@ -214,7 +216,7 @@ class DirectoryTree(Tree):
 
     def _inside(self, directory: str) -> bool:
         # Every directory on the way must be a real one: a link in its place could lead anywhere.
-        if self._live or directory in self._checked:
+        if self.live or directory in self._checked:
             return True
         if not self._inside(directory.rpartition("/")[0]):
             return False

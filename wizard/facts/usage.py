@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from wizard.facts.functions import last_function
 from wizard.facts.model import InUse
@@ -16,14 +16,54 @@ from wizard.facts.tree import Tree
 _STACK = 16  # dm on md on loop …: deeper is no real host
 
 
-def of_mounts(tree: Tree, mounts: Iterable[tuple[str, str]], kind: str = "mount") -> list[InUse]:
-    """From (device, mount point) pairs: the functions below each device, also through partitions, LVM and RAID."""
+def of_mounts(tree: Tree, mounts: Iterable[tuple[str, str]], kind: str = "mount", resolve: Callable[[str], str] = str) -> list[InUse]:
+    """From (device, mount point) pairs: the functions below each device, also through partitions, LVM, RAID and file systems of several disks.
+
+    ``resolve`` follows links below /dev, where there is a /dev.
+    """
     found = []
     for device, point in mounts:
-        if device.startswith("/dev/"):
-            for address in block_functions(tree, _block_name(tree, device)):
-                found.append(InUse(address=address, kind=kind, detail=f"{device} on {point}" if point else device))
+        # bcachefs names all of its disks, with colons between them.
+        for one in device.replace(":/dev/", "\n/dev/").split("\n") if device.startswith("/dev/") else ():
+            for name in _together(tree, _block_name(tree, one, resolve)):
+                for address in block_functions(tree, name):
+                    found.append(InUse(address=address, kind=kind, detail=f"{device} on {point}" if point else device))
     return found
+
+
+def of_holders(tree: Tree, known: Iterable[InUse]) -> list[InUse]:
+    """What stands on a disk or an interface without being mounted or having an address: LVM, RAID, ZFS; bonds, bridges and virtual switches.
+
+    ``known`` is what needs no further reason.
+    """
+    explained = {use.address for use in known}
+    reasons = [*_disk_holders(tree), *_pool_members(tree)]
+    found = [(address, detail) for name, detail in reasons for address in block_functions(tree, name)]
+    for name in tree.names("sys/class/net"):
+        path = tree.link(f"sys/class/net/{name}")
+        master = tree.link(f"{path}/master") if path else None
+        if path and master and (address := last_function(path)):
+            found.append((address, f"{name} is a port of {posixpath.basename(master)}"))
+    return [InUse(address=address, kind="holder", detail=detail) for address, detail in found if address not in explained]
+
+
+def _disk_holders(tree: Tree) -> Iterator[tuple[str, str]]:
+    for name in tree.names("sys/class/block"):
+        base = tree.link(f"sys/class/block/{name}")
+        for holder in tree.names(f"{base}/holders") if base else ():
+            mapped = tree.text(f"sys/class/block/{holder}/dm/name") or tree.text(f"{tree.link(f'sys/class/block/{holder}')}/dm/name")
+            yield name, f"{f'/dev/mapper/{mapped}' if mapped else f'/dev/{holder}'} stands on /dev/{name}"
+
+
+def _pool_members(tree: Tree) -> Iterator[tuple[str, str]]:
+    # ZFS shows an imported pool in /proc and says nowhere which disks it has; udev knows a member by its label.
+    pools = {name for name in tree.names("proc/spl/kstat/zfs") if tree.names(f"proc/spl/kstat/zfs/{name}")}
+    for name in tree.names("sys/class/block") if pools else ():
+        base = tree.link(f"sys/class/block/{name}")
+        known = tree.text(f"run/udev/data/b{tree.text(f'{base}/dev')}") if base else None
+        label = re.search(r"^E:ID_FS_LABEL=(.*)$", known or "", re.MULTILINE)
+        if known and label and label[1] in pools and re.search(r"^E:ID_FS_TYPE=zfs_member$", known, re.MULTILINE):
+            yield name, f"the ZFS pool {label[1]} stands on /dev/{name}"
 
 
 def of_interfaces(tree: Tree, uses: Iterable[tuple[str, str, str]]) -> list[InUse]:
@@ -33,14 +73,26 @@ def of_interfaces(tree: Tree, uses: Iterable[tuple[str, str, str]]) -> list[InUs
     ]
 
 
-def _block_name(tree: Tree, device: str) -> str:
-    if device.startswith("/dev/mapper/"):
-        wanted = device.removeprefix("/dev/mapper/")
+def _together(tree: Tree, name: str) -> set[str]:
+    """The disks of the file system that a disk belongs to: btrfs mounts by one of them and says in /sys which others it has."""
+    for uuid in tree.names("sys/fs/btrfs"):
+        members = tree.names(f"sys/fs/btrfs/{uuid}/devices")
+        if name in members:
+            return set(members)
+    return {name}
+
+
+def _block_name(tree: Tree, device: str, resolve: Callable[[str], str]) -> str:
+    words = device.split("/")[2:]
+    if words[0] == "mapper" or (len(words) == 2 and words[0] not in ("disk", "block", "md", "cciss", "zvol")):
+        # /dev/GROUP/VOLUME is /dev/mapper/GROUP-VOLUME, with the hyphens of either doubled.
+        wanted = words[-1] if words[0] == "mapper" else "-".join(word.replace("-", "--") for word in words)
         for name in tree.names("sys/class/block"):
             base = tree.link(f"sys/class/block/{name}")
             if base and name.startswith("dm-") and tree.text(f"{base}/dm/name") == wanted:
                 return name
-    return posixpath.basename(device)
+    name = posixpath.basename(resolve(device))
+    return name if tree.target(f"sys/class/block/{name}") else "!".join(words)  # sysfs writes a slash as an exclamation mark
 
 
 def block_functions(tree: Tree, name: str, depth: int = 0) -> set[str]:
@@ -85,6 +137,20 @@ def mounts_of_proc(tree: Tree) -> list[tuple[str, str]]:
 def swaps_of_proc(tree: Tree) -> list[tuple[str, str]]:
     """(device, "") of /proc/swaps."""
     return [(line.split()[0], "") for line in (tree.text("proc/swaps") or "").splitlines()[1:] if line.split()]
+
+
+def addresses_of_proc(tree: Tree) -> list[tuple[str, str, str]]:
+    """(interface, "address", detail) by what /proc/net says: networks that are reached directly, and IPv6 addresses that are not the link's own."""
+    found = []
+    for line in (tree.text("proc/net/route") or "").splitlines()[1:]:
+        words = line.split()
+        if len(words) > 7 and words[1] != "00000000" and words[2] == "00000000":
+            found.append((words[0], "address", f"IPv4 address on {words[0]}"))
+    for line in (tree.text("proc/net/if_inet6") or "").splitlines():
+        words = line.split()
+        if len(words) == 6 and words[3] not in ("10", "20"):  # IPV6_ADDR_LOOPBACK, IPV6_ADDR_LINKLOCAL
+            found.append((words[5], "address", f"IPv6 address on {words[5]}"))
+    return found
 
 
 def default_routes_of_proc(tree: Tree) -> list[tuple[str, str, str]]:

@@ -1,0 +1,184 @@
+"""What the host itself needs: from a mount, a route, a holder down to the PCI function, on the layouts that the kernel makes in /sys."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.tools.cache import skip_loudly
+from wizard.facts.record import from_tree
+from wizard.facts.tree import open_tree
+
+NVME, OTHER, NIC, PORT = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"
+
+
+class Sys:
+    """A tree that grows; paths are below sys/ unless they begin with another root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for address in (NVME, OTHER, NIC, PORT):
+            self.file(f"devices/pci0000:00/{address}/vendor", "0x1af4")
+            self.file(f"devices/pci0000:00/{address}/device", "0x1041")
+            self.file(f"devices/pci0000:00/{address}/class", "0x020000")
+            self.link(f"bus/pci/devices/{address}", f"devices/pci0000:00/{address}")
+
+    def path(self, path: str) -> Path:
+        found = self.root / (path if path.split("/")[0] in ("proc", "run", "etc") else f"sys/{path}")
+        found.parent.mkdir(parents=True, exist_ok=True)
+        return found
+
+    def file(self, path: str, text: str) -> None:
+        self.path(path).write_text(text + "\n")
+
+    def link(self, path: str, target: str) -> None:
+        place = self.path(path)
+        place.symlink_to(os.path.relpath(self.root / "sys" / target, place.parent))
+
+    def disk(self, name: str, place: str, *, holders: tuple[str, ...] = (), slaves: tuple[str, ...] = (), number: str = "259:0") -> None:
+        """A block device at its place below /sys/devices, with its link in /sys/class/block."""
+        self.file(f"devices/{place}/dev", number)
+        for kind, names in (("holders", holders), ("slaves", slaves)):
+            for other in names:
+                self.path(f"devices/{place}/{kind}/{other}").symlink_to(f"../../{other}")
+        self.link(f"class/block/{name}", f"devices/{place}")
+
+    def mapped(self, name: str, mapper: str, slaves: tuple[str, ...], holders: tuple[str, ...] = ()) -> None:
+        self.disk(name, f"virtual/block/{name}", slaves=slaves, holders=holders)
+        self.file(f"devices/virtual/block/{name}/dm/name", mapper)
+
+    def interface(self, name: str, place: str, *, lower: tuple[str, ...] = (), ports: tuple[str, ...] = (), master: str = "") -> None:
+        self.file(f"devices/{place}/operstate", "up")
+        for other in lower:
+            self.path(f"devices/{place}/lower_{other}").symlink_to(f"../{other}")
+        for other in ports:
+            self.file(f"devices/{place}/brif/{other}/state", "3")
+        if master:
+            self.link(f"devices/{place}/master", f"devices/virtual/net/{master}")
+        self.link(f"class/net/{name}", f"devices/{place}")
+
+    def uses(self) -> set[tuple[str, str, str]]:
+        return {(use.address, use.kind, use.detail) for use in from_tree(open_tree(str(self.root))).in_use}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Sys:
+    """Two NVMe disks, of which each has a partition, and two ports of a card."""
+    host = Sys(tmp_path)
+    for number, address in ((0, NVME), (1, OTHER)):
+        place = f"pci0000:00/{address}/nvme/nvme{number}/nvme{number}n1"
+        host.disk(f"nvme{number}n1", place, number=f"259:{number}")
+        host.disk(f"nvme{number}n1p1", f"{place}/nvme{number}n1p1", number=f"259:{number + 2}")
+    return host
+
+
+@pytest.mark.parametrize("device", ["/dev/mapper/vg--a-root", "/dev/vg-a/root", "/dev/dm-1"])
+def test_a_volume_on_a_crypt_device_on_a_partition(host: Sys, device: str) -> None:
+    """LVM on LUKS: two layers of device mapper, by each name that mount may show."""
+    host.mapped("dm-0", "luks", ("nvme0n1p1",), holders=("dm-1",))
+    host.mapped("dm-1", "vg--a-root", ("dm-0",))
+    host.path(f"devices/pci0000:00/{NVME}/nvme/nvme0/nvme0n1/nvme0n1p1/holders/dm-0").mkdir(parents=True)
+    host.file("proc/mounts", f"{device} / ext4 rw 0 0\nproc /proc proc rw 0 0")
+    assert host.uses() == {(NVME, "mount", f"{device} on /")}
+
+
+def test_a_mirror_needs_both_disks(host: Sys) -> None:
+    host.disk("md0", "virtual/block/md0", slaves=("nvme0n1p1", "nvme1n1p1"))
+    host.file("proc/mounts", "/dev/md0 /srv\\040data xfs rw 0 0")
+    assert host.uses() == {(NVME, "mount", "/dev/md0 on /srv data"), (OTHER, "mount", "/dev/md0 on /srv data")}
+
+
+def test_native_multipath_of_nvme_needs_each_controller(host: Sys) -> None:
+    """With nvme_core.multipath the namespace hangs below a virtual subsystem, which links to the controllers that carry it."""
+    subsystem = "virtual/nvme-subsystem/nvme-subsys2"
+    host.disk("nvme2n1", f"{subsystem}/nvme2n1")
+    for name, address in (("nvme2", NVME), ("nvme3", OTHER)):
+        host.file(f"devices/pci0000:00/{address}/nvme/{name}/state", "live")
+        host.link(f"devices/{subsystem}/{name}", f"devices/pci0000:00/{address}/nvme/{name}")
+    host.file("proc/mounts", "/dev/nvme2n1 / xfs rw 0 0")
+    assert host.uses() == {(address, "mount", "/dev/nvme2n1 on /") for address in (NVME, OTHER)}
+
+
+def test_btrfs_mounts_by_one_of_its_disks(host: Sys) -> None:
+    for name in ("nvme0n1p1", "nvme1n1"):
+        host.path(f"fs/btrfs/0b1e5d8a-0000-4000-8000-000000000001/devices/{name}").mkdir(parents=True)
+    host.file("proc/mounts", "/dev/nvme0n1p1 / btrfs rw,subvol=/ 0 0")
+    assert host.uses() == {(address, "mount", "/dev/nvme0n1p1 on /") for address in (NVME, OTHER)}
+
+
+def test_bcachefs_names_all_of_its_disks(host: Sys) -> None:
+    host.file("proc/mounts", "/dev/nvme0n1p1:/dev/nvme1n1 / bcachefs rw 0 0")
+    assert {address for address, _, _ in host.uses()} == {NVME, OTHER}
+
+
+def test_a_pool_of_zfs_is_found_by_what_udev_knows_of_its_members(host: Sys) -> None:
+    """Its mounts name no device, and it is no holder in /sys; a disk of another pool, which is not imported, is free."""
+    host.file("proc/mounts", "rpool/ROOT/pve-1 / zfs rw 0 0")
+    host.file("proc/spl/kstat/zfs/rpool/state", "ONLINE")
+    host.file("proc/spl/kstat/zfs/arcstats", "x")
+    host.file("run/udev/data/b259:2", "S:disk/by-label/rpool\nE:ID_FS_LABEL=rpool\nE:ID_FS_TYPE=zfs_member")
+    host.file("run/udev/data/b259:3", "E:ID_FS_LABEL=old\nE:ID_FS_TYPE=zfs_member")
+    assert host.uses() == {(NVME, "holder", "the ZFS pool rpool stands on /dev/nvme0n1p1")}
+
+
+def test_a_volume_that_nobody_mounted_still_stands_on_its_disk(host: Sys) -> None:
+    """A volume group of a storage daemon or of another VM: nothing is mounted, and taking the disk away loses it."""
+    host.mapped("dm-0", "ceph--1-osd", ("nvme0n1p1",))
+    host.path(f"devices/pci0000:00/{NVME}/nvme/nvme0/nvme0n1/nvme0n1p1/holders/dm-0").mkdir(parents=True)
+    assert host.uses() == {(NVME, "holder", "/dev/mapper/ceph--1-osd stands on /dev/nvme0n1p1")}
+
+
+def test_swap(host: Sys) -> None:
+    host.file("proc/swaps", "Filename\t\t\tType\t\tSize\n/dev/nvme1n1p1                          partition\t8388604\t0\t-2")
+    assert host.uses() == {(OTHER, "swap", "/dev/nvme1n1p1")}
+
+
+def test_a_vlan_on_a_bridge_on_a_bond(host: Sys) -> None:
+    """The address is three layers above the two ports that carry it."""
+    host.interface("enp3s0f0", f"pci0000:00/{NIC}/net/enp3s0f0", master="bond0")
+    host.interface("enp3s0f1", f"pci0000:00/{PORT}/net/enp3s0f1", master="bond0")
+    host.interface("bond0", "virtual/net/bond0", lower=("enp3s0f0", "enp3s0f1"), master="br0")
+    host.interface("br0", "virtual/net/br0", ports=("bond0",))
+    host.interface("br0.7", "virtual/net/br0.7", lower=("br0",))
+    host.file("proc/net/route", "Iface\tDestination\tGateway\nbr0.7\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0")
+    assert host.uses() == {(address, "route", "default route on br0.7") for address in (NIC, PORT)}
+
+
+def test_addresses_out_of_proc(host: Sys) -> None:
+    """A network that is reached directly, an IPv6 address that is more than the link's own; neither loopback nor link-local counts."""
+    host.interface("eth0", f"pci0000:00/{NIC}/net/eth0")
+    host.interface("eth1", f"pci0000:00/{PORT}/net/eth1")
+    host.file("proc/net/route", "Iface\tDestination\tGateway\neth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0")
+    host.file(
+        "proc/net/if_inet6",
+        "fd000000000000000000000000000002 04 40 00 82     eth0\n00000000000000000000000000000001 01 80 10 80       lo\n"
+        "fe8000000000000000fc00fffe000001 05 40 20 80     eth1",
+    )
+    assert host.uses() == {(NIC, "address", "IPv4 address on eth0"), (NIC, "address", "IPv6 address on eth0")}
+
+
+def test_the_uplink_of_a_virtual_switch_is_in_use_without_an_address(host: Sys) -> None:
+    """Open vSwitch: the address is on an internal port that nothing in /sys connects with the card."""
+    host.interface("eth0", f"pci0000:00/{NIC}/net/eth0", master="ovs-system")
+    host.interface("ovs-system", "virtual/net/ovs-system", lower=("eth0",))
+    host.interface("br-ex", "virtual/net/br-ex")
+    assert host.uses() == {(NIC, "holder", "eth0 is a port of ovs-system")}
+
+
+def test_the_session_is_found_through_sudo() -> None:
+    """sudo leaves SSH_CONNECTION out of the environment; the shell above it still has it."""
+    own = [address.address for found in psutil.net_if_addrs().values() for address in found if address.family.name == "AF_INET"]
+    program = "from wizard.facts.live import _session; print(_session())"
+    words = ["env", "-u", "SSH_CONNECTION", sys.executable, "-c", program]
+    if not own or not os.path.exists("/proc/self/environ"):
+        skip_loudly("no session can be made up", "run on Linux with an address")
+    connection = f"198.51.100.7 50000 {own[0]} 22"
+    # exec would replace the process that has the variable: sh has to stay above it.
+    shell = ["sh", "-c", '"$@"; exit $?', "sh", *words]
+    done = subprocess.run(shell, capture_output=True, text=True, check=True, env={**os.environ, "SSH_CONNECTION": connection})
+    assert done.stdout.strip() == str(connection.split())
