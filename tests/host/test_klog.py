@@ -203,11 +203,25 @@ LINE = "arm-smmu-v3 arm-smmu-v3.0.auto: option mask 0x2"
         "", "[    1.446914] ", "[Fri Nov 21 02:31:00 2026] ", "<6>[    1.446914] ", "kern  :info  : [    1.446914] ", "[    1.446914][    T1] ",
         "Nov 21 02:31:00 host kernel: ", "Nov  1 02:31:00 host kernel: [    1.446914] ", "2026-11-21T02:31:00+0000 host kernel: ",
         "6,812,1446914,-;", "2026-11-21T02:31:00.123456+00:00 host.example kernel: [    1.4] ",
+        # journalctl -k -o short-precise, -full, -unix, -monotonic, and --no-hostname
+        "Nov 21 02:31:00.123456 host kernel: ", "Fri 2026-11-21 02:31:00 UTC host kernel: ", "1764226561.123456 host kernel: ",
+        "[    1.446914] host kernel: ", "Nov 21 02:31:00 kernel: ", "Nov 21 02:31:00 host kernel[0]: ",
+        # dmesg --time-format iso, -e and -d
+        "2026-11-21T02:31:00,123456+00:00 ", "[Nov21 02:31] ", "[  +0.000012] ",
+        "<6>1 2026-11-21T02:31:00Z host kernel - - - ",  # RFC 5424
     ],
 )  # fmt: skip
 def test_prefixes_of_dmesg_journal_and_syslog(prefix: str) -> None:
     assert message(prefix + LINE) == LINE
     assert parse_log([prefix + LINE]).smmus["arm-smmu-v3.0.auto"].options == 2
+
+
+def test_a_wrapped_ring_buffer_begins_anywhere() -> None:
+    """The first line is the tail of one; what came before it is unknown, not absent."""
+    log = parse_log(["(features 0x001e1fbf)", "[    2.7] arm-smmu-v3 arm-smmu-v3.5.auto: allocated 524288 entries for evtq"])
+    assert log.smmus["arm-smmu-v3.5.auto"].features is None
+    assert log.smmus["arm-smmu-v3.5.auto"].options is None
+    assert log.smmus["arm-smmu-v3.5.auto"].queues == {"evtq": 524288}
 
 
 def test_events_of_two_smmus_that_are_mixed_up_and_cut_short() -> None:

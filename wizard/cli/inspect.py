@@ -9,11 +9,11 @@ from wizard.base.address import Address
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
 from wizard.base.finding import Finding, Severity
-from wizard.base.text import plural, visible
+from wizard.base.text import plural, size, visible
 from wizard.cli.output import print_json, table
 from wizard.cli.source import host_for
 from wizard.host.known import Known
-from wizard.host.model import Accel, Function, Host, Smmu
+from wizard.host.model import KIND_NAMES, Accel, Function, Host, Smmu
 
 _ALSO = 12  # further subjects of one finding that doctor names before it only counts
 _MARK = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
@@ -35,6 +35,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 def list_lines(host: Host, smmu: str | None = None) -> Iterable[str]:
     """The host's line, then a table of functions under each SMMU."""
     yield host_line(host)
+    yield from kind_lines(host)
     for one in host.smmus.values():
         if smmu is None or one.name == smmu:
             yield ""
@@ -43,8 +44,19 @@ def list_lines(host: Host, smmu: str | None = None) -> Iterable[str]:
     rest = [function for function in host.functions.values() if function.smmu is None]
     if rest and smmu is None:
         yield ""
-        yield "Behind no SMMU that the kernel uses:"
+        smmus = not host.smmus or any(one.kind == "smmuv3" for one in host.smmus.values())
+        yield "Behind no SMMU that the kernel uses:" if smmus else "Behind no IOMMU that the kernel uses:"
         yield from _function_table(host, rest)
+    if host.assumed:
+        yield ""
+        yield "* assumed: nobody measured or published it (`smmu-wizard show` says why)"
+
+
+def kind_lines(host: Host) -> Iterable[str]:
+    """On hosts without SMMUv3, that acceleration is no matter of theirs."""
+    from wizard.host.hostrules import not_smmuv3
+
+    yield from (visible(f"{finding.what} {finding.why}") for finding in not_smmuv3(host))
 
 
 def host_line(host: Host) -> str:
@@ -72,7 +84,7 @@ def smmu_line(smmu: Smmu) -> str:
             known = smmu.known(name)
             words.append(f"{name} {known.show()}{'*' if known.source == 'assumed' else ''}")
     else:
-        words.append(smmu.kind)
+        words.append(KIND_NAMES.get(smmu.kind, smmu.kind))
     return visible("  ".join(words))
 
 
@@ -82,11 +94,21 @@ def _function_table(host: Host, functions: list[Function]) -> Iterable[str]:
         return
     rows = [("  FUNCTION", "ACCEL", "STREAM", "GROUP", "DRIVER", "NAME")]
     for function in functions:
+        assumed = host.assumed.below(f"functions.{function}") if host.assumed else {}
+        place, group, driver, name = ("*" if assumed.keys() & fields else "" for fields in _MARKED)
+        if host.assumed and function.group is not None and host.assumed.covers(f"groups.{function.group}"):
+            group = "*"
         streams = ",".join(f"{stream:#x}" for stream in function.stream_ids) or "-"
-        group = "-" if function.group is None else str(function.group)
+        made_up = "*" if function.stream_source.source == "assumed" else ""
+        number = "-" if function.group is None else f"{function.group}{group}"
         accel = "bridge" if function.is_bridge else host.verdict(function.facts.address).accel.value
-        rows.append((f"  {function}", accel, streams, group, function.facts.driver or "-", visible(function.name)))
+        words = (f"  {function}{place}", accel, streams + made_up, number, f"{function.facts.driver}{driver}" if function.facts.driver else "-")
+        rows.append((*words, visible(function.name) + name))
     yield table(rows)
+
+
+# Fields of a function that each marked column of the table rests on.
+_MARKED = ({"address", "path", "iommu", "*"}, {"iommu_group", "*"}, {"driver", "*"}, {"device", "vendor", "*"})
 
 
 def find_function(host: Host, text: str) -> Function:
@@ -119,9 +141,9 @@ def run_show(arguments: argparse.Namespace) -> int:
         if arguments.json:
             from wizard.host.view import SCHEMA, ShowView, smmu_view
 
-            print_json(ShowView(SCHEMA, smmu=smmu_view(smmu)))
+            print_json(ShowView(SCHEMA, smmu=smmu_view(host, smmu)))
         else:
-            print("\n".join(smmu_lines(smmu)))
+            print("\n".join(smmu_lines(host, smmu)))
         return Exit.OK
     function = find_function(host, subject)
     if arguments.json:
@@ -132,8 +154,8 @@ def run_show(arguments: argparse.Namespace) -> int:
             ShowView(
                 SCHEMA,
                 function=function_view(host, function),
-                smmu=smmu_view(above) if above else None,
-                group=group_view(group) if group else None,
+                smmu=smmu_view(host, above) if above else None,
+                group=group_view(host, group) if group else None,
                 companions=tuple(str(other) for other in host.companions(function)),
             )
         )
@@ -146,19 +168,7 @@ def function_lines(host: Host, function: Function) -> Iterable[str]:
     """One function for people: identity, place, verdict, capabilities with their sources."""
     verdict = host.verdict(function.facts.address)
     yield visible(f"{function}  {function.name}  [{function.ids}]")
-    yield table(
-        [
-            ("  class", visible(function.facts.class_name or function.facts.class_)),
-            ("  driver", visible(function.facts.driver or "none")),
-            ("  SMMU", function.smmu or (f"none in use (firmware names {function.iort_smmu})" if function.iort_smmu else "none")),
-            ("  StreamID", f"{', '.join(f'{s:#x}' for s in function.stream_ids) or 'unknown'} ({function.stream_source.source})"),
-            ("  IOMMU group", _group_text(host, function)),
-            ("  NUMA node", "none" if function.numa_node is None else str(function.numa_node)),
-            ("  BARs", ", ".join(f"{bar.index}: {_size(bar.size)}" for bar in function.bars) or "none"),
-            ("  companions", ", ".join(map(str, host.companions(function))) or "none"),
-            *(("  host uses it", visible(use.detail)) for use in host.facts.in_use if use.address == function.facts.address),
-        ]
-    )
+    yield table(list(_function_rows(host, function)))
     yield f"Acceleration: {verdict.accel.value}"
     yield from finding_lines(verdict.reasons)
     if verdict.todo:
@@ -168,10 +178,32 @@ def function_lines(host: Host, function: Function) -> Iterable[str]:
     yield known_table(function.capabilities)
 
 
-def _size(count: int) -> str:
-    from wizard.base.text import size
-
-    return size(count)
+def _function_rows(host: Host, function: Function) -> Iterable[tuple[str, str]]:
+    facts = function.facts
+    yield "  class", visible(facts.class_name or facts.class_)
+    yield "  driver", visible(facts.driver or "none")
+    if facts.driver_override:
+        yield "  override", visible(facts.driver_override)
+    yield "  SMMU", function.smmu or (f"none in use (firmware names {function.iort_smmu})" if function.iort_smmu else "none")
+    yield "  StreamID", f"{', '.join(f'{s:#x}' for s in function.stream_ids) or 'unknown'} ({function.stream_source.source})"
+    yield "  IOMMU group", _group_text(host, function)
+    group = host.groups.get(function.group) if function.group is not None else None
+    if group is not None:
+        regions = ", ".join(visible(f"{r.start:#x}-{r.end:#x} {r.type}") for r in group.regions) or "none"
+        yield "  reserved", regions if group.regions_known else "unknown: not read, or not understood"
+    yield "  NUMA node", "none" if function.numa_node is None else str(function.numa_node)
+    yield "  below", function.parent or "a root bus"
+    yield "  BARs", ", ".join(f"{bar.index}: {size(bar.size)}" for bar in function.bars) or "none"
+    yield "  companions", ", ".join(map(str, host.companions(function))) or "none"
+    if facts.physfn:
+        yield "  VF of", facts.physfn
+    if facts.virtfns:
+        yield "  VFs", ", ".join(facts.virtfns)
+    for use in host.facts.in_use:
+        if use.address == facts.address:
+            yield "  host uses it", visible(use.detail)
+    for field, why in host.assumed.below(f"functions.{facts.address}").items():
+        yield "  assumed", visible(f"{'all of it' if field == '*' else field}: {why}")
 
 
 def _group_text(host: Host, function: Function) -> str:
@@ -182,22 +214,46 @@ def _group_text(host: Host, function: Function) -> str:
     return f"{function.group}, {'alone' if not others else 'with ' + ', '.join(others)}" + (f", {group.type}" if group and group.type else "")
 
 
-def smmu_lines(smmu: Smmu) -> Iterable[str]:
+def smmu_lines(host: Host, smmu: Smmu) -> Iterable[str]:
     """One SMMU for people."""
+    from wizard.host.view import smmu_assumed
+
     yield visible(smmu.name)
     yield table(
         [
-            ("  kind", smmu.kind),
+            ("  kind", smmu.kind if smmu.kind == "smmuv3" else KIND_NAMES.get(smmu.kind, smmu.kind)),
             ("  segments", ", ".join(f"{segment:04x}" for segment in smmu.segments) or "none"),
             ("  NUMA node", "none" if smmu.numa_node is None else str(smmu.numa_node)),
             ("  functions", ", ".join(smmu.functions) or "none"),
             ("  platform devices", ", ".join(map(visible, smmu.platform_devices)) or "none"),
+            *_register_rows(smmu),
+            *(("  assumed", visible(f"{what}: {why}")) for what, why in smmu_assumed(host, smmu).items()),
         ]
     )
+    if smmu.kind != "smmuv3":
+        yield from kind_lines(host)
+        return
     yield "This kernel uses:"
     yield known_table(smmu.capabilities)
     yield "The hardware has:"
     yield known_table(smmu.hardware)
+
+
+def _register_rows(smmu: Smmu) -> Iterable[tuple[str, str]]:
+    if smmu.kind != "smmuv3":
+        return
+    if smmu.features is not None:
+        from wizard.host.klog import feature_names
+
+        yield "  features", f"{smmu.features:#010x}  {feature_names(smmu.features)}"
+    if smmu.options is not None:
+        yield "  option mask", f"{smmu.options:#x}"
+    if smmu.registers is None:
+        yield "  ID registers", "nobody asked (`sudo smmu-wizard record --probe`)"
+        return
+    raw = smmu.registers
+    words = [f"IDR{number} {word:#010x}" for number, word in enumerate(raw.words)] + [f"IIDR {raw.iidr:#010x}", f"AIDR {raw.aidr:#x}"]
+    yield "  ID registers", "  ".join(words) + f"  ({'assumed' if raw.assumed else f'asked of {raw.asked}'})"
 
 
 def known_table(known: Mapping[str, Known]) -> str:

@@ -1,10 +1,12 @@
-"""Which places of a snapshot hold what nobody measured."""
+"""Which places of a snapshot hold what nobody measured, and why."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from functools import cache
+
+from wizard.facts.model import Assumption
 
 
 class Assumed:
@@ -13,15 +15,31 @@ class Assumed:
     ``covers(path)`` says whether a place of the snapshot was assumed.
     """
 
-    def __init__(self, paths: Iterable[str]) -> None:
-        self._paths = {tuple(_parts(path)) for path in paths}
+    def __init__(self, assumptions: Iterable[Assumption]) -> None:
+        self._why = {tuple(_parts(assumption.path)): assumption.why for assumption in assumptions}
         self.covers = cache(self._covers)
 
+    def __bool__(self) -> bool:
+        return bool(self._why)
+
     def _covers(self, path: str) -> bool:
-        if not self._paths:
+        if not self._why:
             return False
         parts = _parts(path)
-        return any(len(p) <= len(parts) and all(a in ("*", b) for a, b in zip(p, parts, strict=False)) for p in self._paths)
+        return any(len(known) <= len(parts) and _match(known, parts) for known in self._why)
+
+    def below(self, path: str) -> dict[str, str]:
+        """What is assumed of one thing, by field, with the reason; the field is ``*`` where the whole thing is."""
+        parts = _parts(path)
+        found: dict[str, str] = {}
+        for known, why in self._why.items():
+            if _match(known, parts):
+                found[known[len(parts)] if len(known) > len(parts) else "*"] = why
+        return dict(sorted(found.items()))
+
+
+def _match(known: tuple[str, ...], parts: list[str]) -> bool:
+    return all(a in ("*", b) for a, b in zip(known, parts, strict=False))
 
 
 def _parts(path: str) -> list[str]:

@@ -52,7 +52,7 @@ class _Builder:
         self.aliases = self.log.aliases
         self.firmware = Firmware(facts.acpi.get("IORT"))
         self.by_address = {function.address: function for function in facts.functions}
-        self.assumed = Assumed(assumption.path for assumption in facts.assumptions)
+        self.assumed = Assumed(facts.assumptions)
         self.nodes = self._nodes()
         self.groups = groups_of(facts)
         self.policies = {policy.subject: policy for policy in facts.policy}
@@ -155,6 +155,7 @@ class _Builder:
             nodes=self.nodes,
             canwbs=self._canwbs(address.segment),
             root_complex_ats=self._told_by_iort(self.firmware.ats(address.segment)),
+            rmr=self._rmr(address),
             probed=self.answers.get(facts.address),
             told=Source.ASSUMED if self.assumed.covers(f"functions.{facts.address}.config") else Source.CONFIG,
         )
@@ -165,6 +166,12 @@ class _Builder:
             # Their iort.c takes every root complex for coherent: a clear bit proves nothing on it.
             return Known(None, Source.NONE, "NVIDIA's kernels take CANWBS for granted, whatever IORT says")
         return told
+
+    def _rmr(self, address: Address) -> Known:
+        if self.firmware.iort is None:
+            return Known(None, Source.NONE, "IORT was not read")
+        ranges = (f"{one.start:#x}-{one.end:#x} {one.type}" for one in self.firmware.rmrs(address.segment, address.rid))
+        return Known(", ".join(ranges) or "none", Source.ASSUMED if self.assumed.covers("acpi.IORT") else Source.IORT)
 
     def _told_by_iort(self, value: bool | None) -> Known:
         if value is None:
@@ -220,6 +227,7 @@ class _Builder:
             release=self.facts.kernel.release,
             iort=self.firmware.smmu(int(match[1], 16)) if match else None,
             log_assumed=self.assumed.covers(f"log.{iommu.name}"),
+            bits_assumed=frozenset(self.assumed.below(f"log.{iommu.name}")) if self.assumed else frozenset(),
             iort_assumed=self.assumed.covers("acpi.IORT"),
         )
 

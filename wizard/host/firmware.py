@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from wizard.base.finding import Area, Finding, Kind, Severity, define
-from wizard.host.iort import Iort, ItsGroup, SmmuV3, Stream, decode_iort, root_complex, stream_id
+from wizard.host.iort import Iort, ItsGroup, Reserved, SmmuV3, Stream, decode_iort, reserved_regions, root_complex, stream_id
 
 IORT_DAMAGED = define(
     "iort-defect", Severity.WARNING, Kind.VERDICT, Area.FIRMWARE,
@@ -42,6 +42,11 @@ class Firmware:
         """Whether the root complex promises coherency whatever stage 1 asks for."""
         found = None if self.iort is None else root_complex(self.iort, segment)
         return None if found is None else found.memory.canwbs
+
+    def rmrs(self, segment: int, rid: int) -> tuple[Reserved, ...]:
+        """Memory that RMR nodes reserve for a requester ID; the kernel need not apply it (_DSM 5)."""
+        stream = self.stream(segment, rid)
+        return () if self.iort is None or stream is None else reserved_regions(self.iort, stream.smmu, stream.stream_id)
 
     def ats(self, segment: int) -> bool | None:
         """Whether the root complex has the ATS attribute: without it the kernel never switches ATS on."""

@@ -33,6 +33,7 @@ class Site(msgspec.Struct, frozen=True):
     nodes: Mapping[Address, PciNode]
     canwbs: Known
     root_complex_ats: Known
+    rmr: Known
     probed: HwInfo | None
     told: Source = Source.CONFIG  # ASSUMED where the configuration space of a snapshot was made up
 
@@ -224,6 +225,18 @@ def resizable_bars(site: Site) -> Known | None:
 
 
 @_capability
+def vfio_cdev(site: Site) -> Known | None:
+    """The function's VFIO character device, there while it is on a vfio driver."""
+    return Known(", ".join(f"/dev/vfio/devices/{name}" for name in site.facts.vfio_dev), Source.SYSFS) if site.facts.vfio_dev else None
+
+
+@_capability
+def driver_override(site: Site) -> Known | None:
+    """The only driver that may take the function."""
+    return Known(site.facts.driver_override, Source.SYSFS) if site.facts.driver_override else None
+
+
+@_capability
 def port_type(site: Site) -> Known | None:
     """What the PCI Express capability calls the function."""
     found = caps.express(site.space)
@@ -240,6 +253,12 @@ def canwbs(site: Site) -> Known:
 def root_complex_ats(site: Site) -> Known:
     """The root complex's ATS attribute."""
     return site.root_complex_ats
+
+
+@_capability
+def rmr(site: Site) -> Known:
+    """Memory that the firmware reserves for the function's StreamID (IORT RMR nodes), as ranges with their type."""
+    return site.rmr
 
 
 CXL_VENDOR = 0x1E98

@@ -14,12 +14,12 @@ from types import MappingProxyType
 import msgspec
 
 from wizard.arch import event as arch
-from wizard.host.klog_features import KNOWN_SINCE, NOT_BY_SILICON_ALONE, Feature, Option, feature, knows, release_of, unnamed
+from wizard.host.klog_features import KNOWN_SINCE, NOT_BY_SILICON_ALONE, Feature, Option, feature, feature_names, knows, release_of, unnamed
 from wizard.host.klog_model import Alias, Complaint, Duplicate, Event, KernelLog, SmmuLog
 
 __all__ = [
     "KNOWN_SINCE", "NOT_BY_SILICON_ALONE", "Alias", "Complaint", "Duplicate", "Event", "Feature", "KernelLog", "Option", "SmmuLog", "feature",
-    "knows", "message", "parse_log", "release_of", "smmu_bases", "unnamed",
+    "feature_names", "knows", "message", "parse_log", "release_of", "smmu_bases", "unnamed",
 ]  # fmt: skip
 
 _LINE = 2048  # characters of a line that are looked at: the kernel writes 1024 bytes at most
@@ -27,12 +27,23 @@ _EVENTS = 1000  # event records that are kept one by one; beyond, they are only 
 _COMPLAINTS = 200
 
 
-# Before the message: syslog priority, dmesg -x, journal or syslog, then time stamps in brackets, [T123] and [C0] of CONFIG_PRINTK_CALLER.
+_CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+_DAY = r"[A-Z][a-z]{2} [ \d]\d"
+# What stands before the message: by dmesg (-x, -T, -e, -d, --time-format iso, the raw records of /dev/kmsg), journalctl (-o short, with
+# its -iso, -precise, -full, -unix and -monotonic), syslog (RFC 3164 and 5424); and [T123] and [C0] of CONFIG_PRINTK_CALLER.
 _PREFIX = re.compile(
-    r"(?:<\d{1,3}>)?(?:\d+,\d+,\d+,[^;]{0,40};)?(?:\w{1,8} *:\w{1,8} *: )?"
-    r"(?:(?:\w{3} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S{1,40}) \S{1,255} kernel: )?"
-    r"(?:\[ *(?:\d+\.\d+|[TC]\d+|\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})\] ?)*"
-)
+    "(?:" + "|".join((
+        r"<\d{1,3}>(?:1 )?",
+        r"\d{1,4},\d{1,20},\d{1,20},[^;]{0,40};",
+        r"\w{1,8} *:\w{1,8} *: ",
+        rf"\[ *(?:\+?\d+\.\d+|[TC]\d+|[A-Z][a-z]{{2}} {_DAY} {_CLOCK} \d{{4}}|[A-Z][a-z]{{2}} ?\d\d? \d\d:\d\d)\] ?",
+        rf"{_DAY} {_CLOCK} ",
+        rf"[A-Z][a-z]{{2}} \d{{4}}-\d\d-\d\d {_CLOCK} \S{{1,40}} ",
+        rf"\d{{4}}-\d\d-\d\dT{_CLOCK}\S{{0,10}} ",
+        r"\d{9,11}\.\d{1,9} ",
+        r"(?:\S{1,255} )?kernel(?:\[\d{1,10}\])?(?:: | - - - )",
+    )) + ")*"
+)  # fmt: skip
 _DRIVER = re.compile(r"arm-smmu-v3 (\S+): (?:#011)?\s*(.*)", re.DOTALL)
 
 

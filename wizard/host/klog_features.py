@@ -119,6 +119,12 @@ def feature(mask: int, bit: Feature, release: str | None) -> bool | None:
     return False if knows(bit, release) else None
 
 
+def feature_names(mask: int) -> str:
+    """The features of a mask by name, lowest bit first; bits without a name as one number."""
+    names = [bit.name or "" for bit in Feature if mask & bit]
+    return " ".join([*names, *([f"{unnamed(mask):#x}"] if unnamed(mask) else [])])
+
+
 def unnamed(mask: int) -> int:
     """Bits of a features mask that have no name here: shown raw, since a newer kernel may have given them one."""
     return mask & ~int(sum(Feature))

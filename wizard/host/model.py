@@ -20,6 +20,7 @@ from wizard.arch import idr
 from wizard.base.address import Address
 from wizard.base.finding import Finding
 from wizard.facts.model import Facts, PciFunction, Policy
+from wizard.host.assumed import Assumed
 from wizard.host.known import UNKNOWN, Known
 
 if TYPE_CHECKING:
@@ -217,6 +218,11 @@ class Host(msgspec.Struct, frozen=True, dict=True):
 
         return digest(self.facts)
 
+    @cached_property
+    def assumed(self) -> Assumed:
+        """Which places of the snapshot nobody measured."""
+        return Assumed(self.facts.assumptions)
+
     def verdict(self, address: str) -> Verdict:
         """The joined answer for one function."""
         return self.verdicts[address]
@@ -232,4 +238,11 @@ class Host(msgspec.Struct, frozen=True, dict=True):
 
     def companions(self, function: Function) -> tuple[Function, ...]:
         """The other functions of the same device (same slot)."""
-        return tuple(f for f in self.functions.values() if f.address.slot == function.address.slot and f is not function)
+        return tuple(f for f in self._by_slot[function.address.slot] if f is not function)
+
+    @cached_property
+    def _by_slot(self) -> Mapping[str, tuple[Function, ...]]:
+        found: dict[str, list[Function]] = {}
+        for function in self.functions.values():
+            found.setdefault(function.address.slot, []).append(function)
+        return {slot: tuple(functions) for slot, functions in found.items()}

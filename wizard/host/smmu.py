@@ -42,6 +42,7 @@ class Told(msgspec.Struct, frozen=True):
     release: str
     iort: SmmuV3 | None
     log_assumed: bool = False
+    bits_assumed: frozenset[str] = frozenset()  # features of the mask by name, where not the whole log was made up
     iort_assumed: bool = False
 
     @property
@@ -98,7 +99,7 @@ def by_log(told: Told, bit: Feature) -> Known:
     value = feature(mask, bit, told.driver)
     if value is None:
         return Known(None, Source.NONE, f"kernel {told.release} may not have known {bit.name} yet, so its clear bit says nothing")
-    return Known(value, told.said, f"features {mask:#010x}")
+    return Known(value, Source.ASSUMED if bit.name in told.bits_assumed else told.said, f"features {mask:#010x}")
 
 
 def _used(told: Told, bit: Feature, raw: Known) -> Known:

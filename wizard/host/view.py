@@ -38,6 +38,18 @@ class HostView(msgspec.Struct, frozen=True):
     recorded_by: str
     origin: str
     assumptions: int
+    iommu: str = "none"  # smmuv3, smmuv2, intel, amd, virtio, other, or several of them with commas
+    assumed: dict[str, str] = {}  # place in the snapshot -> why nobody measured what stands there
+
+
+class RegistersView(msgspec.Struct, frozen=True):
+    """Raw ID registers as iommufd handed them out; ``assumed``: made up."""
+
+    idr: tuple[str, ...]  # IDR0 to IDR5
+    iidr: str
+    aidr: str
+    asked: str  # the function that they were asked of
+    assumed: bool
 
 
 class SmmuView(msgspec.Struct, frozen=True):
@@ -52,6 +64,10 @@ class SmmuView(msgspec.Struct, frozen=True):
     hardware: dict[str, KnownView]
     functions: tuple[str, ...]
     platform_devices: tuple[str, ...]
+    registers: RegistersView | None = None
+    features: str | None = None  # the mask of the kernel's log
+    options: str | None = None
+    assumed: dict[str, str] = {}
 
 
 class AccelView(msgspec.Struct, frozen=True):
@@ -59,6 +75,16 @@ class AccelView(msgspec.Struct, frozen=True):
 
     verdict: Accel
     reasons: tuple[Finding, ...]
+
+
+class BarView(msgspec.Struct, frozen=True):
+    """One base address register: 0 to 5, its size in bytes."""
+
+    index: int
+    size: int
+    memory: bool
+    wide: bool  # 64-bit
+    prefetchable: bool
 
 
 class FunctionView(msgspec.Struct, frozen=True):
@@ -80,6 +106,13 @@ class FunctionView(msgspec.Struct, frozen=True):
     capabilities: dict[str, KnownView] = {}
     accel: AccelView = AccelView(Accel.UNKNOWN, ())
     todo: tuple[Finding, ...] = ()
+    stream_ids_source: Source = Source.NONE
+    bars: tuple[BarView, ...] = ()
+    vfio_dev: tuple[str, ...] = ()
+    driver_override: str | None = None
+    virtfns: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
+    assumed: dict[str, str] = {}  # field -> why nobody measured it
 
 
 class RegionView(msgspec.Struct, frozen=True):
@@ -96,7 +129,8 @@ class GroupView(msgspec.Struct, frozen=True):
     id: int
     type: str | None
     functions: tuple[str, ...]
-    reserved_regions: tuple[RegionView, ...]
+    reserved_regions: tuple[RegionView, ...] | None  # None: not read, or not all understood
+    assumed: dict[str, str] = {}
 
 
 class ListView(msgspec.Struct, frozen=True):
@@ -138,11 +172,14 @@ def host_view(host: Host) -> HostView:
         recorded_by=facts.tool,
         origin=facts.origin,
         assumptions=len(facts.assumptions),
+        iommu=",".join(sorted({smmu.kind for smmu in host.smmus.values()})) or "none",
+        assumed={assumption.path: assumption.why for assumption in facts.assumptions},
     )
 
 
-def smmu_view(smmu: Smmu) -> SmmuView:
+def smmu_view(host: Host, smmu: Smmu) -> SmmuView:
     """One SMMU."""
+    raw = smmu.registers
     return SmmuView(
         name=smmu.name,
         kind=smmu.kind,
@@ -153,7 +190,23 @@ def smmu_view(smmu: Smmu) -> SmmuView:
         hardware=known_view(smmu.hardware),
         functions=smmu.functions,
         platform_devices=smmu.platform_devices,
+        registers=None
+        if raw is None
+        else RegistersView(tuple(f"{word:#010x}" for word in raw.words), f"{raw.iidr:#010x}", f"{raw.aidr:#x}", raw.asked, raw.assumed),
+        features=None if smmu.features is None else f"{smmu.features:#010x}",
+        options=None if smmu.options is None else f"{smmu.options:#x}",
+        assumed=smmu_assumed(host, smmu),
     )
+
+
+def smmu_assumed(host: Host, smmu: Smmu) -> dict[str, str]:
+    """What of one SMMU nobody measured, with the reason."""
+    places = {"place": f"iommus.{smmu.name}"}
+    if smmu.features is not None:
+        places["log"] = f"log.{smmu.name}"
+    if smmu.registers is not None:
+        places["hw_info"] = f"hw_info.{smmu.name}"
+    return {what: next(iter(found.values())) for what, place in places.items() if (found := host.assumed.below(place))} if host.assumed else {}
 
 
 def function_view(host: Host, function: Function) -> FunctionView:
@@ -176,12 +229,20 @@ def function_view(host: Host, function: Function) -> FunctionView:
         capabilities=known_view(function.capabilities),
         accel=AccelView(verdict.accel, verdict.reasons),
         todo=verdict.todo,
+        stream_ids_source=function.stream_source.source,
+        bars=tuple(BarView(bar.index, bar.size, bar.memory, bar.wide, bar.prefetchable) for bar in function.bars),
+        vfio_dev=function.facts.vfio_dev,
+        driver_override=function.facts.driver_override,
+        virtfns=function.facts.virtfns,
+        companions=tuple(map(str, host.companions(function))),
+        assumed=host.assumed.below(f"functions.{function.facts.address}") if host.assumed else {},
     )
 
 
-def group_view(group: Group) -> GroupView:
+def group_view(host: Host, group: Group) -> GroupView:
     """One group."""
-    return GroupView(group.id, group.type, group.devices, tuple(RegionView(f"{r.start:#x}", f"{r.end:#x}", r.type) for r in group.regions))
+    regions = tuple(RegionView(f"{r.start:#x}", f"{r.end:#x}", r.type) for r in group.regions) if group.regions_known else None
+    return GroupView(group.id, group.type, group.devices, regions, host.assumed.below(f"groups.{group.id}") if host.assumed else {})
 
 
 def list_view(host: Host, smmu: str | None = None) -> ListView:
@@ -191,7 +252,7 @@ def list_view(host: Host, smmu: str | None = None) -> ListView:
     return ListView(
         schema=SCHEMA,
         host=host_view(host),
-        smmus=tuple(smmu_view(s) for s in host.smmus.values() if smmu is None or s.name == smmu),
+        smmus=tuple(smmu_view(host, s) for s in host.smmus.values() if smmu is None or s.name == smmu),
         functions=tuple(function_view(host, f) for f in functions),
-        groups=tuple(group_view(g) for g in host.groups.values() if smmu is None or g.id in groups),
+        groups=tuple(group_view(host, g) for g in host.groups.values() if smmu is None or g.id in groups),
     )

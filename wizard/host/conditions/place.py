@@ -148,7 +148,7 @@ def alone_in_group(evidence: Evidence) -> Answer:
     others = [device for device in evidence.group.devices if device != evidence.function.facts.address]
     if not others:
         return HOLDS
-    if evidence.function.parent in others and len(evidence.function.stream_ids) + len(evidence.sharing) > 1:
+    if evidence.function.parent in others and evidence.function.config.is_express is False:
         elsewhere = "move the card out of the conventional bridge, into a PCI Express slot"
     else:
         elsewhere = "use a slot whose path has ACS"
