@@ -64,7 +64,7 @@ def sabotage(what: signal.Signals) -> Iterator[None]:
         while not over.wait(0.05):
             for process in qemus():
                 with suppress(psutil.NoSuchProcess):
-                    if process.cpu_times().user > 1:
+                    if process.cpu_times().user > 0.5:
                         process.send_signal(what)
                         return
 
