@@ -102,7 +102,7 @@ def _function_table(host: Host, functions: list[Function]) -> Iterable[str]:
         made_up = "*" if function.stream_source.source == "assumed" else ""
         number = "-" if function.group is None else f"{function.group}{group}"
         accel = "bridge" if function.is_bridge else host.verdict(function.facts.address).accel.value
-        words = (f"  {function}{place}", accel, streams + made_up, number, f"{function.facts.driver}{driver}" if function.facts.driver else "-")
+        words = (f"  {function}{place}", accel, streams + made_up, number, visible(function.facts.driver) + driver if function.facts.driver else "-")
         rows.append((*words, visible(function.name) + name))
     yield table(rows)
 
