@@ -59,3 +59,14 @@ def test_there_is_room_for_sixteen_functions() -> None:
         vintf.match(index, index)
     with pytest.raises(ValueError, match="16 StreamID pairs"):
         vintf.match(99, 99)
+
+
+def test_a_guests_error_does_not_stop_the_hosts_queue() -> None:
+    """TG without range or level is reserved (IHI 0070 4.4.1.1); the interface has an error state of its own."""
+    w = world("nested")
+    vintf = Vintf(w.smmu, vmid=7)
+    assert vintf.submit([pair(Op.TLBI_NH_VA, ASID=1, Address=VA, TG=1)]).error is CommandError.CERROR_ILL
+    assert not w.smmu.active("CMDQ_ERR")
+    assert w.smmu.read("CMDQ_CONS") == 0
+    w.smmu.write("CR0", 0x5)
+    assert vintf.submit([pair(Op.SYNC)]).count == 1, "nor does the host's CMDQEN stop the interface's queue"

@@ -57,12 +57,15 @@ class Vintf:
         return given.replace(CS=0, MSIAddress=0, MSIData=0) if isinstance(given, Sync) else None
 
     def submit(self, batch: Iterable[tuple[int, int]]) -> Consumed:
-        """Work off commands until one is illegal; that one is not consumed and the interface reports CERROR_ILL."""
+        """Work off commands until one is illegal; that one is not consumed and the interface reports CERROR_ILL.
+
+        The error is the interface's own: the host's queue goes on.
+        """
         count = 0
         self.error = CommandError.CERROR_NONE
         for dword0, dword1 in batch:
             command = self.rewritten(dword0, dword1)
-            self.error = CommandError.CERROR_ILL if command is None else self.smmu.command(*command.words)
+            self.error = CommandError.CERROR_ILL if command is None else self.smmu.execute(*command.words)
             if self.error is not CommandError.CERROR_NONE:
                 break
             count += 1

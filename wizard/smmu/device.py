@@ -353,14 +353,15 @@ class Smmu:
         self.command_error = CommandError.CERROR_NONE
         count = 0
         for dword0, dword1 in commands:
-            error = self._execute(dword0, dword1)
+            error = self.execute(dword0, dword1)
             if error is not CommandError.CERROR_NONE:
                 self._command_failed(error)
                 return Consumed(count, error)
             count += 1
         return Consumed(count, CommandError.CERROR_NONE)
 
-    def _execute(self, dword0: int, dword1: int) -> CommandError:
+    def execute(self, dword0: int, dword1: int) -> CommandError:
+        """Execute one command of another queue than the SMMU's own: no enable bit, index or error of that one is looked at or changed."""
         self.executed += 1
         return self._executor.execute(dword0, dword1)
 
@@ -376,7 +377,7 @@ class Smmu:
         base = self.command_base.ADDR & -max(32, 16 << queue.log2)
         while self.cr0.CMDQEN and not queue.empty and not self.active("CMDQ_ERR"):
             words = self.memory.read_words(base + queue.slot(queue.cons) * 16, 2)
-            error = CommandError.CERROR_ABT if words is None else self._execute(words[0], words[1])
+            error = CommandError.CERROR_ABT if words is None else self.execute(words[0], words[1])
             if error is not CommandError.CERROR_NONE:
                 self._command_failed(error)
                 return
