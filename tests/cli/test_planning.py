@@ -110,6 +110,22 @@ def test_a_directory_that_cannot_be_made_is_status_5(tmp_path: Path) -> None:
         (["--vm", "web=0000:14:00.0", "--memory", "900G"], "900G"),
         (["--vm", "web=0000:14:00.0", "--oas", "48"], "oas=48"),
         (["--vm", "../up=0000:14:00.0"], "../up"),
+        (["--vm", "web=0000:10:01.0"], "is a bridge"),
+        (["--vm", "web=0000:14:00.0", "--vm", "web=0000:11:10.0"], "Two VMs have the name web"),
+        (["--vm", "web=0000:14:00.0", "--memory", "0"], "asks for 0 of memory"),
+        (["--vm", "web=0000:14:00.0", "--memory", "99999999999999999P"], "no arm64 CPU"),
+        (["--vm", "web=0000:14:00.0", "--cpus", "513"], "513 CPUs"),
+        (["--vm", "web=0000:14:00.0", "--hugepages", "3M"], "hugepages of 3M"),
+        (["--vm", "web=0000:14:00.0", "--oas", "45"], "oas=45"),
+        (["--vm", "web=0000:14:00.0", "--ssidsize", "21"], "ssidsize=21"),
+        (["--vm", "web=0000:14:00.0", "--split", "smmu3.0x1"], "smmu3.0x1"),
+        (["--vm", "web=0000:14:00.0", "--target", ""], "names no QEMU"),
+        (["--vm", "web=0000:14:00.0", "--mode", "none", "--oas", "44"], "oas=44"),
+        (["--vm", "web=0000:14:00.0", "--mode", "virtio-iommu", "--layout", "per-function"], "layout per-function"),
+        (["--vm", "web=0000:14:00.0", "--hotplug", "0000:11:00.0"], "live virtual functions"),
+        (["--vm", "web=0000:14:00.0", "--disk", "/d", "--disk", "/d"], "/d twice"),
+        (["--vm", "a\nb=0000:14:00.0"], "'\\x0a'"),
+        (["--vm", f"{'x' * 65}=0000:14:00.0"], "longer than 64 bytes"),
     ],
 )
 def test_what_would_not_start_is_a_finding(words: list[str], named: str) -> None:
@@ -120,7 +136,19 @@ def test_what_would_not_start_is_a_finding(words: list[str], named: str) -> None
 
 @pytest.mark.parametrize(
     "words",
-    [["--vm", "web"], ["--vm", "web=nonsense"], ["--vm", "web=14:00.0", "--memory", "lots"], ["--vm", "web=14:00.0", "--cpus", "two"], []],
+    [
+        [], ["--vm", "web"], ["--vm", "web=nonsense"], ["--vm", "=14:00.0"],
+        *(
+            ["--vm", "web=14:00.0", *words]
+            for words in (
+                ["--memory", "lots"], ["--memory", "1.5G"], ["--memory=-1"], ["--memory", "9" * 5000], ["--memory", "db=4G"], ["--memory", "٣G"],
+                ["--cpus", "two"], ["--cpus", "9" * 5000], ["--cpus", "²"], ["--oas", "wide"], ["--ssidsize", "9" * 5000], ["--hugepages=-2M"],
+                ["--network", "tap"], ["--mode", "fast"], ["--hotplug", "db=14:00.0"], ["--allow-in-use", "14:00.0"],
+                ["--allow-in-use", "11:10.0", "--yes"],
+            )
+        ),
+    ],
+    ids=lambda words: " ".join(words)[:40],
 )
 def test_words_without_meaning_are_usage(words: list[str]) -> None:
     failed(run("--replay", CANWBS, "plan", *words), 2)

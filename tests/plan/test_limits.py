@@ -369,3 +369,23 @@ def test_cmdqv_is_left_out_where_more_functions_are_than_it_matches() -> None:
     crowded = planned(NVME, hotplug=ports * 16, on=cmdqv())
     assert (crowded.ok, crowded.vsmmus[0].cmdqv.written) == (True, "off")
     assert "cmdqv-functions-too-many" in errors(planned(NVME, hotplug=ports * 16, properties=Properties(cmdqv="on"), on=cmdqv()))
+
+
+def test_no_lower_mode_is_advised_where_none_helps() -> None:
+    """GB10's GPU has a direct region: nothing gives it away."""
+    refused = next(f for f in planned("000f:01:00.0", on=host("gb10")).findings if f.code == "accel-refused")
+    assert "--fall-back" not in refused.fix
+    assert "--fall-back" in next(f for f in planned(NVME, on=host("arm64-virt")).findings if f.code == "accel-refused").fix
+
+
+def test_a_copied_profile_says_all_that_it_shares() -> None:
+    """Someone copies a profile and changes name and function alone."""
+    first = written(planned(NVME, qmp="/q", networks=(NetworkRequest(),), disks=(DiskRequest(path="/d"),)))
+    second = replace(first, name="web", functions=(replace(first.functions[0], host=VF0, ids=None, serial=None),))
+    made = plan(first, second)
+    shared = {"uuid-twice", "socket-in-two-vms", "mac-twice", "disk-in-two-vms", "vars-in-two-vms"}
+    assert {finding.code for finding in made.errors} == shared
+
+
+def test_two_vms_of_one_name_are_told_of_the_name_alone() -> None:
+    assert {finding.code for finding in plan(vm(NVME), vm(E1000E)).errors} == {"vm-name-twice"}

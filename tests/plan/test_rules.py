@@ -182,6 +182,9 @@ TAP = (NetworkRequest(kind="tap", source="tap0"),)
 among("tap-in-two-vms", vm(NVME, networks=TAP), vm(E1000E, name="web", networks=TAP))
 MAC = (NetworkRequest(mac="52:54:00:00:00:01"),)
 among("mac-twice", vm(NVME, networks=MAC), vm(E1000E, name="web", networks=MAC))
+UUID = "0f0e8c1e-5f8e-4f7e-9d5c-0d2b8f1f9a11"
+among("uuid-twice", vm(NVME, uuid=UUID), vm(E1000E, name="web", uuid=UUID.upper()))
+among("socket-in-two-vms", vm(NVME, qmp="/q"), vm(E1000E, name="web", qmp="/q"))
 of("made-for-another-host", NVME, made_for=MadeFor(host="host-0"), on=lambda: another_host())
 of("host-changed", NVME, made_for=MadeFor(digest="sha256:0"))
 
@@ -199,6 +202,7 @@ of("pf-on-vfio", VF0, on=lambda: host("vfio-arm64-virt-canwbs"))
 of("vfs-live-too-few", "0000:11:10.4")
 of("variant-driver-missing", NVME, on=lambda: with_function(NVME, vendor="0x19e5", device="0xa251", physfn=PF))
 of("grace-gpu-on-vfio-pci", FunctionRequest(host="0008:01:00.0", driver="vfio-pci"), on=lambda: host("gb200"))
+of("driver-not-vfio", FunctionRequest(host=NVME, driver="nvme"))
 of("not-the-same-device", FunctionRequest(host=NVME, ids="1234:5678"))
 
 # --- the guest

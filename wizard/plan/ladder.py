@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
 from wizard.host.model import Accel, Host
+from wizard.host.verdict import UNASSIGNABLE
 from wizard.plan.candidate import Candidate
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import VmPlan
@@ -27,8 +28,9 @@ REFUSED = plan_code(
     "accel-refused", ERROR,
     what="{subject} can't be accelerated: {because}",
     why="{why} VM {vm} asks for --mode accel, and allows nothing lower.",
-    fix="{fix} Or allow a lower mode with --fall-back, or ask for one with --mode.",
+    fix="{fix}{lower}",
 )  # fmt: skip
+LOWER = " Or allow a lower mode with --fall-back, or ask for one with --mode."
 NOT_KNOWN = plan_code(
     "accel-not-known", ERROR,
     what="Whether {subject} can be accelerated is not known: {because}",
@@ -127,6 +129,8 @@ def _accel(request: VmRequest, candidate: Candidate) -> Iterator[Finding]:
         "why": first.why if first else "",
         "fix": first.fix if first else "Record the host with --probe.",
         "vm": visible(request.name),
+        # What forbids assignment itself is no better in a lower mode.
+        "lower": "" if UNASSIGNABLE & {reason.code for reason in verdict.reasons} else LOWER,
     }
     code = REFUSED if verdict.accel is Accel.NO else ASSUMED if request.assume_accel else NOT_KNOWN
     yield code.at(candidate.address, **values)

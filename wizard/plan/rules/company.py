@@ -152,6 +152,18 @@ VARS_TWICE = plan_code(
     why="Each VM writes its own; QEMU's lock refuses the second one.",
     fix="Write a file of its own for each VM.",
 )  # fmt: skip
+UUID_TWICE = plan_code(
+    "uuid-twice", ERROR,
+    what="The UUID {subject} belongs to VM {one} and VM {other}.",
+    why="libvirt and the guests' software know a VM by it: libvirt takes the second for the first ('domain is already defined with uuid').",
+    fix="Leave uuid out of one profile: it is made from the name.",
+)  # fmt: skip
+SOCKET_TWICE = plan_code(
+    "socket-in-two-vms", ERROR,
+    what="The QMP socket {subject} belongs to VM {one} and VM {other}.",
+    why="The second QEMU takes the path from the first, and commands reach the wrong VM.",
+    fix="Leave qmp out of one profile: it is made from the name.",
+)  # fmt: skip
 TWICE_IN_ONE = plan_code(
     "named-twice-in-vm", ERROR,
     what="VM {subject} has {what_for} {named} twice.",
@@ -176,14 +188,15 @@ MAC_TWICE = plan_code(
 def files(company: Company) -> Iterator[tuple[int | None, Finding]]:
     """Files, taps and MAC addresses have one owner; a disk may be in several VMs that only read it."""
     owners: dict[tuple[str, str], list[tuple[int, bool]]] = {}
-    codes = {"disk": DISK_TWICE, "tap": TAP_TWICE, "MAC address": MAC_TWICE, "variables": VARS_TWICE}
+    codes = {"disk": DISK_TWICE, "tap": TAP_TWICE, "MAC address": MAC_TWICE, "variables": VARS_TWICE, "UUID": UUID_TWICE, "socket": SOCKET_TWICE}
+    names = [vm.name for vm in company.vms]
     for place, vm in enumerate(company.vms):
         for kind, what, harmless in _claims(vm):
             others = owners.setdefault((kind, what), [])
             first = next((other for other, other_harmless in others if not (harmless and other_harmless)), None)
             if first == place:
                 yield place, TWICE_IN_ONE.at(visible(vm.name), what_for=f"the {kind}", named=visible(what))
-            elif first is not None:
+            elif first is not None and names[first] != names[place]:  # what is made from one name is said of the name
                 for one in (first, place):
                     yield one, codes[kind].at(visible(what), one=company.subject(first), other=company.subject(place))
             others.append((place, harmless))
@@ -196,6 +209,9 @@ def _claims(vm: VmPlan) -> Iterator[tuple[str, str, bool]]:
     yield from (("MAC address", network.mac.lower(), False) for network in vm.networks)
     if vm.firmware and vm.firmware.vars:
         yield "variables", posixpath.normpath(vm.firmware.vars), False
+    yield "UUID", vm.uuid.lower(), False
+    if vm.qmp:
+        yield "socket", posixpath.normpath(vm.qmp), False
 
 
 OTHER_HOST = plan_code(

@@ -226,6 +226,22 @@ def drivers(scene: Scene) -> Iterator[Finding]:
             yield VARIANT.at(device.host, variant=wanted)
 
 
+NOT_VFIO = plan_code(
+    "driver-not-vfio", ERROR, area=Area.DRIVERS,
+    what="{subject} is planned on driver {driver}, which is no vfio driver.",
+    why="QEMU takes a function only from vfio-pci or a variant of it; with any other the host keeps using it.",
+    fix="Leave driver out of the profile, or write driver = \"vfio-pci\".",
+)  # fmt: skip
+
+
+@rule
+def vfio_drivers(scene: Scene) -> Iterator[Finding]:
+    """A driver that a profile has written."""
+    for device in scene.vm.devices:
+        if not is_vfio_driver(device.driver):
+            yield NOT_VFIO.at(device.host, driver=visible(device.driver))
+
+
 def _written(scene: Scene, device: DevicePlan) -> bool:
     return any(canonical(function.host) == device.host and function.driver for function in scene.vm.request.functions)
 
