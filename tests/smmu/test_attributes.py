@@ -52,6 +52,7 @@ def test_combining_takes_the_stronger_of_each() -> None:
         (Attributes(device=Device.nGnRnE), 6, "Normal-iWB-oWB-ISH"),
         (Attributes(), 5, "Normal-iNC-oNC-OSH"),
         (Attributes(device=Device.GRE), 5, "Device-GRE"),
+        (Attributes(), 4, "Normal-iNC-oNC-OSH"),
         (Attributes(inner=Cache.WT, outer=Cache.WT), 7, "Normal-iWT-oWT-ISH"),
         (Attributes(), 1, "Device-nGnRE"),
         (Attributes(device=Device.GRE), 2, "Device-nGRE"),

@@ -103,14 +103,17 @@ def combine(first: Attributes, second: Attributes) -> Attributes:
 
 
 def combine_fwb(first: Attributes, memattr: int, share2: Share) -> Attributes:
-    """Stage 1 (or input) with a stage 2 MemAttr under S2FWB=1: stage 2 can force Device, non-cacheable or write-back (DDI 0487 D8.6)."""
+    """Stage 1 (or input) with a stage 2 MemAttr under S2FWB=1: stage 2 can force Device, non-cacheable or write-back.
+
+    DDI 0487 D8.6 and AArch64.S2ApplyFWBMemAttrs, in which the reserved 0b100 is as 0b101.
+    """
     share = _combine_share(first.share, share2)
     if not memattr & 4:
         forced = Device(memattr & 3)
         return Attributes(device=forced if first.device is None else min(first.device, forced), share=share)
     if memattr & 3 == 2:
         return Attributes(share=share)
-    if memattr & 3 == 1 and first.device is None:
+    if memattr & 3 != 3 and first.device is None:
         return Attributes(inner=Cache.NC, outer=Cache.NC, share=share)
     return Attributes(first.device, first.inner, first.outer, share)
 
