@@ -6,6 +6,8 @@ at what another part of the same source says, and no test asserts them.
 
 from __future__ import annotations
 
+import random
+
 from fixtures.builders.iort import Its, Map, Nc, Pmcg, Raw, Rc, Rmr, Smmu, SmmuV3, Spec, build, single
 
 
@@ -110,6 +112,84 @@ def everything() -> bytes:
         },
         revision=6,
     )  # fmt: skip
+
+
+def random_table(seed: int) -> bytes:
+    """Any of what the builder can build, in a revision that iasl knows (0, 3, 5 and 6 of 0 to 6).
+
+    Names of components leave room for padding: on one that needs none iasl ends with "Invalid zero length subtable".
+    """
+    rng = random.Random(seed)
+
+    def flag() -> bool:
+        return rng.random() < 0.5
+
+    revision = rng.choice([0, 3, 5, 6])
+    its = [f"its{number}" for number in range(rng.randint(1, 3))]
+    smmus = [f"smmu{number}" for number in range(rng.randint(1, 3))]
+    nodes: dict[str, Spec] = {name: Its([rng.randint(0, 9) for _ in range(rng.randint(1, 3))], revision=rng.randint(0, 1)) for name in its}
+    for name in smmus:
+        maps = [Map(rng.randrange(1 << 16), rng.randint(1, 1 << 16), rng.randrange(1 << 20), rng.choice(its))]
+        maps += [single(rng.randrange(1 << 20), rng.choice(its))] if flag() else []
+        nodes[name] = SmmuV3(
+            base=rng.randrange(1 << 28) << 16,
+            cohacc=flag(),
+            httu=rng.randint(0, 2),
+            proximity=rng.choice([None, 0, 3]),
+            model=rng.randint(0, 2),
+            gsivs=(rng.randrange(2000), rng.randrange(2000), rng.randrange(2000), rng.randrange(2000)),
+            own=1 if len(maps) > 1 else None,
+            revision=rng.randint(1, 5),
+            maps=maps,
+        )
+    if flag():
+        nodes["v2"] = Smmu(
+            base=rng.randrange(1 << 40),
+            span=0x10000,
+            model=rng.randint(0, 5),
+            dvm=flag(),
+            coherent_walk=flag(),
+            global_gsivs=(1, 2),
+            context_gsivs=tuple(range(3, rng.randint(4, 9))),
+            maps=[Map(0, 0x100, 0, rng.choice(its))],
+        )
+    for number in range(rng.randint(0, 4)):
+        ranges = [
+            Map(rng.randrange(1 << 16), rng.randint(1, 1 << 16), rng.randrange(1 << 20), rng.choice([*smmus, *its])) for _ in range(rng.randint(0, 4))
+        ]
+        nodes[f"rc{number}"] = Rc(
+            segment=rng.randrange(1 << 16),
+            ats=flag(),
+            pri=flag(),
+            canwbs=flag(),
+            cpm=flag(),
+            dacs=flag(),
+            address_limit=rng.randint(32, 64),
+            revision=rng.randint(0, 4),
+            maps=ranges,
+        )
+    for number in range(rng.randint(0, 3)):
+        nodes[f"nc{number}"] = Nc(
+            "\\_SB_.D" + "X" * rng.choice([0, 1, 3, 4, 5]) + str(number),
+            stall=flag(),
+            pasid_bits=rng.randint(0, 20),
+            canwbs=flag(),
+            address_limit=rng.randint(32, 64),
+            maps=[single(rng.randrange(1 << 16), rng.choice(smmus)) for _ in range(rng.randint(0, 3))],
+        )
+    if flag():
+        nodes["pmcg"] = Pmcg(
+            page0=rng.randrange(1 << 40), of=rng.choice(smmus), page1=rng.randrange(1 << 40), maps=[single(7, its[0])] if flag() else []
+        )
+    if revision >= 5:
+        nodes["rmr"] = Rmr(
+            regions=[(rng.randrange(1 << 20) << 16, rng.randint(1, 100) << 16) for _ in range(rng.randint(1, 3))],
+            remap_permitted=flag(),
+            privileged=flag(),
+            attributes=rng.randint(0, 5),
+            maps=[Map(0, rng.randint(1, 300), rng.randrange(1 << 16), rng.choice(smmus)) for _ in range(rng.randint(1, 3))],
+        )
+    return build(nodes, revision=revision)
 
 
 ALL = {

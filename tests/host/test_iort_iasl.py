@@ -26,6 +26,7 @@ TABLES = {
     **iort_tables.ALL,
     "arm64-virt": (DATA / "arm64-virt.IORT.bin").read_bytes(),
     "arm64-virt-canwbs": (DATA / "arm64-virt-canwbs.IORT.bin").read_bytes(),
+    **{f"random-{seed}": iort_tables.random_table(seed) for seed in range(24)},
 }
 
 pytestmark = pytest.mark.skipif(not IASL.exists(), reason=f"NOT COMPARED WITH iasl: {IASL} is missing, run scripts/debian-tools")

@@ -129,8 +129,8 @@ def test_what_a_function_cannot_do_is_not_asked_of_it() -> None:
     assert path.steps[1].missing == frozenset()
 
 
-def test_types_that_are_never_asked() -> None:
-    """An upstream port without neighbours, and an event collector (device/port type 0xa) in a multi-function device."""
+def test_types_that_are_never_asked_and_one_that_always_fails() -> None:
+    """An upstream port without neighbours; an event collector (device/port type 0xa): pci_acs_enabled() answers false for it."""
     upstream = FUNCTIONS["0008:01:00.0"][1]
     data = bytearray(upstream.data)
     data[0x0E] |= 0x80
@@ -138,5 +138,5 @@ def test_types_that_are_never_asked() -> None:
     data[0x62] = 0xA2
     collector = decode_config(bytes(data), 4096)
     steps = [topology.acs_step(PciNode(at("0008:01:00.0"), None, space)) for space in (upstream, several, collector)]
-    assert [step.applies for step in steps] == [False, True, False]
-    assert steps[1].missing == ISOLATION
+    assert [step.applies for step in steps] == [False, True, True]
+    assert steps[1].missing == steps[2].missing == ISOLATION

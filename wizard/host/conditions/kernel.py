@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from wizard.base.finding import Area, Severity
+from wizard.facts.vfio import is_vfio_driver
 from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
+from wizard.host.devices import grace_gpu
 from wizard.host.known import Known, Source
 
 MSI_SHARED = verdict_code(
@@ -64,6 +66,24 @@ def kernel_options(evidence: Evidence) -> Answer:
     unknown = [option for option, has in known.items() if not has.measured]
     if unknown:
         return Answer(None, KERNEL_UNKNOWN.at(evidence.function, release=evidence.release or "(unknown)", options=", ".join(unknown)))
+    return HOLDS
+
+
+NO_GRACE_DRIVER = verdict_code(
+    "grace-gpu-driver-missing", Area.KCONFIG,
+    what="{subject} is a {gpu}, and the kernel {release} was built without CONFIG_NVGRACE_GPU_VFIO_PCI.",
+    why="Only that driver shows a guest the GPU's memory, which is no BAR of it; with plain vfio-pci the guest's driver does not come up.",
+    fix="Install a kernel with CONFIG_NVGRACE_GPU_VFIO_PCI (an option of its own beside CONFIG_VFIO_PCI), or build one.",
+)  # fmt: skip
+
+
+@condition
+def driver_of_grace(evidence: Evidence) -> Answer:
+    """A Grace GPU needs a driver that the kernel was built without (problems.md 8); one that it is bound to is there, whoever built it."""
+    gpu, driver = grace_gpu(evidence.function), evidence.function.facts.driver
+    there = is_vfio_driver(driver) and driver != "vfio-pci"
+    if gpu and not there and evidence.config("CONFIG_NVGRACE_GPU_VFIO_PCI").value is False:
+        return Answer(False, NO_GRACE_DRIVER.at(evidence.function, gpu=gpu, release=evidence.release))
     return HOLDS
 
 

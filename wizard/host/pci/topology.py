@@ -103,12 +103,13 @@ def acs_step(node: PciNode) -> AcsStep:
         # A conventional function has no ACS: nothing keeps it from its peers.
         missing = ISOLATION if space.is_express is False else None
         return AcsStep(node.address, "conventional PCI" if missing else "unknown", True, frozenset() if missing else None, None, missing)
-    if express.type in (0x7, 0x8):
+    if express.type in (0x7, 0x8, 0xA):
+        # Bridges to and from conventional PCI, and event collectors, never have ACS (PCIe 6.12.1): the kernel takes them for not isolated.
         return AcsStep(node.address, express.type_name, True, frozenset(), frozenset(), ISOLATION)
     found = extcaps.acs(space)
     capable, enabled = (found.capable, found.enabled) if found else (None, None)
     multifunction = space.multifunction or (node.address.function > 0 and not node.virtual)
-    # Upstream ports and endpoints are asked only where they have neighbours in their own device; an event collector never is.
+    # Upstream ports and endpoints are asked only where they have neighbours in their own device.
     if not express.is_downstream and not (multifunction and (express.is_endpoint or express.type == 0x5)):
         return AcsStep(node.address, express.type_name, False, capable, enabled, frozenset())
     if found is None:
