@@ -17,9 +17,9 @@ ALLOWED = (Op.TLBI_NH_ASID, Op.TLBI_NH_VA, Op.ATC_INV, Op.SYNC)
 """What a guest's queue may carry (tegra241_guest_vcmdq_supports_cmd; CMD_SYNC ends every batch)."""
 
 LARGEST_SIDS = 16
-"""Pairs that the register map of one VINTF has room for."""
+"""Pairs that the register map of one VINTF has room for: SID_MATCH at 0x40 + 4 * index, up to 0x80."""
 
-_VIRTUAL_SID_BITS = 20
+VIRTUAL_SID_BITS = 20
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Vintf:
         """Add a SID_MATCH and SID_REPLACE pair; ``ValueError`` for a seventeenth or for StreamIDs that do not fit."""
         if virtual not in self.sids and len(self.sids) >= LARGEST_SIDS:
             raise ValueError(f"a VINTF has {LARGEST_SIDS} StreamID pairs")
-        if virtual >> _VIRTUAL_SID_BITS or physical >> self.smmu.features.sidsize:
+        if virtual >> VIRTUAL_SID_BITS or physical >> self.smmu.features.sidsize:
             raise ValueError(f"StreamIDs {virtual:#x} and {physical:#x} do not fit")
         self.sids[virtual] = physical
 
