@@ -100,7 +100,7 @@ _shtab_smmu_wizard_plan___ril_choices=(on off auto)
 _shtab_smmu_wizard_plan___cmdqv_choices=(on off auto)
 _shtab_smmu_wizard_export___format_choices=(qemu qemu-json libvirt prepare qmp)
 _shtab_smmu_wizard_translate___trace_choices=(text json)
-_shtab_smmu_wizard_engine_pos_0_choices=(nfd kubevirt-permitted kubevirt-vmi opennebula-host opennebula-pci opennebula-template)
+_shtab_smmu_wizard_engine_pos_0_choices=(nfd kubevirt-permitted kubevirt-vmi opennebula-host opennebula-pci opennebula-template opennebula-raw)
 _shtab_smmu_wizard_pos_0_choices=(list show doctor record prepare plan check export dry-run rehearse translate schema diff baseline match engine)
 
 _shtab_smmu_wizard_list__h_nargs=0
