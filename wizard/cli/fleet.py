@@ -164,7 +164,7 @@ def run_match(arguments: argparse.Namespace) -> int:
         _tell(tuple(wrong))
         return Exit.FINDINGS
     fleet = _gather(arguments)
-    view = place(answers_of(fleet, request), request, _facts, findings=(*wrong, *fleet.findings), skipped=fleet.skipped)
+    view = place(answers_of(fleet, request), request, _facts, findings=(*wrong, *fleet.findings), skipped=fleet.skipped, say=say)
     if arguments.json:
         print_json(view)
     else:

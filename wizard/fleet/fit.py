@@ -126,6 +126,8 @@ def _climb(choice: list[int], ranges: Sequence[range], worth: Callable[[Sequence
 
 
 def _makers(held: Sieve) -> list[_Makers]:
+    if not any(held.pools[place].to_make for places in held.serves for place in places):
+        return []
     wishes_of = [tuple(wish for wish, places in enumerate(held.serves) if place in places) for place in range(len(held.pools))]
     home = {address: place for place, pool in enumerate(held.pools) if not pool.to_make and wishes_of[place] for address in pool.addresses}
     kinds: dict[tuple[object, ...], list[tuple[str, int]]] = {}

@@ -78,7 +78,7 @@ def gather(
     say: Callable[[str], None] | None = None,
 ) -> Fleet:
     """Every file's entry: from the index where it holds (closed at the end), else by ``read`` (default: processes of this machine)."""
-    progress = _Progress(len(paths), say)
+    progress = Progress(len(paths), say, "snapshot", "read")
     known: dict[str, Entry] = {}
     store = Index(index) if isinstance(index, Path) else index
     try:
@@ -180,22 +180,24 @@ def _when(older: Entry, newer: Entry) -> str:
     return "recorded at the same time, as far as they say"
 
 
-class _Progress:
+class Progress:
     """A line on standard error, often where a person looks at it, seldom in a log, none for a handful of files."""
 
-    def __init__(self, total: int, say: Callable[[str], None] | None) -> None:
+    def __init__(self, total: int, say: Callable[[str], None] | None, noun: str, verb: str) -> None:
         self.total, self.done, self.say = total, 0, say
+        self.noun, self.verb = noun, verb
         self.live = say is not None and sys.stderr.isatty()
         self.told = time.monotonic() + (TICK if self.live else 4 * TICK)
         self.shown = False
 
     def step(self, count: int) -> None:
+        """So many more."""
         self.done += count
         now = time.monotonic()
         if self.say is None or now < self.told:
             return
         self.told = now + (TICK if self.live else 10 * TICK)
-        text = f"{self.done} of {plural(self.total, 'snapshot')} read"
+        text = f"{self.done} of {plural(self.total, self.noun)} {self.verb}"
         if self.live:
             print(f"\r{text} ", end="", file=sys.stderr, flush=True)
             self.shown = True
@@ -203,5 +205,6 @@ class _Progress:
             self.say(text)
 
     def end(self) -> None:
+        """Take the line away."""
         if self.shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)

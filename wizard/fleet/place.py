@@ -18,6 +18,7 @@ from wizard.facts.model import Facts
 from wizard.fleet.baseline import RANGES, Named, written
 from wizard.fleet.codes import fleet_code
 from wizard.fleet.fit import sieve, vms_of
+from wizard.fleet.gather import Progress
 from wizard.fleet.match import Answer, Miss
 from wizard.fleet.request import FleetRequest
 from wizard.fleet.summary import summary_of
@@ -105,9 +106,13 @@ class _Placement:
 
     answers: dict[str, Answer]
     load: Callable[[str], Facts]
+    say: Callable[[str], None] | None = None
     findings: list[Finding] = field(default_factory=list)
     plans: dict[str, tuple[_Key, Plan]] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(len(self.answers), self.say, "host", "planned")
 
     def host(self, name: str) -> Host:
         """A host, read again unless it is one of the last few; InputError."""
@@ -125,15 +130,18 @@ def place(
     *,
     findings: Sequence[Finding] = (),
     skipped: Mapping[str, int] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> MatchView:
-    """The whole answer. ``load`` reads a snapshot by its name; InputError from it costs that host only."""
-    state = _Placement({answer.name: answer for answer in sorted(answers, key=lambda answer: answer.name)}, load)
+    """The whole answer. ``load`` reads a snapshot by its name; InputError from it costs that host only. ``say`` is told of progress."""
+    state = _Placement({answer.name: answer for answer in sorted(answers, key=lambda answer: answer.name)}, load, say)
     while True:
         shares = _shares(list(state.answers.values()), request)
         common = _common([state.answers[name] for name in shares], request)
         machine = _machine([state.answers[name] for name in shares], request)
         if _planned(state, shares, request, common, machine):
             break
+        _look_on(state, shares, request)
+    state.progress.end()
     placed = sum(shares.values())
     views, profiles = _views(state, shares)
     room = sum(answer.can for answer in state.answers.values())
@@ -202,11 +210,8 @@ def _planned(state: _Placement, shares: Mapping[str, int], request: FleetRequest
         first += share
         if name in state.plans and state.plans[name][0] == key:
             continue
-        try:
-            host = state.host(name)
-        except InputError as error:
-            state.findings.append(UNREADABLE_NOW.at(visible(name), because=error.what, fix=error.fix))
-            _correct(state, name, 0, Miss("host", "match-host-unreadable", error.what, 1, 0))
+        host = _host(state, name)
+        if host is None:
             good = False
             continue
         plan = _plan(host, request, *key)
@@ -214,12 +219,40 @@ def _planned(state: _Placement, shares: Mapping[str, int], request: FleetRequest
             state.plans[name] = (key, plan)
             continue
         good = False
-        holds = _most(host, request, *key)
-        wrong = plan.errors[0]
-        asked = plural(share, "VM") if share > 1 else "it"
-        state.findings.append(PLANNER_SAID.at(visible(name), asked=asked, because=wrong.what, why=wrong.why, fix=wrong.fix))
-        _correct(state, name, holds, Miss("planner", wrong.code, wrong.what, share, holds))
+        _refused(state, name, plan, share, _most(host, request, *key))
     return good
+
+
+def _look_on(state: _Placement, shares: Mapping[str, int], request: FleetRequest) -> None:
+    """Where the planner refused a host, the others are asked for one VM until it takes one: what it says of the request it says of each."""
+    for name, answer in state.answers.items():
+        if not answer.can or name in shares:
+            continue
+        host = _host(state, name)
+        if host is None:
+            continue
+        plan = _plan(host, request, 1, 1, _common([answer], request), _machine([answer], request))
+        if plan.ok:
+            return
+        _refused(state, name, plan, 1, 0)
+
+
+def _host(state: _Placement, name: str) -> Host | None:
+    """The host, or None and the answer corrected."""
+    state.progress.step(1)
+    try:
+        return state.host(name)
+    except InputError as error:
+        state.findings.append(UNREADABLE_NOW.at(visible(name), because=error.what, fix=error.fix))
+        _correct(state, name, 0, Miss("host", "match-host-unreadable", error.what, 1, 0))
+        return None
+
+
+def _refused(state: _Placement, name: str, plan: Plan, share: int, holds: int) -> None:
+    wrong = plan.errors[0]
+    asked = plural(share, "VM") if share > 1 else "it"
+    state.findings.append(PLANNER_SAID.at(visible(name), asked=asked, because=wrong.what, why=wrong.why, fix=wrong.fix))
+    _correct(state, name, holds, Miss("planner", wrong.code, wrong.what, share, holds))
 
 
 def _correct(state: _Placement, name: str, can: int, miss: Miss) -> None:
