@@ -258,6 +258,15 @@ def test_no_configuration_is_no_word_of_it(host: Hosts, config: dict[str, str] |
     assert judged(replace(facts, kernel=replace(facts.kernel, config=config))) == (Accel.UNKNOWN, {"kernel-config-unknown"})
 
 
+def test_an_old_kernel_is_not_told_to_probe_alone(host: Hosts) -> None:
+    """Kunpeng's 5.11: iommufd came with 6.2, the cdev with 6.6, SMMUv3's side of nesting with 6.13."""
+    old = host("kunpeng-920").verdict("0000:75:00.0")
+    assert "install a newer kernel" in reason(old, "kernel-config-unknown")
+    facts = asked(host("arm64-virt-canwbs").facts, viommu=None, viommu_cmdqv=None)
+    new = host_of(replace(facts, kernel=replace(facts.kernel, config=None))).verdict(NVME)
+    assert "newer kernel" not in reason(new, "kernel-config-unknown")
+
+
 # Segments, functions and SMMUs that speak for each other
 
 

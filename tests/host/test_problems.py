@@ -201,6 +201,9 @@ CASES: dict[str, tuple[Change, str]] = {
     "host-not-smmuv3": (intel, "arm64-virt-canwbs"),
     "machine-not-arm64": (both(no_smmu, kernel(machine="x86_64")), "arm64-virt-canwbs"),
     "accel-off-by-policy": (lambda facts: replace(facts, policy=(Policy(subject=NVME, accel="off", reason="it hangs"),)), "arm64-virt-canwbs"),
+    "policy-subject-unknown": (
+        lambda facts: replace(facts, policy=(Policy(subject="0000:15:00.0", accel="off", reason="it hangs"),)), "arm64-virt-canwbs",
+    ),
     "iort-defect": (lambda facts: replace(facts, acpi={"IORT": facts.acpi["IORT"][:-8]}), "arm64-virt-canwbs"),
     "grace-gpu-driver-missing": (
         both(function(NVME, vendor="0x10de", device="0x2941", driver="nvidia"), option("CONFIG_NVGRACE_GPU_VFIO_PCI", "n")), "arm64-virt-canwbs",

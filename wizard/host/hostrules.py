@@ -256,3 +256,19 @@ def coherency(host: Host) -> Iterator[Finding]:
         told = log.smmu(smmu.device) if smmu.device else None
         if told is not None and told.cohacc_override is not None:
             yield COHACC.at(smmu.name, value="coherent" if told.cohacc_override else "not coherent")
+
+
+POLICY_MISSES = _define(
+    "policy-subject-unknown", Severity.WARNING, Kind.TODO, Area.HOST,
+    what="The policy file has a rule for {subject}, which this host has not.",
+    why="A rule that names nothing here switches nothing off: what it was meant to keep back may be given away.",
+    fix="Correct the rule's subject (`smmu-wizard list` shows the names), or remove it.",
+)  # fmt: skip
+
+
+@rule
+def policy_subjects(host: Host) -> Iterator[Finding]:
+    """Rules of policy.toml that bite nowhere."""
+    for ruling in host.facts.policy:
+        if ruling.subject not in host.functions and ruling.subject not in host.smmus:
+            yield POLICY_MISSES.at(ruling.subject)

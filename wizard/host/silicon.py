@@ -60,6 +60,7 @@ _FIELDS: dict[str, tuple[str, str, Callable[[IdRegisters], bool | int | str]]] =
     "ril": ("IDR3", "RIL", lambda r: bool(r.idr3.RIL)),
     "bbml": ("IDR3", "BBML", lambda r: r.idr3.BBML),
     "stall_model": ("IDR0", "STALL_MODEL", lambda r: r.idr0.STALL_MODEL),
+    "stall_max": ("IDR5", "STALL_MAX", lambda r: r.idr5.STALL_MAX),
     "term_model": ("IDR0", "TERM_MODEL", lambda r: r.idr0.TERM_MODEL),
     "vax": ("IDR5", "VAX", lambda r: _VAX_BITS.get(r.idr5.VAX, r.idr5.VAX)),
     "coherent_walks": ("IDR0", "COHACC", lambda r: bool(r.idr0.COHACC)),

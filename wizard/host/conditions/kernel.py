@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from wizard.base.finding import Area, Severity
+from wizard.base.finding import Area, Finding, Severity
 from wizard.facts.vfio import is_vfio_driver
 from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
 from wizard.host.devices import grace_gpu
+from wizard.host.klog import release_of
 from wizard.host.known import Known, Source
 
 MSI_SHARED = verdict_code(
@@ -41,8 +42,8 @@ KERNEL_LACKS = verdict_code(
 KERNEL_UNKNOWN = verdict_code(
     "kernel-config-unknown", Area.HOST, severity=Severity.INFO,
     what="Whether the kernel {release} has {options} is not known.",
-    why="No configuration of the running kernel was found (/proc/config.gz, /boot/config-{release}).",
-    fix="A probe proves it: `smmu-wizard prepare`, then `sudo smmu-wizard record --probe`.",
+    why="{because}",
+    fix="{older}A probe proves it: `smmu-wizard prepare`, then `sudo smmu-wizard record --probe`.",
 )  # fmt: skip
 OPTIONS = {
     "CONFIG_IOMMUFD": "Nesting is made through /dev/iommu.",
@@ -65,8 +66,20 @@ def kernel_options(evidence: Evidence) -> Answer:
         return Answer(False, KERNEL_LACKS.at(evidence.function, release=evidence.release, options=", ".join(lacking), why=why))
     unknown = [option for option, has in known.items() if not has.measured]
     if unknown:
-        return Answer(None, KERNEL_UNKNOWN.at(evidence.function, release=evidence.release or "(unknown)", options=", ".join(unknown)))
+        return Answer(None, _unknown(evidence, unknown, known[unknown[0]]))
     return HOLDS
+
+
+def _unknown(evidence: Evidence, options: list[str], first: Known) -> Finding:
+    release, found = evidence.release or "(unknown)", release_of(evidence.release)
+    because = f"No configuration of the running kernel was found (/proc/config.gz, /boot/config-{release})."
+    if first.known:
+        because = "The configuration that stands here is only assumed."
+    elif first.note:
+        because = f"{first.note}."
+    old = found is not None and found < (6, 13)
+    older = "Mainline has all three from 6.13 on: unless your distribution brought them back, install a newer kernel. " if old else ""
+    return KERNEL_UNKNOWN.at(evidence.function, release=release, options=", ".join(options), because=because, older=older)
 
 
 NO_GRACE_DRIVER = verdict_code(
