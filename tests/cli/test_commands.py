@@ -191,3 +191,13 @@ def test_every_snapshot_that_is_shipped_fits_its_schema() -> None:
 def test_every_schema_that_is_offered_can_be_had() -> None:
     for name in run("schema").stdout.split():
         assert json.loads(run("schema", name).stdout)["$schema"]
+
+
+def test_show_an_smmu_with_what_the_firmware_says() -> None:
+    """The mapping as iasl disassembles it: input base 0x8000, ID count 0x3ff, output base 0x8000."""
+    text = run("--replay", CANWBS, "show", "smmu3.0x000000000c040000").stdout
+    assert "segment 0000, requester IDs 0x8000 to 0x83ff: StreamIDs 0x8000 to 0x83ff" in text
+    shown = json.loads(run("--replay", CANWBS, "show", "smmu3.0x000000000c040000", "--json").stdout)
+    told = {"subject": "segment 0000", "input_first": "0x8000", "input_last": "0x83ff", "stream_first": "0x8000", "stream_last": "0x83ff"}
+    assert shown["firmware"]["ranges"] == [told]
+    assert shown["firmware"]["promises"]["cohacc"] is True

@@ -202,3 +202,52 @@ async def test_a_directory_that_cannot_be_written_loses_nothing(tmp_path: Path) 
         assert "can't be made" in await said(pilot)
         assert wizard.session.owner(NVME) == "vm1"
         assert wizard.saved != wizard.session
+
+
+async def test_enter_gives_a_function_where_functions_are_chosen_for_a_vm() -> None:
+    """As the footer of that screen says: by key, and by a second click."""
+    wizard = app()
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await press(pilot, "2", "n", "enter", "a")
+        await cursor_to(pilot, NVME)
+        await press(pilot, "enter")
+        assert "Give 1 function to a VM" in shown(pilot)
+        await press(pilot, "enter")
+        assert [one.host for one in wizard.session.get("vm1").functions] == [NVME]  # type: ignore[union-attr]
+        assert "guest 09:00.0" in shown(pilot)
+
+
+async def test_the_firmware_and_the_stream_ids(tmp_path: Path) -> None:
+    """IORT as QEMU's virt builds it (domain: segment 0, identity StreamIDs, one SMMU for each pxb), and from it back to a function."""
+    wizard = app()
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await press(pilot, "I")
+        text = shown(pilot)
+        assert "SEGMENT" in text
+        assert "CANWBS" in text
+        assert "requester IDs 0x1000 to 0x14ff: StreamIDs 0x1000 to 0x14ff" in text
+        row = next(row for row in text.split("\n") if NVME in row)
+        assert row.split()[1:5] == [NVME, "0x1400", "0x1400", "iort"]
+        await press(pilot, "down", "down", "down", "enter")
+        assert f"show {VF}" in shown(pilot)
+
+
+async def test_a_host_without_iort_says_so() -> None:
+    wizard = app("x86-intel")
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await press(pilot, "I")
+        assert "No IORT was read" in shown(pilot)
+
+
+async def test_group_and_companions_side_by_side() -> None:
+    wizard = app()
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, "0000:81:00.0")
+        await press(pilot, "enter")
+        row = next(row for row in shown(pilot).split("\n") if "Of the same device" in row)
+        assert "In IOMMU group 11" in row
+        assert any(row.count("0000:81:00.1 e1000e") == 2 for row in shown(pilot).split("\n"))

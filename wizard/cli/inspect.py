@@ -12,6 +12,7 @@ from wizard.base.finding import Finding, Severity
 from wizard.base.text import plural, size, visible
 from wizard.cli.output import print_json, table
 from wizard.cli.source import host_for
+from wizard.host.iort import promises, ranges, smmu_at, word
 from wizard.host.known import Known
 from wizard.host.model import KIND_NAMES, Accel, Function, Host, Smmu
 
@@ -139,9 +140,9 @@ def run_show(arguments: argparse.Namespace) -> int:
     if subject.lower().startswith(("smmu", "0x", "dmar", "ivhd", "iommu")):
         smmu = find_smmu(host, subject)
         if arguments.json:
-            from wizard.host.view import SCHEMA, ShowView, smmu_view
+            from wizard.host.view import SCHEMA, ShowView, firmware_view, smmu_view
 
-            print_json(ShowView(SCHEMA, smmu=smmu_view(host, smmu)))
+            print_json(ShowView(SCHEMA, smmu=smmu_view(host, smmu), firmware=firmware_view(host, smmu)))
         else:
             print("\n".join(smmu_lines(host, smmu)))
         return Exit.OK
@@ -237,6 +238,19 @@ def smmu_lines(host: Host, smmu: Smmu) -> Iterable[str]:
     yield known_table(smmu.capabilities)
     yield "The hardware has:"
     yield known_table(smmu.hardware)
+    yield "The firmware (IORT) says:"
+    node = smmu_at(host.iort, smmu.base)
+    if node is None or host.iort is None:
+        yield "  nothing: no IORT was read" if host.iort is None else "  nothing: IORT does not name it"
+        return
+    yield visible("  " + ", ".join(f"{name} {word(value)}" for name, value in promises(node).items()))
+    for one in ranges(host.iort):
+        if one.smmu is node:
+            yield visible(f"  {one.words}")
+    rows = [(f"  {address}", f"{function.address.rid:#06x}", ",".join(f"{stream:#x}" for stream in function.stream_ids) or "-",
+             str(function.stream_source.source)) for address in smmu.functions if (function := host.functions.get(address))]  # fmt: skip
+    if rows:
+        yield table([("  FUNCTION", "REQUESTER", "STREAM", "FROM"), *rows])
 
 
 def _register_rows(smmu: Smmu) -> Iterable[tuple[str, str]]:

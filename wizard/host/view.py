@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from wizard.base.finding import Finding
+from wizard.host.iort import Promise, promises, ranges, smmu_at
 from wizard.host.known import Known, Source
 from wizard.host.model import Accel, Function, Group, Host, Smmu
 
@@ -68,6 +69,23 @@ class SmmuView(msgspec.Struct, frozen=True):
     features: str | None = None  # the mask of the kernel's log
     options: str | None = None
     assumed: dict[str, str] = {}
+
+
+class IdRangeView(msgspec.Struct, frozen=True):
+    """IDs of a segment, a platform device or reserved memory that lead to an SMMU, both ends counted."""
+
+    subject: str
+    input_first: str
+    input_last: str
+    stream_first: str
+    stream_last: str
+
+
+class FirmwareView(msgspec.Struct, frozen=True):
+    """What IORT says of one SMMU."""
+
+    promises: dict[str, Promise]
+    ranges: tuple[IdRangeView, ...]
 
 
 class AccelView(msgspec.Struct, frozen=True):
@@ -151,6 +169,7 @@ class ShowView(msgspec.Struct, frozen=True):
     smmu: SmmuView | None = None
     group: GroupView | None = None
     companions: tuple[str, ...] = ()
+    firmware: FirmwareView | None = None
 
 
 def known_view(known: Mapping[str, Known]) -> dict[str, KnownView]:
@@ -207,6 +226,27 @@ def smmu_assumed(host: Host, smmu: Smmu) -> dict[str, str]:
     if smmu.registers is not None:
         places["hw_info"] = f"hw_info.{smmu.name}"
     return {what: next(iter(found.values())) for what, place in places.items() if (found := host.assumed.below(place))} if host.assumed else {}
+
+
+def firmware_view(host: Host, smmu: Smmu) -> FirmwareView | None:
+    """What the firmware says of one SMMU, None where it says nothing."""
+    node = smmu_at(host.iort, smmu.base)
+    if node is None or host.iort is None:
+        return None
+    return FirmwareView(
+        promises=promises(node),
+        ranges=tuple(
+            IdRangeView(
+                subject=one.subject,
+                input_first=f"{one.mapping.input_base:#x}",
+                input_last=f"{one.mapping.input_last:#x}",
+                stream_first=f"{one.mapping.output_base:#x}",
+                stream_last=f"{one.mapping.output_last:#x}",
+            )
+            for one in ranges(host.iort)
+            if one.smmu is node
+        ),
+    )
 
 
 def function_view(host: Host, function: Function) -> FunctionView:

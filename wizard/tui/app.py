@@ -31,25 +31,10 @@ from wizard.tui.glyphs import glyphs_for
 from wizard.tui.keeping import Keeper
 from wizard.tui.live import Sources
 from wizard.tui.rows import Index
+from wizard.tui.screens.base import MOVES
 from wizard.tui.screens.host import HostScreen
 from wizard.tui.state import History, Session
 
-# Keys that only move: the palette leaves them out.
-MOVES = {
-    "up",
-    "down",
-    "page-up",
-    "page-down",
-    "half-up",
-    "half-down",
-    "first",
-    "last",
-    "scroll-left",
-    "scroll-right",
-    "choose",
-    "next-pane",
-    "previous-pane",
-}
 PATIENCE = 1.0  # seconds that keys wait for a screen that is being made
 FEW = 64  # functions of all VMs up to which a plan may be made while the key waits
 QUICK = 0.03  # seconds that a plan may take before it moves to a worker
@@ -86,6 +71,7 @@ class WizardApp(App[int]):
         "topology": _lazy("topology", "TopologyScreen"),
         "doctor": _lazy("doctor", "DoctorScreen"),
         "dryrun": _lazy("dryrun", "DryRunScreen"),
+        "rehearse": _lazy("rehearse", "RehearseScreen"),
     }
     DEFAULT_MODE = "host"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -96,6 +82,7 @@ class WizardApp(App[int]):
         Binding("5", "go('topology')", "Topology", show=False, id="go-topology"),
         Binding("6", "go('doctor')", "Doctor", show=False, id="go-doctor"),
         Binding("7", "go('dryrun')", "Dry run", show=False, id="go-dryrun"),
+        Binding("8", "go('rehearse')", "Rehearse", show=False, id="go-rehearse"),
         Binding("right_square_bracket", "step(1)", "Next screen", show=False, id="next-screen"),
         Binding("left_square_bracket", "step(-1)", "Previous screen", show=False, id="previous-screen"),
         Binding("u,ctrl+z", "undo", "Undo", show=False, id="undo"),

@@ -84,13 +84,12 @@ def function_lines(index: Index, session: Session, address: str, width: int, gly
         rows.append(("VF of", facts.physfn, ""))
     if facts.sriov_totalvfs:
         rows.append(("SR-IOV", f"{facts.sriov_numvfs or 0} of {facts.sriov_totalvfs} VFs made", ""))
-    if companions := index.companions(address):
-        rows.append(("companions", ", ".join(f"{other} {other.name}" for other in companions), ""))
     for detail in index.uses.get(address, ()):
         rows.append(("host uses it", detail, "bad"))
     for label, value, role in rows:
         yield from wrap(value, width, role, first=f"  {label:<13}", lead="dim")
     yield BLANK
+    yield from together_lines(index, session, function, width, glyphs)
     if function.is_bridge:
         yield line("A bridge: it carries others and is not assigned.")
     else:
@@ -104,6 +103,31 @@ def function_lines(index: Index, session: Session, address: str, width: int, gly
     if function.capabilities:
         yield heading("Capabilities: value, known from")
         yield from known_lines(function.capabilities, width)
+
+
+def together_lines(index: Index, session: Session, function: Function, width: int, glyphs: Glyphs) -> Iterator[Line]:
+    """Who is isolated with it and who is of the same device, side by side: an administrator gives both away together, or knows why not."""
+    host = index.host
+    group = host.groups.get(function.group) if function.group is not None else None
+    members = [device for device in (group.devices if group else ()) if device != str(function)]
+    companions = [str(other) for other in index.companions(str(function))]
+    if not members and not companions:
+        return
+    half = max(24, (width - 2) // 2)
+
+    def cell(address: str) -> str:
+        other = host.functions.get(address)
+        if other is None:
+            return cut(f"  {address}", half, glyphs.more)
+        what = "bridge" if other.is_bridge else session.owner(address) or other.facts.driver or "no driver"
+        return cut(f"  {address} {what}  {other.facts.device_name or other.name}", half, glyphs.more)
+
+    yield line((cut(f"In IOMMU group {function.group}", half, glyphs.more), "head"), "  ", ("Of the same device", "head"))
+    for place in range(max(len(members), len(companions), 1)):
+        left = cell(members[place]) if place < len(members) else cut("  nobody else" if place == 0 else "", half)
+        right = cell(companions[place]) if place < len(companions) else "  nobody else" if place == 0 else ""
+        yield line(left, "  ", right.rstrip())
+    yield BLANK
 
 
 def verdict_lines(host: Host, address: str, width: int, glyphs: Glyphs) -> Iterator[Line]:
@@ -212,7 +236,7 @@ def summary_lines(index: Index, session: Session, key: str | None, width: int, g
                 (cut(one.what, width - 2 - len(more), glyphs.more).rstrip() + more, SEVERITY_ROLE[one.severity]),
             )
         )
-        lines.append(line(("fix ", "accent"), cut(one.fix, width - 18, glyphs.more).rstrip(), ("  enter: all of it", "dim")))
+        lines.append(line(("fix ", "accent"), cut(one.fix, width - 22, glyphs.more).rstrip(), ("  enter: all of it", "dim")))
     else:
         lines.append(line(("every condition is known to hold; nothing is to do first", "dim")))
     return lines[:height]

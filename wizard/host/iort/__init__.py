@@ -23,9 +23,10 @@ from wizard.host.iort.lookup import (
     stream_ids,
 )
 from wizard.host.iort.model import Defect, IdMapping, Iort, ItsGroup, NamedComponent, Pmcg, Rmr, RootComplex, Smmu, SmmuV3
+from wizard.host.iort.ranges import Promise, Range, promises, ranges, smmu_at, word
 
 __all__ = [
-    "Defect", "IdMapping", "Iort", "ItsGroup", "MsiTarget", "NamedComponent", "Pmcg", "Reserved", "Rmr", "RootComplex", "Smmu", "SmmuV3",
-    "Stream", "component_stream_ids", "decode_iort", "device_id", "map_id", "reserved_regions", "root_complex", "smmu_device_id",
-    "stream_id", "stream_ids",
+    "Defect", "IdMapping", "Iort", "ItsGroup", "MsiTarget", "NamedComponent", "Pmcg", "Promise", "Range", "Reserved", "Rmr", "RootComplex", "Smmu",
+    "SmmuV3", "Stream", "component_stream_ids", "decode_iort", "device_id", "map_id", "promises", "ranges", "reserved_regions", "root_complex",
+    "smmu_at", "smmu_device_id", "stream_id", "stream_ids", "word",
 ]  # fmt: skip

@@ -25,7 +25,24 @@ TABS = (
     ("5", "topology", "Topology"),
     ("6", "doctor", "Doctor"),
     ("7", "dryrun", "Dry run"),
+    ("8", "rehearse", "Rehearse"),
 )
+
+# Keys that only move: the palette leaves them out, and the help lists them last.
+MOVES = {
+    "up",
+    "down",
+    "page-up",
+    "page-down",
+    "half-up",
+    "half-down",
+    "first",
+    "last",
+    "scroll-left",
+    "scroll-right",
+    "next-pane",
+    "previous-pane",
+}
 
 
 class WizardScreen(Screen[None]):
@@ -33,6 +50,7 @@ class WizardScreen(Screen[None]):
 
     SCREEN: ClassVar[str] = ""
     ABOUT: ClassVar[str] = ""
+    ENTER: ClassVar[str] = ""  # what enter does on an item
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (110, "-wide")]
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (16, "-tall")]
     AUTO_FOCUS = ".first"

@@ -41,6 +41,8 @@ _BOX = """
 class Dialog(ModalScreen[Any]):
     """A box over the screen. Escape answers None."""
 
+    ENTER: ClassVar[str] = ""
+
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel", id="cancel")]
 
     def __init__(self, title: str) -> None:
@@ -65,6 +67,8 @@ class Dialog(ModalScreen[Any]):
 
 class Prompt(Dialog):
     """One line of text; ``check`` says why it can't be that."""
+
+    ENTER = "Take it"
 
     DEFAULT_CSS = _BOX.format(name="Prompt")
 
@@ -93,6 +97,8 @@ class Prompt(Dialog):
 
 class Choose(Dialog):
     """One of a list; ``build`` makes the lines, those with a key can be chosen."""
+
+    ENTER = "Choose"
 
     DEFAULT_CSS = _BOX.format(name="Choose")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "cancel", "Cancel", show=False, id="cancel-choice")]
@@ -152,7 +158,7 @@ class Read(Dialog):
     Read.-ascii > #box { border: ascii $primary; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "cancel", "Back", show=False, id="back"),
+        Binding("escape,q", "cancel", "Back", id="back"),
         Binding("c", "copy", "Copy", id="copy-text"),
     ]
 
@@ -178,10 +184,33 @@ class Read(Dialog):
         self.ready.set()
 
     @on(LinesView.Chosen)
-    def _chosen(self) -> None:
+    def _chosen(self, event: LinesView.Chosen) -> None:
+        self.answer(event.key)
+
+    def answer(self, key: Hashable | None) -> None:
+        """Enter: it was read."""
         self.dismiss(None)
 
     def action_copy(self) -> None:
         from wizard.tui.lines import plain
 
         self.app.copy(self._text if self._text is not None else plain(self._build(100)))  # type: ignore[attr-defined]
+
+
+class Pick(Read):
+    """Something to read in which items can be chosen: enter answers with the key of the one under the cursor."""
+
+    ENTER = "Go to it"
+
+    def __init__(self, title: str, build: Build, *, start: Hashable | None = None) -> None:
+        super().__init__(title, build)
+        self._start = start
+
+    def _show(self) -> None:
+        super()._show()
+        if self._start is not None:
+            self.query_one(LinesView).go_to(self._start)
+
+    def answer(self, key: Hashable | None) -> None:
+        """Enter: that is the one."""
+        self.dismiss(key)

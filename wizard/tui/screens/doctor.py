@@ -21,6 +21,7 @@ class DoctorScreen(WizardScreen):
     """Findings by what has to be done, worst first; the one under the cursor whole."""
 
     SCREEN = "doctor"
+    ENTER = "Show on host"
     ABOUT = """\
 What stands in the way of acceleration on this host, grouped by where it is mended: firmware, kernel command line, kernel
 configuration, drivers, packages. The same cause on many functions is one entry that names them all.
@@ -28,7 +29,6 @@ configuration, drivers, packages. The same cause on many functions is one entry 
 c sends the fix to the terminal's clipboard; enter shows the functions on 1 Host."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "copy", "Copy fix", id="copy-fix"),
-        Binding("enter", "show", "Show on host", show=False, id="show-on-host"),
     ]
     DEFAULT_CSS = """
     DoctorScreen {

@@ -29,6 +29,7 @@ class DryRunScreen(WizardScreen):
     """Scenarios by functions, isolation, cost."""
 
     SCREEN = "dryrun"
+    ENTER = "Trace"
     ABOUT = """\
 The plan on a simulated SMMUv3: what every function will reach, and what happens when a guest does something wrong. Each row is a
 scenario, each column an assigned function; a tick passed, a cross failed, a dash does not apply. The sentence below says who

@@ -26,6 +26,7 @@ class ExportScreen(WizardScreen):
     """Where to, which formats, which files."""
 
     SCREEN = "export"
+    ENTER = "Change or show"
     ABOUT = """\
 Writes every VM in the formats that are ticked, all files or none. Nothing is written while the plan has errors. A file that is
 there and differs is shown as a difference, and asked about, before it is replaced; comments in an existing profile stay.

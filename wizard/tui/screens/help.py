@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from textual.screen import Screen
 
 from wizard.tui.lines import BLANK, Line, heading, line, wrap
+from wizard.tui.screens.base import MOVES, WizardScreen
 from wizard.tui.screens.dialogs import Read
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ def help_screen(app: WizardApp, screen: Screen[Any]) -> Read:
             continue
         if binding.description:
             seen[binding.action] = len(keys)
-            keys.append((app.get_key_display(binding), binding.description, binding.id or ""))
+            words = getattr(screen, "ENTER", "") if binding.id == "choose" else ""
+            keys.append((app.get_key_display(binding), words or binding.description, binding.id or ""))
+    command = screen.command() if isinstance(screen, WizardScreen) else None
     words = getattr(screen, "ABOUT", "") or "A question: enter answers it, escape goes back."
     name = getattr(screen, "SCREEN", "")
     config = app.config.path
@@ -40,8 +43,11 @@ def help_screen(app: WizardApp, screen: Screen[Any]) -> Read:
             else:
                 lines += wrap(paragraph.replace("\n", " "), width)
             lines.append(BLANK)
+        if command is not None:
+            lines += [heading("The same without a terminal"), *wrap(app.command_words(command), width, first="  "), BLANK]
         lines.append(heading("Keys: the name at the right is for the [keys] table of the configuration"))
-        for key, description, name in keys:
+        # What this screen does comes before what every view does: moving and scrolling.
+        for key, description, name in sorted(keys, key=lambda one: one[2] in MOVES or not one[2]):
             lines.append(line((f"  {key:<18}", "key"), f"{description:<28}", (name, "dim")))
         lines += [BLANK, heading("Everywhere")]
         lines += wrap("The mouse does what the keys do: click a row, a tab or a key; click a row again to open it; the wheel scrolls.", width)

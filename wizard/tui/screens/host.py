@@ -30,6 +30,7 @@ class HostScreen(WizardScreen):
     """The first screen."""
 
     SCREEN = "host"
+    ENTER = "All of it"
     ABOUT = """\
 Every PCI function of the host, below the SMMU that translates for it. ACCEL says whether a guest can own the function's
 stage 1 in hardware: yes, no, or unknown, with the reasons in the detail. VM is the VM that you gave it to; "in use" means
@@ -47,6 +48,7 @@ what stands against it is shown first."""
         Binding("t", "tree", "Tree/table", id="tree"),
         Binding("i", "detail", "Detail", show=False, id="detail"),
         Binding("x", "take", "Take back", id="take"),
+        Binding("I", "firmware", "IORT and StreamIDs", show=False, id="iort"),
         Binding("c", "copy", "Copy address", show=False, id="copy-address"),
         Binding("p", "probe", "Learn what is unknown", show=False, id="first-contact"),
         Binding("r", "read", "Read again", show=False, id="read-again"),
@@ -134,6 +136,10 @@ what stands against it is shown first."""
 
     @on(LinesView.Chosen, "#table")
     def _chosen(self) -> None:
+        self.choose()
+
+    def choose(self) -> None:
+        """Enter, or a second click: all that is known of the row."""
         self.action_detail()
 
     @on(DeviceTable.Counted)
@@ -152,6 +158,17 @@ what stands against it is shown first."""
         if isinstance(key, str):
             index, session, glyphs = self.wizard.index, self.session, self.wizard.glyphs
             self.app.push_screen(Read(key, lambda width: detail_lines(index, session, key, width, glyphs)))
+
+    def action_firmware(self) -> None:
+        from wizard.tui.firmware import iort_lines
+        from wizard.tui.screens.dialogs import Pick
+
+        def answered(address: object) -> None:
+            if isinstance(address, str):
+                self.table.go_to(address)
+
+        index, glyphs = self.wizard.index, self.wizard.glyphs
+        self.app.push_screen(Pick("IORT and StreamIDs", lambda width: iort_lines(index, width, glyphs), start=self.table.address), answered)
 
     def _filter_box(self) -> Input:
         # Made behind the first screen, or when it is asked for: its import and styles take a while.

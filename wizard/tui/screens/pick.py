@@ -13,11 +13,12 @@ class PickScreen(HostScreen):
     """The host, to choose from: enter gives what is marked, or what is under the cursor."""
 
     SCREEN = "vms"
+    ENTER = "Give"
     ABOUT = """\
 Choose functions for the VM: space marks several, a or enter gives them, after showing what comes along and what stands against it.
 escape goes back."""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "assign", "Give", key_display="enter", id="give"),
+        Binding("a", "assign", "Give", id="give"),
         Binding("escape,q", "back", "Back", id="back"),
     ]
 
@@ -43,5 +44,6 @@ escape goes back."""
     def _given(self) -> None:
         self.dismiss(None)
 
-    def _chosen(self) -> None:
+    def choose(self) -> None:
+        """Enter, or a second click: give it."""
         self.action_assign()

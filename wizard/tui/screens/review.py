@@ -27,6 +27,7 @@ class ReviewScreen(WizardScreen):
     """Findings above, texts below."""
 
     SCREEN = "review"
+    ENTER = "To the field"
     ABOUT = """\
 Above is what the planner finds about all VMs, errors first: enter goes to the field that causes it, e explains it whole. Below is
 what a VM comes to: its profile (TOML), the QEMU command line, libvirt XML, the preparation script, the QMP commands that plug

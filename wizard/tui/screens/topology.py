@@ -21,6 +21,7 @@ class TopologyScreen(WizardScreen):
     """One VM at a time."""
 
     SCREEN = "topology"
+    ENTER = "What is known"
     ABOUT = """\
 The guest's buses, ports and functions at the left, as its firmware will number them, and the part of the host's tree that they
 come from at the right. Every vSMMU has a letter, and the SMMU that it stands for carries the same; functions have the letter with

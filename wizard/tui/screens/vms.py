@@ -29,6 +29,7 @@ class VmsScreen(WizardScreen):
     """The VMs at the left, the fields of one in the middle, findings below."""
 
     SCREEN = "vms"
+    ENTER = "Edit"
     ABOUT = """\
 The VMs that you plan. At the left the VMs, at the right every field of the one in hand, below what the planner finds about it
 while you change it. tab goes from one to the next.

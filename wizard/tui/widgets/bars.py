@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable
+from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -12,6 +15,8 @@ from textual.widget import Widget
 
 from wizard.base.text import visible
 from wizard.tui.lines import cut, in_ascii
+
+_DIRECTORIES = re.compile(r"(?<=[ '])[^ ']*/(?=[^ /'])")
 
 Piece = tuple[str, str, str | None, DOMNode | None]  # text, rich style, action, the node whose action it is
 
@@ -68,11 +73,11 @@ class Tabs(Bar):
         self._host = visible(host)
 
     def pieces(self) -> Iterable[Piece]:
-        width = self.size.width
+        # Narrow terminals keep the numbers and the name of where one is.
+        roomy = sum(len(key) + len(label) + 3 for key, _, label in self._tabs) <= self.size.width
         for key, name, label in self._tabs:
             here = name == self._here
-            # Narrow terminals keep the numbers and the name of where one is.
-            text = f" {key} {label} " if width >= 78 or here else f" {key} "
+            text = f" {key} {label} " if roomy or here else f" {key} "
             yield text, "reverse bold" if here else "", f"app.go('{name}')", None
 
     def right(self) -> str:
@@ -131,6 +136,12 @@ class Command(Bar):
     def pieces(self) -> Iterable[Piece]:
         room = self.size.width - (cell_len(self.status) + 2 if self.status else 0)
         text = visible(self._hint) if self._hint else f"$ {visible(self.words)}"
+        if not self._hint and cell_len(text) > room:
+            # Directories give way first: what it does stands behind them. What is copied is whole, and so is the command under "?".
+            text = _DIRECTORIES.sub("…/", text)
+            source = " ".join(_DIRECTORIES.sub("…/", f" {shlex.quote(word)}")[1:] for word in getattr(self.app, "source", ()))
+            if source and cell_len(text) > room:
+                text = text.replace(visible(source), "…", 1)
         yield cut(text, room) if cell_len(text) > room else text, "", None if self._hint else "app.copy_command", None
 
     def right(self) -> str:
@@ -139,6 +150,8 @@ class Command(Bar):
 
 class Keys(Bar):
     """The keys that work here: those of what has the focus first. What does not fit is under ``?``."""
+
+    ENTER_ACTIONS: ClassVar[dict[str, str]] = {"Input": "submit"}
 
     def __init__(self) -> None:
         super().__init__(id="keys")
@@ -164,6 +177,11 @@ class Keys(Bar):
             column += wide
             yield f" {key} ", "bold", binding.action, active.node
             yield f"{binding.description} ", "dim", binding.action, active.node
+        # enter is the view's own key: what it means is the screen's to say.
+        words, node = getattr(self.screen, "ENTER", ""), self.screen.focused
+        if words and node is not None and column + len(words) + 8 + reserve <= width:
+            yield " enter ", "bold", self.ENTER_ACTIONS.get(type(node).__name__, "choose"), node
+            yield f"{words} ", "dim", self.ENTER_ACTIONS.get(type(node).__name__, "choose"), node
         for key, binding in tail:
             yield f" {key} ", "bold", "app.help", None
             yield f"{binding.description} ", "dim", "app.help", None

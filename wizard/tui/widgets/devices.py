@@ -187,9 +187,11 @@ class DeviceTable(LinesView):
             sign = (glyphs.closed if row.closed else glyphs.open) + " "
             yield sign, "dim"
             smmu = index.host.smmus.get(row.key)
-            yield visible(row.label), "head" if row.kind == "smmu" else "bold"
+            label = visible(row.label)
+            yield label, "head" if row.kind == "smmu" else "bold"
             if smmu is not None:
-                yield f"  {self._smmu_words(smmu.name)}", "dim"
+                room = width - 4 - len(row.guides) - len(label) - 2
+                yield f"  {cut(self._smmu_words(smmu.name), max(0, room), glyphs.more)}", "dim"
             elif row.key == NO_SMMU:
                 yield "  nothing translates for these", "dim"
             return

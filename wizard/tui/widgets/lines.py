@@ -243,6 +243,9 @@ class LinesView(ScrollView, can_focus=True):
             self.scroll_to(y=self.count if end else 0, animate=False)
         else:
             self._move(self._nearest(self.count - 1 if end else 0))
+            # What is above the first item and below the last comes into view as far as the item stays.
+            height = max(1, self.scrollable_content_region.height)
+            self.scroll_to(y=min(self._at, self.count - height) if end else max(0, self._at - height + 1), animate=False)
 
     def action_sideways(self, step: int) -> None:
         self.scroll_relative(x=step, animate=False)

@@ -1,0 +1,101 @@
+"""The rehearsal in the wizard: a real QEMU from a key press to its checks on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.tui.conftest import NVME, app, cursor_to, press, said, settle, shown, type_text
+
+
+@pytest.fixture(autouse=True)
+def _in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+async def one_vm(pilot: Pilot[int]) -> None:
+    """A VM with the NVMe, and the screen of its rehearsal."""
+    await settle(pilot)
+    await cursor_to(pilot, NVME)
+    await press(pilot, "a", "enter", "enter", "8")
+    assert "Not rehearsed yet" in shown(pilot)
+
+
+async def name_qemu(pilot: Pilot[int], path: Path) -> None:
+    await press(pilot, "p", "ctrl+a", "ctrl+k")
+    await type_text(pilot, str(path))
+    await press(pilot, "enter")
+
+
+async def until(pilot: Pilot[int], text: str) -> None:
+    end = time.monotonic() + 120
+    while text not in shown(pilot):
+        assert time.monotonic() < end, shown(pilot)
+        await pilot.pause(0.1)
+
+
+async def test_a_vm_is_rehearsed_and_its_checks_read(qemu: Path) -> None:
+    async with app().run_test(size=(80, 24)) as pilot:
+        await one_vm(pilot)
+        await name_qemu(pilot, qemu)
+        await pilot.press("s")
+        await until(pilot, "as planned")
+        text = shown(pilot)
+        assert "✔ root buses: [0, 8]" in text
+        assert "✔ smmuv3.1 bus: pcie.1" in text
+        assert "rehearse vm1.toml" in text
+        await press(pilot, "enter")
+        assert "expected  [0, 8]" in shown(pilot)
+        await press(pilot, "escape", "G")
+        assert "• " in shown(pilot), shown(pilot)
+        # What was rehearsed is another plan by now.
+        await press(pilot, "2", "D")
+        await press(pilot, "8")
+        assert "Nothing is planned yet" in shown(pilot)
+        await press(pilot, "u")
+        assert "as planned" in shown(pilot)
+
+
+async def test_it_can_be_stopped_and_no_qemu_stays(qemu: Path, tmp_path: Path) -> None:
+    """The QEMU here never answers: it is ended when the person says so, and not a minute later."""
+    mute = tmp_path / "qemu-mute"
+    mute.write_text(f'#!/bin/sh\nfor word; do [ "$word" = none ] && exec "{qemu}" "$@"; done\nexec sleep 7321\n')
+    mute.chmod(0o755)
+    async with app().run_test(size=(80, 24)) as pilot:
+        await one_vm(pilot)
+        await name_qemu(pilot, mute)
+        await pilot.press("s")
+        await until(pilot, "asked for by QMP …")
+        await pilot.press("s")
+        await until(pilot, "Not rehearsed yet")
+        for _ in range(100):
+            if b"7321" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout:
+                break
+            await asyncio.sleep(0.1)
+        else:
+            pytest.fail("the QEMU that was stopped is still there")
+
+
+async def test_without_a_qemu_it_says_what_to_do(tmp_path: Path) -> None:
+    async with app().run_test(size=(80, 24)) as pilot:
+        await one_vm(pilot)
+        await name_qemu(pilot, tmp_path / "absent")
+        await press(pilot, "s")
+        await until(pilot, "There is no program")
+        assert "p names another QEMU" in shown(pilot)
+
+
+async def test_a_plan_with_errors_is_not_rehearsed() -> None:
+    wizard = app("arm64-virt")
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "8")
+        assert "accel-refused" in shown(pilot)
+        await press(pilot, "s")
+        assert "is not rehearsed" in await said(pilot)
