@@ -21,7 +21,7 @@ from wizard.facts.crew import Part, read_together
 from wizard.facts.model import Group
 from wizard.facts.record import from_tree
 from wizard.facts.snapshot import decode, encode
-from wizard.facts.tree import open_tree
+from wizard.facts.tree import FILE_LIMIT, DirectoryTree, open_tree
 
 
 @pytest.fixture
@@ -126,6 +126,15 @@ def test_a_tar_of_this_machine_gives_what_is_read_directly(tmp_path: Path) -> No
     assert packed.functions == direct.functions
     assert packed.nodes == direct.nodes
     assert packed.iommus == direct.iommus
+
+
+def test_a_file_of_proc_is_read_to_its_end() -> None:
+    """The kernel ends a read of a list where the next line does not fit: the modules, CPUs and mounts of a real host take many."""
+    place = Path("/proc/kallsyms")
+    whole = place.read_bytes()[:FILE_LIMIT] if place.exists() else b""
+    if len(whole) < 65536:
+        skip_loudly("no file of /proc is long enough", "run on a kernel with CONFIG_KALLSYMS")
+    assert DirectoryTree("/", live=True).data("proc/kallsyms") == whole
 
 
 def test_hard_links_of_a_tar_are_the_files_that_they_name(tree: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wizard.base.errors import InputError, OutputError, UsageError
@@ -100,6 +99,8 @@ def _facts(source: str) -> Facts:
 
 def _profiles(paths: Iterable[str]) -> tuple[list[NamedRequest], tuple[Finding, ...]]:
     """Profiles that could be read, and what is wrong with the others."""
+    from pathlib import Path
+
     from wizard.base.finding import Severity
     from wizard.fleet.diff.profiles import NamedRequest
     from wizard.profile import read_profile
@@ -117,6 +118,8 @@ def _profiles(paths: Iterable[str]) -> tuple[list[NamedRequest], tuple[Finding, 
 
 def run_baseline(arguments: argparse.Namespace) -> int:
     """The baseline, and its template with -o; status 1 when not every host can."""
+    from pathlib import Path
+
     from wizard.base.files import write_atomic
     from wizard.cli.output import print_json, say
     from wizard.fleet.baseline import conclude, part_of_fleet
@@ -146,6 +149,8 @@ def run_baseline(arguments: argparse.Namespace) -> int:
 
 def run_match(arguments: argparse.Namespace) -> int:
     """Where the VMs of a request can go, and their profiles with -o; status 1 when they can't all be placed."""
+    from pathlib import Path
+
     from wizard.base.files import write_all
     from wizard.cli.output import print_json, say
     from wizard.facts.snapshot import read_bounded
@@ -186,6 +191,8 @@ def run_match(arguments: argparse.Namespace) -> int:
 
 
 def _gather(arguments: argparse.Namespace) -> Fleet:
+    from pathlib import Path
+
     from wizard.cli.output import say
     from wizard.fleet.gather import find, gather
     from wizard.fleet.index import Index, Spare, default_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -16,6 +17,8 @@ from wizard.base.text import visible
 
 def entry() -> None:
     """What ``smmu-wizard`` and ``python -m wizard`` call."""
+    # A command builds what it needs and ends: the collector would walk a host's objects again and again, and find nothing to free.
+    gc.set_threshold(100_000, 50, 100)
     try:
         _complete_streams()
         status = main(sys.argv[1:])

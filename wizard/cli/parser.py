@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
 
@@ -35,6 +38,7 @@ def build() -> argparse.ArgumentParser:
         epilog="Exit status: 0 fine, 1 findings of severity error, 2 usage, 3 input that can't be read, 4 a program missing or failed, "
         "5 output that can't be written, 70 internal error, 130 interrupted.",
         allow_abbrev=False,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=version_text())
     _sources(parser, first=True)
@@ -43,7 +47,7 @@ def build() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
 
     def add(name: str, module: str, text: str, *, host: bool = True) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False, formatter_class=_Formatter)
         if host:
             _sources(command, first=False)
         command.set_defaults(run=_lazy(module, f"run_{name.replace('-', '_')}"))
@@ -56,6 +60,23 @@ def build() -> argparse.ArgumentParser:
     _simulation(add)
     declare(add)
     return parser
+
+
+class _Formatter(argparse.HelpFormatter):
+    """argparse's own, which asks shutil for the width whenever an option is declared; and shutil loads every unpacker that Python has."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    # As shutil.get_terminal_size() has it.
+    with suppress(KeyError, ValueError):
+        if (columns := int(os.environ["COLUMNS"])) > 0:
+            return columns
+    with suppress(AttributeError, ValueError, OSError):
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr] # None without one
+    return 80
 
 
 class _Command(argparse.ArgumentParser):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -66,6 +64,9 @@ def secrets_for(arguments: argparse.Namespace) -> Secrets:
 
 def demo() -> Facts:
     """The shipped fixture: inside the wheel, or beside the package in a checkout."""
+    from importlib import resources
+    from pathlib import Path
+
     from wizard.facts.snapshot import decode
 
     packed = resources.files("wizard") / "demo" / DEMO

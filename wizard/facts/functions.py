@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wizard.arch.pci import USER_READABLE, Status
-from wizard.base.address import Address
 from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts.crew import Part, read_together
@@ -45,7 +44,7 @@ def read_functions(tree: Tree, addresses: Iterable[str] | None = None) -> tuple[
     wanted = [name for name in names if _ADDRESS.fullmatch(name)]
     found, unread = read_together(PciFunction, wanted, read) if isinstance(tree, DirectoryTree) else read(wanted)
     tree.unread.update(unread)
-    return tuple(sorted(found, key=lambda function: Address.parse(function.address)))
+    return tuple(sorted(found, key=lambda function: (len(function.address), function.address)))  # segments have four digits or more
 
 
 def _read(tree: Tree, address: str, net: dict[str, list[str]], block: dict[str, list[str]]) -> PciFunction | None:
@@ -61,7 +60,7 @@ def _read(tree: Tree, address: str, net: dict[str, list[str]], block: dict[str, 
             resource.pop()
         group = folder.leaf("iommu_group")
         override = folder.text("driver_override")
-        links = sorted((name for name in folder.names if name.startswith("virtfn")), key=lambda name: int(name[6:]) if name[6:].isdecimal() else -1)
+        links = _virtual_functions(folder) if "virtfn0" in folder.names else ()
         return PciFunction(
             address=address,
             path=base.removeprefix("sys/devices/"),
@@ -86,6 +85,11 @@ def _read(tree: Tree, address: str, net: dict[str, list[str]], block: dict[str, 
             boot_vga=folder.text("boot_vga"),
             serial_number=folder.text("serial_number"),
         )
+
+
+def _virtual_functions(folder: Folder) -> list[str]:
+    """The links to VFs in the order of their numbers, which begin with 0 (pci_iov_sysfs_link())."""
+    return sorted((name for name in folder.names if name.startswith("virtfn")), key=lambda name: int(name[6:]) if name[6:].isdecimal() else -1)
 
 
 def _readable(config: bytes) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 
 import msgspec
 
@@ -28,7 +27,8 @@ class PciIds:
         """The database of the machine that this runs on; one without any entry where there is none."""
         for path in PATHS:
             try:
-                return cls(Path(path).read_bytes())
+                with open(path, "rb") as file:
+                    return cls(file.read())
             except OSError:
                 continue
         return cls(b"")

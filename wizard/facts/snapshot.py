@@ -8,7 +8,6 @@ The digest is taken over the redacted Facts without ``moment``.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -43,7 +42,7 @@ def read_bounded(source: str) -> tuple[bytes, str]:
         if source == "-":
             data = sys.stdin.buffer.read(LIMIT + 1)
         else:
-            data = _read(Path(source))
+            data = _read(source)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {name}.", "Check the path, or record one with `smmu-wizard record -o FILE`.") from error
     except (OSError, EOFError, ValueError) as error:
@@ -54,14 +53,14 @@ def read_bounded(source: str) -> tuple[bytes, str]:
     return data, name
 
 
-def _read(path: Path) -> bytes:
+def _read(path: str) -> bytes:
     # The unpackers are loaded for those who need them: most snapshots are plain, and a list of one is to be quick.
-    if path.suffix == ".gz":
+    if path.endswith(".gz"):
         import gzip
 
         with gzip.open(path, "rb") as packed:
             return packed.read(LIMIT + 1)
-    if path.suffix == ".xz":
+    if path.endswith(".xz"):
         import lzma
 
         try:
@@ -69,7 +68,7 @@ def _read(path: Path) -> bytes:
                 return squeezed.read(LIMIT + 1)
         except lzma.LZMAError as error:
             raise ValueError(str(error)) from error
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         return file.read(LIMIT + 1)
 
 

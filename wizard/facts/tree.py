@@ -12,7 +12,6 @@ import os
 import posixpath
 import stat
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import msgspec
 
@@ -23,6 +22,7 @@ from wizard.base.text import visible
 FILE_LIMIT = 1 << 20  # a dmesg of 1 MiB is cut; everything else is far smaller
 JSON_LIMIT = 64 << 20
 PATH_LIMIT = 4096  # PATH_MAX
+PAGE = 4096  # bytes; an attribute that is shorter comes in one read
 _ROOTS = frozenset(("sys", "sos_commands"))
 
 
@@ -175,7 +175,7 @@ class DirectoryTree(Tree):
             self._note(path, error)
             return None
         try:
-            return read_whole(descriptor, limit)
+            return read_whole(descriptor, limit, path)
         except OSError as error:
             self._note(path, error)
             return None
@@ -258,16 +258,13 @@ class _OpenFolder(Folder):
             return None
         try:
             descriptor = os.open(name, self.flags, dir_fd=self.descriptor)
+            try:
+                return read_whole(descriptor, limit, self.path)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             self.directory.note(f"{self.path}/{name}", error)
             return None
-        try:
-            return read_whole(descriptor, limit)
-        except OSError as error:
-            self.directory.note(f"{self.path}/{name}", error)
-            return None
-        finally:
-            os.close(descriptor)
 
     def target(self, name: str) -> str | None:
         """As ``Tree.target``, relative to the descriptor."""
@@ -306,27 +303,29 @@ def as_text(data: bytes) -> str:
     return data.rstrip(b"\0").decode(errors="backslashreplace").strip()
 
 
-def read_whole(descriptor: int, limit: int) -> bytes:
-    """At most ``limit`` bytes. One read is enough for sysfs; ordinary files and /proc come in pieces."""
-    data = os.read(descriptor, min(limit, 65536))
-    if len(data) < 4096 or len(data) >= limit:
+def read_whole(descriptor: int, limit: int, path: str = "") -> bytes:
+    """At most ``limit`` bytes of a file.
+
+    An attribute of sysfs comes in one read, if it is shorter than a page. A file of /proc does not: it ends a read where the next line
+    would not fit (seq_file), so that only an empty read is its end.
+    """
+    data = os.read(descriptor, min(limit, PAGE))
+    if len(data) >= limit or (len(data) < PAGE and path.startswith("sys/")):
         return data
-    pieces = [data]
-    total = len(data)
-    while total < limit and (data := os.read(descriptor, min(limit - total, 1 << 20))):
+    pieces, left = [data], limit - len(data)
+    while left and (data := os.read(descriptor, min(left, 1 << 20))):
         pieces.append(data)
-        total += len(data)
+        left -= len(data)
     return b"".join(pieces)
 
 
 def open_tree(source: str) -> Tree:
     """The tree in a directory or a tar; InputError when there is no ``sys`` in it."""
-    from wizard.facts.memorytree import ArchiveTree, Below  # loads unpackers, which a directory has no need of
-
-    path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(source):
         tree: Tree = DirectoryTree(source)
-    elif path.exists():
+    elif os.path.exists(source):
+        from wizard.facts.memorytree import ArchiveTree  # loads unpackers, which a directory has no need of
+
         tree = ArchiveTree(source)
     else:
         raise InputError(f"There is no directory {visible(source)}.", "Name a directory that holds a host's sys/, or a tar of one.")
@@ -334,6 +333,8 @@ def open_tree(source: str) -> Tree:
         inner = [name for name in tree.names("") if not _ROOTS.isdisjoint(tree.names(name))]
         if len(inner) != 1:
             raise InputError(f"{visible(source)} holds no sys/.", "Name a directory that holds a host's sys/ (and proc/, dmesg … where they exist).")
+        from wizard.facts.memorytree import Below
+
         tree = Below(tree, inner[0])
     tree.note_recorded_errors()
     return tree

@@ -278,6 +278,8 @@ def cxl_cache(site: Site) -> Known:
         return Known(False, site.told)
     if space.length <= 256:
         return UNKNOWN
+    if CXL_VENDOR.to_bytes(2, "little") not in space.data:  # asked of every function of a host: no list need be walked
+        return Known(False, site.told)
     for found in space.extended:
         if found.id == ExtCap.DVSEC and space.word(found.offset + 4, 2) == CXL_VENDOR and space.word(found.offset + 8, 2) == 0:
             return Known(bool(CxlCapability(space.word(found.offset + 0xA, 2)).CACHE), site.told)

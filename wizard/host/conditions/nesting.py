@@ -165,13 +165,15 @@ def ats_where_required(evidence: Evidence) -> Answer:
 
 
 def _needs_ats(evidence: Evidence) -> str | None:
-    if not evidence.function.known("ats"):
-        return "a device that must have ATS" if evidence.ats_refused else None  # pci_ats_supported() comes first
+    # By what costs least first: this is asked of every function of a host.
+    refused = "a device that must have ATS" if evidence.ats_refused else None
     if evidence.function.known("cxl_cache"):
-        return "a CXL.cache device"
-    if needs_ats(evidence.function):
-        return "a GPU that works like a CXL.cache device"
-    return "a device that must have ATS" if evidence.ats_refused else None
+        kind = "a CXL.cache device"
+    elif needs_ats(evidence.function):
+        kind = "a GPU that works like a CXL.cache device"
+    else:
+        return refused
+    return kind if evidence.function.known("ats") else refused  # pci_ats_supported() comes first
 
 
 FORCE_SYNC = verdict_code(
