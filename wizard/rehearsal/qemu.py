@@ -170,7 +170,7 @@ class _Rehearsal:
             await client.execute("cont")
             tree = await client.execute("human-monitor-command", {"command-line": "info mtree"})
             smmus = {vsmmu.id: await _registers_of(client, vsmmu.id) for vsmmu in self.vm.vsmmus}
-            qtest = Qtest(path)
+            qtest = Qtest.at(path)
             try:
                 bars = wire(qtest, ecam_of(str(tree)), self.vm)
                 for check in dma_checks(self.vm, qtest, engine, bars, smmus):

@@ -12,13 +12,19 @@ _BATCH = 256
 
 
 class Qtest:
-    """A connection to ``-qtest unix:PATH,server=on``; ``OSError`` when QEMU refuses a command, goes away or is silent for ``seconds``."""
+    """A connection to a QEMU's ``-qtest``; ``OSError`` when it refuses a command, goes away or is silent for ``seconds``."""
 
-    def __init__(self, path: Path, *, seconds: float = 20) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, connection: socket.socket, *, seconds: float = 20) -> None:
+        self._socket = connection
         self._socket.settimeout(seconds)
-        self._socket.connect(str(path))
         self._reader = self._socket.makefile("rb")
+
+    @classmethod
+    def at(cls, path: Path) -> Qtest:
+        """Connect to ``-qtest unix:PATH,server=on``."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(path))
+        return cls(connection)
 
     def close(self) -> None:
         """Let it go."""

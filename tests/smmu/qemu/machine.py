@@ -16,6 +16,7 @@ from typing import Any
 from wizard.arch import command, event
 from wizard.arch.command import CommandError, Op
 from wizard.arch.registers import GERROR, REGISTERS, CmdqCons, QueueBase
+from wizard.rehearsal.qtest import Qtest
 
 SMMU = 0x0905_0000
 ECAM = 0x3F00_0000
@@ -53,14 +54,13 @@ class Machine:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said,
         )  # fmt: skip
         try:
-            self._socket, _ = listener.accept()
+            connection, _ = listener.accept()
         except TimeoutError:
             self._process.kill()
             raise RuntimeError(self.said()) from None
         finally:
             listener.close()
-        self._socket.settimeout(120)
-        self._reader = self._socket.makefile("rb")
+        self._qtest = Qtest(connection, seconds=120)
         self._prod = 0
         self._start()
 
@@ -68,8 +68,7 @@ class Machine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
-        self._reader.close()
-        self._socket.close()
+        self._qtest.close()
         self._process.kill()
         self._process.wait()
         self._said.close()
@@ -81,20 +80,8 @@ class Machine:
         return self._said.read().decode(errors="replace")
 
     def ask(self, lines: Sequence[str]) -> list[str]:
-        """Send commands and collect their answers, without ``OK``; ``RuntimeError`` when QEMU refuses one or goes away."""
-        answers: list[str] = []
-        # In pieces: QEMU stops reading while nobody reads its answers.
-        for first in range(0, len(lines), 256):
-            piece = lines[first : first + 256]
-            self._socket.sendall(("\n".join(piece) + "\n").encode())
-            while len(answers) < first + len(piece):
-                line = self._reader.readline().decode()
-                if line.startswith("IRQ"):
-                    continue
-                if not line.startswith("OK"):
-                    raise RuntimeError(f"qtest: {lines[len(answers)]}: {line.strip() or 'QEMU ended'}")
-                answers.append(line[2:].strip())
-        return answers
+        """Send commands and collect their answers, without ``OK``; ``OSError`` when QEMU refuses one or goes away."""
+        return self._qtest.ask(lines)
 
     def register(self, name: str, value: int) -> str:
         """The command that writes an SMMU register."""
