@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.plan.hosts import E1000E, FIXTURES, NVME, PAIR, VF0, VF1, host, plan, planned, vm
+from tests.plan.hosts import E1000E, FIXTURES, NVME, PAIR, SMMU1, SMMU2, VF0, VF1, VIRTIO, host, plan, planned, vm
 from tests.plan.test_planner import requests, without_contradiction
 from tests.tools.qemu import require_firmware
 from wizard.export import qemu_argv, qemu_json, qemu_script
@@ -33,6 +33,7 @@ from wizard.plan.request import (
     FunctionRequest,
     HotplugRequest,
     Layout,
+    MachineRequest,
     Mode,
     NetworkRequest,
     NodeRequest,
@@ -137,6 +138,58 @@ def test_every_fixture(fixture: str, qemu: Path) -> None:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
 @given(requests.map(without_contradiction))
 def test_random_plans(qemu: Path, request_: VmRequest) -> None:
+    made = make_plan(host(), Request(vms=(request_,))).vms[0]
+    assume(made.ok)
+    report = rehearse(made, str(qemu))
+    assert report.ok, report.findings
+
+
+def seldom(*values: Any) -> st.SearchStrategy[Any]:
+    """Left to the planner, mostly."""
+    return st.sampled_from([None] * 6 * len(values) + list(values))
+
+
+by_hand = st.builds(
+    VmRequest,
+    name=st.just("edited"),
+    functions=st.lists(
+        st.builds(
+            FunctionRequest, host=st.sampled_from([NVME, VF0, VF1, E1000E, VIRTIO]), id=seldom("dev7", "a.b-c_d", "pcie.0"),
+            port=seldom("shared", "x"), port_slot=seldom(0, 5, 31, 32), chassis=seldom(0, 1, 7, 255), function=seldom(0, 1, 7), rom=st.booleans(),
+        ),
+        unique_by=lambda function: function.host, min_size=1, max_size=4,
+    ).map(tuple),
+    vsmmus=st.lists(
+        st.builds(
+            VsmmuRequest, id=st.sampled_from(["one", "two"]), smmu=st.sampled_from([SMMU1, SMMU2]), bus=seldom("left", "pcie.0"),
+            bus_nr=st.one_of(st.none(), st.integers(0, 255)), slot=seldom(0, 1, 9, 31), numa_node=seldom(0, 1),
+        ),
+        unique_by=(lambda vsmmu: vsmmu.smmu, lambda vsmmu: vsmmu.id), max_size=2,
+    ).map(tuple),
+    hotplug=st.lists(
+        st.builds(
+            HotplugRequest, functions=st.sampled_from([(NVME,), (E1000E,)]), chassis=seldom(1, 9), bus_reserve=st.sampled_from([None, 0, 3, 255]),
+            mem_reserve=seldom(0, 5000, 64 << 20, 3 << 30, 4 << 30), pref64_reserve=seldom(0, 5000, GIB, 1 << 40),
+        ),
+        max_size=2,
+    ).map(tuple),
+    machine=st.builds(MachineRequest, type=seldom("virt", "virt-10.2", "virt-5.2", "virt-5.1", "virt-99.0"), gic=st.sampled_from(["3", "2", "max"])),
+    cpus=st.integers(1, 9),
+    numa=seldom(
+        (), (NodeRequest(memory=GIB, cpus="0-8"),), (NodeRequest(memory=GIB // 2, cpus="0"), NodeRequest(memory=GIB // 2, cpus="1-3")),
+        (NodeRequest(memory=GIB, cpus="0-3"), NodeRequest(memory=0)),
+    ),
+    mmio_window=seldom(512 * GIB, 1 << 41, 3 << 40, GIB),
+    disks=st.lists(st.builds(DiskRequest, path=st.sampled_from(["/d", "/e"]), slot=seldom(1, 3, 31)), max_size=2).map(tuple),
+    networks=st.lists(st.builds(NetworkRequest, slot=seldom(1, 2)), max_size=1).map(tuple),
+)  # fmt: skip
+
+
+@pytest.mark.qemu
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
+@given(by_hand)
+def test_what_the_rules_let_pass_of_edited_profiles_starts(qemu: Path, request_: VmRequest) -> None:
+    """Numbers that a person wrote: nothing that QEMU refuses may be left to QEMU."""
     made = make_plan(host(), Request(vms=(request_,))).vms[0]
     assume(made.ok)
     report = rehearse(made, str(qemu))

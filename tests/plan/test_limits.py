@@ -389,3 +389,20 @@ def test_a_copied_profile_says_all_that_it_shares() -> None:
 
 def test_two_vms_of_one_name_are_told_of_the_name_alone() -> None:
     assert {finding.code for finding in plan(vm(NVME), vm(E1000E)).errors} == {"vm-name-twice"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "memory", "shares"),
+    [
+        ((64 * GIB, 64 * GIB), 80 * GIB, (40 * GIB, 40 * GIB)),  # even where that fits
+        ((96 * GIB, 32 * GIB), 80 * GIB, (60 * GIB, 20 * GIB)),  # else as the nodes have it: what nobody wrote makes no plan fail
+        ((96 * GIB, 32 * GIB), 128 * GIB, (96 * GIB, 32 * GIB)),
+    ],
+)
+def test_memory_is_shared_among_nodes_that_hold_it(sizes: tuple[int, int], memory: int, shares: tuple[int, int]) -> None:
+    nodes = tuple(Node(id=n, cpus=f"{8 * n}-{8 * n + 7}", memory=size) for n, size in enumerate(sizes))
+    functions = tuple(replace(f, numa_node=1 if f.address == NVME else 0) for f in facts("arm64-virt-canwbs").functions)
+    on = changed(nodes=nodes, functions=functions, memory_total=sum(sizes), cpus=16)
+    made = planned(NVME, E1000E, memory=memory, on=on)
+    assert tuple(node.memory for node in made.memory.nodes) == shares
+    assert made.ok, made.errors

@@ -397,6 +397,7 @@ of("hotplug-other-smmu", NVME, hotplug=(HotplugRequest(vsmmu="smmuv3.1", functio
 of("hotplug-not-accelerated", NVME, hotplug=(HotplugRequest(functions=PAIR[:1]),))
 of("hotplug-reserve-small", NVME, hotplug=(HotplugRequest(functions=(VF0,), pref64_reserve=0, mem_reserve=0),))
 of("hotplug-property", NVME, hotplug=(HotplugRequest(functions=(VF0,)),), properties=Properties(oas=48))
+of("hotplug-grace-gpu", hotplug=(HotplugRequest(functions=("0008:01:00.0",)),), on=lambda: host("gb200"))
 of("hotplug-reserve-range", NVME, hotplug=(HotplugRequest(mem_reserve=4 << 30),))
 of("hotplug-vf-to-be-made", hotplug=(HotplugRequest(functions=(VF0,)),), on=lambda: host("vfio-arm64-virt-canwbs"))
 among("hotplug-in-another-vm", vm(NVME), vm(E1000E, name="web", hotplug=HOT))

@@ -59,7 +59,7 @@ def guest_nodes(host: Host, request: VmRequest, used: Iterable[int | None], gpus
     if not places and not gpus:
         return ()
     hosts: list[int | None] = [*places] or [None]
-    shares = _shares(request.memory, len(hosts), request.hugepages)
+    shares = _that_fit(_shares(request.memory, len(hosts), request.hugepages), [_memory_of(host, node) for node in hosts], request.hugepages)
     cpus = _shares(request.cpus, len(hosts), 1)
     nodes = []
     first = 0
@@ -81,6 +81,22 @@ def _shares(total: int, count: int, step: int | None) -> list[int]:
     unit = step or (128 * _MIB if total % (128 * _MIB) == 0 else _MIB)
     share = max(total, 0) // count // max(unit, 1) * unit
     return [total - share * (count - 1), *[share] * (count - 1)]
+
+
+def _memory_of(host: Host, node: int | None) -> int | None:
+    return next((found.memory for found in host.facts.nodes if found.id == node), None)
+
+
+def _that_fit(shares: list[int], there: Sequence[int | None], step: int | None) -> list[int]:
+    """Even shares, or where one of them is more than its host node has, shares in the proportion of what the nodes have."""
+    sizes = [size for size in there if size]
+    if len(sizes) < len(shares) or all(share <= size for share, size in zip(shares, sizes, strict=True)):
+        return shares
+    total, unit = sum(shares), max(step or _MIB, 1)
+    parts = [total * size // sum(sizes) // unit * unit for size in sizes]
+    largest = sizes.index(max(sizes))
+    parts[largest] += total - sum(parts)
+    return parts
 
 
 @dataclass(frozen=True)

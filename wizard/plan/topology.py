@@ -76,7 +76,7 @@ def lay_out(request: VmRequest, asked: Iterable[Asked], reserves: dict[int, Rese
                    + [d.slot for d in request.disks] + [n.slot for n in request.networks], start=1)  # fmt: skip
     chassis = Numbers((port.written[2] for port in ports), start=1)
     names = Names(port.written[0] for port in ports)
-    needs = dict.fromkeys(places.values(), 1)
+    needs = dict.fromkeys([*places, ROOT_BUS], 1)  # an id may be written twice, once of them on pcie.0
     for port in ports:
         needs[places[port.bus]] += 1 + _bus_reserve(port, request, reserves)
     pxbs = [vsmmu for vsmmu in vsmmus if vsmmu.bus != ROOT_BUS]

@@ -10,7 +10,7 @@ from wizard.base.text import size, visible
 from wizard.plan.candidate import canonical, look_up
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
-from wizard.plan.regions import power_of_two, regions_of, window
+from wizard.plan.regions import is_grace_gpu, power_of_two, regions_of, window
 from wizard.plan.request import Mode
 from wizard.plan.resolve import supply
 from wizard.plan.rules.base import Scene, rule
@@ -141,6 +141,12 @@ HOTPLUG_VF = plan_code(
     why="The preparation script makes the VFs that the VM starts with; this one has to be there before it is plugged.",
     fix="Make it first (sriov_numvfs of {pf}), and record the host again.",
 )  # fmt: skip
+HOTPLUG_GRACE = plan_code(
+    "hotplug-grace-gpu", WARNING,
+    what="VM {subject}: {function}, which may be plugged into {port}, is a Grace GPU, and will have no NUMA nodes for its memory.",
+    why="Generic initiators tie those nodes to a function that is there when the VM starts; the guest's driver brings its memory up on them.",
+    fix="Give the GPU to the VM from the start.",
+)  # fmt: skip
 HOTPLUG_VERDICT = plan_code(
     "hotplug-not-accelerated", ERROR,
     what="VM {subject}: {function}, which may be plugged into {port}, can't be accelerated: {because}",
@@ -178,6 +184,8 @@ def hotplug(scene: Scene) -> Iterator[Finding]:
                 continue
             if candidate.to_make:
                 yield HOTPLUG_VF.at(scene.name, function=address, port=port.id, index=candidate.vf_index, pf=candidate.pf)
+            if is_grace_gpu(candidate):
+                yield HOTPLUG_GRACE.at(scene.name, function=address, port=port.id)
             yield from _windows(scene, port.id, address)
             if vsmmu is None:
                 continue
