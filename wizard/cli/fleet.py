@@ -197,13 +197,10 @@ def _gather(arguments: argparse.Namespace) -> Fleet:
     from wizard.fleet.gather import find, gather
     from wizard.fleet.index import Index, Spare, default_path
 
-    for option in ("index", "dask"):
-        if getattr(arguments, option) == "":
-            raise UsageError(f"--{option} names nothing.", f"Name it, or leave --{option} away.")
     paths = find(arguments.snapshots)
     index = None if arguments.no_index else Index(Path(arguments.index)) if arguments.index else Spare(default_path(), say)
     read = None
-    if arguments.dask is not None:
+    if arguments.dask:
         from wizard.fleet.cluster import reader
 
         read = reader(arguments.dask)

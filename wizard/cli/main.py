@@ -91,7 +91,7 @@ def _finish(status: int) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        pass  # the reader has what it wanted (`| head`)
+        status = int(Exit.OK)  # the reader has what it wanted (`| head`)
     except WizardError as error:
         status = _failed(error)
     # Python would try, and complain, once more while it ends.

@@ -24,10 +24,21 @@ Run = Callable[[argparse.Namespace], int]
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The arguments, with ``run`` the command's function; raises SystemExit for usage, UsageError for contradictions."""
     arguments = build().parse_args(words)
+    for name, shown in _NAMING.items():
+        if getattr(arguments, name, None) == "":
+            # `--replay "$SNAPSHOT"` with a variable that is not set would silently show the live host.
+            raise UsageError(f"{shown} names nothing.", f"Name it, or leave {shown} away.")
     sources = [name for name in ("replay", "root", "demo") if getattr(arguments, name)]
     if len(sources) > 1:
         raise UsageError(f"--{sources[0]} and --{sources[1]} name two hosts.", "Give one of them, or none for this machine.")
     return arguments
+
+
+_NAMING = {
+    "replay": "--replay", "root": "--root", "policy": "--policy", "script": "--script", "output": "-o", "index": "--index", "dask": "--dask",
+    "qemu": "--qemu", "smmu": "--smmu", "device": "--device", "class_": "--class", "target": "--target", "firmware": "--firmware", "user": "--user",
+}  # fmt: skip
+"""Options that are the same as left out when their value is empty, were it not refused."""
 
 
 def build() -> argparse.ArgumentParser:

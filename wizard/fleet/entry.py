@@ -81,6 +81,10 @@ def content_of(path: str) -> bytes:
         mode = os.stat(path).st_mode
     except OSError:
         mode = 0  # reading it says why
+    if stat.S_ISDIR(mode) and os.access(path, os.R_OK | os.X_OK):
+        raise InputError(
+            f"{visible(path)} is a directory that holds no snapshot.", "Name files that `smmu-wizard record -o FILE` wrote, or a directory of them."
+        )
     if (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)) and not path.startswith(("/dev/fd/", "/proc/")):
         raise InputError(f"{visible(path)} is a pipe or a device, not a file.", "Write what comes out of it to a file first.")
     return read_bounded(path)[0]

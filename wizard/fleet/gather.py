@@ -6,17 +6,19 @@ Memory is bounded: a few hundred files are on their way at a time, and of each o
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-from wizard.base.errors import InputError, ProgramError, UsageError
+from wizard.base.errors import ProgramError, UsageError
 from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
 from wizard.fleet import codes
@@ -50,24 +52,23 @@ class Fleet:
 
 
 def find(arguments: Iterable[str]) -> list[str]:
-    """Files, and what lies in directories (``*.json``, also ``.gz`` and ``.xz``, ``*.umockdev``), sorted, each once. InputError if there is none."""
+    """Files, and what lies in directories (``*.json``, also ``.gz`` and ``.xz``, ``*.umockdev``), sorted, each once."""
     found: dict[str, None] = {}
     for argument in arguments:
         if argument == "-":
             raise UsageError("Standard input can't be one of several snapshots: it can be read once.", "Write it to a file first.")
         if os.path.isdir(argument):
-            try:
-                inside = sorted(entry.path for entry in os.scandir(argument) if entry.name.endswith(SUFFIXES) and not entry.name.startswith("."))
-            except OSError as error:
-                raise InputError(f"{visible(argument)} can't be read: {error.strerror}.", "Check the directory and its permissions.") from error
-            if not inside:
-                raise InputError(
-                    f"{visible(argument)} holds no snapshot.", "Name files that `smmu-wizard record -o FILE` wrote, or a directory of them."
-                )
-            found |= dict.fromkeys(inside)
+            found |= dict.fromkeys(_inside(argument) or [argument])  # reading a directory as a file says what is wrong with it
         else:
             found[argument] = None
     return sorted(found)
+
+
+def _inside(directory: str) -> list[str]:
+    try:
+        return [entry.path for entry in os.scandir(directory) if entry.name.endswith(SUFFIXES) and not entry.name.startswith(".")]
+    except OSError:
+        return []
 
 
 def gather(
@@ -132,14 +133,25 @@ def _round(paths: Sequence[str]) -> Iterator[list[Entry]]:
         waiting: deque[Future[list[Entry]]] = deque()
         try:
             while batches or waiting:
-                while batches and len(waiting) < workers * AHEAD:
-                    waiting.append(pool.submit(entries_of_files, batches.popleft()))
+                with _held_back():
+                    while batches and len(waiting) < workers * AHEAD:
+                        waiting.append(pool.submit(entries_of_files, batches.popleft()))
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
             fix = "The machine may be out of memory: give it fewer snapshots at a time."
             raise ProgramError("A worker process ended without an answer.", fix) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Ctrl-C goes to the whole process group: workers, which start here and inherit the mask, leave it to us, whatever they are doing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _sorted_out(entries: list[Entry]) -> Fleet:
