@@ -107,6 +107,14 @@ def test_a_bridge_that_could_not_be_read_may_add_a_stream_id(host: Hosts) -> Non
     assert (accel, codes) == (Accel.UNKNOWN, {"dma-aliases-unknown"})
 
 
+def test_a_bridge_that_is_not_in_the_snapshot_may_add_one_too(host: Hosts) -> None:
+    facts = host("arm64-virt-canwbs").facts
+    alone = replace(facts, functions=tuple(f for f in facts.functions if f.address != PORT))
+    assert judged(alone) == (Accel.UNKNOWN, {"dma-aliases-unknown"})
+    odd = function(facts, NVME, path="pci0000:10/zz:zz.z/0000:14:00.0")
+    assert judged(odd)[0] in Accel  # a path that only looks like one
+
+
 def table(**extra: Spec) -> str:
     nodes: dict[str, Spec] = {
         "its": Its(0),

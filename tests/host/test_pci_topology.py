@@ -140,3 +140,11 @@ def test_types_that_are_never_asked_and_one_that_always_fails() -> None:
     steps = [topology.acs_step(PciNode(at("0008:01:00.0"), None, space)) for space in (upstream, several, collector)]
     assert [step.applies for step in steps] == [False, True, True]
     assert steps[1].missing == steps[2].missing == ISOLATION
+
+
+def test_a_bridge_that_was_not_recorded_leaves_the_path_unknown() -> None:
+    gpu = FUNCTIONS["0008:06:00.0"][1]
+    alone = {at("0008:06:00.0"): PciNode(at("0008:06:00.0"), at("0008:00:00.0"), FUNCTIONS["0008:01:00.0"][1])}
+    assert topology.acs_path(alone, at("0008:06:00.0")).isolated is None
+    lacking = {at("0008:06:00.0"): PciNode(at("0008:06:00.0"), at("0008:00:00.0"), gpu)}
+    assert topology.acs_path(lacking, at("0008:06:00.0")).isolated is False  # what is known to lack, lacks

@@ -48,6 +48,7 @@ class _Builder:
         self._viommu = cache(self._find_viommu)
         self._isolated_msi = cache(self._find_isolated_msi)
         self._config = cache(self._find_config)
+        self._bridges_known = cache(self._find_bridges_known)
         self.log: KernelLog = parse_log(facts.log)
         self.aliases = self.log.aliases
         self.firmware = Firmware(facts.acpi.get("IORT"))
@@ -97,7 +98,8 @@ class _Builder:
             address = Address.parse(function.address)
             nodes[address] = PciNode(
                 address=address,
-                parent=Address.parse(above) if above in self.by_address and above is not None else None,
+                # One that is not in the snapshot stays named: what it does to DMA is unknown then.
+                parent=_address(above),
                 config=decode_config(_bytes(function.config), function.config_length),
                 virtual=function.physfn is not None,
             )
@@ -118,7 +120,7 @@ class _Builder:
             facts=facts,
             address=address,
             config=node.config,
-            parent=str(node.parent) if node.parent else None,
+            parent=str(node.parent) if node.parent in self.nodes else None,
             smmu=self.iommu_of.get(facts.address),
             iort_smmu=None if own is None else _name(own.smmu.base),
             stream_ids=streams,
@@ -142,8 +144,16 @@ class _Builder:
         if not found:
             return (), Known(None, Source.IORT, "IORT maps its requester ID to no SMMU")
         source = Source.ASSUMED if self.assumed.covers("acpi.IORT") else Source.IORT
-        note = "" if aliases_known(self.nodes, address) else "a bridge above could not be read whole: there may be aliases"
+        note = "" if self._aliases_known(address) else "a bridge above could not be read whole: there may be aliases"
         return tuple(found), Known(len(found), source, note)
+
+    def _aliases_known(self, address: Address) -> bool:
+        parent = self.nodes[address].parent
+        return parent is None or self._bridges_known(parent)
+
+    def _find_bridges_known(self, bridge: Address) -> bool:
+        """Whether a bridge and all above it could be read: the same for every function below it."""
+        return bridge in self.nodes and self.nodes[bridge].config.is_express is not None and aliases_known(self.nodes, bridge)
 
     def _site(self, facts: PciFunction, node: PciNode) -> Site:
         address = node.address
@@ -155,7 +165,7 @@ class _Builder:
             nodes=self.nodes,
             canwbs=self._canwbs(address.segment),
             root_complex_ats=self._told_by_iort(self.firmware.ats(address.segment)),
-            rmr=self._rmr(address),
+            rmr=lambda: self._rmr(address),
             probed=self.answers.get(facts.address),
             told=Source.ASSUMED if self.assumed.covers(f"functions.{facts.address}.config") else Source.CONFIG,
         )
@@ -260,7 +270,7 @@ class _Builder:
             device_tree=self.facts.device_tree is True,
             acpi_smmus=self.firmware.smmu_count,
             machine=self.facts.kernel.machine,
-            aliases_known=aliases_known(self.nodes, function.address),
+            aliases_known=self._aliases_known(function.address),
             canwbs=self._canwbs(function.address.segment),
             viommu=self._viommu(function.smmu, function.address.segment),
             isolated_msi=self._isolated_msi(),
@@ -342,6 +352,13 @@ def _all_tried(results: list[str | None]) -> bool | None:
 
 def _cmdqv(infos: list[facts_model.HwInfo]) -> CmdqvParam | None:
     return next((param for info in infos if (param := cmdqv_param(info.cmdqv))), None)
+
+
+def _address(text: str | None) -> Address | None:
+    try:
+        return None if text is None else Address.parse(text)
+    except ValueError:
+        return None  # part of a path that only looks like one
 
 
 def _bytes(text: str) -> bytes:

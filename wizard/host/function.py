@@ -33,7 +33,7 @@ class Site(msgspec.Struct, frozen=True):
     nodes: Mapping[Address, PciNode]
     canwbs: Known
     root_complex_ats: Known
-    rmr: Known
+    rmr: Callable[[], Known]
     probed: HwInfo | None
     told: Source = Source.CONFIG  # ASSUMED where the configuration space of a snapshot was made up
 
@@ -258,7 +258,7 @@ def root_complex_ats(site: Site) -> Known:
 @_capability
 def rmr(site: Site) -> Known:
     """Memory that the firmware reserves for the function's StreamID (IORT RMR nodes), as ranges with their type."""
-    return site.rmr
+    return site.rmr()
 
 
 CXL_VENDOR = 0x1E98

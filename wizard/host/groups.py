@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from wizard.facts import model as facts_model
 from wizard.facts.model import Facts
 from wizard.host.model import Group, Region
@@ -19,11 +21,18 @@ def groups_of(facts: Facts) -> dict[int, Group]:
 
 
 def _group(group: facts_model.Group, linked: list[str]) -> Group:
-    regions, known = [], group.reserved_regions is not None
-    for line in (group.reserved_regions or "").splitlines():
+    regions, known = _regions(group.reserved_regions)
+    return Group(group.id, group.type, tuple(dict.fromkeys((*group.devices, *linked))), regions, known)
+
+
+@lru_cache(maxsize=256)  # most groups of a host have the same lines
+def _regions(lines: str | None) -> tuple[tuple[Region, ...], bool]:
+    """Regions out of the lines, and whether they were there and all understood."""
+    found, known = [], lines is not None
+    for line in (lines or "").splitlines():
         words = line.split()
         try:
-            regions.append(Region(int(words[0], 16), int(words[1], 16), words[2]))
+            found.append(Region(int(words[0], 16), int(words[1], 16), words[2]))
         except (IndexError, ValueError):
             known = False  # a line of a later kernel: the region's type is unknown, and so is what it forbids
-    return Group(group.id, group.type, tuple(dict.fromkeys((*group.devices, *linked))), tuple(regions), known)
+    return tuple(found), known

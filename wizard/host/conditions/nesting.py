@@ -165,15 +165,13 @@ def ats_where_required(evidence: Evidence) -> Answer:
 
 
 def _needs_ats(evidence: Evidence) -> str | None:
-    # By what costs least first: this is asked of every function of a host.
-    refused = "a device that must have ATS" if evidence.ats_refused else None
-    if evidence.function.known("cxl_cache"):
-        kind = "a CXL.cache device"
-    elif needs_ats(evidence.function):
-        kind = "a GPU that works like a CXL.cache device"
-    else:
-        return refused
-    return kind if evidence.function.known("ats") else refused  # pci_ats_supported() comes first
+    if evidence.ats_refused:
+        return "a device that must have ATS"
+    function = evidence.function
+    # Asked in the order of what it costs; without the capability itself pci_ats_required() says no to all of them.
+    if needs_ats(function):
+        return "a GPU that works like a CXL.cache device" if function.known("ats") else None
+    return "a CXL.cache device" if function.known("cxl_cache") and function.known("ats") else None
 
 
 FORCE_SYNC = verdict_code(

@@ -92,7 +92,11 @@ def ancestors(nodes: Mapping[Address, PciNode], address: Address) -> tuple[PciNo
 
 def acs_path(nodes: Mapping[Address, PciNode], address: Address) -> AcsPath:
     """ACS of every step from a function to the root bus, as pci_acs_path_enabled() asks it. ``KeyError`` for an unknown function."""
-    return AcsPath(tuple(acs_step(node) for node in (nodes[address], *ancestors(nodes, address))))
+    path = (nodes[address], *ancestors(nodes, address))
+    steps = [acs_step(node) for node in path]
+    if (lost := path[-1].parent) is not None and lost not in nodes:
+        steps.append(AcsStep(lost, "unknown", True, None, None, None))  # it is not in what was recorded
+    return AcsPath(tuple(steps))
 
 
 def acs_step(node: PciNode) -> AcsStep:
