@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wizard.arch.ste import STE, StreamConfig
 from wizard.nesting import KernelError
-from wizard.nesting.vste import ALLOWED, physical, validate
+from wizard.nesting.vste import ALLOWED, VMM_MASKS, physical, validate
 
 # STRTAB_STE_0_NESTING_ALLOWED and STRTAB_STE_1_NESTING_ALLOWED of include/uapi/linux/iommufd.h, computed from its GENMASKs.
 WORD0 = 1 | 0b111 << 1 | 0b11 << 4 | ((1 << 52) - 1 & ~0x3F) | 0x1F << 59
@@ -18,9 +18,9 @@ words = st.tuples(st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1))
 
 
 def test_the_masks_are_the_fields_of_the_specification() -> None:
-    assert ALLOWED[1] == WORD1
-    # IHI 0070 gives S1ContextPtr bits 55:6, Linux's header 51:6: addresses above 52 bits exist nowhere.
-    assert ALLOWED[0] & ~(0xF << 52) == WORD0
+    assert ALLOWED == (WORD0, WORD1)
+    # IHI 0070 gives S1ContextPtr bits 55:6, Linux's header 51:6. QEMU masks with the whole field (STE0_CTXPTR, MAKE_64BIT_MASK(6, 50)).
+    assert VMM_MASKS == (WORD0 | 0xF << 52, WORD1)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,8 @@ def test_the_masks_are_the_fields_of_the_specification() -> None:
         ({"V": 1, "Config": 4}, True),
         ({"V": 1, "Config": 5, "S1ContextPtr": 0x1000, "S1CDMax": 3, "S1Fmt": 1}, True),
         ({"V": 1, "Config": 5, "S1STALLD": 1, "S1DSS": 2, "S1CIR": 1, "S1COR": 1, "S1CSH": 3, "EATS": 1}, True),
+        ({"V": 1, "Config": 5, "S1ContextPtr": 1 << 51}, True),
+        ({"V": 1, "Config": 5, "S1ContextPtr": 1 << 52}, False),
         ({"V": 1, "Config": 6}, False),
         ({"V": 1, "Config": 7}, False),
         ({"V": 1, "Config": 1}, False),

@@ -219,7 +219,7 @@ class Vsmmu:
         elif ste.Config == StreamConfig.BYPASS:
             hwpt = self.bypass
         elif ste.Config == StreamConfig.STAGE1:
-            low, high = ste.words[0] & vste.ALLOWED[0], ste.words[1] & vste.ALLOWED[1]
+            low, high = ste.words[0] & vste.VMM_MASKS[0], ste.words[1] & vste.VMM_MASKS[1]
             hwpt = self.iommufd.alloc_nested(viommu, (low, high))
         else:
             raise Incompatible(f"Invalid STE config for sid 0x{vsid:x}")

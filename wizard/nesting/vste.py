@@ -19,6 +19,9 @@ ALLOWED_FIELDS: tuple[tuple[str, ...], tuple[str, ...]] = (
 )
 """STE fields that userspace may set, of 64-bit words 0 and 1."""
 
+ADDRESS_BITS = 52
+"""Linux takes S1ContextPtr to bit 51 (STRTAB_STE_0_S1CTXPTR_MASK); IHI 0070 5.2 has it to bit 55, for 56 bits of OAS."""
+
 _WORD = (1 << 64) - 1
 _INSTALLED = tuple(name for names in ALLOWED_FIELDS for name in names if name not in ("Config", "EATS"))
 
@@ -28,8 +31,11 @@ def _mask(names: tuple[str, ...], word: int) -> int:
     return sum(f.mask << f.lo for f in fields) >> (64 * word) & _WORD
 
 
-ALLOWED = (_mask(ALLOWED_FIELDS[0], 0), _mask(ALLOWED_FIELDS[1], 1))
-"""The same as masks over words 0 and 1."""
+VMM_MASKS = (_mask(ALLOWED_FIELDS[0], 0), _mask(ALLOWED_FIELDS[1], 1))
+"""The whole fields as masks over words 0 and 1: what QEMU passes (STE0_MASK, STE1_MASK), EATS too whatever the vSMMU's ``ats`` says."""
+
+ALLOWED = (VMM_MASKS[0] & ~(_WORD >> ADDRESS_BITS << ADDRESS_BITS & _mask(("S1ContextPtr",), 0)), VMM_MASKS[1])
+"""What the kernel lets through: the same without the address bits that it does not know."""
 
 ATS_REFUSED, ATS_FULL = 0, 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wizard.arch.command import CommandError
 from wizard.arch.event import EventType
 from wizard.arch.registers import GBPA
 from wizard.arch.ste import STE, StreamConfig
@@ -10,7 +11,7 @@ from wizard.dryrun.guest import PAGE
 from wizard.dryrun.layout import GUEST_RAM
 from wizard.dryrun.model import Stopper
 from wizard.nesting import Parent
-from wizard.nesting.vste import ALLOWED
+from wizard.nesting.vste import ADDRESS_BITS, ALLOWED, VMM_MASKS
 from wizard.smmu.tables import ContextTable
 
 GROUP = "stream table entry"
@@ -176,18 +177,26 @@ def ste_forbidden_bits(bench: Bench) -> str:
     """QEMU masks them out; the kernel refuses them from a VMM that does not."""
     guest, stream = bench.guest(), bench.stream
     entry = guest.entry(stream)
-    forbidden = [bit for bit in range(64) if not ALLOWED[1] >> bit & 1]
     viommu, iommufd = bench.vsmmu.viommu, bench.vm.iommufd
     if viommu is None:
         raise Failed("QEMU made no vIOMMU")
-    for bit in forbidden:
-        words = entry.words[0] & ALLOWED[0], entry.words[1] & ALLOWED[1] | 1 << bit
-        bench.refused(lambda words=words: iommufd.alloc_nested(viommu, words), "EIO", f"an entry with bit {bit} of word 1")  # type: ignore[misc]
+    forbidden = [[bit for bit in range(64) if not allowed >> bit & 1] for allowed in ALLOWED]
+    for number, bits in enumerate(forbidden):
+        for bit in bits:
+            words = [word & allowed for word, allowed in zip(entry.words, ALLOWED, strict=False)]
+            words[number] |= 1 << bit
+            pair = words[0], words[1]
+            bench.refused(lambda pair=pair: iommufd.alloc_nested(viommu, pair), "EIO", f"an entry with bit {bit} of word {number}")  # type: ignore[misc]
     before = bench.device.installed
-    bench.install(STE.of_words((entry.words[0], entry.words[1] | sum(1 << bit for bit in forbidden), *entry.words[2:])))
+    low, high = (word | sum(1 << bit for bit in bits) & ~mask for word, bits, mask in zip(entry.words, forbidden, VMM_MASKS, strict=False))
+    bench.install(STE.of_words((low, high, *entry.words[2:])))
     if bench.device.installed != before:
         raise Failed("QEMU passes bits that are not a guest's")
-    return f"the kernel refuses each of {len(forbidden)} bits of word 1 with EIO; QEMU masks them"
+    consumed = bench.install(entry.replace(S1ContextPtr=entry.S1ContextPtr | 1 << ADDRESS_BITS))
+    if consumed.error is not CommandError.CERROR_ILL or bench.device.installed != before:
+        raise Failed(f"an S1ContextPtr of more than {ADDRESS_BITS} bits is installed")
+    count = sum(map(len, forbidden))
+    return f"the kernel refuses each of {count} bits with EIO; QEMU masks them, but for S1ContextPtr's above 51, which end in CERROR_ILL"
 
 
 @scenario("ste-stage-2", GROUP, "a guest's entry that asks for stage 2", "smmuv3_accel_install_ste()", "arm_smmu_validate_vste()", stops=QEMU)
