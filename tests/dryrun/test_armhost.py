@@ -73,9 +73,7 @@ def test_every_bit_of_a_guests_entry(kernel: dict[str, Any]) -> None:
     """152 entries: each Config and EATS, and each single bit of the two words."""
     assert len(kernel["entries"]) > 150
     differ = [
-        (case["words"], case["answer"])
-        for case in kernel["entries"]
-        if said(lambda case=case: validate(tuple(case["words"]))) != case["answer"]
+        (case["words"], case["answer"]) for case in kernel["entries"] if said(lambda case=case: validate(tuple(case["words"]))) != case["answer"]
     ]
     assert differ == []
 

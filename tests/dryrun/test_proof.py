@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dryrun.plans import NVME, VF, host, two_vms
+from tests.dryrun.plans import NVME, VF, host, plan, two_vms, vm
+from wizard.arch import command
+from wizard.arch.command import Command, Op, StreamCommand, Tlbi
 from wizard.arch.descriptor import Stage2Leaf
-from wizard.dryrun import Layout, lay_out
+from wizard.arch.ste import STE, StreamConfig
+from wizard.dryrun import Layout, lay_out, writable
+from wizard.dryrun.layout import ITS_TRANSLATER
 from wizard.dryrun.proof import prove
 from wizard.dryrun.tables import Grant, Interval, Walked, check_tables
 from wizard.dryrun.world import World
-from wizard.nesting import Vdevice
+from wizard.nesting import Parent, Vdevice
+from wizard.nesting.invalidate import Words, convert
+from wizard.nesting.vste import Vste, physical, validate
 from wizard.smmu import Ids, Memory, Smmu, Transaction
 from wizard.smmu.arrays import Snapshot, stage2_map
+from wizard.smmu.cmdqv import Vintf
 from wizard.smmu.context import stage2_of
+from wizard.smmu.regime import STRIDE
 from wizard.smmu.tables import Allocator, PageTable, StreamTable, stage2_entry
 
 OWN = 0x2_0000_0000
@@ -197,6 +207,176 @@ def test_a_vdevice_of_another_vms_function_breaks_it() -> None:
     proof = prove(made, "web", SMMU)
     assert not proof.proved
     assert "not the VM's" in (proof.counterexample or "")
+
+
+def broken(made: World, vm: str = "web") -> str:
+    """The counterexample of a world that is not isolated."""
+    proof = prove(made, vm, SMMU)
+    assert not proof.proved
+    assert proof.text == proof.counterexample
+    return proof.counterexample or ""
+
+
+def parent_of(made: World, vm: str = "web") -> Parent:
+    return next(parent for parent in made.vms[vm].iommufd.parents if parent.smmu.name == SMMU)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"EATS": 1}, "EATS 1"), ({"EATS": 2}, "EATS 2"), ({"Config": 4}, "Config 4"), ({"Config": 5}, "Config 5"),
+        ({"S2VMID": 9}, "S2VMID 0x9"), ({"S2TTB": 0x1_0000_0000}, "S2TTB"), ({"S2FWB": 1}, "S2FWB"), ({"S2R": 0}, "S2R"), ({"S2PTW": 0}, "S2PTW"),
+        ({"STRW": 2}, "STRW"), ({"SHCFG": 0}, "SHCFG"), ({"S2T0SZ": 16}, "S2T0SZ"), ({"PPAR": 1}, "PPAR"),
+    ],
+)  # fmt: skip
+def test_a_kernel_that_lets_a_field_of_an_entry_through_breaks_it(monkeypatch: pytest.MonkeyPatch, fields: dict[str, int], said: str) -> None:
+    """The first entry that brings it out is the counterexample."""
+
+    def wrong(vste: Vste, stage2: STE, *, ats: bool) -> STE:
+        installed = physical(vste, stage2, ats=ats)
+        return installed.replace(**fields) if vste.config is StreamConfig.STAGE1 else installed
+
+    monkeypatch.setattr(writable, "physical", wrong)
+    assert said in (text := broken(world()))
+    assert text.startswith("an entry 0xb 0x0 of the guest is installed with ")
+
+
+def test_a_kernel_that_takes_all_eats_breaks_it_only_where_there_is_no_check_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EATS 2 (split stage) accepted and copied, as a kernel without the check of arm_smmu_validate_vste() would."""
+
+    def careless(words: tuple[int, int]) -> Vste:
+        ste = STE.of_words(words)
+        return Vste(ste, ats=bool(ste.EATS)) if ste.V and ste.EATS > 1 and ste.Config == StreamConfig.STAGE1 else validate(words)
+
+    monkeypatch.setattr(writable, "validate", careless)
+    assert prove(world(), "web", SMMU).proved
+    monkeypatch.setattr(
+        writable, "physical", lambda vste, stage2, ats: physical(vste, stage2, ats=ats).replace(EATS=vste.ste.EATS if vste.ste.V else 0)
+    )
+    assert "EATS 2" in broken(world())
+
+
+COMMANDS: dict[str, tuple[Callable[[Command], Command], str]] = {
+    "NSNH_ALL as it is": (lambda c: command.build(Op.TLBI_NSNH_ALL) if c.Opcode == Op.TLBI_NH_ALL else c, "as CMD_TLBI_NSNH_ALL"),
+    "VMID as written": (lambda c: c.replace(VMID=2) if isinstance(c, Tlbi) else c, "with VMID 2"),
+    "stage 2 of all": (lambda c: command.build(Op.TLBI_S12_VMALL, VMID=1) if c.Opcode == Op.TLBI_NH_VA else c, "as CMD_TLBI_S12_VMALL"),
+    "EL2's entries": (lambda c: command.build(Op.TLBI_EL2_ALL) if c.Opcode == Op.TLBI_NH_VAA else c, "as CMD_TLBI_EL2_ALL"),
+    "StreamID as written": (lambda c: c.replace(StreamID=0x1180) if isinstance(c, StreamCommand) else c, "with StreamID 0x1180"),
+    "an entry of its own": (lambda c: command.build(Op.CFGI_STE, StreamID=0x1400) if c.Opcode == Op.CFGI_CD else c, "as CMD_CFGI_STE"),
+    "a stall resumed": (lambda c: command.build(Op.RESUME, StreamID=0x1400) if c.Opcode == Op.ATC_INV else c, "as CMD_RESUME"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_kernel_that_passes_a_command_breaks_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    mutate, said = COMMANDS[name]
+
+    def wrong(words: Words, vmid: int, stream_of: Callable[[int], int | None]) -> Words:
+        low, high = mutate(command.decode(*convert(words, vmid, stream_of))).words
+        return low, high
+
+    monkeypatch.setattr(writable, "convert", wrong)
+    assert said in broken(world())
+
+
+def test_a_kernel_that_takes_an_unknown_vsid_for_a_streamid_breaks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The StreamID of the other VM's function, written as a vSID."""
+    monkeypatch.setattr(
+        writable, "convert", lambda words, vmid, of: convert(words, vmid, lambda vsid: known if (known := of(vsid)) is not None else vsid)
+    )
+    text = broken(world())
+    assert "goes out through iommufd with StreamID" in text
+
+
+def test_cmdqv_is_judged_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest's own queue passes by the kernel: the hardware's VMID, pairs and three commands are what holds it."""
+    made = World(lay_out(plan(vm("gpu", "0008:01:00.0", ats="on", ssidsize=20, oas=48, cmdqv="on"), on="gb200"), host("gb200")))
+    smmu = made.layout.functions[0].smmu
+    assert any("through iommufd and CMDQV" in step for step in prove(made, "gpu", smmu).steps)
+    for mutate, said in (COMMANDS["VMID as written"], COMMANDS["StreamID as written"]):
+        with monkeypatch.context() as patched:
+            rewritten = Vintf.rewritten
+            patched.setattr(Vintf, "rewritten", lambda own, low, high, m=mutate, r=rewritten: (c := r(own, low, high)) and m(c))
+            proof = prove(made, "gpu", smmu)
+        assert not proof.proved
+        assert f"through CMDQV {said}" in proof.text
+    with monkeypatch.context() as patched:
+        patched.setattr(Vintf, "rewritten", lambda own, low, high: command.decode(low, high) if low & 0xFF == Op.SYNC else None)
+        assert "as a CMD_SYNC that writes to" in prove(made, "gpu", smmu).text
+
+
+@pytest.mark.parametrize(("way", "said"), [("bypass", "Config 4"), ("theirs", "S2VMID 0x2"), ("ats", "EATS 1"), ("stage 1", "Config 5")])
+def test_an_entry_in_the_hardwares_table_breaks_it(way: str, said: str) -> None:
+    """What the driver remembers of it may be right."""
+    made = world()
+    smmu, right = made.smmus[SMMU], made.devices[NVME].installed
+    wrong = {
+        "bypass": STE.build(V=1, Config=StreamConfig.BYPASS), "theirs": made.devices[VF].installed, "ats": right.replace(EATS=1),
+        "stage 1": STE.build(V=1, Config=StreamConfig.STAGE1, S1ContextPtr=0x8000_0000),
+    }  # fmt: skip
+    smmu.streams.set(0x1400, wrong[way])
+    assert said in (text := broken(made))
+    assert NVME in text
+    assert prove(made, "db", SMMU).proved
+
+
+def test_a_table_in_the_guests_memory_breaks_it() -> None:
+    """Its descriptors lead nowhere today; the guest could write others tomorrow."""
+    made = world()
+    parent = parent_of(made)
+    inside = made.layout.vm("web").chunks[-1].pa
+    for at in range(parent.table.levels[0].mask + 1):
+        if not made.memory.read(parent.table.root + 8 * at):
+            made.memory.write(parent.table.root + 8 * at, inside | 3)
+            break
+    assert "a level 1 table, outside of the host's own" in broken(made)
+
+
+@pytest.mark.parametrize(("page", "granule"), [(4096, 12), (16384, 14), (65536, 16)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_one_leaf_of_another_vms_memory_breaks_it(page: int, granule: int, whole: bool) -> None:
+    """A page, or a block, at each page size of a host: mapped beside the VM's own, as a wrong unmap would leave it."""
+    facts = host().facts
+    paged = msgspec.structs.replace(host(), facts=msgspec.structs.replace(facts, kernel=msgspec.structs.replace(facts.kernel, page_size=page)))
+    made = world(lay_out(two_vms(), paged))
+    assert prove(made, "web", SMMU).proved
+    parent, theirs = parent_of(made), made.layout.vm("db").chunks[-1]
+    size = page << STRIDE[granule] if whole else page
+    parent.table.map(0x20_0000_0000, theirs.pa & -size, size)
+    text = broken(made)
+    assert f"maps 0x2000000000 to {theirs.pa & -size:#x}, memory of VM db" in text
+    assert f"a level {2 if whole else 3} leaf of {size:#x} bytes" in text
+
+
+def test_more_than_the_its_page_breaks_it() -> None:
+    made = world()
+    parent_of(made).table.map(0x800_1000, (ITS_TRANSLATER & -4096) + 4096, 4096, execute=False, attr=1)
+    assert "maps 0x8001000 to 0x8091000" in broken(made)
+
+
+def test_an_output_beyond_oas_breaks_it() -> None:
+    made = world()
+    parent_of(made).table.map(0x20_0000_0000, 1 << 45, 4096)
+    assert f"maps 0x2000000000 to {1 << 45:#x}, the host" in broken(made)
+
+
+@pytest.mark.parametrize(("where", "whose"), [(0x8000_0000, "the host's tables"), (0x809_0000, "the host's ITS"), (None, "a BAR of")])
+def test_memory_that_is_also_the_hosts_breaks_it(where: int | None, whose: str) -> None:
+    layout = lay_out(two_vms(), host())
+    place = layout.functions[0].bars[0].pa if where is None else where
+    chunks = layout.vm("db").chunks
+    made = world(layout.with_vm(replace(layout.vm("db"), chunks=(*chunks[:-1], replace(chunks[-1], pa=place)))))
+    assert whose in broken(made)
+    assert "VM db" in broken(made, "db")
+
+
+def test_who_is_trusted_with_ats() -> None:
+    """ats=off of a vSMMU or of vfio-pci keeps no guest from EATS: the proof says so wherever the kernel can turn ATS on."""
+    for ats in ("on", "off"):
+        made = World(lay_out(plan(vm("gpu", "0008:01:00.0", ats=ats, ssidsize=20, oas=48), on="gb200"), host("gb200")))
+        assumptions = prove(made, "gpu", made.layout.functions[0].smmu).assumptions
+        assert any("0008:01:00.0" in text and "trusted with host physical addresses" in text for text in assumptions)
+    assert not any("trusted" in text for text in prove(world(), "web", SMMU).assumptions)
 
 
 def test_host_memory_in_stage_2_breaks_it() -> None:

@@ -42,7 +42,7 @@ def test_two_vms_that_share_a_page() -> None:
     report = run(made.with_vm(shared))
     assert failing(report) == {(NVME, "isolation"), (NIC, "isolation"), (VF, "isolation")}
     assert not any(proof.proved for proof in report.proofs)
-    assert any("VMs db and web share" in (proof.counterexample or "") for proof in report.proofs)
+    assert any("VM db and VM web share" in (proof.counterexample or "") for proof in report.proofs)
     assert {finding.code for finding in report.findings if finding.severity == "error"} == {"dry-run-not-isolated"}
 
 

@@ -76,22 +76,25 @@ def _smmu(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> SmmuLay
     else:
         ids = _guessed(smmu, plan, assumptions)
 
-    def known(name: str, otherwise: bool) -> bool:
+    def known(name: str, otherwise: bool, rests_on: bool | None = None) -> bool:
+        """``otherwise`` counts where nobody knows, ``rests_on`` where nobody measured: the plan would not be one without it."""
         value = smmu.known(name)
-        if not value.known or value.source is Source.ASSUMED:
-            given = bool(value) if value.known else otherwise
-            assumptions.append(f"{smmu.name}: {name} is taken as {'yes' if given else 'no'}; nobody measured it.")
-            return given
-        return bool(value)
+        if value.known and value.source is not Source.ASSUMED:
+            return bool(value)
+        given = rests_on if rests_on is not None else bool(value) if value.known else otherwise
+        against = f", although {value.note or 'what is assumed'} speaks against it" if value.known and bool(value) != given else ""
+        assumptions.append(f"{smmu.name}: {name} is taken as {'yes' if given else 'no'}{against}; nobody measured it.")
+        return given
 
+    nests = True if any(d.vsmmu is not None for d in _behind(smmu, plan)) else None
     needs_fwb = smmu.registers is None and _without_canwbs(host, smmu, plan)
-    fwb = known("s2fwb", needs_fwb)
+    fwb = known("s2fwb", needs_fwb, True if needs_fwb else None)
     if fwb and smmu.registers is None:
         ids = replace(ids, idr3=IDR3(ids.idr3).replace(FWB=1).value)
     kernel = Kernel(
-        nesting=known("nesting", True),
+        nesting=known("nesting", True, nests),
         s2fwb=fwb and bool(IDR3(ids.idr3).FWB),
-        force_sync=known("cmdq_force_sync", False),
+        force_sync=known("cmdq_force_sync", False, not nests if nests else None),
         ats=known("ats", bool(IDR0(ids.idr0).ATS)) and bool(IDR0(ids.idr0).ATS),
         cmdqv=known("cmdqv", any(v.cmdqv.resolved for vm in plan.vms for v in vm.vsmmus if v.smmu == smmu.name)),
         page_size=host.page_size or 4096,
@@ -101,8 +104,12 @@ def _smmu(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> SmmuLay
 
 def _without_canwbs(host: Host, smmu: Smmu, plan: Plan) -> bool:
     """Whether an accelerated function behind it lacks CANWBS, so that the plan rests on S2FWB."""
-    devices = [d for vm in plan.vms for d in vm.devices if d.smmu == smmu.name and d.vsmmu is not None]
-    return any(host.functions[d.host].known("canwbs").value is False for d in devices if d.host in host.functions)
+    devices = [d for d in _behind(smmu, plan) if d.vsmmu is not None and d.host in host.functions]
+    return any(host.functions[d.host].known("canwbs").value is False for d in devices)
+
+
+def _behind(smmu: Smmu, plan: Plan) -> list[DevicePlan]:
+    return [device for vm in plan.vms for device in vm.devices if device.smmu == smmu.name]
 
 
 def _guessed(smmu: Smmu, plan: Plan, assumptions: list[str]) -> Ids:
@@ -262,7 +269,7 @@ def _assigned(host: Host, vm: VmPlan, device: DevicePlan, bars: tuple[Bar, ...],
     return replace(
         base, vm=vm.name, device=device.id, name=device.name, vsmmu=device.vsmmu, vsid=device.vsid, bars=bars,
         canwbs=_canwbs(function, assumptions),
-        ats=base.ats and device.ats != "off",
+        ats_shown=device.ats != "off",
     )  # fmt: skip
 
 

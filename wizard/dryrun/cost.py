@@ -111,7 +111,7 @@ def _unmaps(vm: VmLayout, functions: list[FunctionLayout], workload: Workload) -
 
 def _commands(vsmmu: VsmmuLayout, users: list[FunctionLayout], workload: Workload) -> int:
     """Commands of one unmap on one vSMMU: the range, and an ATC_INV for each function with ATS that uses the table."""
-    atc = sum(1 for f in users if f.ats) if vsmmu.ats else 0
+    atc = sum(1 for f in users if f.ats and f.ats_shown) if vsmmu.ats else 0
     return len(list(invalidation(1, 0, workload.buffer, ril=vsmmu.ril))) + atc
 
 

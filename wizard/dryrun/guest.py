@@ -125,7 +125,7 @@ class LinuxGuest:
         domain = self.new_domain()
         bits = min(function.pasid, self.layout.ssidsize, CTXDESC_LINEAR_CDMAX)
         contexts = ContextTable(self.memory, self.space, cdmax=bits)
-        stream = Stream(function, function.vsid, domain, contexts, self.layout.ats and function.ats, bits)
+        stream = Stream(function, function.vsid, domain, contexts, self.layout.ats and function.ats and function.ats_shown, bits)
         if self.rmr:
             self.map_window(domain)
         contexts.set(0, self.descriptor(domain))

@@ -69,6 +69,7 @@ class VsmmuLayout:
 class FunctionLayout:
     """One function on the host: assigned to a VM, or only in the group of one that is (``vm`` None).
 
+    ``ats`` says that the host's kernel can turn ATS on at it, ``ats_shown`` that the guest sees the capability (vfio-pci's ``ats``).
     ``redirect`` says that ACS on its path sends peer-to-peer requests up to the SMMU.
     """
 
@@ -88,6 +89,7 @@ class FunctionLayout:
     vsmmu: str | None = None
     vsid: int | None = None
     bars: tuple[Bar, ...] = ()
+    ats_shown: bool = True
 
 
 @dataclass(frozen=True, slots=True)

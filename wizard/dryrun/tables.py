@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from wizard.arch.descriptor import Stage2Leaf, TableDescriptor
 from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, Memory
-from wizard.smmu.regime import LEAF, STRIDE, TABLE, Level
+from wizard.smmu.regime import LEAF, STRIDE, TABLE, Level, Regime
 from wizard.smmu.tables import PageTable
 
 Words = npt.NDArray[np.uint64]
@@ -36,10 +36,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a stage 2 table may lead to: ``own`` memory, and ``others``: BARs and the ITS page, few leaves that are looked at one by one."""
+    """What a stage 2 table may lead to: ``own`` memory, and ``others``: BARs and the ITS page, few leaves that are looked at one by one.
+
+    ``tables`` is where the host keeps its tables; None where nobody asks. A table anywhere else could be one that the guest writes.
+    """
 
     own: tuple[Interval, ...]
     others: tuple[Interval, ...] = ()
+    tables: Interval | None = None
 
 
 @dataclass(slots=True)
@@ -54,7 +58,7 @@ class Walked:
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A leaf that leads where it must not."""
+    """A leaf or table descriptor that leads where it must not."""
 
     ipa: int
     pa: int
@@ -165,17 +169,19 @@ def _merged(intervals: Sequence[Interval]) -> list[Interval]:
     return merged
 
 
-def check_tables(memory: Memory, table: PageTable, grant: Grant, walked: Walked) -> Stray | None:
-    """The first leaf of a stage 2 table that is not granted, or None when every one is; ``walked`` counts along.
+def check_tables(memory: Memory, table: PageTable | Regime, grant: Grant, walked: Walked) -> Stray | None:
+    """The first descriptor of a stage 2 table that leads where nothing is granted, or None; ``walked`` counts along.
 
     48-bit little-endian descriptors, as the kernel's stage 2 has them.
     """
     granule = table.granule
     owned = Owned(grant, granule)
-    tables = np.array([table.root], np.uint64)
+    tables = np.array([table.base if isinstance(table, Regime) else table.root], np.uint64)
     bases = np.array([0], np.uint64)
     for level in table.levels:
-        words = level.mask + 1 if level.number == table.start else 1 << STRIDE[granule]
+        words = level.mask + 1 if level is table.levels[0] else 1 << STRIDE[granule]
+        if (stray := _tables(tables, bases, level, 8 * words, grant)) is not None:
+            return stray
         below: list[Words] = []
         below_bases: list[Words] = []
         for batch, batch_bases in _batches(tables, bases, words):
@@ -193,6 +199,16 @@ def check_tables(memory: Memory, table: PageTable, grant: Grant, walked: Walked)
             break
         tables, bases = np.concatenate(below), np.concatenate(below_bases)
     return None
+
+
+def _tables(tables: Words, bases: Words, level: Level, size: int, grant: Grant) -> Stray | None:
+    if grant.tables is None or not len(tables):
+        return None
+    wrong = np.flatnonzero((tables < np.uint64(grant.tables.start)) | (tables > np.uint64(grant.tables.end - size)))
+    if not wrong.size:
+        return None
+    first = int(wrong[0])
+    return Stray(int(bases[first]), int(tables[first]), f"a level {level.number} table, outside of the host's own")
 
 
 def _batches(tables: Words, bases: Words, words: int) -> Iterator[tuple[Words, Words]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from wizard.arch.command import CommandError, Op
 from wizard.arch.event import Event
-from wizard.arch.ste import STE
+from wizard.arch.ste import STE, STE_BYTES
 from wizard.nesting import invalidate
 from wizard.nesting.errors import KernelError
 from wizard.nesting.events import stalled, why_not
@@ -122,6 +122,11 @@ class HostSmmu:
         for sid in device.streams:
             self.streams.set(sid, ste)
             self.submit([invalidate.encode(Op.CFGI_STE, StreamID=sid, Leaf=1)])
+
+    def entry_of(self, sid: int) -> STE:
+        """The entry of a StreamID as the hardware reads it."""
+        where = self.streams.address(sid)
+        return STE.of_words([self.smmu.memory.read(where + 8 * index) or 0 for index in range(STE_BYTES // 8)])
 
     def submit(self, commands: Iterable[invalidate.Words]) -> None:
         """arm_smmu_cmdq_issue_cmdlist() with a CMD_SYNC.

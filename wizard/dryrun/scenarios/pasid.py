@@ -11,7 +11,7 @@ from wizard.nesting.invalidate import encode
 from wizard.smmu import Ats
 
 GROUP = "PASID and ATS"
-HARDWARE, NOBODY = Stopper.HARDWARE, Stopper.NOBODY
+HARDWARE, KERNEL, NOBODY = Stopper.HARDWARE, Stopper.KERNEL, Stopper.NOBODY
 
 
 @scenario("pasid-inside", GROUP, "a PASID inside ssidsize", "IHI 0070 5.2 (S1CDMax)", "arm_smmu_write_cd_entry()")
@@ -73,6 +73,30 @@ def ats_off(bench: Bench) -> str:
     bench.is_stopped(translated, EventType.F_TRANSL_FORBIDDEN, bench.pa(buffer.ipa), "translated traffic")
     bench.stopped_by = HARDWARE
     return "requests: UR and F_BAD_ATS_TREQ; translated traffic: F_TRANSL_FORBIDDEN; both in the host's log only"
+
+
+@scenario(
+    "ats-unasked", GROUP, "an entry with EATS although the guest was given no ATS", "arm_smmu_attach_dev_nested()", "arm_smmu_ats_supported()",
+    "smmuv3_accel_dev_alloc_translate() (STE1_MASK)", stops=KERNEL,
+)  # fmt: skip
+def ats_unasked(bench: Bench) -> str:
+    """QEMU passes EATS whatever ``ats`` says; whether it counts is decided by the host's SMMU, firmware and function."""
+    guest, stream = bench.guest(), bench.stream
+    if stream.ats:
+        raise NotApplicable("the guest was given ATS")
+    buffer = guest.map(stream)
+    bench.install(guest.entry(stream, EATS=1))
+    bench.reaches(buffer.iova, bench.pa(buffer.ipa), what="a mapped buffer")
+    if not (bench.device.ats and bench.host.kernel.ats):
+        if bench.device.installed.EATS:
+            raise Failed("EATS is set in the hardware's entry, and the function can't use ATS")
+        bench.stopped_by = KERNEL
+        return "installed with EATS 0: the kernel can't turn ATS on at the function"
+    answer = bench.dma(buffer.iova, ats=Ats.REQUEST).ats
+    if answer is None or not answer.write:
+        raise Failed(f"the completion is {answer}, although arm_smmu_attach_dev_nested() turns ATS on")
+    bench.stopped_by = NOBODY
+    return "the kernel turns ATS on: ats=off does not keep the guest from it, and the function is trusted with host physical addresses"
 
 
 @scenario("atc-inv", GROUP, "CMD_ATC_INV after an unmap", "IHI 0070 4.5.1", "arm_smmu_atc_inv_domain()")
