@@ -270,7 +270,7 @@ x = 1
 \"\"\"
 list = [
   "#", # ]
-  { c = 2 },
+  { c = 2 }, 3,
 ]
 [[t]]
   k = '''
@@ -279,14 +279,50 @@ list = [
 k=1
 [t.u]
 v=2
+[ "q\\u0041" . 'r' ]
+s = \"\"\"one \\\"\"\" two \"\"\"\"\"
+t = 1979-05-27 07:32:00 # }
 """
 
 
 def test_lines_of_keys_in_odd_layouts() -> None:
     tomllib.loads(ODD)
-    lines = key_lines(ODD)
-    wanted = {("a", "b"): 1, ("quoted key",): 2, ("list",): 6, ("t", 0): 10, ("t", 0, "k"): 11, ("t", 1): 13, ("t", 1, "u", "v"): 16}
-    assert {path: lines.get(path) for path in wanted} == wanted
+    wanted = {
+        ("a", "b"): 1, ("quoted key",): 2, ("list",): 6, ("list", 0): 7, ("list", 1): 8, ("list", 1, "c"): 8, ("list", 2): 8,
+        ("t", 0): 10, ("t", 0, "k"): 11, ("t", 1): 13, ("t", 1, "u", "v"): 16, ("qA", "r", "s"): 18, ("qA", "r", "t"): 19,
+    }  # fmt: skip
+    for text in (ODD, ODD.replace("\n", "\r\n")):
+        lines = key_lines(text)
+        assert {path: lines.get(path) for path in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('name = "a"\nfunction = [\n  { host = "14:00.0" },\n  # ]\n  { host = "x", chassis = 0 },\n]\n',
+         ['x, line 5: function[2].host is "x".', "x, line 5: function[2].chassis is 0."]),
+        ('name = "a"\nmemory.size = "lots"\ncpus = { count = 0 }\n', ['x, line 2: memory.size is "lots".', "x, line 3: cpus.count is 0."]),
+        ('\ufeffname = "a"\r\nsplit = [\r\n  "a",\r\n  2,\r\n  "",\r\n]\r\n', ["x, line 4: split[2] is 2.", 'x, line 5: split[3] is "".']),
+        ('name = "a"\nnotes = """\n[memory]\nsize = 1"""\nmode = "fast"\n', ['x, line 5: mode is "fast".']),
+        ('\t"name"\t=\t"a"\n\t[ memory ] # [x]\n\t\t\'size\'\t=\t"#"\n', ['x, line 3: memory.size is "#".']),
+    ],
+)  # fmt: skip
+def test_lines_of_errors_as_people_write(text: str, says: list[str]) -> None:
+    assert [finding.what for finding in read_profile(text, name="x")[1]] == says
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('name = "a"\nname = "b"\n', "line 2: this is no TOML: name stands there twice, in line 1"),
+        ('name = "a"\n[memory]\nsize = 1\n[[disk]]\n[memory]\n', "line 5: this is no TOML: memory stands there twice, in line 2"),
+        ('name = "a"\n[memory]\nsize = 1\n# c\nsize = 2\n', "line 5: this is no TOML: memory.size stands there twice, in line 3"),
+    ],
+)
+def test_what_stands_twice_is_named(text: str, says: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_profile(text, name="x")
+    assert error.value.what == f"x, {says} for the first time."
 
 
 def test_a_migration_keeps_comments(monkeypatch: pytest.MonkeyPatch) -> None:

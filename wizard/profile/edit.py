@@ -6,14 +6,16 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import tomlkit
-from tomlkit.items import AoT, String, StringType, Trivia
+from tomlkit.items import Array, String
 
 from wizard.host.model import Host
 from wizard.plan.model import VmPlan
 from wizard.plan.request import MadeFor, VmRequest
 from wizard.plan.written import written
 from wizard.profile.format import SCHEMA_LINE, TABLES, TOP, VERSION, Key, Table
-from wizard.profile.read import migrate
+from wizard.profile.layout import Block, Document, literal, string
+from wizard.profile.lines import Statement
+from wizard.profile.read import migrate, read_profile
 
 Plain = Any
 
@@ -26,7 +28,7 @@ def write_profile(what: VmPlan | VmRequest, host: Host | None = None) -> str:
         request = VmRequest(**{**{name: getattr(request, name) for name in request.__struct_fields__}, "made_for": made_for})
     lines = [SCHEMA_LINE, f"version = {VERSION}"]
     values = as_tables(request)
-    lines += [f"{key} = {_literal(value)}" for key, value in values[""].items()]
+    lines += [f"{key} = {literal(value)}" for key, value in values[""].items()]
     for table in TABLES:
         content = values.get(table.name)
         if content is None:
@@ -35,31 +37,34 @@ def write_profile(what: VmPlan | VmRequest, host: Host | None = None) -> str:
             if not content:
                 lines.insert(len(values[""]) + 2, f"{table.name} = []")
             for entry in content:
-                lines += ["", f"[[{table.name}]]", *(f"{key} = {_literal(value)}" for key, value in entry.items())]
+                lines += ["", f"[[{table.name}]]", *(f"{key} = {literal(value)}" for key, value in entry.items())]
         else:
-            lines += ["", f"[{table.name}]", *(f"{key} = {_literal(value)}" for key, value in content.items())]
+            lines += ["", f"[{table.name}]", *(f"{key} = {literal(value)}" for key, value in content.items())]
     return "\n".join(lines) + "\n"
 
 
 def edit_profile(text: str, request: VmRequest) -> str:
-    """The text changed as little as it takes to say what ``request`` says: comments, order and spelling of equal values stay."""
-    document = tomlkit.parse(migrate(text))
+    """The text changed as little as it takes to say what ``request`` says: comments, order, blank lines and spelling of all else stay.
+
+    A choice that the text leaves to its default stays out of it as long as the request has the default.
+    """
+    bom = "\ufeff" if text.startswith("\ufeff") else ""
+    crlf = "\r\n" in text and text.count("\n") == text.count("\r\n")
+    plain = text.removeprefix("\ufeff")
+    plain = migrate(plain.replace("\r\n", "\n") if crlf else plain)
+    old, findings = read_profile(plain)
+    # Where something can't be read nothing is taken for granted: every choice is written.
+    before = {} if findings else as_tables(old)
     wanted = as_tables(request)
-    _merge(document, TOP, wanted[""], keep={"version", *(table.name for table in TABLES)})
-    for table in TABLES:
-        content = wanted.get(table.name)
-        if content is None:
-            document.pop(table.name, None)
-        elif table.many:
-            _merge_list(document, table, content)
-        else:
-            if not isinstance(document.get(table.name), MutableMapping):
-                document.pop(table.name, None)
-                document.append(table.name, tomlkit.table())
-            _merge(document[table.name], table, content)
-    if "version" in document and document["version"] != VERSION:
-        document["version"] = VERSION
-    return tomlkit.dumps(document)
+    if before == wanted:
+        edited = plain
+    else:
+        document = Document(plain)
+        _edit_top(document, before, wanted)
+        for table in TABLES:
+            (_edit_list if table.many else _edit_table)(document, table, before.get(table.name), wanted.get(table.name))
+        edited = str(document) if plain.endswith("\n") else str(document).removesuffix("\n")
+    return bom + (edited.replace("\n", "\r\n") if crlf else edited)
 
 
 def as_tables(request: VmRequest) -> dict[str, Plain]:
@@ -95,57 +100,160 @@ def _said(key: Key, value: Any) -> bool:
     return not (key.name in ("notes", "split", "allow_in_use", "functions", "cpus") and not value)
 
 
-def _merge(at: MutableMapping[str, Any], table: Table, wanted: dict[str, Plain], keep: Iterable[str] = ()) -> None:
+def _edit_top(document: Document, before: dict[str, Plain], wanted: dict[str, Plain]) -> None:
+    with document.top.open() as top:
+        _merge(top, TOP, before.get(""), wanted[""], keep={"version", *(table.name for table in TABLES)})
+        if "version" in top and top["version"] != VERSION:
+            top["version"] = VERSION
+
+
+def _edit_table(document: Document, table: Table, before: dict[str, Plain] | None, wanted: dict[str, Plain] | None) -> None:
+    block = next((block for block in document.blocks if block.name == table.name), None)
+    if wanted is None:
+        if block is not None and before != wanted:
+            document.remove(block)
+        elif block is None and before != wanted:
+            document.drop(table.name)
+        return
+    if block is not None:
+        with block.open() as content:
+            at = content.get(table.name)
+            _merge(at if isinstance(at, MutableMapping) else content, table, before, wanted)
+        return
+    if dotted := document.dotted(table.name):
+        _edit_dotted(document, dotted, table, before, wanted)
+        return
+    with document.top.open() as top:
+        at = top.get(table.name)
+        if isinstance(at, MutableMapping):  # an inline table
+            _merge(at, table, before, wanted)
+            return
+        top.pop(table.name, None)
+    missing = {key: value for key, value in wanted.items() if before is None or before.get(key) != value}
+    if missing:
+        document.add(table, missing)
+
+
+def _edit_dotted(document: Document, dotted: list[Statement], table: Table, before: dict[str, Plain] | None, wanted: dict[str, Plain]) -> None:
+    """Keys such as ``memory.size``: each a document of its own, since tomlkit loses count of tables that come in pieces."""
+    lines = document.top.body.split("\n")
+    there = {str(statement.path[1]) for statement in dotted}
+    new = [f"{table.name}.{key} = {literal(value)}" for key, value in wanted.items()
+           if key not in there and (before is None or before.get(key) != value)]  # fmt: skip
+    lines[dotted[-1].last : dotted[-1].last] = new
+    for statement in reversed(dotted):
+        piece = tomlkit.parse("\n".join(lines[statement.first - 1 : statement.last]) + "\n")
+        at = piece[table.name]
+        assert isinstance(at, MutableMapping)
+        key = str(statement.path[1])
+        _merge(at, table, before, {key: wanted[key]} if key in wanted else {})
+        lines[statement.first - 1 : statement.last] = tomlkit.dumps(piece).split("\n")[:-1] if key in wanted else []
+    document.top.body = "\n".join(lines)
+
+
+def _edit_list(document: Document, table: Table, before: list[dict[str, Plain]] | None, wanted: list[dict[str, Plain]] | None) -> None:
+    if before == wanted:
+        return
+    if not wanted:
+        for block in [block for block in document.blocks if block.name == table.name]:
+            document.remove(block)
+        document.drop(table.name)
+        if wanted is not None:
+            with document.top.open() as top:
+                top[table.name] = tomlkit.array()
+        return
+    slots = [block for block in document.blocks if block.name == table.name]
+    if not slots:
+        with document.top.open() as top:
+            if _edit_inline(top.get(table.name), table, before, wanted):
+                return
+            top.pop(table.name, None)
+    old = [tomlkit.parse(block.body).unwrap()[table.name][0] for block in slots]
+    places = _places(table, old, wanted)
+    kept = [slot for place, slot in enumerate(slots) if place in places]
+    taken = [(slots[place].lead, slots[place].body) for place in places if place is not None]
+    for slot, (lead, body) in zip(kept, taken, strict=True):
+        slot.lead, slot.body = lead, body
+    for slot in slots:
+        if slot not in kept:
+            document.remove(slot)
+    last: Block | None = None
+    for content, place in zip(wanted, places, strict=True):
+        if place is None:
+            last = document.add(table, content, after=last, before=kept[0] if kept else None)
+            continue
+        last = kept.pop(0)
+        with last.open() as opened:
+            _merge(opened[table.name][0], table, before[place] if before else None, content)
+
+
+def _edit_inline(array: Any, table: Table, before: list[dict[str, Plain]] | None, wanted: list[dict[str, Plain]]) -> bool:
+    """A list of inline tables, edited where it stands; False where that would take a change of order."""
+    if not isinstance(array, Array) or not len(array):
+        return False
+    places = _places(table, array.unwrap(), wanted)
+    known = [place for place in places if place is not None]
+    if known != sorted(known) or places[: len(known)] != known:
+        return False
+    for place in reversed(range(len(array))):
+        if place not in known:
+            del array[place]
+    for place, (at, content) in enumerate(zip(known, wanted, strict=False)):
+        _merge(array[place], table, before[at] if before else None, content)
+    for content in wanted[len(known) :]:
+        entry = tomlkit.inline_table()
+        entry.update({key: _item(value) for key, value in content.items()})
+        array.append(entry)
+    return True
+
+
+def _merge(at: MutableMapping[str, Any], table: Table, before: dict[str, Plain] | None, wanted: dict[str, Plain], keep: Iterable[str] = ()) -> None:
     keys = {key.name: key for key in table.keys}
     for name in [name for name in at if name not in wanted and name not in set(keep)]:
         del at[name]
     for name, value in wanted.items():
-        if name not in at or not _equal(keys[name], at[name], value):
-            at[name] = _item(value)
+        if name not in at:
+            if before is None or before.get(name) != value:
+                at[name] = _item(value)
+        elif not _equal(keys[name], at[name], value) and not _edit_items(keys[name], at[name], value):
+            at[name] = _item(value, at[name])
 
 
-def _merge_list(document: tomlkit.TOMLDocument, table: Table, wanted: list[dict[str, Plain]]) -> None:
-    old = document.get(table.name)
-    entries = list(old) if isinstance(old, list) else []
-    if not wanted:
-        if not isinstance(old, list) or entries:
-            document.pop(table.name, None)
-            document[table.name] = tomlkit.array()
-        return
-    if not isinstance(old, AoT) or len(entries) != len(wanted) or not _same_order(table, entries, wanted):
-        fresh = tomlkit.aot()
-        for place, content in enumerate(wanted):
-            match = _match(table, entries, content, place)
-            if match is None:
-                match = tomlkit.table()
-            else:
-                entries = [entry for entry in entries if entry is not match]
-            _merge(match, table, content)
-            fresh.append(match)
-        if isinstance(old, AoT):
-            document[table.name] = fresh
+def _edit_items(key: Key, old: Any, wanted: Plain) -> bool:
+    """A list of values, edited where it stands, with the comments beside its items; False where that would take a change of order."""
+    if not isinstance(old, Array) or key.kind.item is None:
+        return False
+    try:
+        plain = [key.kind.item.write(key.kind.item.read(value)) for value in old.unwrap()]
+    except (ValueError, TypeError):
+        return False
+    left = [value for value in plain if value in wanted]
+    if not left or left != wanted[: len(left)]:
+        return False
+    for place in reversed(range(len(plain))):
+        if plain[place] not in wanted:
+            del old[place]
+    for value in wanted[len(left) :]:
+        old.append(value)
+    return True
+
+
+def _places(table: Table, old: list[Any], wanted: list[dict[str, Plain]]) -> list[int | None]:
+    """Which of the old entries each of the wanted ones goes on with; None for a new one."""
+    free = list(range(len(old)))
+    found: list[int | None] = []
+    key = next((key for key in table.keys if key.name == table.identity), None)
+    for place, content in enumerate(wanted):
+        if key is None or key.name not in content:
+            match = place if place in free else None
         else:
-            document.pop(table.name, None)
-            document.append(table.name, fresh)
-        return
-    for entry, content in zip(entries, wanted, strict=True):
-        _merge(entry, table, content)
-
-
-def _same_order(table: Table, entries: list[Any], wanted: list[dict[str, Plain]]) -> bool:
-    return all(_match(table, entries, content, place) is entries[place] for place, content in enumerate(wanted))
-
-
-def _match(table: Table, entries: list[Any], content: dict[str, Plain], place: int) -> Any:
-    if not table.identity:
-        return entries[place] if place < len(entries) else None
-    key = next(key for key in table.keys if key.name == table.identity)
-    for entry in entries:
-        if table.identity in entry and table.identity in content and _equal(key, entry[table.identity], content[table.identity]):
-            return entry
-    if table.identity in content and place < len(entries) and table.identity not in entries[place]:
-        return entries[place]
-    return None
+            match = next((at for at in free if key.name in old[at] and _equal(key, old[at][key.name], content[key.name])), None)
+            if match is None and place in free and key.name not in old[place]:
+                match = place
+        if match is not None:
+            free.remove(match)
+        found.append(match)
+    return found
 
 
 def _equal(key: Key, old: Any, new: Plain) -> bool:
@@ -156,39 +264,9 @@ def _equal(key: Key, old: Any, new: Plain) -> bool:
         return False
 
 
-def _item(value: Plain) -> Any:
-    return _string(value) if isinstance(value, str) else tomlkit.item(value)
-
-
-def _literal(value: Plain) -> str:
-    """A value as TOML text."""
-    if isinstance(value, str):
-        return _string(value).as_string()
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "[" + ", ".join(_literal(one) for one in value) + "]"
-    return str(value)
-
-
-def _string(value: str) -> String:
-    """A string in which every character that can't be seen is an escape; text of several lines stays in several lines."""
-    if "\n" in value:
-        body = "\n".join(_escaped(line) for line in value.split("\n"))
-        return String(StringType.MLB, value, "\n" + body, Trivia())
-    return String(StringType.SLB, value, _escaped(value), Trivia())
-
-
-def _escaped(line: str) -> str:
-    shown = []
-    for character in line:
-        code = ord(character)
-        if character in '"\\':
-            shown.append("\\" + character)
-        elif character.isprintable():
-            shown.append(character)
-        elif character == "\t":
-            shown.append("\\t")
-        else:
-            shown.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    return "".join(shown)
+def _item(value: Plain, old: Any = None) -> Any:
+    """A value as tomlkit wants it, with the quotes of the one that it replaces where they can hold it."""
+    if not isinstance(value, str):
+        return tomlkit.item(value)
+    literal = isinstance(old, String) and old.as_string().startswith("'") and "'" not in value and value.isprintable()
+    return tomlkit.string(value, literal=True) if literal else string(value)

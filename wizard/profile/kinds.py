@@ -24,6 +24,7 @@ class Kind:
     read: Callable[[Plain], Any]
     write: Callable[[Any], Plain]
     schema: Mapping[str, Any]
+    item: Kind | None = None  # of a list: the kind of each of its items
 
 
 def _text(value: Plain) -> str:
@@ -34,6 +35,11 @@ def _text(value: Plain) -> str:
 
 def _same(value: Any) -> Plain:
     return value
+
+
+def _pattern(pattern: str) -> str:
+    """The whole text, for every reader of a schema: Python's ``$`` takes a newline at the end for nothing, ECMAScript's does not."""
+    return f"^(?:{pattern})(?!\\n)$"
 
 
 def text(allowed: str = "text", *, pattern: str | None = None, empty: bool = False) -> Kind:
@@ -48,7 +54,7 @@ def text(allowed: str = "text", *, pattern: str | None = None, empty: bool = Fal
 
     schema: dict[str, Any] = {"type": "string"}
     if pattern:
-        schema["pattern"] = f"^({pattern})$"
+        schema["pattern"] = _pattern(pattern)
     elif not empty:
         schema["minLength"] = 1
     return Kind(allowed, read, _same, schema)
@@ -100,24 +106,26 @@ def width(low: int, high: int) -> Kind:
 
 
 SWITCH = choice("on", "off", "auto")
-_SIZE_MOST = 1 << 56
-_SIZE_PATTERN = r"[0-9]+ ?([KMGTPkmgtp](iB|B)?)?"
+_BYTES = number(0, 10**17 - 1)
+# As many digits of each unit as stay below 100 PiB, so that a schema, which can't multiply, draws the same line.
+_DIGITS = {"Kk": 14, "Mm": 11, "Gg": 8, "Tt": 5, "Pp": 2}
+_SIZE_PATTERN = "|".join(["[0-9]{1,17} ?[bB]?", *(f"[0-9]{{1,{digits}}} ?[{unit}]([iI]?[bB])?" for unit, digits in _DIGITS.items())])
+_SIZE = re.compile(_SIZE_PATTERN)
 
 
 def _size(value: Plain) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str) or (isinstance(value, str) and len(value) > 32):
+    if not isinstance(value, str):
+        return int(_BYTES.read(value))
+    if not _SIZE.fullmatch(value):
         raise ValueError
-    found = value if isinstance(value, int) else parse_size(value)
-    if not 0 <= found <= _SIZE_MOST:
-        raise ValueError
-    return found
+    return parse_size(value)
 
 
 SIZE = Kind(
     'a size such as "4G" or "512M", or a number of bytes',
     _size,
     lambda value: size(value) if value else 0,
-    {"anyOf": [{"type": "string", "pattern": f"^{_SIZE_PATTERN}$"}, {"type": "integer", "minimum": 0}]},
+    {"anyOf": [{"type": "string", "pattern": _pattern(_SIZE_PATTERN)}, dict(_BYTES.schema)]},
 )
 
 
@@ -138,7 +146,7 @@ def _address(value: Plain) -> str:
 
 
 _ADDRESS_PATTERN = r"([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]"
-ADDRESS = Kind('a PCI address such as "0000:14:00.0"', _address, str, {"type": "string", "pattern": f"^{_ADDRESS_PATTERN}$"})
+ADDRESS = Kind('a PCI address such as "0000:14:00.0"', _address, str, {"type": "string", "pattern": _pattern(_ADDRESS_PATTERN)})
 
 
 def many(kind: Kind, what: str) -> Kind:
@@ -149,7 +157,7 @@ def many(kind: Kind, what: str) -> Kind:
             raise ValueError
         return tuple(kind.read(one) for one in value)
 
-    return Kind(f"a list of {what}", read, lambda value: [kind.write(one) for one in value], {"type": "array", "items": dict(kind.schema)})
+    return Kind(f"a list of {what}", read, lambda value: [kind.write(one) for one in value], {"type": "array", "items": dict(kind.schema)}, kind)
 
 
 CPUS = text('CPU numbers such as "0-3,8"', pattern=r"([0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*)?", empty=True)

@@ -1,43 +1,39 @@
-"""On which line of a TOML text a key stands: the parsers do not say, and an error without a line is no help.
+"""On which line of a TOML text a key or a list's item stands: the parsers do not say, and an error without a line is no help.
 
-The text has been parsed before, so it is well-formed. Keys inside inline tables and arrays are found at the line where their
-outer key begins.
+The text has been parsed before, so it is well-formed: what is left to do is to follow its brackets, keys and strings.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import tomllib
+from dataclasses import dataclass
 
 Path = tuple[str | int, ...]
 
-_PART = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*""")
-_STRING = re.compile(r'''"""(?:[^\\]|\\.)*?"""+|\'\'\'.*?\'\'\'+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*\'|#[^\n]*''', re.DOTALL)
+_BASIC = r'"{3}(?:[^\\]|\\.)*?"{3,5}|"(?:[^"\\\n]|\\.)*"'
+_LITERAL = r"'{3}.*?'{3,5}|'[^'\n]*'"
+_TOKEN = re.compile(rf"""{_BASIC}|{_LITERAL}|#[^\n]*|[\[\]{{}},=.\n]|[^\s\[\]{{}},=.#"']+""", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A table's header or a key with its value: its path, and its lines from ``first`` to ``last``, counted from 1."""
+
+    path: Path
+    header: str  # "[", "[[" or "" for a key
+    first: int
+    last: int
 
 
 def key_lines(text: str) -> dict[Path, int]:
-    """Path of each key (``("function", 1, "host")``) and table -> line, counted from 1; ``()`` is line 1."""
-    found: dict[Path, int] = {(): 1}
-    counts: dict[Path, int] = {}
-    table: Path = ()
-    for line, statement in _statements(text):
-        stripped = statement.strip()
-        if stripped.startswith("["):
-            double = stripped.startswith("[[")
-            name = _parts(stripped.lstrip("["))
-            table = tuple(_with_places(name[:-1] if double else name, counts))
-            if double:
-                table = (*table, name[-1])
-                counts[table] = counts.get(table, -1) + 1
-                found.setdefault(table, line)
-                table = (*table, counts[table])
-            found.setdefault(table, line)
-        elif stripped:
-            path = table
-            for part in _parts(stripped):
-                path = (*path, part)
-                found.setdefault(path, line)
-    return found
+    """Path of each key (``("function", 1, "host")``), table and list item -> line, counted from 1; ``()`` is line 1."""
+    return _Scanner(text).found
+
+
+def statements(text: str) -> list[Statement]:
+    """The headers and keys of a text in their order."""
+    return _Scanner(text).statements
 
 
 def line_of(lines: dict[Path, int], path: Path) -> int:
@@ -47,51 +43,100 @@ def line_of(lines: dict[Path, int], path: Path) -> int:
     return lines[path]
 
 
-def _with_places(name: list[str], counts: dict[Path, int]) -> Iterator[str | int]:
-    at: Path = ()
-    for part in name:
-        at = (*at, part)
-        yield part
-        if at in counts:
-            yield counts[at]
-            at = (*at, counts[at])
+class _Scanner:
+    """One pass over the tokens of a text."""
 
+    def __init__(self, text: str) -> None:
+        self._tokens: list[tuple[str, int]] = []
+        line = 1
+        for match in _TOKEN.finditer(text):
+            if match[0][0] != "#":
+                self._tokens.append((match[0], line))
+            line += match[0].count("\n")
+        self._tokens.append(("\n", line))
+        self._at = 0
+        self.found: dict[Path, int] = {(): 1}
+        self.statements: list[Statement] = []
+        self._counts: dict[Path, int] = {}
+        table: Path = ()
+        while self._at < len(self._tokens):
+            token, line = self._tokens[self._at]
+            if token == "\n":
+                self._at += 1
+            elif token == "[":
+                table = self._header(line)
+            else:
+                path = self._key(table)
+                last = self._value(path)
+                self.statements.append(Statement(path, "", line, last))
 
-def _parts(text: str) -> list[str]:
-    parts, at = [], 0
-    while match := _PART.match(text, at):
-        basic, literal, bare = match.groups()
-        parts.append(basic if basic is not None else literal if literal is not None else bare)
-        at = match.end()
-        if at >= len(text) or text[at] != ".":
-            break
-        at += 1
-    return parts
+    def _next(self) -> str:
+        return self._tokens[self._at][0] if self._at < len(self._tokens) else "\n"
 
+    def _header(self, line: int) -> Path:
+        self._at += 1
+        double = self._next() == "["
+        self._at += double
+        names = self._names("]")
+        self._at += 1 + double
+        path: Path = ()
+        for place, name in enumerate(names):
+            path = (*path, name)
+            if double and place == len(names) - 1:
+                self._counts[path] = self._counts.get(path, -1) + 1
+                self.found.setdefault(path, line)
+            if path in self._counts:
+                path = (*path, self._counts[path])
+        self.found.setdefault(path, line)
+        self.statements.append(Statement(path, "[[" if double else "[", line, line))
+        return path
 
-def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Each statement with the line that it begins on: strings keep their place but not their content's newlines and brackets."""
-    blank = _STRING.sub(lambda m: _hide(m[0]), text)
-    depth, start, begun = 0, 1, ""
-    for number, (shown, real) in enumerate(zip(blank.split("\n"), _real_lines(text, blank), strict=True), 1):
-        if not begun:
-            start = number
-        if not begun and shown.lstrip().startswith("["):
-            yield number, real.partition("#")[0] if "#" in shown else real
-            continue
-        begun = begun or real
-        depth += sum(c in "[{" for c in shown) - sum(c in "]}" for c in shown)
-        if depth <= 0 and "\x01" not in shown:
-            yield start, begun if not begun.lstrip().startswith("#") else ""
-            begun, depth = "", 0
+    def _key(self, table: Path) -> Path:
+        line = self._tokens[self._at][1]
+        path = table
+        for name in self._names("="):
+            path = (*path, name)
+            self.found.setdefault(path, line)
+        self._at += 1
+        return path
 
+    def _names(self, end: str) -> list[str]:
+        names = []
+        while self._next() not in (end, "\n"):
+            token = self._next()
+            if token != ".":
+                names.append(tomllib.loads(f"k = {token}")["k"] if token[0] in "\"'" else token)
+            self._at += 1
+        return names
 
-def _hide(token: str) -> str:
-    # \x01 stands for a newline inside a string: the statement goes on behind it.
-    if token.startswith("#"):
-        return ""
-    return re.sub(r"[^\n]", "_", token).replace("\n", "\x01\n")
+    def _value(self, path: Path) -> int:
+        """Goes past a value; the result is the line that it ends on."""
+        token, line = self._tokens[self._at]
+        if token == "[":
+            self._items(path)
+        elif token == "{":
+            self._at += 1
+            while self._next() != "}":
+                if self._next() in (",", "\n"):
+                    self._at += 1
+                else:
+                    self._value(self._key(path))
+            self._at += 1
+        else:
+            while self._next() not in (",", "]", "}", "\n"):
+                token, line = self._tokens[self._at]
+                self._at += 1
+            return line + token.count("\n")
+        return self._tokens[self._at - 1][1]
 
-
-def _real_lines(text: str, blank: str) -> list[str]:
-    return text.split("\n")
+    def _items(self, path: Path) -> None:
+        self._at += 1
+        place = 0
+        while self._next() != "]":
+            if self._next() in (",", "\n"):
+                self._at += 1
+            else:
+                self.found.setdefault((*path, place), self._tokens[self._at][1])
+                self._value((*path, place))
+                place += 1
+        self._at += 1

@@ -19,7 +19,8 @@ from wizard.base.finding import Area, Finding, Kind, Severity, define
 from wizard.base.text import visible
 from wizard.plan.request import VmRequest
 from wizard.profile.format import MIGRATIONS, TABLES, TOP, VERSION, Key, Table
-from wizard.profile.lines import key_lines, line_of
+from wizard.profile.kinds import Kind as ValueKind
+from wizard.profile.lines import key_lines, line_of, statements
 
 LIMIT = 1 << 20  # bytes
 _HINTS = 50  # findings that come with a guess of what was meant
@@ -58,6 +59,7 @@ def read_profile(source: Path | str, *, name: str | None = None) -> tuple[VmRequ
 
 def parse(text: str, shown: str) -> tuple[dict[str, Any], str]:
     """The tables of a profile, and its text, brought to the present version."""
+    text = text.removeprefix("\ufeff")  # some editors begin a file with it
     if len(text.encode("utf-8", "surrogatepass")) > LIMIT:
         raise InputError(f"{shown} is larger than {LIMIT >> 10} KiB.", "A profile is never that large; name another file.")
     try:
@@ -66,7 +68,8 @@ def parse(text: str, shown: str) -> tuple[dict[str, Any], str]:
         where = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         last = text.count("\n") + 1 if "(at end of document)" in str(error) else None
         at = f", line {where[1] if where else last}" if where or last else ""
-        reason = visible(str(error).partition(" (at")[0])
+        reason = _twice(text, int(where[1])) if where and "Cannot" in str(error) else ""
+        reason = reason or visible(str(error).partition(" (at")[0])
         fix = "Correct the line; `smmu-wizard schema profile` helps an editor to check it."
         raise InputError(f"{shown}{at}: this is no TOML: {reason}.", fix) from error
     version = data.get("version", VERSION)
@@ -78,15 +81,25 @@ def parse(text: str, shown: str) -> tuple[dict[str, Any], str]:
     return data, text
 
 
+def _twice(text: str, line: int) -> str:
+    """What stands twice where tomllib found it the second time ("Cannot overwrite a value", "Cannot declare ('memory',) twice")."""
+    before = "\n".join(text.split("\n")[:line])  # this much was well-formed
+    again = next((s for s in statements(before) if s.first <= line <= s.last), None)
+    first = line_of(key_lines(before), again.path) if again else line
+    if again is None or first == again.first:
+        return ""
+    return f"{_shown_path(again.path)} stands there twice, in line {first} for the first time"
+
+
 def migrate(text: str, shown: str = "profile") -> str:
     """The profile in the present version, comments and order kept; unchanged when it is in it already."""
     try:
+        version = toml.loads(text).get("version", VERSION)
+        if version == VERSION:
+            return text
         document = tomlkit.parse(text)
-    except tomlkit.exceptions.ParseError as error:
+    except (ValueError, tomlkit.exceptions.ParseError) as error:
         raise InputError(f"{shown} is no TOML: {visible(str(error))}.", "Correct it first.") from error
-    version = document.get("version", VERSION)
-    if version == VERSION:
-        return text
     while version < VERSION:
         if version not in MIGRATIONS:
             raise InputError(f"{shown} is a profile of version {version}, which no released program wrote.", "Plan the VM again.")
@@ -176,11 +189,22 @@ class _Reader:
             try:
                 values[key.attr] = key.kind.read(value)
             except (ValueError, TypeError):
-                self.bad((*path, name), value, key.kind.allowed)
+                self.refused(key.kind, (*path, name), value)
         for key in table.keys:
             if key.required and key.name not in found:
                 self.missing(table, key, path)
         return values
+
+    def refused(self, kind: ValueKind, path: tuple[str | int, ...], value: Any) -> None:
+        """A value that its kind does not take; of a list, each item that its kind does not take."""
+        if kind.item is None or not isinstance(value, list):
+            self.bad(path, value, kind.allowed)
+            return
+        for place, item in enumerate(value):
+            try:
+                kind.item.read(item)
+            except (ValueError, TypeError):
+                self.bad((*path, place), item, kind.item.allowed)
 
     def unknown(self, table: Table, path: tuple[str | int, ...], allowed: list[str]) -> None:
         name = str(path[-1])
@@ -202,9 +226,7 @@ class _Reader:
 
     def missing(self, table: Table, key: Key, path: tuple[str | int, ...]) -> None:
         name = _shown_path(path) or "the profile"
-        self.findings.append(
-            MISSING_KEY.at(self.shown, line=self.line(path), table=name, key=key.name, doc=key.doc, allowed=key.kind.allowed)
-        )
+        self.findings.append(MISSING_KEY.at(self.shown, line=self.line(path), table=name, key=key.name, doc=key.doc, allowed=key.kind.allowed))
 
 
 def _shown_path(path: tuple[str | int, ...]) -> str:
