@@ -294,6 +294,23 @@ def test_qemu_reads_paths_and_names_as_they_were(as_json: bool, qemu: Path, tmp_
     assert name == "döner 1 漢字"
 
 
+@pytest.mark.qemu
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_device_of_the_host_is_taken_as_one(as_json: bool, qemu: Path) -> None:
+    """The 'file' driver wants a regular file: /dev/zero stands for any device (a block device takes root); /dev/shm has files."""
+    made = planned_ok(vm(NVME, disks=(DiskRequest(path="/dev/zero", readonly=True), DiskRequest(path="/dev/shm/a"))))
+    storage = [option for option in options(made) if str(option.get("node-name")).startswith("disk") and option.get("filename")]
+    assert [option.get("driver") for option in storage] == ["host_device", "file"]
+
+    async def ask() -> Any:
+        with tempfile.TemporaryDirectory() as scratch:
+            words = ["-machine", "none", "-nodefaults", "-display", "none", *storage[0].words(as_json=as_json)]
+            async with running(str(qemu), words, scratch) as client:
+                return await client.execute("query-named-block-nodes")
+
+    assert [(node["drv"], node["file"]) for node in asyncio.run(ask())] == [("host_device", "/dev/zero")]
+
+
 @settings(max_examples=200, deadline=None)
 @given(free)
 def test_a_value_cannot_become_a_key(value: str) -> None:

@@ -172,7 +172,7 @@ def _controllers(devices: etree._Element, vm: VmPlan) -> dict[str, int]:
 
 def _disks(devices: etree._Element, vm: VmPlan) -> None:
     for count, disk in enumerate(vm.disks):
-        block = disk.path.startswith("/dev/")
+        block = disk.host_device
         element = etree.SubElement(devices, "disk", {"type": "block" if block else "file", "device": "disk"})
         etree.SubElement(element, "driver", {"name": "qemu", "type": disk.format})
         etree.SubElement(element, "source", {"dev" if block else "file": disk.path})

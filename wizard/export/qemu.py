@@ -99,11 +99,12 @@ def _machine(vm: VmPlan) -> Iterator[Option]:
             yield from _drive("pflash1", firmware.vars, firmware.vars_format, readonly=False)
 
 
-def _drive(node: str, path: str, form: str, *, readonly: bool, comment: str = "") -> Iterator[Option]:
-    # -blockdev takes the path as it is; -drive would read a prefix such as "nbd:" out of it.
+def _drive(node: str, path: str, form: str, *, readonly: bool, device: bool = False, comment: str = "") -> Iterator[Option]:
+    # -blockdev takes the path as it is; -drive would read a prefix such as "nbd:" out of it, and choose the driver by itself:
+    # "'file' driver requires '/dev/sdb' to be a regular file".
     yield keyed(
         "-blockdev",
-        ("driver", "file"),
+        ("driver", "host_device" if device else "file"),
         ("node-name", f"{node}-storage"),
         ("filename", path),
         ("read-only", readonly),
@@ -198,7 +199,7 @@ def function(vm: VmPlan, assigned: DevicePlan) -> Option:
 
 def _emulated(vm: VmPlan) -> Iterator[Option]:
     for count, disk in enumerate(vm.disks):
-        yield from _drive(f"disk{count}", disk.path, disk.format, readonly=disk.readonly)
+        yield from _drive(f"disk{count}", disk.path, disk.format, readonly=disk.readonly, device=disk.host_device)
         yield device("virtio-blk-pci", ("id", disk.id), ("bus", disk.bus), ("addr", hex(disk.slot)), ("drive", f"disk{count}"))
     for count, network in enumerate(vm.networks):
         yield _netdev(network, f"netdev{count}")

@@ -165,6 +165,11 @@ class DiskPlan(Made, frozen=True, kw_only=True):
     slot: int
     bus: str = ROOT_BUS
 
+    @property
+    def host_device(self) -> bool:
+        """Whether it is a device of the host and no image: QEMU and libvirt have another driver for these."""
+        return self.path.startswith("/dev/") and not self.path.startswith("/dev/shm/")
+
 
 class NetworkPlan(Made, frozen=True, kw_only=True):
     """virtio-net."""
