@@ -17,8 +17,9 @@ from wizard.base.text import shell_word, visible
 from wizard.export.qemu import heading
 from wizard.host.model import Host
 from wizard.plan.candidate import Candidate, canonical, look_up
+from wizard.plan.drivers import vfio_driver
 from wizard.plan.model import Plan, VmPlan
-from wizard.plan.planner import make_plan
+from wizard.plan.planner import make_plan, serial_of
 from wizard.plan.request import Mode, Request, VmRequest, function
 from wizard.plan.rules.budget import memlock_of
 
@@ -32,7 +33,7 @@ def prepare_script(plan: Plan, host: Host) -> str:
     """A script for all VMs of the plan: VFs, drivers, hugepages, limits, access of the VM's user, variables of the firmware."""
     unit = _unit_name([vm.name for vm in plan.vms])
     lines = [line for vm in plan.vms for line in heading(vm)]
-    return _script(lines, host, unit, list(_work(plan.vms, host, unit)), list(_undo(plan.vms, unit)))
+    return _script(lines, host, unit, list(_work(plan.vms, host, unit)), list(_undo(plan.vms, host, unit)), list(_plug(plan.vms, host)))
 
 
 def _unit_name(names: Sequence[str]) -> str:
@@ -58,10 +59,10 @@ def bind_script(host: Host, functions: Sequence[str]) -> str:
     vm = make_plan(host, Request(vms=(asked,))).vms[0]
     names = [f"Bind {', '.join(device.host for device in vm.devices)} to a vfio driver, for `smmu-wizard record --probe`."]
     work = [*_checks((vm,), host), *_bind((vm,))]
-    return _script(names, host, "smmu-wizard-prepare", work, list(_undo((vm,), "")))
+    return _script(names, host, "smmu-wizard-prepare", work, list(_undo((vm,), host, "")))
 
 
-def _script(lines: Iterable[str], host: Host, unit: str, work: Sequence[str], undo: Sequence[str]) -> str:
+def _script(lines: Iterable[str], host: Host, unit: str, work: Sequence[str], undo: Sequence[str], plug: Sequence[str] = ()) -> str:
     identity = host.facts.identity.host
     guard = (
         [f"check_host {shell_word(identity)}"]
@@ -76,6 +77,7 @@ def _script(lines: Iterable[str], host: Host, unit: str, work: Sequence[str], un
             "# Read it, then run it as root: it may be run again at any time. Options:",
             "#   --dry-run        say what would be done, change nothing",
             "#   --undo           take back what an earlier run has done",
+            *(["#   --plug FUNCTION  bind one of the functions that may be plugged later, and give it to the VM's user"] if plug else []),
             "#   --install-unit   do it at every boot (driver overrides, VFs and hugepages do not survive one); --remove-unit",
             "set -euo pipefail",
             "export LC_ALL=C",
@@ -91,6 +93,14 @@ def _script(lines: Iterable[str], host: Host, unit: str, work: Sequence[str], un
             "    exit",
             "fi",
             "",
+            "if [ $action = plug ]; then",
+            "    case $plug in",
+            *(f"        {line}" for line in plug),
+            '        *) stop "${plug:-nothing} is none of the functions that may be plugged.";;',
+            "    esac",
+            "    exit",
+            "fi",
+            "",
             *work,
             "",
             "if [ $action = install ]; then",
@@ -103,10 +113,11 @@ def _script(lines: Iterable[str], host: Host, unit: str, work: Sequence[str], un
 
 
 def _work(vms: Sequence[VmPlan], host: Host, unit: str) -> Iterator[str]:
-    yield from _vfs(vms)
+    yield from (_call("check_user", user) for user in _users(vms))
+    yield from _vfs(vms, host)
     yield from _checks(vms, host)
     yield from _bind(vms)
-    yield from _pages(vms)
+    yield from _pages(vms, unit)
     yield from _access(vms, unit)
     for vm in vms:
         if vm.firmware and vm.firmware.vars and vm.firmware.vars_template:
@@ -115,28 +126,41 @@ def _work(vms: Sequence[VmPlan], host: Host, unit: str) -> Iterator[str]:
             yield _call("directory", str(Path(vm.qmp).parent), vm.user)
 
 
-def _vfs(vms: Sequence[VmPlan]) -> Iterator[str]:
-    """VFs to be made: as many as the highest index needs."""
-    counts: dict[str, int] = {}
-    for vm in vms:
-        for device in vm.devices:
-            if device.to_make and device.pf is not None:
-                counts[device.pf] = max(counts.get(device.pf, 0), (device.vf_index or 0) + 1)
+def _users(vms: Sequence[VmPlan]) -> list[str]:
+    return [user for user in dict.fromkeys(vm.user for vm in vms) if user != "root"]
+
+
+def _vfs(vms: Sequence[VmPlan], host: Host) -> Iterator[str]:
+    """VFs to be made: as many as the highest index needs, those that may be plugged later too, since their number can't grow."""
+    counts = _vf_counts(vms, host)
     for pf, count in sorted(counts.items()):
         yield _call("make_vfs", pf, str(count))
+
+
+def _vf_counts(vms: Sequence[VmPlan], host: Host) -> dict[str, int]:
+    addresses = [device.host for vm in vms for device in vm.devices] + [address for vm in vms for port in vm.ports for address in port.candidates]
+    counts: dict[str, int] = {}
+    for candidate in (look_up(host, address) for address in addresses):
+        if candidate is not None and candidate.to_make and candidate.pf is not None:
+            counts[candidate.pf] = max(counts.get(candidate.pf, 0), (candidate.index or 0) + 1)
+    return counts
 
 
 def _checks(vms: Sequence[VmPlan], host: Host) -> Iterator[str]:
     for vm in vms:
         for device in vm.devices:
             candidate = look_up(host, device.host)
-            if candidate is None:
-                continue
-            call = _call("check", device.host, device.ids or "", device.serial or "", device.smmu or "", " ".join(_members(candidate)))
-            # Behind the dry run of making them there is nothing to look at yet.
-            yield f"[ -n \"$dry\" ] || {call}" if device.to_make else call
-            if device.host not in vm.request.allow_in_use and not device.to_make:
-                yield _call("check_free", device.host)
+            if candidate is not None:
+                yield from _check(candidate, allowed=device.host in vm.request.allow_in_use)
+
+
+def _check(candidate: Candidate, *, allowed: bool) -> Iterator[str]:
+    smmu = candidate.smmu.name if candidate.smmu else ""
+    call = _call("check", candidate.address, candidate.ids or "", serial_of(candidate) or "", smmu, " ".join(_members(candidate)))
+    # Behind the dry run of making them there is nothing to look at yet.
+    yield f'[ -n "$dry" ] || {call}' if candidate.to_make else call
+    if not allowed and not candidate.to_make:
+        yield _call("check_free", candidate.address)
 
 
 def _members(candidate: Candidate) -> list[str]:
@@ -145,19 +169,37 @@ def _members(candidate: Candidate) -> list[str]:
 
 def _bind(vms: Sequence[VmPlan]) -> Iterator[str]:
     if any(vm.iommufd for vm in vms):
-        yield "run modprobe iommufd"
+        yield "load iommufd /dev/iommu"
     for vm in vms:
         for device in vm.devices:
             yield _call("bind", device.host, device.driver)
         for port in vm.ports:
             # What may be plugged later is not taken from the host now.
             if port.candidates:
-                yield f"# {', '.join(port.candidates)}: bound when plugged (smmu-wizard export --format qmp)"
+                yield f"# {', '.join(port.candidates)}: not now; --plug FUNCTION before the QMP commands of `smmu-wizard export --format qmp`"
 
 
-def _pages(vms: Sequence[VmPlan]) -> Iterator[str]:
+def _plug(vms: Sequence[VmPlan], host: Host) -> Iterator[str]:
+    """For each function that may be plugged later, a case: what the script does for a function that is there from the start."""
+    done: set[str] = set()
+    for vm in vms:
+        for address in dict.fromkeys(address for port in vm.ports for address in port.candidates):
+            candidate = look_up(host, address)
+            if candidate is None or address in done:
+                continue
+            done.add(address)
+            yield f"{shell_word(address)})"
+            for line in _check(candidate, allowed=address in vm.request.allow_in_use):
+                yield f"    {line}"
+            yield f"    {_call('bind', address, vfio_driver(candidate))}"
+            if vm.user != "root":
+                yield f"    {_call('give_function', vm.user, address, 'yes' if vm.iommufd else 'no')}"
+            yield "    ;;"
+
+
+def _pages(vms: Sequence[VmPlan], unit: str) -> Iterator[str]:
     for (node, kib), count in _page_counts(vms).items():
-        yield _call("hugepages", node, str(kib), str(count))
+        yield _call("hugepages", node, str(kib), str(count), unit)
 
 
 def _page_counts(vms: Sequence[VmPlan]) -> dict[tuple[str, int], int]:
@@ -170,16 +212,17 @@ def _page_counts(vms: Sequence[VmPlan]) -> dict[tuple[str, int], int]:
         for node, memory in parts:
             key = ("any" if node is None else str(node), page >> 10)
             counts[key] = counts.get(key, 0) + memory // page
-    return counts
+    # Those of any node last: their pool holds those of the nodes.
+    return dict(sorted(counts.items(), key=lambda item: item[0][0] == "any"))
 
 
 def _access(vms: Sequence[VmPlan], unit: str) -> Iterator[str]:
     """The user that a VM runs as: /dev/iommu, the functions' cdevs, and the limit of locked memory (charged per user)."""
+    for user in dict.fromkeys(vm.user for vm in vms if vm.iommufd and vm.user != "root"):
+        yield _call("give_iommu", user, unit)
     for vm in vms:
         if vm.user == "root":
             continue
-        if vm.iommufd:
-            yield _call("give", vm.user, "/dev/iommu")
         for device in vm.devices:
             yield _call("give_function", vm.user, device.host, "yes" if device.iommufd else "no")
     for user, needed in memlock_of(vms).items():
@@ -187,24 +230,20 @@ def _access(vms: Sequence[VmPlan], unit: str) -> Iterator[str]:
             yield _call("memlock", user, str(-(-needed // 1024)), unit)
 
 
-def _undo(vms: Sequence[VmPlan], unit: str) -> Iterator[str]:
+def _undo(vms: Sequence[VmPlan], host: Host, unit: str) -> Iterator[str]:
     for vm in reversed(vms):
-        for device in reversed(vm.devices):
-            yield _call("undo_bind", device.host)
-    pfs = sorted({device.pf for vm in vms for device in vm.devices if device.to_make and device.pf})
-    yield from (_call("undo_vfs", pf) for pf in pfs)
+        for address in [address for port in vm.ports for address in port.candidates] + [device.host for device in reversed(vm.devices)]:
+            yield _call("undo_bind", address)
+    yield from (_call("undo_vfs", pf) for pf in sorted(_vf_counts(vms, host)))
     if not unit:
         return  # a script that only binds
-    for node, kib in _page_counts(vms):
-        yield _call("undo_hugepages", node, str(kib))
-    for user in dict.fromkeys(vm.user for vm in vms if vm.user != "root"):
+    for node, kib in reversed(_page_counts(vms)):
+        yield _call("undo_hugepages", node, str(kib), unit)
+    for user in _users(vms):
         yield _call("undo_memlock", user, unit)
-        yield _call("undo_give", user)
+        yield _call("undo_give_iommu", user, unit)
     yield 'say "undone; firmware variables and disks stay where they are"'
 
 
 def _call(name: str, *words: str) -> str:
     return " ".join([name, *(shell_word(word) for word in words)])
-
-
-

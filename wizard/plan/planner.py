@@ -199,7 +199,7 @@ def _devices(layout: Layouted, asked: Sequence[Asked]) -> tuple[DevicePlan, ...]
                 iommufd=request.iommufd,
                 ats=request.ats,
                 rom=request.rom,
-                serial=_serial(candidate),
+                serial=serial_of(candidate),
                 pf=candidate.pf,
                 vf_index=candidate.index,
                 to_make=candidate.to_make,
@@ -210,8 +210,11 @@ def _devices(layout: Layouted, asked: Sequence[Asked]) -> tuple[DevicePlan, ...]
     return tuple(made)
 
 
-def _serial(candidate: Candidate) -> str | None:
-    """Where there was no machine-id to make pseudonyms with they are only numbered, and say nothing on another record."""
+def serial_of(candidate: Candidate) -> str | None:
+    """The serial number that finds a function again; None where it can't.
+
+    Where there was no machine-id to make pseudonyms with they are only numbered, and say nothing on another record.
+    """
     facts = candidate.host.facts
     comparable = not facts.redacted or facts.identity.host is not None
     return candidate.function.facts.serial_number if comparable and not candidate.to_make else None
