@@ -2,10 +2,11 @@
 
     {"socket": PATH or null,
      "plug":   [{"function", "port", "commands": [QMP command…]}…],    into the ports that were left free
-     "unplug": [{"function", "id", "commands": [QMP command…]}…]}      of every function that may go
+     "unplug": [{"function", "id", "also", "commands": [QMP command…]}…]}      of every function that may go
 
-A connection starts with ``{"execute": "qmp_capabilities"}``; the function has to be on its vfio driver before it is plugged.
-DEVICE_DELETED is the guest's consent: ``device_del`` only asks for it.
+``also`` are the functions that go with it: the guest lets go of a slot, not of one of its functions. A connection starts with
+``{"execute": "qmp_capabilities"}``; the function has to be on its vfio driver before it is plugged (the preparation script's
+--plug). DEVICE_DELETED is the guest's consent: ``device_del`` only asks for it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ def qmp_hotplug(vm: VmPlan) -> str:
         # With CMDQV on, the function that made the vIOMMU can't go: the guest's queues belong to it.
         if device.id not in stays:
             ids[device.id] = device.host
+    companions = {one.id: [other.host for other in vm.devices if other.port == one.port and other is not one] for one in vm.devices}
     for id, function in ids.items():
-        unplug.append({"function": function, "id": id, "commands": [{"execute": "device_del", "arguments": {"id": id}}]})
+        also = companions.get(id, [])
+        unplug.append({"function": function, "id": id, "also": also, "commands": [{"execute": "device_del", "arguments": {"id": id}}]})
     return visible_json(json.dumps({"socket": vm.qmp, "plug": plug, "unplug": unplug}, ensure_ascii=False, indent=1)) + "\n"
 
 
