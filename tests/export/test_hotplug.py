@@ -22,7 +22,7 @@ from tests.tools.qemu import require_firmware
 from wizard.export import qmp_hotplug
 from wizard.plan.model import VmPlan
 from wizard.plan.request import HotplugRequest, Mode
-from wizard.rehearsal.qemu import running
+from wizard.rehearsal.process import running
 from wizard.rehearsal.standin import stand_ins
 
 INIT = """#!/bin/sh
