@@ -121,8 +121,9 @@ def _accel(request: VmRequest, candidate: Candidate) -> Iterator[Finding]:
     verdict = candidate.verdict
     if verdict.accel is Accel.YES:
         return
-    # The first reason, and where the others stand: a sentence that nobody reads to its end helps nobody.
-    first, others = (verdict.reasons[0] if verdict.reasons else None), len(verdict.reasons) - 1
+    # One reason, and where the others stand: a sentence that nobody reads to its end helps nobody. What forbids assignment itself weighs most.
+    first = next((reason for reason in verdict.reasons if reason.code in UNASSIGNABLE), verdict.reasons[0] if verdict.reasons else None)
+    others = len(verdict.reasons) - 1
     more = f" ({plural(others, 'more reason')}: `smmu-wizard show {candidate.function}`.)" if others > 0 else ""
     values: dict[str, Any] = {
         "because": (first.what if first else "nothing is known of it.") + more,

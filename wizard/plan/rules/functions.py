@@ -117,7 +117,7 @@ GROUP_ACCEL = plan_code(
     what="{subject} is in IOMMU group {group} together with {others}, and can't be accelerated.",
     why="The kernel attaches one function's stage 1 to the whole group: QEMU ends with 'Invalid argument' on the second function, and with one of "
     "them alone the guest's SMMU driver fails on 'CMDQ error … Illegal command' (problems.md 31).",
-    fix="Give the whole group to one VM with --mode none, or move the card to a slot whose path has ACS.",
+    fix="{remedy}",
 )  # fmt: skip
 
 
@@ -128,8 +128,10 @@ def alone_in_group(scene: Scene) -> Iterator[Finding]:
         candidate = scene.candidate(device)
         group = candidate.group if candidate else None
         others = [other for other in group.devices if other != device.host] if group else []
-        if device.mode is Mode.ACCEL and group and others:
-            yield GROUP_ACCEL.at(device.host, group=group.id, others=", ".join(others))
+        if device.mode is Mode.ACCEL and candidate and group and others:
+            told = (reason.fix for reason in candidate.verdict.reasons if reason.code == "group-shared")
+            remedy = next(told, "Give the whole group to one VM with --mode none, or move the card to a slot whose path has ACS.")
+            yield GROUP_ACCEL.at(device.host, group=group.id, others=", ".join(others), remedy=remedy)
 
 
 GROUP_NOT_WHOLE = plan_code(
