@@ -1,6 +1,7 @@
 """QEMU and libvirt: what is installed, and what it can do by its own word.
 
-Abilities are asked for by property (``-device arm-smmuv3,help``, 30 ms), not by version.
+Abilities are asked for by property, not by version: of QEMU by ``-device arm-smmuv3,help`` (30 ms), of libvirt by the schema that comes
+with it, since its domain capabilities say nothing of accelerated SMMUs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from wizard.facts.model import Program
 
 QEMU_NAMES = ("qemu-system-aarch64", "/usr/libexec/qemu-kvm")
 PROBED_DEVICES = ("arm-smmuv3", "vfio-pci", "pxb-pcie", "pcie-root-port", "iommu-testdev")
+SCHEMA = "/usr/share/libvirt/schemas/domaincommon.rng"
+PROBED_ELEMENTS = ("iommu", "iommufd", "hostdevsubsyspci")  # definitions of the schema
+_SCHEMA_LIMIT = 8 << 20  # bytes; 280 KB is usual
 _TIMEOUT = 20  # seconds; 0.03 s is usual, an emulated host is slower
 
 
@@ -61,7 +65,21 @@ def _probe_libvirt(name: str, path: str) -> Program:
         version = re.search(r"(\d+\.\d+\.\d+)", _run([path, "--version"]))
     except (OSError, subprocess.SubprocessError) as error:
         return Program(name=name, path=path, error=str(error))
-    return Program(name=name, path=path, version=version[1] if version else None)
+    return Program(name=name, path=path, version=version[1] if version else None, properties=libvirt_elements())
+
+
+def libvirt_elements(schema: str = SCHEMA) -> dict[str, dict[str, str | None]]:
+    """Definition -> attributes that libvirt's schema of domains has in it; empty without a schema."""
+    try:
+        with open(schema, encoding="utf-8", errors="replace") as file:
+            text = file.read(_SCHEMA_LIMIT)
+    except OSError:
+        return {}  # the package that has it need not be installed: the version is all that is known then
+    found: dict[str, dict[str, str | None]] = {}
+    for name in PROBED_ELEMENTS:
+        if block := re.search(rf'<define name="{name}">(.*?)</define>', text, re.DOTALL):
+            found[name] = dict.fromkeys(re.findall(r'<attribute name="(\w+)"', block[1]))
+    return found
 
 
 def _run(command: list[str], *, expect_failure: bool = False) -> str:

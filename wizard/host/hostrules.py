@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.base.text import parse_size, plural, size
+from wizard.host import libvirt
 from wizard.host.devices import grace_gpu
 from wizard.host.klog import parse_log
 from wizard.host.model import KIND_NAMES, Host
@@ -116,9 +117,9 @@ NO_QEMU = _define(
 )  # fmt: skip
 LIBVIRT_OLD = _define(
     "libvirt-too-old", Severity.WARNING, Kind.TODO, Area.PACKAGES,
-    what="libvirt {version} can't say what an accelerated vSMMU is.",
-    why="Before 11.10 it has no <driver pciBus=…> for smmuv3, before 12.1 no iommufd for hostdevs.",
-    fix="Install libvirt 12.2 or newer, or start the exported QEMU command line directly.",
+    what="libvirt {version} can't say what an accelerated vSMMU is: it has no {lacking}.",
+    why="pciBus came with 11.10, iommufd with 12.1, accel after that.",
+    fix="Install libvirt 12.8 or newer, or start the exported QEMU command line directly.",
 )  # fmt: skip
 
 
@@ -142,12 +143,8 @@ def programs(host: Host) -> Iterator[Finding]:
         elif "cmdqv" not in smmu:
             yield QEMU_OLD.at(qemu.path, version=version, lacks="does not resolve auto properties", why="They, and cmdqv, came with QEMU 11.1.")
     for program in host.facts.programs:
-        if program.name in ("libvirtd", "virtqemud") and program.version and _release(program.version) < (12, 1):
-            yield LIBVIRT_OLD.at(program.path, version=program.version)
-
-
-def _release(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())
+        if program.name in libvirt.NAMES and (lacking := libvirt.lacks(program)):
+            yield LIBVIRT_OLD.at(program.path, version=program.version or "(unknown version)", lacking=", ".join(lacking))
 
 
 GI_NODES = _define(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wizard.base.finding import Area, Finding
-from wizard.base.text import is_number, visible
+from wizard.base.text import visible
+from wizard.host.libvirt import NAMES, lacks
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.rules.base import Scene, rule
 from wizard.plan.target import NEWEST, installed, parse_version
@@ -92,19 +93,15 @@ def abilities(scene: Scene) -> Iterator[Finding]:
 
 LIBVIRT_OLD = plan_code(
     "plan-needs-newer-libvirt", INFO, area=Area.PACKAGES,
-    what="The host's libvirt is {found}; the XML of VM {subject} needs {need}.",
+    what="The host's libvirt is {found}; the XML of VM {subject} needs {need}, which it has not.",
     why="pciBus came with 11.10, iommufd with 12.1, accel after that; an older one ignores or refuses them.",
     fix="Use the QEMU export, or libvirt 12.8 or later.",
 )  # fmt: skip
-LIBVIRT_NEED = (12, 8)
 
 
 @rule
 def libvirt(scene: Scene) -> Iterator[Finding]:
     """Section "Elements and attributes" of domain/libvirt.md."""
-    program = next((p for p in scene.host.facts.programs if p.name in ("libvirtd", "virtqemud", "virsh") and p.version), None)
-    if program is None or not scene.vm.vsmmus:
-        return
-    version = tuple(int(part) for part in (program.version or "").split(".")[:2] if is_number(part))
-    if version and version < LIBVIRT_NEED:
-        yield LIBVIRT_OLD.at(scene.name, found=program.version, need="12.8")
+    program = next((p for p in scene.host.facts.programs if p.name in (*NAMES, "virsh") and p.version), None)
+    if program is not None and scene.vm.vsmmus and (lacking := lacks(program)):
+        yield LIBVIRT_OLD.at(scene.name, found=program.version, need=", ".join(lacking))
