@@ -204,6 +204,60 @@ def test_truncated_and_mislabelled_archives(tmp_path: Path, suffix: str, keep: f
         load(str(path))
 
 
+@pytest.mark.parametrize("suffix", ["gz", "xz"])
+def test_damage_inside_an_archive(tmp_path: Path, suffix: str) -> None:
+    """Bytes that changed on the way: an error, never the half of a host that came before them."""
+    compress = gzip.compress if suffix == "gz" else lzma.compress
+    sysfs(tmp_path / "host")
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(tmp_path / "host", ".")
+        for number in range(200):  # what can't be packed small, so that there is a middle
+            member = tarfile.TarInfo(f"sys/{number}")
+            member.size = 2000
+            archive.addfile(member, io.BytesIO(os.urandom(2000)))
+    for name, data in (("x.json", GOOD), ("x.tar", (tmp_path / "x.tar").read_bytes())):
+        packed = bytearray(compress(data))
+        whole = tmp_path / f"{name}.{suffix}"
+        for place in (len(packed) // 3, len(packed) // 2, len(packed) - 5):
+            damaged = bytearray(packed)
+            damaged[place : place + 4] = bytes(byte ^ 0xFF for byte in damaged[place : place + 4])
+            whole.write_bytes(damaged)
+            with pytest.raises(InputError):
+                load(str(whole)) if name == "x.json" else open_tree(str(whole))
+
+
+def test_a_damaged_header_is_no_end_of_a_tar(tmp_path: Path) -> None:
+    """tarfile takes the first header that it can't read for the end, and what follows for nothing."""
+    sysfs(tmp_path / "host")
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        archive.add(tmp_path / "host", ".")
+    with tarfile.open(tmp_path / "x.tar") as archive:
+        last = archive.getmembers()[-1].offset
+    data = bytearray((tmp_path / "x.tar").read_bytes())
+    data[last + 148] ^= 0xFF  # the header's check sum
+    (tmp_path / "x.tar").write_bytes(data)
+    with pytest.raises(InputError, match=f"damaged at byte {last}"):
+        open_tree(str(tmp_path / "x.tar"))
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress])
+def test_a_snapshot_on_standard_input_may_be_packed(compress: Callable[[bytes], bytes]) -> None:
+    """A pipe has no suffix: what is packed is known by its first bytes, damage is an error, and the bound holds."""
+
+    def told(data: bytes) -> tuple[int, str]:
+        words = [sys.executable, "-m", "wizard", "list", "--replay", "-"]
+        done = subprocess.run(words, input=data, capture_output=True, cwd=ROOT, check=False)
+        return done.returncode, done.stderr.decode()
+
+    packed = compress(GOOD)
+    assert told(packed)[0] == 0
+    status, said = told(packed[: len(packed) // 2])
+    assert (status, "standard input" in said) == (3, True)
+    if compress is not bytes:
+        status, said = told(compress(bytes(65 << 20)))
+        assert (status, "holds more than 64MiB" in said) == (3, True)
+
+
 def sysfs(root: Path) -> Path:
     """A tree with one function."""
     place = root / "sys/devices/pci0000:00/0000:00:01.0"

@@ -82,6 +82,16 @@ class _Unpacked:
         """As a file's."""
         return self._file.tell()
 
+    def finish(self, position: int) -> None:
+        """Look whether the archive ends where tarfile saw its last member (a damaged header is an end to it), and is whole to its end."""
+        self._file.seek(position)
+        block = self._file.read(tarfile.BLOCKSIZE)
+        if any(block) or 0 < len(block) < tarfile.BLOCKSIZE:
+            raise ValueError(f"it is damaged at byte {position}")
+        while self._file.read(1 << 20):  # the check sums of gzip and xz come last
+            if self._file.tell() > ARCHIVE_LIMIT:
+                raise ValueError(f"it unpacks to more than {size(ARCHIVE_LIMIT)}iB")
+
 
 class ArchiveTree(MemoryTree):
     """A tar of a tree, plain or packed; nothing is unpacked to disk. Hard links are files; devices and pipes are left out."""
@@ -122,6 +132,7 @@ class ArchiveTree(MemoryTree):
                 if kept > KEPT_LIMIT:
                     raise ValueError(f"it holds more than {size(KEPT_LIMIT)}iB of files")
                 self.enter(name)
+            unpacked.finish(archive.offset)
 
     def _inside(self, path: str) -> str:
         name = posixpath.normpath(path)

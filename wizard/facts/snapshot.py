@@ -7,7 +7,10 @@ The digest is taken over the redacted Facts without ``moment``.
 
 from __future__ import annotations
 
+import io
 import sys
+from collections.abc import Callable
+from typing import BinaryIO
 
 import msgspec
 
@@ -30,7 +33,7 @@ class _Head(msgspec.Struct):
 
 
 def load(source: str) -> Facts:
-    """The snapshot in file ``source`` (JSON, ``.gz`` or ``.xz``), or on standard input for ``-``; raises InputError."""
+    """The snapshot in file ``source`` (JSON, ``.gz`` or ``.xz``), or on standard input for ``-`` (packed or not); raises InputError."""
     data, name = read_bounded(source)
     return decode(data, name)
 
@@ -40,7 +43,7 @@ def read_bounded(source: str) -> tuple[bytes, str]:
     name = "standard input" if source == "-" else visible(source)
     try:
         if source == "-":
-            data = sys.stdin.buffer.read(LIMIT + 1)
+            data = _read_piped(sys.stdin.buffer)
         else:
             data = _read(source)
     except FileNotFoundError as error:
@@ -54,22 +57,45 @@ def read_bounded(source: str) -> tuple[bytes, str]:
 
 
 def _read(path: str) -> bytes:
-    # The unpackers are loaded for those who need them: most snapshots are plain, and a list of one is to be quick.
-    if path.endswith(".gz"):
-        import gzip
-
-        with gzip.open(path, "rb") as packed:
-            return packed.read(LIMIT + 1)
-    if path.endswith(".xz"):
-        import lzma
-
-        try:
-            with lzma.open(path, "rb") as squeezed:
-                return squeezed.read(LIMIT + 1)
-        except lzma.LZMAError as error:
-            raise ValueError(str(error)) from error
+    unpack = _UNPACKERS.get(path.rpartition(".")[2])
+    if unpack:
+        return unpack(path)
     with open(path, "rb") as file:
         return file.read(LIMIT + 1)
+
+
+def _read_piped(stream: BinaryIO) -> bytes:
+    # A pipe has no name that says how it is packed; its first bytes do, and JSON begins otherwise.
+    data = stream.read(LIMIT + 1)
+    for suffix, magic in (("gz", b"\x1f\x8b"), ("xz", b"\xfd7zXZ\0")):
+        if data.startswith(magic):
+            return _UNPACKERS[suffix](io.BytesIO(data))
+    return data
+
+
+# The unpackers are loaded for those who need them: most snapshots are plain, and a list of one is to be quick.
+def _gunzip(source: str | BinaryIO) -> bytes:
+    import gzip
+    import zlib
+
+    try:
+        with gzip.open(source, "rb") as packed:
+            return packed.read(LIMIT + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+
+
+def _unxz(source: str | BinaryIO) -> bytes:
+    import lzma
+
+    try:
+        with lzma.open(source, "rb") as packed:
+            return packed.read(LIMIT + 1)
+    except lzma.LZMAError as error:
+        raise ValueError(str(error)) from error
+
+
+_UNPACKERS: dict[str, Callable[[str | BinaryIO], bytes]] = {"gz": _gunzip, "xz": _unxz}
 
 
 def decode(data: bytes, name: str) -> Facts:
