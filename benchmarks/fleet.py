@@ -9,7 +9,8 @@
 | a placement of one VM on each of 1,000 hosts, planned, with files   | (no goal; shown)     |
 
 Hosts are the recorded arm64 machine with 21 to 23 functions, as it is and with other SMMUs, each with an identity and an amount of memory of
-its own (so that no two summaries are equal, and nothing is answered once for many), and one in a hundred of them broken. Nothing is asserted; the goals are printed beside what was measured.
+its own (so that no two summaries are equal, and nothing is answered once for many), and one in a hundred of them broken. Nothing is
+asserted; the goals are printed beside what was measured.
 """
 
 from __future__ import annotations

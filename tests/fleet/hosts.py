@@ -18,7 +18,7 @@ FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 SMMUS = ("smmu3.0x000000000c000000", "smmu3.0x000000000c020000", "smmu3.0x000000000c040000")
 """Of the recorded host, in order: igb with two VFs and NVMe; e1000e and virtio; a shared group only."""
 
-OAS_CODES = {44: 4, 48: 5}
+OAS_CODES = {40: 2, 44: 4, 48: 5}
 
 
 @cache

@@ -22,7 +22,7 @@ from wizard.fleet.summary import HostSummary, Offer, Pool, SmmuSummary, summaris
 from wizard.fleet.template import template_of
 from wizard.host.build import host_of
 from wizard.plan.planner import make_plan
-from wizard.plan.request import Request
+from wizard.plan.request import FunctionRequest, Request, VmRequest
 from wizard.profile import read_profile
 
 NVME = Kind(ids="1b36:0010")
@@ -119,6 +119,24 @@ def test_a_host_that_can_not_is_an_error_with_its_reason() -> None:
     assert any("neither CANWBS nor S2FWB" in finding.why for finding in errors)
     with pytest.raises(ValueError, match="not every host"):
         template_of(view)
+
+
+def test_an_smmu_with_fewer_address_bits_than_qemu_can_write_supplies_nothing() -> None:
+    """QEMU takes oas 44 and 48, and refuses 44 on a host with 40: the planner refuses the same."""
+    small = bound("h1", oas=40)
+    view = baseline({"good": summarise(bound("h2")), "small": summarise(small)})
+    assert view.baseline is None
+    assert {one.code: one.hosts.names for one in view.unable} == {"property-exceeds-host": ("small",)}
+    request, _ = read_request('[[device]]\nids = "1b36:0010"\n', "request.toml")
+    assert request is not None
+    answer = answer_of("small", summarise(small), request)
+    assert answer.can == 0
+    assert answer.miss is not None
+    assert (answer.miss.stage, answer.miss.code) == ("property", "property-exceeds-host")
+    plan = make_plan(host_of(small), Request(vms=(VmRequest(name="vm", functions=(FunctionRequest(host="0000:14:00.0"),)),)))
+    assert "property-exceeds-host" in {finding.code for finding in plan.errors}
+    half = tuned(bound("h1"), "h1", oas=40, smmus=SMMUS[1:])
+    assert baseline({"half": summarise(half)}).baseline is not None
 
 
 def test_assumed_values_count_only_when_asked_to() -> None:

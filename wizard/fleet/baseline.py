@@ -93,6 +93,11 @@ def supplied_by(summary: HostSummary, kind: Kind, *, assume: bool = False) -> Su
         code, reason = _why_not(wanted)
         return Supplied(code=code, reason=reason)
     smmus = [summary.smmus[place] for place in sorted({pool.smmu for pool in usable})]
+    faults = [fault for smmu in smmus if (fault := oas_fault(smmu, assume=assume)) is not None]
+    if len(faults) == len(smmus):
+        return Supplied(code=faults[0][0], reason=faults[0][1])
+    usable = [pool for pool in usable if oas_fault(summary.smmus[pool.smmu], assume=assume) is None]
+    smmus = [smmu for smmu in smmus if oas_fault(smmu, assume=assume) is None]
     points = 0
     for vector in {vector_of(smmu, assume=assume) for smmu in smmus}:
         points |= _below(vector)
@@ -160,6 +165,16 @@ def _named_of(names: list[str]) -> Named:
 def can_accelerate(pool: Pool, *, assume: bool) -> bool:
     """Whether a function of the pool could be accelerated; in use by the host or not does not matter to what its SMMU supplies."""
     return pool.accel == Accel.YES or (assume and pool.accel == Accel.UNKNOWN)
+
+
+def oas_fault(smmu: SmmuSummary, *, assume: bool) -> tuple[str, str] | None:
+    """Code and words where the SMMU supplies not even the least: of oas that is 44 bits, and QEMU refuses it on an SMMU with fewer."""
+    oas, least = smmu.offer("oas"), RANGES["oas"][0]
+    if oas.compared is not None and oas.compared < least:
+        return "property-exceeds-host", f"{smmu.name} has {oas.compared} address bits, and oas={least} is the least that can be written."
+    if not oas.measured and not assume:
+        return "property-unproven", f"How many address bits {smmu.name} has is {'assumed' if oas.compared is not None else 'not known'}."
+    return None
 
 
 def vector_of(smmu: SmmuSummary, *, assume: bool) -> Vector:

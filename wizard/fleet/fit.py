@@ -14,7 +14,7 @@ from math import prod
 
 from msgspec.structs import replace
 
-from wizard.fleet.baseline import can_accelerate
+from wizard.fleet.baseline import can_accelerate, oas_fault
 from wizard.fleet.pack import Problem, most, pack
 from wizard.fleet.request import FleetRequest, Wish
 from wizard.fleet.summary import HostSummary, Pool, SmmuSummary
@@ -182,6 +182,8 @@ def asked_properties(request: FleetRequest) -> Iterator[tuple[str, str | int]]:
 
 def property_fault(smmu: SmmuSummary, request: FleetRequest) -> tuple[str, str] | None:
     """Code and words of the first written property that the SMMU does not supply: the planner's own comparison (host_compare)."""
+    if request.vm.properties.oas is None and (fault := oas_fault(smmu, assume=request.vm.assume_accel)) is not None:
+        return fault
     for name, value in asked_properties(request):
         if value == "auto":
             continue

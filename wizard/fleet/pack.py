@@ -92,7 +92,9 @@ def _parts(problem: Problem, domains: Sequence[Hashable | None]) -> list[Problem
 def _most(problem: Problem, limit: int) -> int:
     room = (sum(problem.capacities[pool] for pool in pools) // count for pools, count in zip(problem.serves, problem.counts, strict=True))
     low, high = 0, min(limit, min(room, default=0))
-    middle = high  # mostly nothing else stands in the way
+    if problem.apart is None and sum(map(len, problem.serves)) == len({pool for pools in problem.serves for pool in pools}):
+        return high  # no two wishes share a pool, and nothing else stands in the way
+    middle = high
     while low < high:
         low, high = (middle, high) if _flow(problem, middle) is not None else (low, middle - 1)
         middle = (low + high + 1) // 2
