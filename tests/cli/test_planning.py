@@ -119,7 +119,7 @@ def test_a_directory_that_cannot_be_made_is_status_5(tmp_path: Path) -> None:
         (["--vm", "web=0000:14:00.0", "--oas", "45"], "oas=45"),
         (["--vm", "web=0000:14:00.0", "--ssidsize", "21"], "ssidsize=21"),
         (["--vm", "web=0000:14:00.0", "--split", "smmu3.0x1"], "smmu3.0x1"),
-        (["--vm", "web=0000:14:00.0", "--target", ""], "names no QEMU"),
+        (["--vm", "web=0000:14:00.0", "--target", "11"], "names no QEMU"),
         (["--vm", "web=0000:14:00.0", "--mode", "none", "--oas", "44"], "oas=44"),
         (["--vm", "web=0000:14:00.0", "--mode", "virtio-iommu", "--layout", "per-function"], "layout per-function"),
         (["--vm", "web=0000:14:00.0", "--hotplug", "0000:11:00.0"], "live virtual functions"),

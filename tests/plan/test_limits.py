@@ -406,3 +406,19 @@ def test_memory_is_shared_among_nodes_that_hold_it(sizes: tuple[int, int], memor
     made = planned(NVME, E1000E, memory=memory, on=on)
     assert tuple(node.memory for node in made.memory.nodes) == shares
     assert made.ok, made.errors
+
+
+def test_nodes_of_a_gpu_that_is_not_here_are_no_error_of_their_own() -> None:
+    profile = written(planned("0008:01:00.0", on=host("gb200"), assume_accel=True))
+    elsewhere = plan(profile).vms[0]
+    assert "unknown-function" in errors(elsewhere)
+    assert "numa-initiator" not in codes(elsewhere)
+
+
+def test_a_profile_of_another_product_is_of_another_host() -> None:
+    """Recorded without a machine-id, hosts differ by what they are at least."""
+    profile = written(planned("0008:01:00.0", on=host("gb200"), assume_accel=True))
+    assert profile.made_for is not None
+    assert profile.made_for.host is None
+    assert "made-for-another-host" in codes(plan(profile, on=host("altra-ava")))
+    assert "made-for-another-host" not in codes(plan(profile, on=changed(name="gb200", cpus=5)))

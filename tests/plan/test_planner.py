@@ -281,15 +281,28 @@ odd_functions = st.builds(
     port=maybe(st.sampled_from(["p", "q"])), port_slot=odd, chassis=odd, function=odd, ats=switches,
 )  # fmt: skip
 odd_nodes = st.builds(NodeRequest, memory=st.integers(-5, 1 << 60), cpus=short, host_node=odd)
-odd_vsmmus = st.builds(VsmmuRequest, id=short, smmu=maybe(st.sampled_from([SMMU1, "x"])), bus_nr=odd, slot=odd, numa_node=odd)
-odd_hotplug = st.builds(HotplugRequest, functions=few(short), bus_reserve=odd, mem_reserve=odd, pref64_reserve=odd)
+odd_vsmmus = st.builds(
+    VsmmuRequest, id=st.one_of(short, st.sampled_from(["a", "b"])), bus=maybe(st.sampled_from(["pcie.0", "p"])),
+    smmu=maybe(st.sampled_from([SMMU1, "x"])), bus_nr=odd, slot=odd, numa_node=odd,
+    properties=st.builds(Properties, ats=switches, oas=odd, ssidsize=st.one_of(odd, st.sampled_from(["²", "x"]))),
+)  # fmt: skip
+odd_hotplug = st.builds(
+    HotplugRequest, functions=few(st.one_of(short, st.sampled_from(ENDPOINTS))), vsmmu=maybe(st.sampled_from(["a", "b"])),
+    bus_reserve=odd, mem_reserve=odd, pref64_reserve=odd,
+)  # fmt: skip
 odd_networks = st.builds(NetworkRequest, kind=st.sampled_from(["user", "tap", "bridge"]), source=short, mac=maybe(st.text(max_size=18)), slot=odd)
 nonsense = st.builds(
     VmRequest,
     name=st.text(max_size=70),
     functions=few(odd_functions, 5),
+    mode=st.sampled_from(Mode),
+    fall_back=st.booleans(),
+    layout=st.sampled_from(Layout),
+    split=few(st.sampled_from([SMMU1, "", "²"])),
+    allow_in_use=few(short),
+    assume_accel=st.booleans(),
     memory=st.integers(-(1 << 70), 1 << 70),
-    hugepages=maybe(st.integers(1, 1 << 40)),
+    hugepages=maybe(st.one_of(st.integers(-5, 1 << 40), st.just(2 << 20))),
     cpus=st.integers(-5, 5000),
     numa=maybe(few(odd_nodes, 3)),
     machine=st.builds(MachineRequest, type=maybe(short), its=st.booleans(), acpi=st.booleans()),

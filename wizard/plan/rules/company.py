@@ -231,12 +231,14 @@ CHANGED = plan_code(
 @shared
 def made_for(company: Company) -> Iterator[tuple[int | None, Finding]]:
     """A profile names the host that it was made for (problems.md 36)."""
-    here = company.host.facts.identity.host
+    identity = company.host.facts.identity
     for place, vm in enumerate(company.vms):
         made = vm.request.made_for
         if made is None:
             continue
-        if made.host and here and made.host != here:
+        # Without a machine-id in one of the two records the product is all there is to tell them apart by.
+        known = (made.host, identity.host) if made.host and identity.host else (made.product, identity.product)
+        if all(known) and known[0] != known[1]:
             yield place, OTHER_HOST.at(company.subject(place), product=visible(made.product or "not named"))
         elif made.digest and made.digest != company.host.digest:
             yield place, CHANGED.at(company.subject(place))

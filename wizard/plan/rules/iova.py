@@ -52,7 +52,7 @@ def msi_window(scene: Scene) -> Iterator[Finding]:
     for device in scene.vm.devices:
         candidate = scene.candidate(device)
         windows = [region.start for region in (candidate.group.regions if candidate and candidate.group else ()) if region.type == "msi"]
-        if device.mode is Mode.ACCEL and windows and MSI_BASE not in windows:
+        if device.mode is Mode.ACCEL and device.smmu and windows and MSI_BASE not in windows:
             yield MSI_ELSEWHERE.at(scene.name, function=device.host, found=", ".join(f"{start:#x}" for start in windows), expected=MSI_BASE)
 
 

@@ -124,7 +124,8 @@ def numa(scene: Scene) -> Iterator[Finding]:
         shown = ", ".join(repr(text) for text in broken) or ", ".join(str(cpu) for cpu in cpus[:16]) or "none"
         yield NUMA_CPUS.at(scene.name, cpus=shown, last=max(scene.vm.cpus - 1, 0))
     known = {node.id: node for node in scene.host.facts.nodes}
-    ids = {device.id for device in scene.vm.devices}
+    # Of a function that this host does not have another rule speaks.
+    ids = {device.id for device in scene.vm.devices} | {function.id for function in scene.vm.request.functions}
     for node in nodes:
         if node.host_node is not None:
             host = known.get(node.host_node)
