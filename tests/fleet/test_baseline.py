@@ -254,3 +254,6 @@ def test_the_template_is_a_request_that_match_takes() -> None:
     assert request is not None
     assert request.wishes[0].kind == NVME
     assert "# 20 without c" in text
+    # Given to `check` by mistake, it says where it belongs.
+    _, wrong = read_profile(text, name="template.toml")
+    assert all("smmu-wizard match" in finding.what for finding in wrong if finding.code == "profile-unknown-key")

@@ -24,6 +24,7 @@ from wizard.profile.lines import key_lines, line_of, statements
 
 LIMIT = 1 << 20  # bytes
 _HINTS = 50  # findings that come with a guess of what was meant
+_OF_A_REQUEST = frozenset({"count", "device", "place", "spare"})  # keys of wizard.fleet.request
 _SHOWN = 60  # characters of a value in a message
 
 UNKNOWN_KEY = define(
@@ -210,12 +211,15 @@ class _Reader:
         name = str(path[-1])
         # A hint for each of thousands helps nobody, and takes its time.
         close = get_close_matches(name, allowed, 1) if len(self.findings) < _HINTS else []
+        hint = f" (is {close[0]} meant?)" if close else ""
+        if len(path) == 1 and name in _OF_A_REQUEST:
+            hint = " (it belongs to a request for several hosts, such as a baseline's template: `smmu-wizard match` makes profiles of it)"
         self.findings.append(
             UNKNOWN_KEY.at(
                 self.shown,
                 line=self.line(path),
                 key=_shown_path(path),
-                hint=f" (is {close[0]} meant?)" if close else "",
+                hint=hint,
                 table=f"[{table.name}]" if table.name else "The top of a profile",
                 allowed=", ".join(allowed),
             )
