@@ -17,8 +17,10 @@ GPU = "0008:01:00.0"
 @pytest.mark.parametrize(
     ("pages", "ril", "commands"),
     [
-        # __arm_smmu_tlb_inv_range(): scale = __ffs(pages), num = pages >> scale & 31, until nothing is left
-        (1, False, 1), (16, False, 16), (262144, False, 262144),
+        # arm_smmu_inv_size_too_big(): without RIL, 512 pages of 4K and more are one TLBI_NH_ASID
+        (511, False, 511), (512, False, 1), (262144, False, 1),
+        # arm_smmu_cmdq_batch_add_range(): scale = __ffs(pages), num = pages >> scale & 31, until nothing is left
+        (1, False, 1), (16, False, 16),
         (1, True, 1), (16, True, 1), (17, True, 1), (31, True, 1), (33, True, 2), (262144, True, 1), (0x421, True, 3),
     ],
 )  # fmt: skip
@@ -56,7 +58,27 @@ def test_loads_are_those_that_the_simulated_smmu_makes() -> None:
 def test_three_ways_to_the_hardware() -> None:
     (cost,) = dry_run(plan(vm("web", VF, ril="off")), host(), workload=Workload(buffer=256 << 10)).costs
     ways = {way.way: (way.commands, way.syncs, way.exits, way.ioctls, way.hypothetical) for way in cost.unmap}
-    assert ways == {"QEMU": (64, 64, 1, 64, False), "batched": (64, 2, 1, 1, True), "CMDQV": (64, 1, 0, 0, True)}
+    assert ways == {"QEMU": (64, 64, 2, 64, False), "batched": (64, 2, 2, 1, True), "CMDQV": (64, 1, 0, 0, True)}
+
+
+def test_a_large_unmap_without_ril_by_hand() -> None:
+    """200 pages on GB200 (no RIL, ATS): 200 TLBIs in writes of 64, 64, 64 and 8 commands, then an ATC_INV for each of two functions.
+
+    Batched, a write of 64 takes two CMD_SYNCs (63 and 1): 2 + 2 + 2 + 1, and 1 for the ATC_INVs. Five writes and two waits are seven exits.
+    """
+    made = plan(vm("gpu", GPU, "0009:01:00.0", ats="on", ssidsize=20, oas=48, cmdqv="on"), on="gb200")
+    (cost,) = dry_run(made, host("gb200"), workload=Workload(buffer=200 << 12, shared=2)).costs
+    same = len({v.smmu for v in made.vms[0].vsmmus}) == 1
+    atc = 2 if same else 1
+    ways = {way.way: (way.commands, way.syncs, way.exits, way.ioctls, way.hypothetical) for way in cost.unmap}
+    assert ways == {"QEMU": (200 + atc, 200 + atc, 7, 200 + atc, False), "batched": (200 + atc, 8, 7, 5, True), "CMDQV": (200 + atc, 2, 0, 0, False)}
+
+
+def test_a_shared_table_is_counted_once() -> None:
+    """64 MiB in 4 KiB pages: 32 last-level tables and one of each level above them, 35 pages for each address space."""
+    made = plan(vm("web", VF, SECOND_VF))
+    spaces = {shared: dry_run(made, host(), workload=Workload(shared=shared)).costs[0].tables.stage1 // (35 << 12) for shared in (1, 2, 3)}
+    assert spaces == {1: 2, 2: 1, 3: 1}
 
 
 def test_splitting_and_joining_one_smmu() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import jsonschema
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 
 from tests.dryrun.plans import NIC, NVME, SECOND_VF, VF, host, plan, two_vms, vm
 from wizard.base.errors import UsageError
-from wizard.dryrun import SCENARIOS, Cancelled, Report, Status, dry_run, lay_out, report_lines, trace_address, trace_of
+from wizard.dryrun import SCENARIOS, Cancelled, Report, Status, dry_run, lay_out, report_lines, report_of_trace, trace_address, trace_of
 from wizard.dryrun.address import parse
 from wizard.plan.request import Layout, Mode
 
@@ -115,6 +116,40 @@ def test_text_says_what_failed_and_what_it_follows(report: Report) -> None:
     assert "FAIL" not in text
     assert "Isolation of web on smmu3.0x000000000c000000: proved" in text
     assert "F_TRANSLATION, which reaches the guest [hardware]" in text
+
+
+def test_text_says_what_does_not_apply_and_what_cannot_be_offered(report: Report) -> None:
+    """Section 8: PRI, stall and HTTU are reported, not passed over."""
+    lines = list(report_lines(report))
+    at = lines.index("  cannot be offered on Linux 7.2 and QEMU 11.1")
+    assert [line.split(" (")[0].strip() for line in lines[at + 1 : at + 4]] == [
+        "n/a  page requests", "n/a  stalled transactions", "n/a  hardware update of access flag and dirty state",
+    ]  # fmt: skip
+    assert "    n/a  S1DSS: transactions without a PASID (without substreams S1DSS is ignored)" in lines
+    for cell in report.cells:
+        title = next(view.title for view in report.scenarios if view.id == cell.scenario)
+        assert any(title in line for line in lines), cell
+
+
+def test_a_trace_is_a_report_of_its_own() -> None:
+    fine = report_of_trace(two_vms(), host(), NVME, 0x1000)
+    assert (fine.ok, fine.rehearsed) == (True, True)
+    made = lay_out(two_vms(), host())
+    alone = replace(made, functions=tuple(replace(f, canwbs=False) for f in made.functions))
+    refused = report_of_trace(two_vms(), host(), NVME, 0x1000, layout=alone)
+    assert (refused.ok, refused.rehearsed) == (False, True)
+    assert refused.trace is not None
+    assert all("EOPNOTSUPP from arm_smmu_get_viommu_size()" in situation.outcome for situation in refused.trace.situations)
+    wrong = plan(vm("web", NVME, NVME))
+    assert report_of_trace(wrong, host(), NVME, 0).findings == wrong.findings
+
+
+def test_a_trace_in_a_memory_layout_that_cannot_exist_is_a_finding() -> None:
+    good = two_vms()
+    web = msgspec.structs.replace(good.vms[0], memory=msgspec.structs.replace(good.vms[0].memory, size=(1 << 30) + 1))
+    report = report_of_trace(msgspec.structs.replace(good, vms=(web,)), host(), NVME, 0x1000)
+    assert (report.ok, report.rehearsed, report.trace) == (False, False, None)
+    assert report.findings[0].code == "dry-run-impossible-memory"
 
 
 def test_an_address_in_each_situation() -> None:

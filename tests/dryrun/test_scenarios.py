@@ -18,7 +18,7 @@ NAMED = {  # section 8 of the design, item by item
     "msi", "msi-no-rmr", "msi-overlap", "msi-pasid",
     "pasid-inside", "pasid-outside", "ats", "end-of-memory", "pci-window", "peer-to-peer", "redirect",
     "event-guest", "event-host", "event-flood",
-    "unplug", "replug", "reset-atc", "same-asid", "ril", "oas", "ssidsize",
+    "hot-plug", "unplug", "replug", "reset-atc", "same-asid", "ril", "oas", "ssidsize",
     "pri", "stall", "httu",
 }  # fmt: skip
 SOURCE = re.compile(

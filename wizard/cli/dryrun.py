@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from wizard.base.text import parse_size, visible
 if TYPE_CHECKING:
     from wizard.dryrun import Workload
 
-_WIDTH = 72
+_WIDTH = 100
 _WORKLOAD = {
     "buffer": ("SIZE", "bytes that the guest unmaps at once (64K)"),
     "shared": ("N", "functions that share one stage 1: SVA, VFIO, DPDK (1)"),
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wizard.cli.output import print_json, say
     from wizard.cli.planning import plan_of_profiles
     from wizard.cli.source import host_for
-    from wizard.dryrun import Report, dry_run, report_lines, trace_address
+    from wizard.dryrun import Report, dry_run, report_lines, report_of_trace
     from wizard.dryrun.address import parse
 
     wanted = parse(arguments.trace) if arguments.trace else None
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if plan is None or any(finding.severity is Severity.ERROR for finding in findings):
         report = Report(schema=1, ok=False, rehearsed=False, findings=findings)
     elif wanted is not None:
-        report = Report(schema=1, ok=True, rehearsed=True, findings=findings, trace=trace_address(plan, host, *wanted))
+        report = report_of_trace(plan, host, *wanted)
     else:
         report = dry_run(plan, host, workload=workload, progress=_progress if sys.stderr.isatty() else _quiet)
     if arguments.json:
@@ -86,5 +87,7 @@ def _quiet(done: int, total: int, label: str) -> None:
 
 
 def _progress(done: int, total: int, label: str) -> None:
-    text = visible(f"{done}/{total} {label}")[:_WIDTH]
-    print(f"\r{text:<{_WIDTH}}" if done < total else f"\r{'':<{_WIDTH}}\r", end="", file=sys.stderr, flush=True)
+    # One column stays free: a full line would wrap, and \r would not find back to its start.
+    width = max(1, min(_WIDTH, shutil.get_terminal_size().columns - 1))
+    text = visible(f"{done}/{total} {label}")[:width] if done < total else ""
+    print(f"\r{text:<{width}}", end="" if text else "\r", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from wizard.dryrun.address import trace_address
+from wizard.dryrun.address import report_of_trace, trace_address
 from wizard.dryrun.build import lay_out
 from wizard.dryrun.cost import Workload
 from wizard.dryrun.layout import Layout
@@ -22,5 +22,5 @@ from wizard.dryrun.text import report_lines
 
 __all__ = [
     "SCENARIOS", "Cancelled", "Cell", "Layout", "Report", "Status", "Stopper", "Workload", "dry_run", "lay_out", "report_lines",
-    "trace_address", "trace_of",
+    "report_of_trace", "trace_address", "trace_of",
 ]  # fmt: skip

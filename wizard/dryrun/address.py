@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from wizard.base.address import Address
 from wizard.base.errors import UsageError
+from wizard.base.finding import Severity
 from wizard.base.text import visible
 from wizard.dryrun.bench import Bench, Failed, Needs, describe
 from wizard.dryrun.build import lay_out
 from wizard.dryrun.guest import Buffer
 from wizard.dryrun.layout import FunctionLayout, Layout
-from wizard.dryrun.model import Situation, TraceView
+from wizard.dryrun.model import Report, Situation, TraceView
 from wizard.dryrun.proof import prove
 from wizard.dryrun.world import World
 from wizard.host.model import Host
@@ -36,6 +37,23 @@ def parse(text: str) -> tuple[str, int]:
 def trace_address(plan: Plan, host: Host, function: str, iova: int, *, layout: Layout | None = None) -> TraceView:
     """Reads and writes of ``iova`` in each situation, with every word that the SMMU reads; ``UsageError`` for a function that is not planned."""
     made = layout if layout is not None else lay_out(plan, host)
+    return _trace(made, function, iova)
+
+
+def report_of_trace(plan: Plan, host: Host, function: str, iova: int, *, layout: Layout | None = None) -> Report:
+    """The same as a report, with what forbids it in a plan or layout; ``ok`` when the function comes up in each situation."""
+    if not plan.ok:
+        return Report(schema=1, ok=False, rehearsed=False, findings=plan.findings)
+    made = layout if layout is not None else lay_out(plan, host)
+    findings = (*made.findings, *plan.findings)
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        return Report(schema=1, ok=False, rehearsed=False, findings=findings, assumptions=made.assumptions)
+    trace = _trace(made, function, iova)
+    ok = all(situation.came_up for situation in trace.situations)
+    return Report(schema=1, ok=ok, rehearsed=True, findings=findings, trace=trace, assumptions=made.assumptions)
+
+
+def _trace(made: Layout, function: str, iova: int) -> TraceView:
     found = next((f for f in made.functions if f.address == function and f.vm is not None), None)
     if found is None:
         planned = ", ".join(f.address for f in made.functions if f.vm is not None) or "none"
@@ -51,7 +69,10 @@ def trace_address(plan: Plan, host: Host, function: str, iova: int, *, layout: L
 def _access(world: World, function: FunctionLayout, situation: str, iova: int, needs: Needs, write: bool) -> Situation:
     name = function.vm or ""
     bench = Bench(world, world.vms[name], function, lambda vm, smmu: prove(world, vm, smmu), tracing=True)
+    if function.hotplug:
+        world.realize(name, function)
     mapped: Buffer | None = None
+    came_up = True
     try:
         for key in ("", function.address):
             if (trouble := bench.vm.trouble.get(key)) is not None:
@@ -62,7 +83,7 @@ def _access(world: World, function: FunctionLayout, situation: str, iova: int, n
         outcome: Outcome = bench.dma(iova, write=write)
         text = describe(outcome) + (f", {world.owner_of(outcome.pa)}" if outcome.pa is not None else "")
     except Failed as why:
-        text = f"does not come up: {why}"
+        came_up, text = False, f"does not come up: {why}"
     steps = tuple(bench.steps)
-    world.reset(name, replug=False)
-    return Situation(situation=situation, access="write" if write else "read", outcome=text, steps=steps)
+    world.reset(name, replug=function.hotplug)
+    return Situation(situation=situation, access="write" if write else "read", outcome=text, steps=steps, came_up=came_up)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from wizard.arch.idr import ADDRESS_BITS, IDR0, IDR1, IDR3, IDR5
+from wizard.base.address import Address
 from wizard.base.finding import Finding
 from wizard.base.text import size as size_text
 from wizard.dryrun.findings import IMPOSSIBLE_MEMORY, MISSING_FUNCTION
@@ -34,7 +35,7 @@ from wizard.host.known import Source
 from wizard.host.model import Function, Host, Smmu
 from wizard.nesting.host import Kernel
 from wizard.nesting.qemu import ids_of
-from wizard.plan.model import DevicePlan, Plan, VmPlan, VsmmuPlan
+from wizard.plan.model import DevicePlan, Plan, PortPlan, VmPlan, VsmmuPlan
 from wizard.smmu.ids import Ids
 from wizard.smmu.support import masked_bits
 
@@ -47,6 +48,7 @@ def lay_out(plan: Plan, host: Host) -> Layout:
     findings: list[Finding] = []
     missing = [MISSING_FUNCTION.at(d.host, vm=vm.name) for vm in plan.vms for d in vm.devices if not d.to_make and d.host not in host.functions]
     names = dict.fromkeys(d.smmu for vm in plan.vms for d in vm.devices if d.smmu is not None)
+    names |= dict.fromkeys(f.smmu for vm in plan.vms for _, f in _candidates(vm, host) if f.smmu is not None)
     smmus = tuple(_smmu(host, host.smmus[name], plan, assumptions) for name in names if name in host.smmus and host.smmus[name].kind == "smmuv3")
     vms, taken = [], HOST_RAM
     for vm in plan.vms:
@@ -249,10 +251,31 @@ def _functions(
             yield _assigned(host, vm, device, tuple(bars), assumptions)
             group = host.groups.get(device.group) if device.group is not None else None
             companions |= dict.fromkeys(member for member in (group.devices if group else ()) if member not in assigned)
+    for vm in plan.vms:
+        for port, function in _candidates(vm, host):
+            if function.smmu in present and str(function) not in assigned:
+                assigned.add(str(function))
+                yield _pluggable(host, vm, port, function, assumptions)
     for address in companions:
-        function = host.functions.get(address)
-        if function is not None and function.smmu in present:
-            yield _companion(host, function)
+        companion = host.functions.get(address)
+        if companion is not None and companion.smmu in present and address not in assigned:
+            yield _companion(host, companion)
+
+
+def _candidates(vm: VmPlan, host: Host) -> Iterator[tuple[PortPlan, Function]]:
+    """Functions that may be plugged into the VM's free ports, as far as the host has them."""
+    for port in vm.ports:
+        for address in port.candidates:
+            if port.hotplug and (function := host.functions.get(address)) is not None:
+                yield port, function
+
+
+def _pluggable(host: Host, vm: VmPlan, port: PortPlan, function: Function, assumptions: list[str]) -> FunctionLayout:
+    vsmmu = next((v.id for v in vm.vsmmus if v.bus == port.bus and v.smmu is not None), None)
+    return replace(
+        _companion(host, function), vm=vm.name, device=port.id, vsmmu=vsmmu, vsid=Address(0, port.secondary, 0, 0).rid if vsmmu else None,
+        canwbs=_canwbs(function, assumptions), hotplug=True,
+    )  # fmt: skip
 
 
 def _assigned(host: Host, vm: VmPlan, device: DevicePlan, bars: tuple[Bar, ...], assumptions: list[str]) -> FunctionLayout:

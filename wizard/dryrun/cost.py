@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wizard.base.text import plural, size
-from wizard.dryrun.guest import CTXDESC_LINEAR_CDMAX, PAGE, invalidation
+from wizard.dryrun.guest import BATCH_ENTRIES, CTXDESC_LINEAR_CDMAX, PAGE, invalidation
 from wizard.dryrun.layout import FunctionLayout, VmLayout, VsmmuLayout
 from wizard.dryrun.model import CommandCost, Cost, LayoutCost, TableCost
 from wizard.dryrun.world import Vm, World
@@ -50,7 +50,7 @@ def costs_of(world: World, name: str, workload: Workload) -> list[Cost]:
     """The cost of one VM; nothing for a VM without stage 2."""
     vm = world.vms[name]
     functions = [f for f in world.layout.assigned(name) if f.vsmmu is not None]
-    parents = [parent for parent in vm.iommufd.parents if parent.nest_parent]
+    parents = [parent for parent in vm.iommufd.parents if parent.nest_parent and parent.smmu.name in {f.smmu for f in functions}]
     if not parents or vm.layout.mode is not Mode.ACCEL or not functions:
         return []
     table = parents[0].table
@@ -79,7 +79,7 @@ def _bytes(tables: list[int], granule: int, root: int, words: int) -> int:
 def _tables(functions: list[FunctionLayout], vm: VmLayout, stage2: int, workload: Workload) -> TableCost:
     ssids = {v.id: v.ssidsize for v in vm.vsmmus}
     context = sum(64 << min(f.pasid, ssids.get(f.vsmmu or "", 0), CTXDESC_LINEAR_CDMAX) for f in functions)
-    spaces = -(-len(functions) // workload.shared)
+    spaces = _domains(_planned(functions), workload)
     leaf_tables = -(-workload.mapped // _TABLE_SPAN)
     # Three levels above, of which one table each serves what is mapped.
     stage1 = spaces * (leaf_tables + STAGE1_LEVELS - 1) * PAGE
@@ -91,35 +91,44 @@ def _unmaps(vm: VmLayout, functions: list[FunctionLayout], workload: Workload) -
     """Three ways to the hardware of the commands of one unmap on the VM's first vSMMU."""
     vsmmu = next(v for v in vm.vsmmus if v.id == functions[0].vsmmu)
     behind = [f for f in functions if f.vsmmu == vsmmu.id]
-    total = _commands(vsmmu, behind[: workload.shared], workload)
+    tlbi, atc = _commands(vsmmu, behind[: workload.shared], workload)
+    total, rounds = tlbi + atc, 2 if atc else 1
+    # ATC_INV waits for the CMD_SYNC behind the TLBIs (arm_smmu_invs_end_batch()). Each batch is a write of CMDQ_PROD, each wait a read of CMDQ_CONS.
+    writes = [size for part in (tlbi, atc) for size in _batches(part)]
+    exits = len(writes) + rounds
     ril = "with" if vsmmu.ril else "without"
     return [
         CommandCost(
-            way="QEMU", commands=total, syncs=total, exits=1, ioctls=total, hypothetical=False,
+            way="QEMU", commands=total, syncs=total, exits=exits, ioctls=total, hypothetical=False,
             text=f"today: one ioctl and one CMD_SYNC per command ({ril} range invalidation)",
         ),
         CommandCost(
-            way="batched", commands=total, syncs=-(-total // BATCH), exits=1, ioctls=1, hypothetical=True,
-            text=f"one ioctl for the whole queue, {BATCH} commands per CMD_SYNC; no QEMU does it yet",
+            way="batched", commands=total, syncs=sum(-(-size // BATCH) for size in writes), exits=exits, ioctls=len(writes), hypothetical=True,
+            text=f"one ioctl for each write of CMDQ_PROD, {BATCH} commands per CMD_SYNC; no QEMU does it yet",
         ),
         CommandCost(
-            way="CMDQV", commands=total, syncs=1, exits=0, ioctls=0, hypothetical=not vsmmu.cmdqv,
+            way="CMDQV", commands=total, syncs=rounds, exits=0, ioctls=0, hypothetical=not vsmmu.cmdqv,
             text="the guest's own queue: TLBI_NH_VA, TLBI_NH_ASID and ATC_INV without an exit" + ("" if vsmmu.cmdqv else "; this vSMMU has none"),
         ),
     ]  # fmt: skip
 
 
-def _commands(vsmmu: VsmmuLayout, users: list[FunctionLayout], workload: Workload) -> int:
-    """Commands of one unmap on one vSMMU: the range, and an ATC_INV for each function with ATS that uses the table."""
+def _batches(commands: int) -> list[int]:
+    """Commands of each write of CMDQ_PROD."""
+    return [min(BATCH_ENTRIES, commands - first) for first in range(0, commands, BATCH_ENTRIES)]
+
+
+def _commands(vsmmu: VsmmuLayout, users: list[FunctionLayout], workload: Workload) -> tuple[int, int]:
+    """Commands of one unmap on one vSMMU: TLBIs of the range, and an ATC_INV for each function with ATS that uses the table."""
     atc = sum(1 for f in users if f.ats and f.ats_shown) if vsmmu.ats else 0
-    return len(list(invalidation(1, 0, workload.buffer, ril=vsmmu.ril))) + atc
+    return len(list(invalidation(1, 0, workload.buffer, ril=vsmmu.ril))), atc
 
 
 def _layouts(vm: Vm, functions: list[FunctionLayout], workload: Workload) -> list[LayoutCost]:
     """The plan's layout, its functions split over a vSMMU each, and joined under one. Commands are those of one unmap."""
     by_id = {v.id: v for v in vm.layout.vsmmus}
     smmus = list(dict.fromkeys(f.smmu for f in functions))
-    planned = [[f for f in functions if f.vsmmu == v] for v in dict.fromkeys(f.vsmmu for f in functions)]
+    planned = _planned(functions)
     split = [[f] for f in functions]
     joined = [[f for f in functions if f.smmu == s] for s in smmus]
     stage2 = next(len(parent.table.levels) for parent in vm.iommufd.parents if parent.nest_parent)
@@ -143,6 +152,11 @@ def _layouts(vm: Vm, functions: list[FunctionLayout], workload: Workload) -> lis
     ]
 
 
+def _planned(functions: list[FunctionLayout]) -> list[list[FunctionLayout]]:
+    """Functions by vSMMU."""
+    return [[f for f in functions if f.vsmmu == v] for v in dict.fromkeys(f.vsmmu for f in functions)]
+
+
 def _per_unmap(parts: list[list[FunctionLayout]], by_id: dict[str, VsmmuLayout], workload: Workload, *, broadcast: bool) -> int:
     """Commands of one unmap of a table that ``workload.shared`` functions use, the first ones of the layout."""
     left, commands = workload.shared, 0
@@ -150,7 +164,7 @@ def _per_unmap(parts: list[list[FunctionLayout]], by_id: dict[str, VsmmuLayout],
         users = part[:left]
         left -= len(users)
         if users or broadcast:
-            commands += _commands(by_id[part[0].vsmmu or ""], users, workload)
+            commands += sum(_commands(by_id[part[0].vsmmu or ""], users, workload))
     return commands
 
 

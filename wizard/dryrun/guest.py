@@ -27,6 +27,12 @@ CTXDESC_LINEAR_CDMAX = 10
 DMA_LIMIT = 1 << 32
 """Linux hands out PCI IOVAs from below 4 GiB, downwards (iommu_dma_alloc_iova())."""
 
+MAX_TLBI_OPS = PAGE >> 3
+"""Pages of 4 KiB from which Linux invalidates the whole ASID where there is no RIL."""
+
+BATCH_ENTRIES = 64
+"""CMDQ_BATCH_ENTRIES: commands that the driver collects before it writes CMDQ_PROD (arm_smmu_cmdq_batch_add())."""
+
 _RANGE_MAX = 31
 _TABLES = 32 << 20
 
@@ -200,8 +206,14 @@ class LinuxGuest:
 
 
 def invalidation(asid: int, iova: int, size: int, *, ril: bool, vmid: int = 0) -> Iterator[Words]:
-    """__arm_smmu_tlb_inv_range() with 4 KiB leaves: one command a page, or ranges of at most 31 times a power of two with RIL."""
+    """arm_smmu_inv_to_cmdq_batch() with 4 KiB leaves: ranges of at most 31 times a power of two with RIL (arm_smmu_cmdq_batch_add_range()).
+
+    Without RIL one command a page, and from MAX_TLBI_OPS pages on the whole ASID (arm_smmu_inv_size_too_big()).
+    """
     pages = -(-size // PAGE)
+    if not ril and pages >= MAX_TLBI_OPS:
+        yield encode(Op.TLBI_NH_ASID, ASID=asid, VMID=vmid)
+        return
     if not ril:
         for number in range(pages):
             yield encode(Op.TLBI_NH_VA, ASID=asid, VMID=vmid, Address=(iova & -PAGE) + number * PAGE, Leaf=1)

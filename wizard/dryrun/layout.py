@@ -70,7 +70,8 @@ class FunctionLayout:
     """One function on the host: assigned to a VM, or only in the group of one that is (``vm`` None).
 
     ``ats`` says that the host's kernel can turn ATS on at it, ``ats_shown`` that the guest sees the capability (vfio-pci's ``ats``).
-    ``redirect`` says that ACS on its path sends peer-to-peer requests up to the SMMU.
+    ``redirect`` says that ACS on its path sends peer-to-peer requests up to the SMMU. ``hotplug``: it is not there when QEMU starts, but may
+    be plugged into a port left free; several of them may be meant for one port.
     """
 
     address: str
@@ -90,6 +91,7 @@ class FunctionLayout:
     vsid: int | None = None
     bars: tuple[Bar, ...] = ()
     ats_shown: bool = True
+    hotplug: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,11 @@ class Layout:
         raise KeyError(name)
 
     def assigned(self, vm: str) -> tuple[FunctionLayout, ...]:
-        """The functions of a VM, in the order of its command line."""
+        """The functions of a VM from its start on, in the order of its command line."""
+        return tuple(function for function in self.functions_of(vm) if not function.hotplug)
+
+    def functions_of(self, vm: str) -> tuple[FunctionLayout, ...]:
+        """The same and those that may be plugged later."""
         return tuple(function for function in self.functions if function.vm == vm)
 
 

@@ -86,7 +86,7 @@ class ScenarioView(Record, frozen=True, kw_only=True):
 
 
 class FunctionView(Record, frozen=True, kw_only=True):
-    """One assigned function. ``vsid`` is a prediction: the guest's firmware numbers the buses."""
+    """One function, assigned or (``hotplug``) meant for a free port. ``vsid`` is a prediction: the guest's firmware numbers the buses."""
 
     function: str
     name: str
@@ -97,6 +97,7 @@ class FunctionView(Record, frozen=True, kw_only=True):
     vsmmu: str | None
     stream_ids: tuple[int, ...]
     vsid: int | None
+    hotplug: bool = False
 
 
 class Cell(Record, frozen=True, kw_only=True):
@@ -178,12 +179,13 @@ class TraceView(Record, frozen=True, kw_only=True):
 
 
 class Situation(Record, frozen=True, kw_only=True):
-    """How one access ended in one situation."""
+    """How one access ended in one situation; ``came_up`` is False where the function never got that far."""
 
     situation: str
     access: str
     outcome: str
     steps: tuple[Step, ...]
+    came_up: bool = True
 
 
 class Report(Record, frozen=True, kw_only=True):

@@ -44,7 +44,7 @@ def prove(world: World, vm: str, smmu: str) -> Proof:
 
     held = world.vms[vm]
     parents = [parent for parent in held.iommufd.parents if parent.smmu.name == smmu]
-    devices = [world.devices[f.address] for f in world.layout.assigned(vm) if f.smmu == smmu and f.address in world.devices]
+    devices = [world.devices[f.address] for f in world.layout.functions_of(vm) if f.smmu == smmu and f.address in world.devices]
     trusted = ", ".join(device.name for device in devices if can_use_ats(device))
     assumptions = (*ASSUMPTIONS, TRUSTED.format(trusted)) if trusted else ASSUMPTIONS
     if not parents:
@@ -91,7 +91,7 @@ def _frames(world: World, vm: Vm, parents: list[Parent], walked: Walked, steps: 
         if found is not None:
             return f"stage {parent.table.stage} maps {found.ipa:#x} to {found.pa:#x}, {world.owner_of(found.pa)}: {found.why}"
     tables, leaves = plural(walked.tables, "table"), plural(walked.leaves, "leaf", "leaves")
-    steps.append(f"{_stages(parents)}: {tables} of {size(walked.table_bytes)} together, {leaves}, each looked at")
+    steps.append(f"{_stages(parents)}: {tables} of {plural(walked.table_bytes, 'byte')} together, {leaves}, each looked at")
     return None
 
 
@@ -133,7 +133,7 @@ def _identities(world: World, vm: Vm, parents: list[Parent], smmu: str, steps: l
     for other in world.vms.values():
         if other is not vm and (taken := vmids & {p.vmid for p in other.iommufd.parents if p.smmu.name == smmu and p.contexts is None}):
             return f"VM {other.layout.name} has VMID {min(taken)} of {smmu} too"
-    for function in world.layout.assigned(vm.layout.name):
+    for function in world.layout.functions_of(vm.layout.name):
         device = world.devices.get(function.address)
         if device is not None and function.smmu == smmu and (why := _walks(function, device, parents)) is not None:
             return why

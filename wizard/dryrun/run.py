@@ -9,6 +9,7 @@ A plan with errors is not rehearsed: its findings are the report.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from wizard.base.finding import Finding, Severity
 from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, Scenario
@@ -120,11 +121,15 @@ def trace_of(plan: Plan, host: Host, function: str, scenario: str, *, layout: La
     if found is None or played is None:
         raise KeyError(function if found is None else scenario)
     world = World(made)
-    return _once(world, found, played, lambda vm, smmu: prove(world, vm, smmu), tracing=True)
+    return _once(world, found, played, partial(prove, world), tracing=True)
 
 
 def _once(world: World, function: FunctionLayout, scenario: Scenario, proofs: Callable[[str, str], Proof], *, tracing: bool) -> Cell:
     name = function.vm or ""
+    if function.hotplug:
+        # Another state of the world than the one that was proved.
+        world.realize(name, function)
+        proofs = partial(prove, world)
     bench = Bench(world, world.vms[name], function, proofs, tracing=tracing)
     status, text = Status.PASSED, ""
     try:
@@ -135,7 +140,7 @@ def _once(world: World, function: FunctionLayout, scenario: Scenario, proofs: Ca
     except Failed as why:
         status, text = Status.FAILED, str(why)
     stopped_by = bench.stopped_by if status is not Status.NOT_APPLICABLE else None
-    world.reset(name, replug=scenario.replug)
+    world.reset(name, replug=scenario.replug or function.hotplug)
     steps: tuple[Step, ...] = tuple(bench.steps)
     return Cell(vm=name, function=function.address, scenario=scenario.view.id, status=status, text=text, stopped_by=stopped_by, trace=steps)
 
@@ -166,6 +171,7 @@ def _view(function: FunctionLayout, layout: Layout) -> FunctionView:
         vsmmu=function.vsmmu,
         stream_ids=function.streams,
         vsid=function.vsid,
+        hotplug=function.hotplug,
     )
 
 

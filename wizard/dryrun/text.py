@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from wizard.base.text import plural, size, visible
 from wizard.dryrun.model import Cell, Cost, Proof, Report, ScenarioView, Status, TraceView
@@ -33,15 +35,21 @@ def _vm(report: Report, vm: str) -> Iterator[str]:
     for function in functions:
         sid = ", ".join(f"{sid:#x}" for sid in function.stream_ids)
         vsid = f", vSID {function.vsid:#x} behind {function.vsmmu}" if function.vsid is not None else ""
-        yield visible(f"  {function.function} {function.name}: StreamID {sid} of {function.smmu}{vsid}")
-    group = ""
-    for view in report.scenarios:
-        cells = [cell for cell in report.cells if cell.vm == vm and cell.scenario == view.id and cell.status is not Status.NOT_APPLICABLE]
-        if cells:
-            if view.group != group:
-                group = view.group
-                yield f"  {group}"
-            yield from _scenario(view, cells, len(functions))
+        later = f"; hot-plugged into {function.device}" if function.hotplug else ""
+        yield visible(f"  {function.function} {function.name}: StreamID {sid} of {function.smmu}{vsid}{later}")
+    cells: dict[str, list[Cell]] = defaultdict(list)
+    for cell in report.cells:
+        if cell.vm == vm:
+            cells[cell.scenario].append(cell)
+    for group, views in groupby((view for view in report.scenarios if cells[view.id]), key=attrgetter("group")):
+        yield f"  {group}"
+        apart: dict[str, list[str]] = defaultdict(list)
+        for view in views:
+            yield from _scenario(view, cells[view.id], len(functions))
+            if all(cell.status is Status.NOT_APPLICABLE for cell in cells[view.id]):
+                apart["; ".join(dict.fromkeys(cell.text for cell in cells[view.id]))].append(view.title)
+        for why, titles in apart.items():
+            yield visible(f"    n/a  {'; '.join(titles)} ({why})")
     count = Counter(cell.status for cell in report.cells if cell.vm == vm)
     yield f"  {count[Status.PASSED]} passed, {count[Status.FAILED]} failed, {count[Status.NOT_APPLICABLE]} do not apply"
     yield ""

@@ -106,6 +106,12 @@ class World:
         self.vms = {vm.name: self._vm(vm) for vm in layout.vms}
         for name in self.vms:
             self.start(name)
+        for function in layout.functions:
+            if function.hotplug and function.vm is not None:
+                # Its HWPT, if it needs one of its own, belongs to what a reset keeps.
+                self.realize(function.vm, function)
+                self.stop(function.vm)
+                self.start(function.vm)
         self._kept = frozenset(self.memory.pages)
 
     def _add(self, function: FunctionLayout) -> None:
@@ -145,13 +151,18 @@ class World:
         vm.trouble = {"": trouble} if trouble else {}
         vm.vsmmus = {v.id: self._vsmmu(vm, v) for v in vm.layout.vsmmus}
         for function in self.layout.assigned(name):
-            try:
-                self.plug(vm, function)
-            except (KernelError, Incompatible) as error:
-                vm.trouble[function.address] = Trouble(error)
+            self.realize(name, function)
 
     def _vsmmu(self, vm: Vm, vsmmu: VsmmuLayout) -> Vsmmu:
         return Vsmmu(vm.iommufd, vsmmu.ids, vm.memory, ViommuType.TEGRA241_CMDQV if vsmmu.cmdqv else ViommuType.ARM_SMMUV3)
+
+    def realize(self, name: str, function: FunctionLayout) -> None:
+        """Plug a function, at the start or by device_add; what goes wrong is the VM's ``trouble``."""
+        vm = self.vms[name]
+        try:
+            self.plug(vm, function)
+        except (KernelError, Incompatible) as error:
+            vm.trouble[function.address] = Trouble(error)
 
     def plug(self, vm: Vm, function: FunctionLayout) -> None:
         """Realize one function; ``KernelError`` or ``Incompatible`` where that fails."""
@@ -176,7 +187,7 @@ class World:
     def stop(self, name: str) -> None:
         """Every function of a VM is let go; its HWPTs and VMIDs stay reserved for the next start."""
         vm = self.vms[name]
-        for function in self.layout.assigned(name):
+        for function in self.layout.functions_of(name):
             device = self.devices.get(function.address)
             if device is None or device.owner is not vm.iommufd:
                 continue

@@ -105,7 +105,7 @@ def commands(world: World, vm: Vm, smmu: str, steps: list[str]) -> str | None:
 
     vDEVICEs come into being at the guest's first entry; those to come are taken as planned.
     """
-    own = {sid for f in world.layout.assigned(vm.layout.name) if f.smmu == smmu for sid in f.streams}
+    own = {sid for f in world.layout.functions_of(vm.layout.name) if f.smmu == smmu for sid in f.streams}
     foreign = {sid for f in world.layout.functions if f.smmu == smmu for sid in f.streams} - own
     ways = {"iommufd": 0, "CMDQV": 0}
     for vsmmu in vm.vsmmus.values():

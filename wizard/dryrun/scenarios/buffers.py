@@ -68,7 +68,7 @@ def memory_type(bench: Bench) -> str:
     return f"the access is {attributes}; CANWBS: the root complex keeps it coherent all the same"
 
 
-@scenario("freed", GROUP, "a freed buffer", "IHI 0070 4.4.2 (CMD_TLBI_NH_VA)", "arm_smmu_tlb_inv_range_domain()", stops=HARDWARE)
+@scenario("freed", GROUP, "a freed buffer", "IHI 0070 4.4.2 (CMD_TLBI_NH_VA)", "arm_smmu_domain_inv_range()", stops=HARDWARE)
 def freed(bench: Bench) -> str:
     """dma_unmap with strict invalidation."""
     guest, stream = bench.guest(), bench.stream
@@ -125,7 +125,7 @@ def wrong_asid(bench: Bench) -> str:
     return "another ASID's entries go, this one's stay"
 
 
-@scenario("ttl-tg", GROUP, "level and granule hints", "IHI 0070 4.4.1.1 (TTL, TG)", "__arm_smmu_tlb_inv_range()", stops=NOBODY)
+@scenario("ttl-tg", GROUP, "level and granule hints", "IHI 0070 4.4.1.1 (TTL, TG)", "arm_smmu_inv_to_cmdq_batch()", stops=NOBODY)
 def ttl_tg(bench: Bench) -> str:
     """A hint that does not fit the leaf leaves its entry."""
     guest, stream = bench.guest(), bench.stream
@@ -143,7 +143,8 @@ def ttl_tg(bench: Bench) -> str:
     return "a wrong level or granule leaves the entry, the right one takes it"
 
 
-@scenario("range", GROUP, "an unmap of many pages", "IHI 0070 4.4.1.1 (range invalidation)", "IDR3.RIL", "__arm_smmu_tlb_inv_range()", stops=HARDWARE)
+@scenario("range", GROUP, "an unmap of many pages", "IHI 0070 4.4.1.1 (range invalidation)", "IDR3.RIL", "arm_smmu_inv_to_cmdq_batch()",
+          stops=HARDWARE)  # fmt: skip
 def range_commands(bench: Bench) -> str:
     """With RIL a few commands, without it one a page."""
     guest, stream = bench.guest(), bench.stream

@@ -15,6 +15,35 @@ GROUP = "hot-plug and reset"
 HARDWARE, NOBODY, KERNEL = Stopper.HARDWARE, Stopper.NOBODY, Stopper.KERNEL
 
 
+@scenario(
+    "hot-plug", GROUP, "a function is plugged into a port left free", "smmuv3_accel_set_iommu_device()", "smmuv3_accel_check_hw_compatible()",
+    "iommufd_cdev_autodomains_get()", stops=HARDWARE, replug=True,
+)  # fmt: skip
+def hot_plug(bench: Bench) -> str:
+    """While the guest runs: nothing before it, then the VM's memory through GBPA's HWPT, then what the guest maps; those beside it go on."""
+    if not bench.function.hotplug:
+        raise NotApplicable("it is there from the start")
+    bench.vsmmu.unplug(bench.vsid)
+    guest = bench.guest()
+    bench.stopped(GUEST_RAM, None, what="an access before it is plugged")
+    beside = next((f for f in bench.world.layout.assigned(bench.vm.layout.name) if f.vsmmu == bench.function.vsmmu), None)
+    other = guest.probe(beside) if beside is not None else None
+    bench.world.plug(bench.vm, bench.function)
+    bench.say("qemu", "device_add: compared with the vSMMU, stage 2 attached")
+    bench.reaches(GUEST_RAM, bench.pa(GUEST_RAM), what="the VM's memory before the guest's first entry for it")
+    stream = bench.probe(guest)
+    buffer = guest.map(stream)
+    bench.reaches(buffer.iova, bench.pa(buffer.ipa), what="a buffer")
+    bench.stopped(GUEST_RAM, EventType.F_TRANSLATION, stage2=False, what="memory that the guest did not map for it")
+    if other is not None and beside is not None:
+        theirs = guest.map(other)
+        outcome = bench.dma(theirs.iova, sid=bench.world.devices[beside.address].sid)
+        if outcome.pa != bench.pa(theirs.ipa):
+            raise Failed(f"{beside.address} beside it lands at {outcome.pa}")
+    vmid = bench.device.installed.S2VMID
+    return f"vSID {bench.vsid:#x} behind {bench.function.vsmmu}, VMID {vmid} of the VM; until the guest's first CFGI_STE it reaches all of its memory"
+
+
 @scenario("unplug", GROUP, "the function is unplugged", "smmuv3_accel_unset_iommu_device()", "vfio_df_iommufd_unbind()", stops=HARDWARE, replug=True)
 def unplug(bench: Bench) -> str:
     """Nothing of the VM is left to it: a blocked domain."""
@@ -99,7 +128,7 @@ def other_vm_vmid(bench: Bench) -> str:
     """Same ASID, same IOVA, different VMID: no entry is shared, and an invalidation does not cross."""
     neighbour = next(
         (f for f in bench.world.layout.functions
-         if f.smmu == bench.function.smmu and f.vm not in (None, bench.vm.layout.name) and f.vsid is not None), None,
+         if f.smmu == bench.function.smmu and f.vm not in (None, bench.vm.layout.name) and f.vsid is not None and not f.hotplug), None,
     )  # fmt: skip
     if neighbour is None or neighbour.vm is None:
         raise NotApplicable("no other VM has a function behind this SMMU")

@@ -99,7 +99,7 @@ def ats_unasked(bench: Bench) -> str:
     return "the kernel turns ATS on: ats=off does not keep the guest from it, and the function is trusted with host physical addresses"
 
 
-@scenario("atc-inv", GROUP, "CMD_ATC_INV after an unmap", "IHI 0070 4.5.1", "arm_smmu_atc_inv_domain()")
+@scenario("atc-inv", GROUP, "CMD_ATC_INV after an unmap", "IHI 0070 4.5.1", "arm_smmu_domain_inv_range()")
 def atc_inv(bench: Bench) -> str:
     """Under its vSID the guest reaches the device's own cache."""
     stream, guest = _with_ats(bench), bench.guest()

@@ -1,0 +1,86 @@
+"""Ports left free: what may be plugged into them is rehearsed too, plugged while the guest runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from tests.dryrun.plans import NIC, NVME, SECOND_VF, VF, host, plan, vm
+from wizard.arch.ste import StreamConfig
+from wizard.dryrun import Report, Status, Stopper, dry_run, lay_out, report_lines, trace_address
+from wizard.dryrun.proof import prove
+from wizard.dryrun.world import World
+from wizard.nesting import Vdevice
+from wizard.nesting.qemu import ids_of
+from wizard.plan.model import Plan
+from wizard.plan.request import HotplugRequest
+
+
+def ports() -> Plan:
+    """One port for either VF beside the NVMe, and one for the NIC on a vSMMU of its own that has nothing else."""
+    free = (HotplugRequest(functions=(SECOND_VF, VF)), HotplugRequest(functions=(NIC,)))
+    return plan(msgspec.structs.replace(vm("web", NVME), hotplug=free))
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    made = ports()
+    assert made.ok
+    return dry_run(made, host())
+
+
+def test_every_candidate_is_played(report: Report) -> None:
+    assert report.ok
+    assert [(view.function, view.hotplug) for view in report.functions] == [(NVME, False), (SECOND_VF, True), (VF, True), (NIC, True)]
+    status = {(cell.function, cell.scenario): cell.status for cell in report.cells}
+    for function in (SECOND_VF, VF, NIC):
+        for scenario in ("bring-up", "hot-plug", "mapped", "msi", "isolation", "compare", "event-guest", "unplug"):
+            assert status[function, scenario] is Status.PASSED, (function, scenario)
+    assert status[NVME, "hot-plug"] is Status.NOT_APPLICABLE
+    assert any(line.startswith(f"  {NIC}") and line.endswith("; hot-plugged into pcie.2.port1") for line in report_lines(report))
+
+
+def test_two_candidates_of_one_port_are_no_vsid_given_twice(report: Report) -> None:
+    views = {view.function: view for view in report.functions}
+    assert views[VF].vsid == views[SECOND_VF].vsid
+    assert {cell.status for cell in report.cells if cell.scenario == "stream-id"} == {Status.PASSED}
+
+
+def test_a_candidate_is_blocked_until_it_is_plugged() -> None:
+    world = World(lay_out(ports(), host()))
+    assert world.devices[NIC].installed.Config == StreamConfig.ABORT
+    assert world.vms["web"].trouble == {}
+
+
+def test_a_candidate_that_does_not_fit_the_finalised_vsmmu_fails() -> None:
+    """smmuv3_accel_check_hw_compatible() compares a hot-plugged function too."""
+    made = lay_out(ports(), host())
+    web = made.vm("web")
+    far = next(f for f in made.functions if f.address == NIC)
+    wide = tuple(replace(v, ssidsize=20, ids=ids_of(ssidsize=20)) if v.id == far.vsmmu else v for v in web.vsmmus)
+    report = dry_run(ports(), host(), layout=made.with_vm(replace(web, vsmmus=wide)))
+    assert {(cell.function, cell.scenario) for cell in report.failures()} == {(NIC, "bring-up"), (NIC, "compare"), (NIC, "ssidsize")}
+    cell = report.cell(NIC, "bring-up")
+    assert cell is not None
+    assert (cell.stopped_by, cell.text) == (Stopper.QEMU, "Host SMMUv3 SSIDSIZE not compatible (host=0, QEMU=20)")
+
+
+def test_a_candidate_is_part_of_the_proof() -> None:
+    """Plugged, with a vDEVICE that names another's StreamID; and another VM's entry under its own."""
+    made = lay_out(ports(), host())
+    smmu = made.functions[0].smmu
+    world = World(made)
+    world.realize("web", next(f for f in made.functions if f.address == VF))
+    assert prove(world, "web", smmu).proved
+    viommu = world.vms["web"].vsmmus["smmuv3.1"].viommu
+    assert viommu is not None
+    stranger = world.smmus[smmu].add(replace(world.devices[VF], name="0000:13:00.0", streams=(0x1300,)))
+    viommu.vdevices[0xA00] = Vdevice(viommu, stranger, 0xA00)
+    assert "StreamID 0x1300, which is not the VM's" in prove(world, "web", smmu).text
+
+
+def test_an_address_of_a_candidate() -> None:
+    view = trace_address(ports(), host(), NIC, 0x800_0040)
+    assert all("the host's ITS page" in situation.outcome for situation in view.situations)
