@@ -96,7 +96,7 @@ def _function_table(host: Host, functions: list[Function]) -> Iterable[str]:
     rows = [("  FUNCTION", "ACCEL", "STREAM", "GROUP", "DRIVER", "NAME")]
     for function in functions:
         assumed = host.assumed.below(f"functions.{function}") if host.assumed else {}
-        place, group, driver, name = ("*" if assumed.keys() & fields else "" for fields in _MARKED)
+        place, group, driver, name = ("*" if assumed.keys() & fields else "" for fields in _MARKED) if assumed else _UNMARKED
         if host.assumed and function.group is not None and host.assumed.covers(f"groups.{function.group}"):
             group = "*"
         streams = ",".join(f"{stream:#x}" for stream in function.stream_ids) or "-"
@@ -109,6 +109,7 @@ def _function_table(host: Host, functions: list[Function]) -> Iterable[str]:
 
 
 # Fields of a function that each marked column of the table rests on.
+_UNMARKED = ("", "", "", "")
 _MARKED = ({"address", "path", "iommu", "*"}, {"iommu_group", "*"}, {"driver", "*"}, {"device", "vendor", "*"})
 
 

@@ -162,7 +162,7 @@ def _up(path: str, target: str) -> str:
 _ATTRIBUTES = (
     "vendor", "device", "class", "revision", "subsystem_vendor", "subsystem_device", "resource", "modalias", "numa_node", "sriov_totalvfs",
     "sriov_numvfs", "sriov_drivers_autoprobe",
-    "sriov_vf_device", "reset_method", "msi_bus", "boot_vga", "ari_enabled", "d3cold_allowed", "serial_number",
+    "sriov_vf_device", "reset_method", "boot_vga", "serial_number",
 )  # fmt: skip
 
 
