@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 from tests.tools.cache import skip_loudly
 from wizard.facts.record import from_tree
-from wizard.facts.tree import open_tree
+from wizard.facts.snapshot import decode, encode
+from wizard.facts.tree import DirectoryTree, open_tree
+from wizard.facts.usage import of_openers
+from wizard.facts.vfio import holders
 
 NVME, OTHER, NIC, PORT = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"
 
@@ -131,6 +136,43 @@ def test_a_volume_that_nobody_mounted_still_stands_on_its_disk(host: Sys) -> Non
     host.mapped("dm-0", "ceph--1-osd", ("nvme0n1p1",))
     host.path(f"devices/pci0000:00/{NVME}/nvme/nvme0/nvme0n1/nvme0n1p1/holders/dm-0").mkdir(parents=True)
     assert host.uses() == {(NVME, "holder", "/dev/mapper/ceph--1-osd stands on /dev/nvme0n1p1")}
+
+
+def test_a_root_that_the_kernel_mounted_itself(host: Sys) -> None:
+    """/dev/root is no device; its number is."""
+    host.file("proc/mounts", "/dev/root / ext4 rw 0 0")
+    host.file("proc/1/mountinfo", "21 26 0:20 / /proc rw - proc proc rw\n26 1 259:2 / / rw,relatime shared:1 - ext4 /dev/root rw")
+    host.link("dev/block/259:2", f"devices/pci0000:00/{NVME}/nvme/nvme0/nvme0n1/nvme0n1p1")
+    assert host.uses() == {(NVME, "mount", "/dev/nvme0n1p1 on /")}
+
+
+def test_who_writes_to_a_disk_has_it_and_who_looks_has_not() -> None:
+    """A virtual machine on a raw disk shows nowhere but in its open files."""
+    disks = [name for name in os.listdir("/sys/class/block") if name.startswith("loop") and os.path.exists(f"/dev/{name}")]
+    if os.geteuid() != 0 or not disks:
+        skip_loudly("no block device can be opened", "run as root where there is a loop device")
+    tree = DirectoryTree("/", live=True)
+    path = f"/dev/{disks[0]}"
+    for flags, held in ((os.O_RDONLY, False), (os.O_RDWR, True)):
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC)
+        except OSError as error:
+            skip_loudly(f"{path} can't be opened ({error.strerror})", "run as root where there is a loop device")
+        try:
+            assert (path in holders(tree, {disks[0]})) is held
+        finally:
+            os.close(descriptor)
+
+
+def test_what_a_process_has_open_is_of_the_moment(host: Sys) -> None:
+    """Two records of an unchanged host stay equal: process numbers are in ``moment``, and come back when it is read."""
+    tree = open_tree(str(host.root))
+    (use,) = of_openers(tree, {"/dev/nvme0n1p1": "77 (qemu-system-aar)"})
+    assert (use.address, use.detail) == (NVME, "77 (qemu-system-aar) has /dev/nvme0n1p1 open")
+    facts = msgspec.structs.replace(from_tree(tree), in_use=(use,))
+    written = json.loads(encode(facts))
+    assert written.get("in_use", []) == []
+    assert decode(encode(facts), "x").in_use == (use,)
 
 
 def test_swap(host: Sys) -> None:

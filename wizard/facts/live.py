@@ -36,7 +36,9 @@ def read_live(root: str = "/") -> Facts:
         raise InputError("This machine has no /sys to read.", "Run on Linux with sysfs mounted, or use --replay SNAPSHOT.")
     lines, complete = read_kernel_log(tree)
     log, moment_log = split(lines)
-    used = [*_disks(tree), *_network(tree)]
+    disks = frozenset(tree.names("sys/class/block"))
+    opened = holders(tree, disks)
+    used = [*_disks(tree), *_network(tree), *usage.of_openers(tree, {path: who for path, who in opened.items() if path[5:] in disks})]
     return assemble(
         tree,
         origin="live",
@@ -54,7 +56,7 @@ def read_live(root: str = "/") -> Facts:
         firmware=find_firmware(tree),
         limits=_limits(),
         policy=policy_of(tree),
-        moment=msgspec.structs.replace(read_figures(tree), log=moment_log, open_devices=holders(tree)),
+        moment=msgspec.structs.replace(read_figures(tree), log=moment_log, open_devices=opened),
     )
 
 

@@ -144,7 +144,7 @@ class InUse(Fact, frozen=True):
     """Why the host needs a function: a mounted disk, an address, a route, the session itself."""
 
     address: AddressText
-    kind: str  # mount, swap, route, address, session, holder
+    kind: str  # mount, swap, route, address, holder, session, open
     detail: str
 
 
@@ -194,7 +194,7 @@ class Moment(Fact, frozen=True):
     log: tuple[str, ...] = ()  # kernel log lines of the running system, after the boot's own
     open_devices: dict[str, str] = {}  # /dev/vfio/… -> who holds it open
     status: dict[str, dict[str, Hex]] = {}  # function -> offset -> config space bits that move; empty in memory
-    session: tuple[InUse, ...] = ()  # the function that this session comes in by; empty in memory
+    session: tuple[InUse, ...] = ()  # functions that this session comes in by or a process writes to; empty in memory
 
 
 class Facts(Fact, frozen=True, omit_defaults=False):

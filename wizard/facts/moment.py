@@ -1,7 +1,7 @@
 """What moves from minute to minute, set apart when Facts are written and put back when they are read.
 
 In memory a function's configuration space is whole and ``in_use`` holds everything. In a file the status bits (link,
-power, errors, messages) stand in ``moment.status`` and the session in ``moment.session``: two records of an unchanged
+power, errors, messages) stand in ``moment.status``, the session and what a process has open in ``moment.session``: two records of an unchanged
 host are then equal outside ``moment``.
 """
 
@@ -21,6 +21,8 @@ _SECONDARY_ERRORS = 0xF900
 _POWER_STATE = 0x8003  # PowerState and PME_Status (7.5.2.2)
 _ROOT_PORT, _DOWNSTREAM_PORT, _EVENT_COLLECTOR, _INTEGRATED = 4, 6, 10, 9
 _SECONDARY, _PHYSICAL_16, _DOE = 0x19, 0x26, 0x2E  # extended capabilities
+
+_PASSING = ("session", "open")  # kinds of use that come and go
 
 Span = tuple[int, int, int]  # offset, size in bytes, mask of the bits that move
 
@@ -120,11 +122,11 @@ def set_apart(facts: Facts) -> Facts:
             status[function.address] = moved
             function = msgspec.structs.replace(function, config=config)
         functions.append(function)
-    session = tuple(use for use in facts.in_use if use.kind == "session")
+    session = tuple(use for use in facts.in_use if use.kind in _PASSING)
     return msgspec.structs.replace(
         facts,
         functions=tuple(functions),
-        in_use=tuple(use for use in facts.in_use if use.kind != "session"),
+        in_use=tuple(use for use in facts.in_use if use.kind not in _PASSING),
         moment=msgspec.structs.replace(facts.moment, status=status, session=facts.moment.session + session),
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from wizard.facts.functions import last_function
 from wizard.facts.model import InUse
@@ -29,6 +29,15 @@ def of_mounts(tree: Tree, mounts: Iterable[tuple[str, str]], kind: str = "mount"
                 for address in block_functions(tree, name):
                     found.append(InUse(address=address, kind=kind, detail=f"{device} on {point}" if point else device))
     return found
+
+
+def of_openers(tree: Tree, opened: Mapping[str, str]) -> list[InUse]:
+    """From /dev/NAME -> process: the functions below each disk that a process writes to, a virtual machine for instance."""
+    return [
+        InUse(address=address, kind="open", detail=f"{who} has {path} open")
+        for path, who in opened.items()
+        for address in block_functions(tree, posixpath.basename(path))
+    ]
 
 
 def of_holders(tree: Tree, known: Iterable[InUse]) -> list[InUse]:
@@ -130,8 +139,18 @@ def net_functions(tree: Tree, name: str, depth: int = 0) -> set[str]:
 def mounts_of_proc(tree: Tree) -> list[tuple[str, str]]:
     """(device, mount point) of /proc/mounts; octal escapes resolved."""
     text = tree.text("proc/self/mounts") or tree.text("proc/1/mounts") or tree.text("proc/mounts") or ""
-    pairs = [line.split()[:2] for line in text.splitlines() if len(line.split()) >= 2]
+    found = [line.split()[:2] for line in text.splitlines() if len(line.split()) >= 2]
+    pairs = [(_root_device(tree) or device if device in ("/dev/root", "rootfs") else device, point) for device, point in found]
     return [(device, re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), point)) for device, point in pairs]
+
+
+def _root_device(tree: Tree) -> str | None:
+    # A kernel that mounts its root file system itself calls it /dev/root; the device's number is in mountinfo (Documentation/filesystems/proc.rst).
+    text = tree.text("proc/self/mountinfo") or tree.text("proc/1/mountinfo") or ""
+    mounts = [words for line in text.splitlines() if len(words := line.split()) > 6]
+    number = next((words[2] for words in mounts if words[4] == "/" and not words[2].startswith("0:")), None)
+    target = tree.target(f"sys/dev/block/{number}") if number else None
+    return f"/dev/{posixpath.basename(target)}" if target else None
 
 
 def swaps_of_proc(tree: Tree) -> list[tuple[str, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # who only asks about drivers needs no tree
@@ -14,8 +16,11 @@ def is_vfio_driver(name: str | None) -> bool:
     return (name or "").replace("-", "_").endswith("vfio_pci")
 
 
-def holders(tree: Tree) -> dict[str, str]:
-    """/dev/vfio/… -> "pid (command)" of a process that has it open. Without root only own processes can be seen."""
+def holders(tree: Tree, disks: Collection[str] = ()) -> dict[str, str]:
+    """/dev/vfio/… -> "pid (command)" of a process that has it open; also /dev/NAME of ``disks`` that one has open for writing.
+
+    Without root only own processes can be seen.
+    """
     found: dict[str, str] = {}
     hidden = False
     for pid in filter(str.isdecimal, os.listdir("/proc")):
@@ -31,11 +36,22 @@ def holders(tree: Tree) -> dict[str, str]:
                 target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
             except OSError:
                 continue  # closed meanwhile
-            if target.startswith("/dev/vfio/") and target != "/dev/vfio/vfio":
+            vfio = target.startswith("/dev/vfio/") and target != "/dev/vfio/vfio"
+            if vfio or (target.startswith("/dev/") and target[5:] in disks and _writes(pid, descriptor)):
                 found[target] = f"{pid} ({_command(pid)})"
     if hidden:
         tree.unread["/proc/*/fd"] = "needs root"
     return dict(sorted(found.items()))
+
+
+def _writes(pid: str, descriptor: str) -> bool:
+    # Who only looks (multipathd, smartd, udev) opens for reading; a virtual machine or a storage daemon writes.
+    try:
+        with open(f"/proc/{pid}/fdinfo/{descriptor}", encoding="ascii", errors="replace") as file:
+            flags = re.search(r"^flags:\s*([0-7]+)$", file.read(4096), re.MULTILINE)
+    except OSError:
+        return False  # closed meanwhile
+    return flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _command(pid: str) -> str:
