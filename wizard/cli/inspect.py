@@ -45,8 +45,11 @@ def list_lines(host: Host, smmu: str | None = None) -> Iterable[str]:
     rest = [function for function in host.functions.values() if function.smmu is None]
     if rest and smmu is None:
         yield ""
-        smmus = not host.smmus or any(one.kind == "smmuv3" for one in host.smmus.values())
-        yield "Behind no SMMU that the kernel uses:" if smmus else "Behind no IOMMU that the kernel uses:"
+        yield (
+            "Behind no SMMU that the kernel uses:"
+            if any(s.kind == "smmuv3" for s in host.smmus.values())
+            else "Behind no IOMMU that the kernel uses:"
+        )
         yield from _function_table(host, rest)
     if host.assumed:
         yield ""
@@ -57,7 +60,10 @@ def kind_lines(host: Host) -> Iterable[str]:
     """On hosts without SMMUv3, that acceleration is no matter of theirs."""
     from wizard.host.hostrules import not_smmuv3
 
-    yield from (visible(f"{finding.what} {finding.why}") for finding in not_smmuv3(host))
+    told = [visible(f"{finding.what} {finding.why}") for finding in not_smmuv3(host)]
+    yield from told
+    if not host.smmus and host.functions and not told:
+        yield "This host shows no SMMU: `smmu-wizard doctor` says what to do about it."
 
 
 def host_line(host: Host) -> str:
@@ -67,7 +73,7 @@ def host_line(host: Host) -> str:
         " ".join(part for part in (facts.identity.vendor, facts.identity.product) if part) or "unnamed host",
         f"Linux {facts.kernel.release or '(unknown)'} {facts.kernel.machine}".rstrip(),
         f"{host.page_size // 1024}K pages" if host.page_size else "page size unknown",
-        plural(len(host.smmus), "SMMU") if any(s.kind == "smmuv3" for s in host.smmus.values()) else plural(len(host.smmus), "IOMMU"),
+        plural(len(host.smmus), "SMMU" if any(s.kind == "smmuv3" for s in host.smmus.values()) else "IOMMU"),
         plural(len(host.functions), "PCI function"),
     ]
     if facts.assumptions:

@@ -13,7 +13,7 @@ from wizard.base.text import parse_size, plural, size
 from wizard.host import libvirt
 from wizard.host.devices import grace_gpu
 from wizard.host.klog import parse_log
-from wizard.host.model import KIND_NAMES, Host
+from wizard.host.model import ARM64, KIND_NAMES, Host
 
 Rule = Callable[[Host], Iterable[Finding]]
 RULES: list[Rule] = []
@@ -41,7 +41,7 @@ def is_smmuv3_host(host: Host) -> bool:
 
 NOT_SMMUV3_HOST = _define(
     "host-not-smmuv3", Severity.INFO, Kind.VERDICT, Area.HARDWARE,
-    what="The IOMMU of this host is {kinds}: accelerated vSMMUs are a matter of SMMUv3.",
+    what="{what}: accelerated vSMMUs are a matter of SMMUv3.",
     why="The program lists functions, groups and the kind of IOMMU here, and plans without acceleration.",
     fix="Nothing to do; for acceleration, use an arm64 host with SMMUv3.",
 )  # fmt: skip
@@ -50,9 +50,11 @@ NOT_SMMUV3_HOST = _define(
 @rule
 def not_smmuv3(host: Host) -> Iterator[Finding]:
     """x86 hosts and hosts with SMMUv2."""
-    kinds = sorted({smmu.kind for smmu in host.smmus.values()})
+    kinds, machine = sorted({smmu.kind for smmu in host.smmus.values()}), host.facts.kernel.machine
     if kinds and not is_smmuv3_host(host):
-        yield NOT_SMMUV3_HOST.at("host", kinds=" and ".join(KIND_NAMES.get(kind, kind) for kind in kinds))
+        yield NOT_SMMUV3_HOST.at("host", what=f"The IOMMU of this host is {' and '.join(KIND_NAMES.get(kind, kind) for kind in kinds)}")
+    elif not kinds and machine and machine not in ARM64:
+        yield NOT_SMMUV3_HOST.at("host", what=f"This is a machine of kind {machine}, and shows no IOMMU")
 
 
 PASSTHROUGH = _define(

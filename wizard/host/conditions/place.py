@@ -41,9 +41,9 @@ def policy(evidence: Evidence) -> Answer:
 
 OTHER_IOMMU = verdict_code(
     "iommu-not-smmuv3", Area.HARDWARE,
-    what="The IOMMU of {subject} is {kind}, not an SMMUv3.",
+    what="{whose} is {kind}, not an SMMUv3.",
     why="An accelerated vSMMU is nested translation of an SMMUv3; no other IOMMU can back it.",
-    fix="Give the function without a vIOMMU (--mode none), or use a host with SMMUv3.",
+    fix="Use a host with SMMUv3; without acceleration (--mode none) a function behind any IOMMU can be given.",
 )  # fmt: skip
 ALIAS_REFUSED = verdict_code(
     "stream-id-taken", Area.HARDWARE,
@@ -99,14 +99,15 @@ def smmu_above(evidence: Evidence) -> Answer:
     if evidence.smmu is not None:
         if evidence.smmu.kind == "smmuv3":
             return HOLDS
-        return Answer(False, OTHER_IOMMU.at(function, kind=KIND_NAMES.get(evidence.smmu.kind, evidence.smmu.kind)))
+        return Answer(False, OTHER_IOMMU.at(function, whose=f"The IOMMU of {function}", kind=KIND_NAMES.get(evidence.smmu.kind, evidence.smmu.kind)))
     if evidence.alias_refused:
         return Answer(False, ALIAS_REFUSED.at(function, smmu=function.iort_smmu or "an SMMU", other=evidence.alias_refused))
     if evidence.smmu_failed:
         return Answer(False, SMMU_FAILED.at(function, smmu=function.iort_smmu, because=evidence.smmu_failed))
     if not evidence.any_smmuv3:
         if evidence.other_iommu:
-            return Answer(False, OTHER_IOMMU.at(function, kind=KIND_NAMES.get(evidence.other_iommu, evidence.other_iommu)))
+            whose = f"The kernel uses no IOMMU for {function}, and the one of this host"
+            return Answer(False, OTHER_IOMMU.at(function, whose=whose, kind=KIND_NAMES.get(evidence.other_iommu, evidence.other_iommu)))
         if evidence.machine and evidence.machine not in ARM64:
             return Answer(False, NOT_ARM64.at(function, machine=evidence.machine))
         if evidence.device_tree:
