@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import resource
+import select
 import signal
 import stat
 import subprocess
@@ -148,8 +149,11 @@ SEEN: dict[int, bytes] = {}
 def _drain(terminal: int) -> None:
     while True:
         try:
+            # A read that waits would hold the terminal open when the test closes it.
+            if not select.select([terminal], [], [], 0.1)[0]:
+                continue
             data = os.read(terminal, 65536)
-        except OSError:
+        except (OSError, ValueError):
             return
         SEEN[terminal] = SEEN.get(terminal, b"") + data
 
@@ -159,7 +163,7 @@ def _until(holds: object) -> None:
         if holds():  # type: ignore[operator]
             return
         threading.Event().wait(0.1)
-    raise AssertionError(SEEN)
+    raise AssertionError({terminal: seen[-2000:] for terminal, seen in SEEN.items()})
 
 
 async def test_the_kept_session_is_taken_up(tmp_path: Path) -> None:
@@ -366,3 +370,125 @@ def test_a_broken_configuration_is_said_and_not_overwritten(tmp_path: Path) -> N
     config = load_config()
     assert config.problem
     assert config.path is None
+
+
+async def test_a_configuration_that_asks_for_what_there_is_not(tmp_path: Path) -> None:
+    """Each thing is named; what is right in it holds."""
+    (tmp_path / "wizard.toml").write_text('theme = "mauve"\ncolour = "blue"\n[keys]\nassign = "g"\nassing = "x"\ntree = "ctrl+nothing"\nmark = ""\n')
+    async with app(config=load_config(tmp_path)).run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        told = await said(pilot)
+        for words in ("no setting colour", "no theme mauve", "no action assing", "tree can't have the key 'ctrl+nothing'", "mark can't have"):
+            assert words in told
+        assert "assign can't" not in told
+        await press(pilot, "down", "down", "down", "g")
+        assert "to a VM" in shown(pilot)
+
+
+def test_every_name_of_the_help_can_be_configured() -> None:
+    from wizard.tui.actions import action_names
+
+    assert {"assign", "go-rehearse", "iort", "next-value", "replace", "up", "scroll-right"} <= action_names()
+
+
+def _in_a_terminal(*, ignoring: signal.Signals | None = None) -> tuple[int, int]:
+    """The wizard in a terminal of its own, with a VM made in it: its process and the terminal's other end."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        if ignoring is not None:
+            signal.signal(ignoring, signal.SIG_IGN)
+        os.environ.update(TERM="xterm-256color", PYTHONPATH=str(FIXTURES.parent))
+        os.execv(sys.executable, [sys.executable, "-m", "wizard", "--demo"])
+    SEEN.pop(terminal, None)
+    threading.Thread(target=_drain, args=(terminal,), daemon=True).start()
+    _until(lambda: b"Help" in SEEN.get(terminal, b""))
+    return pid, terminal
+
+
+def _make_vm(terminal: int, state: Path) -> None:
+    for keys in (b"/", b"14:00", b"\r", b"a", b"\r", b"\r"):
+        os.write(terminal, keys)
+        threading.Event().wait(0.6)
+    _until(lambda: any(state.glob("session-*.json")))
+
+
+def test_a_polite_signal_leaves_the_terminal_in_order_and_the_session_kept(tmp_path: Path) -> None:
+    state = tmp_path / "state" / "smmu-wizard"
+    pid, terminal = _in_a_terminal()
+    _make_vm(terminal, state)
+    os.kill(pid, signal.SIGTERM)
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGTERM
+    _until(lambda: b"ended by SIGTERM" in SEEN[terminal])
+    # The alternate screen is left, the cursor shown: what a shell finds.
+    assert SEEN[terminal].rindex(b"\x1b[?1049l") < SEEN[terminal].rindex(b"ended by SIGTERM")
+    assert b"\x1b[?25h" in SEEN[terminal]
+    (kept,) = state.glob("session-*.json")
+    assert json.loads(kept.read_bytes())["vms"][0]["functions"][0]["host"] == NVME
+
+
+def test_a_byte_of_another_character_set_ends_nothing() -> None:
+    pid, terminal = _in_a_terminal()
+    os.write(terminal, b"\xff\xfe")
+    threading.Event().wait(0.5)
+    os.write(terminal, b"6")
+    _until(lambda: b"Drivers" in SEEN[terminal] or b"Hardware" in SEEN[terminal])
+    os.write(terminal, b"q")
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert b"Traceback" not in SEEN[terminal]
+
+
+def test_a_terminal_that_goes_away_unsaid_ends_it() -> None:
+    """As under nohup: no signal comes, and the terminal reads as an endless end of file."""
+    pid, terminal = _in_a_terminal(ignoring=signal.SIGHUP)
+    os.close(terminal)
+    _until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+
+
+async def test_pipes_and_devices_are_not_opened_as_profiles_or_snapshots(tmp_path: Path) -> None:
+    """Reading one would wait for ever, or never end."""
+    os.mkfifo(tmp_path / "pipe.toml")
+    async with app().run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await press(pilot, "2", "o", "ctrl+a", "ctrl+k")
+        await type_text(pilot, "pipe.toml /dev/zero absent.toml")
+        await press(pilot, "enter")
+        told = await said(pilot)
+        assert "pipe.toml is no regular file" in told
+        assert "/dev/zero is no regular file" in told
+        assert "There is no file absent.toml" in told
+        await press(pilot, "1", "p", "o", "ctrl+a", "ctrl+k")
+        await type_text(pilot, "pipe.toml")
+        await press(pilot, "enter")
+        assert (await said(pilot)).count("pipe.toml is no regular file") == 2
+
+
+async def test_a_file_that_is_no_text_is_not_replaced_unasked(tmp_path: Path) -> None:
+    held = b"\xff\xfe somebody's"
+    (tmp_path / "vm1.toml").write_bytes(held)
+    async with app().run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "4")
+        assert "is there, and no text" in shown(pilot)
+        await press(pilot, "w")
+        assert "Replace?" in shown(pilot)
+        assert "would be lost" in shown(pilot)
+        await press(pilot, "escape")
+        assert (tmp_path / "vm1.toml").read_bytes() == held
+        assert not (tmp_path / "vm1.sh").exists()
+        await press(pilot, "w", "y")
+        assert (tmp_path / "vm1.toml").read_text().startswith("#:schema")
+
+
+async def test_paging_in_a_palette_that_finds_nothing() -> None:
+    """Textual 8.2 raises a KeyError there."""
+    wizard = app()
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await press(pilot, "ctrl+p")
+        await type_text(pilot, "zzzz")
+        await press(pilot, "pageup", "pagedown", "home", "end", "escape")
+        assert wizard.crash is None
+        assert "FUNCTION" in shown(pilot)

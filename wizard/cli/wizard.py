@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from wizard.base.errors import UsageError
+from wizard.base.errors import UsageError, WizardError
 from wizard.base.exits import Exit
 from wizard.base.text import visible
 from wizard.cli.crash import report, state_directory
@@ -47,10 +50,24 @@ def run(arguments: argparse.Namespace) -> int:
             live = live_sources(lambda: facts_of(arguments))
         app = WizardApp(host, source=source, config=load_config(), state_directory=state_directory(), live=live)
         app.run()
+    if app.ended is not None:
+        return _ended(app.ended, app.lost)
     if app.crash is not None:
+        with suppress(WizardError):  # the report matters more than why this failed, too
+            app.keeper.keep_now()
         print(f"smmu-wizard: {report(app.crash)}", file=sys.stderr)
         return int(Exit.INTERNAL)
     return int(Exit.OK)
+
+
+def _ended(number: int, lost: WizardError | None) -> int:
+    """As whoever sent the signal expects: by that signal, but with the terminal in order and the session kept. Does not come back."""
+    words = "what was unfinished is kept and offered again next time." if lost is None else f"the unfinished session is lost: {lost.what}"
+    with suppress(OSError):  # the terminal may be gone
+        print(f"smmu-wizard: ended by {signal.Signals(number).name}; {words}", file=sys.stderr, flush=True)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    return 128 + number
 
 
 def _source(arguments: argparse.Namespace) -> tuple[str, ...]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
+import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.message import Message
 from textual.screen import Screen
 from textual.worker import WorkerFailed
@@ -26,6 +29,7 @@ from wizard.tui import config as config_room
 from wizard.tui import state
 from wizard.tui.config import Config
 from wizard.tui.describe import host_words
+from wizard.tui.files import read_text
 from wizard.tui.following import Following
 from wizard.tui.glyphs import glyphs_for
 from wizard.tui.keeping import Keeper
@@ -34,6 +38,8 @@ from wizard.tui.rows import Index
 from wizard.tui.screens.base import MOVES
 from wizard.tui.screens.host import HostScreen
 from wizard.tui.state import History, Session
+from wizard.tui.widgets.devices import DeviceTable
+from wizard.tui.widgets.lines import LinesView
 
 PATIENCE = 1.0  # seconds that keys wait for a screen that is being made
 FEW = 64  # functions of all VMs up to which a plan may be made while the key waits
@@ -49,6 +55,18 @@ def _lazy(module: str, name: str) -> Callable[[], Screen[Any]]:
         return screen
 
     return make
+
+
+def keymap(keys: Mapping[str, str]) -> dict[str, str]:
+    """The chosen keys, and the views' own without them: a view has the focus, so what it does with a key comes before the screen's action."""
+    chosen = {key.strip() for one in keys.values() for key in one.split(",")}
+    left: dict[str, str] = {}
+    for view in (LinesView, DeviceTable):
+        for binding in vars(view)["BINDINGS"]:
+            own = binding.key.split(",")
+            if binding.id not in keys and chosen & set(own):
+                left[binding.id] = ",".join(key for key in own if key not in chosen)
+    return {**left, **keys}
 
 
 class WizardApp(App[int]):
@@ -114,6 +132,8 @@ class WizardApp(App[int]):
         self.planning = False
         self.saved: Session = self.history.now
         self.crash: Exception | None = None
+        self.lost: WizardError | None = None  # why the session could not be kept then
+        self.ended: int | None = None  # the signal that ended it, SIGHUP where the terminal is gone
         self.seen: dict[str, str] = {}  # file -> its text when it was read or written here last
         self.keeper = Keeper(self, state_directory)
         self.following = Following(self, live)
@@ -125,7 +145,7 @@ class WizardApp(App[int]):
         if self.config.theme and self.config.theme in self.available_themes:
             self.theme = self.config.theme
         if self.config.keys:
-            self.set_keymap(self.config.keys)
+            self.set_keymap(keymap(self.config.keys))
 
     # What is known.
 
@@ -235,10 +255,7 @@ class WizardApp(App[int]):
 
     def read_text(self, path: str) -> str | None:
         """The text of a file; None when there is none that can be read as text."""
-        try:
-            return Path(path).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return None
+        return read_text(path)
 
     def on_disk(self, name: str) -> str | None:
         """The text of the file that a VM was opened from or written to."""
@@ -331,8 +348,43 @@ class WizardApp(App[int]):
             importlib.import_module(name)
         for _ in self.index.warm():
             time.sleep(0)
+        if self.config.path is not None and (self.config.keys or self.config.theme or self.config.unknown):
+            from wizard.tui.actions import complaints
+
+            for one in complaints(self.config, self.available_themes):
+                self.call_from_thread(self.say, one, "warning")
+
+    def get_driver_class(self) -> type[Driver]:
+        from wizard.tui.terminal import TerminalDriver
+
+        return TerminalDriver
+
+    def _attend(self) -> None:
+        # A dropped connection, a service manager that stops: nothing is lost then, and the terminal is left as it was found.
+        if self.is_headless:
+            return
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self.ended_by, number)
+        self.set_interval(2.0, self._look_at_terminal)
+
+    def _look_at_terminal(self) -> None:
+        from wizard.tui.terminal import TerminalDriver
+
+        if isinstance(self._driver, TerminalDriver) and not self._driver.is_there():
+            self.ended_by()
+
+    def ended_by(self, number: int = signal.SIGHUP) -> None:
+        """End at once, with the session written down: a signal came, or the terminal is gone."""
+        if self.ended is None:
+            self.ended = number
+            try:
+                self.keeper.keep_now()
+            except WizardError as error:
+                self.lost = error
+            self.exit(128 + number)
 
     def _begin(self) -> None:
+        self._attend()
         self.run_worker(self._warm, thread=True, group="warm")
         self.keeper.begin()
         self.following.begin()
@@ -380,6 +432,12 @@ class WizardApp(App[int]):
         self._typing = False
         if self._typed:
             self.call_next(self._take, self._typed.popleft())
+
+    def action_command_palette(self) -> None:
+        from wizard.tui.palette import Palette
+
+        if not any(isinstance(screen, Palette) for screen in self.screen_stack):
+            self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: every action that works here, with its key; then themes and the like."""

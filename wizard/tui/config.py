@@ -29,6 +29,7 @@ class Config:
     keys: dict[str, str] = field(default_factory=dict)
     path: Path | None = None
     problem: str | None = None  # why the file was not used
+    unknown: tuple[str, ...] = ()  # settings that there are not
 
 
 def config_directory() -> Path:
@@ -53,7 +54,9 @@ def load_config(directory: Path | None = None) -> Config:
         or not isinstance(plain, (bool, type(None)))
     ):
         return Config(path=None, problem=f"{visible(str(path))} can't be used: theme is a string, ascii true or false, [keys] a table of strings.")
-    return Config(theme=theme, ascii=plain, keys=dict(keys), path=path)
+    return Config(
+        theme=theme, ascii=plain, keys=dict(keys), path=path, unknown=tuple(name for name in read if name not in ("theme", "ascii", "keys"))
+    )
 
 
 def save_theme(config: Config, theme: str) -> Config:
@@ -108,8 +111,11 @@ def keep_session(path: Path, session: Session, *, host: str, now: str) -> None:
 
 
 def forget_session(path: Path) -> None:
-    """It was ended by hand."""
-    path.unlink(missing_ok=True)
+    """It was ended by hand. ``OutputError`` when the file can't be removed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{visible(str(path))} can't be removed: {error.strerror}.", "It is offered again next time; remove it by hand.") from error
 
 
 def kept_session(path: Path, host: str) -> Unfinished | None:

@@ -209,9 +209,22 @@ def key_of_segment(host: Host, address: str) -> str:
     return f"{function.smmu or 'no SMMU in use'}/{function.address.segment:04x}"
 
 
+def _smmu_summary(smmu: Smmu, width: int, glyphs: Glyphs) -> list[Line]:
+    # What decides most, whole: the row of the table is too short for it.
+    place = "" if smmu.numa_node is None else f", node {smmu.numa_node}"
+    first = line((f"{smmu.name} ", "head"), (f"{smmu.kind}{place}, {plural(len(smmu.functions), 'function')}", "bold"))
+    if smmu.kind != "smmuv3":
+        return [first, line(("acceleration is an SMMUv3 matter", "dim"))]
+    words = "  ".join(f"{name} {smmu.known(name).show()}" for name in ("nesting", "s2fwb", "oas", "ssidsize", "ats", "ril", "cmdqv", "btm", "httu"))
+    asked = "ID registers not asked yet: p leads there" if smmu.registers is None else f"ID registers asked of {smmu.registers.asked}"
+    return [first, *wrap(words, width), line((f"{asked}; enter: all of it", "dim"))]
+
+
 def summary_lines(index: Index, session: Session, key: str | None, width: int, glyphs: Glyphs, height: int = 4) -> list[Line]:
     """The same in a few lines: name, verdict, and the first reason with its fix."""
     host = index.host
+    if key is not None and key in host.smmus:
+        return _smmu_summary(host.smmus[key], width, glyphs)[:height]
     if key is None or key not in host.functions:
         return detail_lines(index, session, key, width, glyphs)[:height]
     function = host.functions[key]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from wizard.base.errors import WizardError
-from wizard.base.text import plural
+from wizard.base.errors import InputError, WizardError
+from wizard.base.text import plural, visible
 from wizard.facts.model import Moment
 from wizard.host.model import Host
+from wizard.tui.files import trouble
 from wizard.tui.live import FIGURES, Sources, differences, watch
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class Following:
             from wizard.host.build import host_of
 
             try:
+                if what := trouble(path):
+                    raise InputError(f"{visible(path)} is {what}.", "A snapshot is a file that `smmu-wizard record` wrote.")
                 host = host_of(load(path))
             except WizardError as error:
                 self.app.call_from_thread(self.app.say, error, "error")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wizard.base.errors import WizardError
-from wizard.base.text import plural
+from wizard.base.errors import InputError, WizardError
+from wizard.base.finding import Finding
+from wizard.base.text import plural, visible
+from wizard.plan.request import VmRequest
+from wizard.profile import read_profile
 from wizard.tui import state
+from wizard.tui.files import trouble
 from wizard.tui.lines import BLANK, Line, finding_lines, heading
 
 if TYPE_CHECKING:
@@ -41,26 +47,50 @@ def expand(text: str) -> list[str]:
 
 
 def open_profiles(app: WizardApp, paths: list[str]) -> None:
-    """Open profiles into the session; what is wrong with their text is shown."""
-    from wizard.profile import read_profile
+    """Open profiles into the session, read in a worker; what is wrong with their text is shown."""
 
-    session, wrong, opened = app.session, [], 0
-    first = not session.vms
-    for path in paths:
-        try:
-            request, findings = read_profile(Path(path))
-        except WizardError as error:
-            app.say(error, "error")
-            continue
-        wrong += findings
-        session = state.open_profile(session, request, path)
-        opened += 1
-        if (text := app.read_text(path)) is not None:
-            app.seen[path] = text
-    if opened:
-        app.do(f"open {plural(opened, 'profile')}", session)
+    def read() -> None:
+        found: list[Opened] = []
+        errors: list[WizardError] = []
+        for path in paths:
+            try:
+                if what := trouble(path):
+                    raise InputError(f"{visible(path)} is {what}.", "A profile is a TOML file; *.toml takes all of a directory.")
+                request, findings = read_profile(Path(path))
+            except WizardError as error:
+                errors.append(error)
+            else:
+                found.append(Opened(path, request, findings, app.read_text(path)))
+        app.call_from_thread(_opened, app, found, errors)
+
+    app.run_worker(read, thread=True, exclusive=True, group="open")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A profile as it was read, with what is wrong in it and its text."""
+
+    path: str
+    request: VmRequest
+    findings: list[Finding]
+    text: str | None
+
+
+def _opened(app: WizardApp, found: Sequence[Opened], errors: Sequence[WizardError]) -> None:
+    for error in errors[:3]:
+        app.say(error, "error")
+    if len(errors) > 3:
+        app.say(f"{plural(len(errors) - 3, 'more file')} can't be opened.", "error")
+    session, first = app.session, not app.session.vms
+    for one in found:
+        session = state.open_profile(session, one.request, one.path)
+        if one.text is not None:
+            app.seen[one.path] = one.text
+    if found:
+        app.do(f"open {plural(len(found), 'profile')}", session)
         if first:
             app.saved = app.session  # as it is on disk
+    wrong = [finding for one in found for finding in one.findings]
     if wrong:
         from wizard.tui.screens.dialogs import Read
 

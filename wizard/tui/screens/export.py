@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -121,7 +122,7 @@ space ticks a format, enter on the directory changes it, enter on a file shows i
     def _status(self, path: Path, text: str) -> tuple[str, str]:
         old = self.wizard.read_text(str(path))
         if old is None:
-            return "new", "good"
+            return ("is there, and no text; it would be replaced", "bad") if os.path.lexists(path) else ("new", "good")
         if old == text:
             return "is on disk as planned", "dim"
         if self.wizard.changed_on_disk(str(path)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -31,7 +32,7 @@ class Overwrite(Read):
 
 def write_texts(app: WizardApp, files: Mapping[Path, str], scripts: frozenset[Path], done: Callable[[], None]) -> None:
     """Write all of them or none; ask first where something else is there already."""
-    there = {path: old for path in files if (old := app.read_text(str(path))) is not None}
+    there = {path: app.read_text(str(path)) for path in files if os.path.lexists(path)}
     differ = {path: old for path, old in there.items() if old != files[path]}
 
     def write() -> None:
@@ -61,7 +62,12 @@ def write_texts(app: WizardApp, files: Mapping[Path, str], scripts: frozenset[Pa
         for path, old in differ.items():
             if app.changed_on_disk(str(path)):
                 lines.append(line((f"{path} changed on disk since it was read here.", "bad")))
-            lines += [heading(str(path)), *diff_lines(old, files[path], path.name), BLANK]
+            lines.append(heading(str(path)))
+            if old is None:
+                lines.append(line(("It can't be read as text: what it holds would be lost.", "bad")))
+            else:
+                lines += diff_lines(old, files[path], path.name)
+            lines.append(BLANK)
         return lines
 
     app.push_screen(Overwrite("Replace?", build, wide=True), lambda answer: write() if answer else None)
