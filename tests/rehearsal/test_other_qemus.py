@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import jsonschema
 import psutil
 import pytest
 
@@ -127,6 +128,8 @@ def test_the_command_reports_as_json_and_says_what_it_does(qemu: Path, tmp_path:
     done = wizard("rehearse", str(tmp_path / "web.toml"), "--qemu", str(qemu), "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
+    schema = json.loads(wizard("schema", "rehearse").stdout)
+    jsonschema.Draft202012Validator(schema).validate(report)
     assert report["version"]
     assert {check["part"] for check in report["checks"]} == {"topology", "dma", "reads"}
     assert "through QEMU's SMMUv3 …" in done.stderr
