@@ -34,6 +34,8 @@ def asked() -> dict[str, VmPlan]:
     gpus = [f"00{segment}:01:00.0" for segment in ("08", "09", "18", "19")]
     nodes: tuple[NodeRequest, ...] = (NodeRequest(memory=4 * GIB, cpus="0-1"), NodeRequest(memory=4 * GIB, cpus="2-3"))
     nodes += tuple(NodeRequest(memory=0, initiator=f"dev{n}") for n in range(4) for _ in range(8))
+    paths = ["/dev/disk/by-id/wwn-0x5, 0", "/dev/shm/a", *(f"/{text}" for text in NASTY if "\n" not in text and "\x1b" not in text)]
+    found["disks"] = planned(NVME, disks=tuple(DiskRequest(path=path, format="qcow2" if "2" in path else "raw") for path in paths))
     found["grace"] = planned(*gpus, on=host("gb200"), assume_accel=True, memory=8 * GIB, cpus=4, numa=nodes)
     return found
 
@@ -84,6 +86,9 @@ def test_devices_are_those_of_the_plan(name: str, answers: dict[str, Native]) ->
     functions = [{**one, "addr": one["addr"].replace(".0x0", "")} for one in ours(made, "vfio-pci")]  # libvirt writes 0x0 for 0x0.0x0
     same(functions, devices(answer.argv, "vfio-pci"), "bus", "addr", "multifunction", "iommufd", "ats", "rombar")
     same(ours(made, "virtio-blk-pci"), devices(answer.argv, "virtio-blk-pci"), "bus", "addr")
+    # Which driver opens a file, and that its name comes out as it was.
+    files = [(one["driver"], one["filename"]) for one in devices(answer.argv, "file", "host_device")]
+    assert files == [(option.get("driver"), option.get("filename")) for option in options(made) if option.get("filename")]
     initiators = [(names[one["pci-dev"]], one["node"]) for one in ours(made, "acpi-generic-initiator")]
     assert initiators == [(one["pci-dev"], one["node"]) for one in devices(answer.argv, "acpi-generic-initiator")]
     viommu = devices(answer.argv, "virtio-iommu")

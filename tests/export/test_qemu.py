@@ -19,13 +19,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from qemu.qmp import ExecuteError, QMPClient
 
-from tests.plan.hosts import E1000E, FIXTURES, NVME, PAIR, SMMU1, SMMU2, VF0, VF1, VIRTIO, host, plan, planned, vm
+from tests.plan.hosts import E1000E, FIXTURES, NVME, PAIR, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, host, plan, planned, vm
 from tests.plan.test_planner import requests, without_contradiction
 from tests.tools.qemu import require_firmware
-from wizard.export import qemu_argv, qemu_json, qemu_script
+from wizard.export import libvirt_xml, qemu_argv, qemu_json, qemu_script
 from wizard.export.command import Option, keyed
 from wizard.export.qemu import options
+from wizard.facts.model import Program
 from wizard.plan.model import VmPlan
 from wizard.plan.planner import make_plan
 from wizard.plan.request import (
@@ -89,8 +91,36 @@ def test_json_starts_the_same_machine(name: str, qemu: Path, tmp_path: Path) -> 
     acted = stand_ins(made)
     for word in acted.json_words():
         assert not word.startswith("{") or json.loads(word)
+    plain, typed = (asyncio.run(everything(str(qemu), words, str(tmp_path))) for words in (acted.words, acted.json_words()))
+    assert len(plain) > 300
+    assert plain == typed
     checks = asyncio.run(ask(made, str(qemu), acted.json_words(), str(tmp_path), booted=False))
     assert all(check.ok for check in checks)
+
+
+async def everything(qemu: str, words: list[str], scratch: str) -> dict[str, Any]:
+    """Every property of every device and object that the command line names, all the way down."""
+    found: dict[str, Any] = {}
+
+    async def walk(client: QMPClient, path: str) -> None:
+        listed: Any = await client.execute("qom-list", {"path": path})
+        for item in listed:
+            below = f"{path}/{item['name']}"
+            if item["type"].startswith("child<"):
+                await walk(client, below)
+                continue
+            try:
+                found[below] = await client.execute("qom-get", {"path": path, "property": item["name"]})
+            except ExecuteError as error:  # a property that can only be set
+                found[below] = str(error)
+
+    async with running(qemu, words, scratch) as client:
+        await walk(client, "/machine/peripheral")
+        await walk(client, "/objects")
+        found |= {name: await client.execute(name) for name in ("query-memdev", "query-name", "query-uuid", "query-cpus-fast")}
+    for cpu in found["query-cpus-fast"]:
+        del cpu["thread-id"]
+    return found
 
 
 @pytest.mark.qemu
@@ -382,3 +412,16 @@ def planned_ok(request: VmRequest, *, errors: bool = False) -> VmPlan:
     made = plan(request).vms[0]
     assert errors or made.ok, [finding.what for finding in made.errors]
     return made
+
+
+def test_what_is_too_new_for_the_host_is_said_in_the_exports() -> None:
+    """By the properties that the installed QEMU names: this one knows arm-smmuv3 as a device, and no accel."""
+    old = Program(name="qemu", path="/usr/bin/qemu-system-aarch64", version="10.2.2", properties={"arm-smmuv3": {"smmu_per_bus": "true"}})
+    virsh = Program(name="virsh", path="/usr/bin/virsh", version="11.10.0")
+    made = planned(NVME, target="qemu=11.1", properties=Properties(cmdqv="off"), on=changed(programs=(old, virsh)))
+    assert made.ok
+    said = "the host has 10.2, for which this is too new: accel=on"
+    for text in (qemu_script(made), libvirt_xml(made)):
+        assert said in text
+        assert "The host's libvirt is 11.10.0" in text
+    assert said not in qemu_script(planned(NVME))

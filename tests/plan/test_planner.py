@@ -18,6 +18,7 @@ from wizard.plan.request import (
     HotplugRequest,
     Layout,
     MachineRequest,
+    MadeFor,
     Mode,
     NetworkRequest,
     NodeRequest,
@@ -349,3 +350,10 @@ def test_the_profile_says_when_the_host_has_changed() -> None:
     assert not codes(plan(written(made))) & {"host-changed", "made-for-another-host"}
     moved = changed(cpus=5)
     assert "host-changed" in codes(plan(written(made), on=moved))
+
+
+def test_another_product_is_another_host_where_no_machine_id_was_recorded() -> None:
+    assert host().facts.identity.host is None
+    found = codes(planned(NVME, made_for=MadeFor(product="GB200 NVL", digest="sha256:0")))
+    assert "made-for-another-host" in found
+    assert "host-changed" not in found

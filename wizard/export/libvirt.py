@@ -15,7 +15,7 @@ from lxml import etree
 from wizard.base.address import Address
 from wizard.base.errors import UsageError
 from wizard.base.text import visible, visible_xml
-from wizard.export.qemu import heading
+from wizard.export.qemu import heading, too_new
 from wizard.plan.memory import cpu_text
 from wizard.plan.model import ROOT_BUS, DevicePlan, PortPlan, VmPlan, VsmmuPlan
 
@@ -29,7 +29,10 @@ def libvirt_xml(vm: VmPlan, *, domain_type: str = "kvm") -> str:
     """The domain. Raises ``UsageError`` for text that XML can't carry, naming it."""
     _refuse(vm)
     domain = etree.Element("domain", {"type": domain_type}, nsmap={"qemu": QEMU_NS})
-    domain.append(etree.Comment(" " + visible(" · ".join(heading(vm)[:2])).replace("--", "- -") + " "))
+    said = [*heading(vm)[:2], *(line for line in too_new(vm) if line not in heading(vm)[:2])]
+    if vm.user != "root":
+        said.append(f"libvirt runs it as the user of its qemu.conf and gives that user what it needs, whoever {vm.user} is")
+    domain.append(etree.Comment(" " + visible(" · ".join(said)).replace("--", "- -") + " "))
     _text(domain, "name", vm.name)
     _text(domain, "uuid", vm.uuid)
     if vm.notes:

@@ -59,7 +59,7 @@ def bind_script(host: Host, functions: Sequence[str]) -> str:
     vm = make_plan(host, Request(vms=(asked,))).vms[0]
     names = [f"Bind {', '.join(device.host for device in vm.devices)} to a vfio driver, for `smmu-wizard record --probe`."]
     work = [*_checks((vm,), host), *_bind((vm,))]
-    return _script(names, host, "smmu-wizard-prepare", work, list(_undo((vm,), host, "")))
+    return _script(names, host, _unit_name(["prepare", *(device.host for device in vm.devices)]), work, list(_undo((vm,), host, "")))
 
 
 def _script(lines: Iterable[str], host: Host, unit: str, work: Sequence[str], undo: Sequence[str], plug: Sequence[str] = ()) -> str:

@@ -14,6 +14,7 @@ from wizard.base.text import shell_word, size, visible, visible_json
 from wizard.export.command import Option, device, keyed, object_
 from wizard.plan.memory import cpu_text
 from wizard.plan.model import ROOT_BUS, DevicePlan, NetworkPlan, VmPlan
+from wizard.plan.rules.target import LIBVIRT_OLD, OTHER, TOO_NEW
 
 
 def qemu_argv(vm: VmPlan, *, as_json: bool = False) -> list[str]:
@@ -52,8 +53,14 @@ def heading(vm: VmPlan) -> list[str]:
     lines = [f"VM {visible(vm.name)}: {len(vm.devices)} assigned, mode {vm.mode}, for QEMU {vm.qemu}; made by smmu-wizard for {host}"]
     if made and made.digest:
         lines.append(f"host digest {visible(made.digest)}")
+    lines += too_new(vm)
     lines += [visible(line) for line in vm.notes.splitlines()]
     return lines
+
+
+def too_new(vm: VmPlan) -> list[str]:
+    """What the host's own QEMU and libvirt can't do of it, as the plan found it."""
+    return [visible(finding.what) for finding in vm.findings if finding.code in (OTHER.code, TOO_NEW.code, LIBVIRT_OLD.code)]
 
 
 def options(vm: VmPlan) -> Iterator[Option]:

@@ -8,8 +8,9 @@ from wizard.base.finding import Area, Finding
 from wizard.base.text import visible
 from wizard.host.libvirt import NAMES, lacks
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
+from wizard.plan.model import VmPlan
 from wizard.plan.rules.base import Scene, rule
-from wizard.plan.target import NEWEST, installed, parse_version
+from wizard.plan.target import NEWEST, Target, installed, parse_version
 
 BAD = plan_code(
     "target-unknown", ERROR,
@@ -19,7 +20,7 @@ BAD = plan_code(
 )  # fmt: skip
 OTHER = plan_code(
     "target-not-installed", WARNING, area=Area.PACKAGES,
-    what="VM {subject} is planned for QEMU {target}, and the host has {found}.",
+    what="VM {subject} is planned for QEMU {target}, and the host has {found}{too_new}.",
     why="What the other version takes may differ from what is checked here.",
     fix="Install QEMU {target} before it is started, or leave --target out.",
 )  # fmt: skip
@@ -56,13 +57,20 @@ def target(scene: Scene) -> Iterator[Finding]:
     if scene.target.version > NEWEST:
         yield TOO_NEW.at(scene.name, target=scene.target.name, newest=".".join(map(str, NEWEST)))
     if found is not None and found.version != scene.target.version and not bad:
-        yield OTHER.at(scene.name, target=scene.target.name, found=found.name)
+        needs = [need for need, _, _ in lacking(scene.vm, found)]
+        too_new = f", for which this is too new: {', '.join(needs)}" if needs else ""
+        yield OTHER.at(scene.name, target=scene.target.name, found=found.name, too_new=too_new)
 
 
 @rule
 def abilities(scene: Scene) -> Iterator[Finding]:
-    """Section 8 of domain/qemu.md (problems.md 16)."""
-    vm, able = scene.vm, scene.target
+    """What the target lacks is an error; what the installed one lacks is said with it."""
+    for need, why, fix in lacking(scene.vm, scene.target):
+        yield TOO_OLD.at(scene.name, need=need, target=scene.target.name, why=why, fix=fix)
+
+
+def lacking(vm: VmPlan, able: Target) -> Iterator[tuple[str, str, str]]:
+    """What a plan needs and a QEMU does not have: what, since when, and what to do (section 8 of domain/qemu.md, problems.md 16)."""
     for need, wanted, since in (
         ("vfio-pci with iommufd", vm.iommufd is not None, (9, 0)),
         ("granule and aw-bits of a virtio-iommu", vm.virtio_iommu is not None, (9, 0)),
@@ -71,24 +79,23 @@ def abilities(scene: Scene) -> Iterator[Finding]:
     ):
         if wanted and able.version < since:
             version = f"{since[0]}.{since[1]}"
-            yield TOO_OLD.at(scene.name, need=need, target=able.name, why=f"It came with QEMU {version}.", fix=f"Use QEMU {version} or later.")
+            yield need, f"It came with QEMU {version}.", f"Use QEMU {version} or later."
     if not vm.vsmmus:
         return
     if not able.pluggable:
         fix = "Use QEMU 11.1 or later, or --mode virtio-iommu or none."
-        yield TOO_OLD.at(scene.name, need="vSMMUs as devices", target=able.name, why="arm-smmuv3 can be given with -device since QEMU 10.2.", fix=fix)
+        yield "vSMMUs as devices", "arm-smmuv3 can be given with -device since QEMU 10.2.", fix
     elif not able.accel:
         fix = "Use QEMU 11.0 or later, or --mode virtio-iommu or none."
-        yield TOO_OLD.at(scene.name, need="accel=on", target=able.name, why="arm-smmuv3 has accel since QEMU 11.0.", fix=fix)
+        yield "accel=on", "arm-smmuv3 has accel since QEMU 11.0.", fix
     written = {name: prop for vsmmu in vm.vsmmus for name, prop in vsmmu.properties() if prop.written is not None}
     if able.accel and not able.cmdqv and "cmdqv" in written:
-        yield TOO_OLD.at(scene.name, need="cmdqv", target=able.name, why="arm-smmuv3 has cmdqv since QEMU 11.1.", fix="Leave cmdqv out.")
+        yield "cmdqv", "arm-smmuv3 has cmdqv since QEMU 11.1.", "Leave cmdqv out."
     if able.accel and not able.auto and any(prop.auto for vsmmu in vm.vsmmus for _, prop in vsmmu.properties()):
         why = "auto is resolved from the host since QEMU 11.1; 11.0 says that it is not supported."
-        yield TOO_OLD.at(scene.name, need="auto properties", target=able.name, why=why, fix="Write the values out.")
+        yield "auto properties", why, "Write the values out."
     if not able.vfio_ats and any(device.ats for device in vm.devices):
-        fix = "Leave ats out for the function."
-        yield TOO_OLD.at(scene.name, need="vfio-pci,ats=", target=able.name, why="vfio-pci has ats since QEMU 11.1.", fix=fix)
+        yield "vfio-pci,ats=", "vfio-pci has ats since QEMU 11.1.", "Leave ats out for the function."
 
 
 LIBVIRT_OLD = plan_code(
