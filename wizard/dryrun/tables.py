@@ -84,8 +84,9 @@ def fetch(memory: Memory, addresses: Sequence[int], words: int) -> Words:
 class Owned:
     """Which frames are granted: a map of 2 MiB units that are granted whole, and frame by frame only those that are granted in part."""
 
-    __slots__ = ("base", "limit", "parts", "shift", "slot", "unit", "whole")
+    __slots__ = ("base", "limit", "parts", "shift", "slot", "sums", "unit", "whole")
     whole: Flags
+    sums: npt.NDArray[np.int64]
     parts: Flags
     slot: npt.NDArray[np.int32]
 
@@ -111,17 +112,22 @@ class Owned:
                 edges.setdefault(low - 1, []).append((first - (low - 1) * per, per))
             if last > high * per:
                 edges.setdefault(high, []).append((0, last - high * per))
+        self.sums = np.concatenate((np.zeros(1, np.int64), np.cumsum(self.whole)))
         self.parts = np.zeros((len(edges), 1 << (self.unit - shift)), np.bool_)
         for row, (unit, ranges) in enumerate(edges.items()):
             self.slot[unit] = row
             for first, last in ranges:
                 self.parts[row, first:last] = True
 
-    def all_granted(self, first: int, last: int, log2: int) -> bool:
-        """Whether every frame from ``first`` to the leaf of ``1 << log2`` bytes at ``last`` is granted: the common case, decided at once."""
-        if first < self.base or last + (1 << log2) > self.limit:
-            return False
-        return bool(self.whole[first - self.base >> self.unit : (last + (1 << log2) - 1 - self.base >> self.unit) + 1].all())
+    def between(self, first: Words, last: Words, log2: int) -> Flags:
+        """For each pair, whether all from ``first`` to the end of the leaf of ``1 << log2`` bytes at ``last`` is granted: the common case."""
+        inside = np.asarray((first >= np.uint64(self.base)) & (last <= np.uint64(max(self.limit - (1 << log2), 0))), np.bool_)
+        low = np.where(inside, first - np.uint64(self.base), np.uint64(0)) >> np.uint64(self.unit)
+        high = np.where(inside, last + np.uint64((1 << log2) - 1) - np.uint64(self.base), np.uint64(0)) >> np.uint64(self.unit)
+        low, high = low.view(np.int64), high.view(np.int64)
+        if not self.whole.size:
+            return np.zeros(first.size, np.bool_)
+        return np.asarray(inside & (self.sums[high + 1] - self.sums[low] == high + 1 - low), np.bool_)
 
     def wrong(self, addresses: Words, log2: int) -> Flags:
         """Which leaves of ``1 << log2`` bytes are not granted whole."""
@@ -134,9 +140,8 @@ class Owned:
             offset[outside] = 0
         unit = (offset >> np.uint64(self.unit)).view(np.int64)
         if log2 > self.unit:
-            sums = np.concatenate(([0], np.cumsum(self.whole)))
             per = 1 << (log2 - self.unit)
-            bad = np.asarray(sums[np.minimum(unit + per, self.whole.size)] - sums[unit] != per, np.bool_)
+            bad = np.asarray(self.sums[np.minimum(unit + per, self.whole.size)] - self.sums[unit] != per, np.bool_)
         else:
             bad = ~self.whole[unit]
             if bad.any():
@@ -225,14 +230,20 @@ def _leaves(block: Words, bases: Words, level: Level, words: int, owned: Owned, 
     contiguous = np.uint64(Stage2Leaf.Contiguous.mask << Stage2Leaf.Contiguous.lo)
     ones, zeros = np.bitwise_and.reduce(block), np.bitwise_or.reduce(block)
     addresses = block & np.uint64(level.leaf_mask)
-    # Only leaves, as in most tables of a guest's memory: their extremes decide, if all that lies between is granted.
+    # Only leaves, as in most tables of a guest's memory: the extremes of each table decide, if all that lies between is granted.
     full = bool(ones & kind == code == zeros & kind)
     is_leaf = None if full else np.asarray((block & kind) == code, np.bool_)
     leaves = block.size if is_leaf is None else int(np.count_nonzero(is_leaf))
     walked.leaves += leaves
     walked.bytes += leaves << level.shift
-    if not leaves or (full and not zeros & contiguous and owned.all_granted(int(addresses.min()), int(addresses.max()), level.shift)):
+    if not leaves:
         return None
+    if full and not zeros & contiguous:
+        rows = addresses.reshape(-1, words)
+        doubtful = ~owned.between(rows.min(axis=1), rows.max(axis=1), level.shift)
+        if not doubtful.any():
+            return None
+        addresses, bases = rows[doubtful].reshape(-1), bases[doubtful]
     wrong = owned.wrong(addresses, level.shift)
     if zeros & contiguous:
         # One TLB entry may cover the whole aligned run that a contiguous leaf belongs to (DDI 0487 D8.7.1).
