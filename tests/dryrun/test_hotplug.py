@@ -84,3 +84,13 @@ def test_a_candidate_is_part_of_the_proof() -> None:
 def test_an_address_of_a_candidate() -> None:
     view = trace_address(ports(), host(), NIC, 0x800_0040)
     assert all("the host's ITS page" in situation.outcome for situation in view.situations)
+
+
+def test_a_candidate_on_a_host_where_nobody_measured() -> None:
+    """Kunpeng 920: no CANWBS, registers not read. A plan that may rest on S2FWB only through its candidate says so and is played."""
+    free = (HotplugRequest(functions=("0000:74:02.0",)),)
+    made = plan(msgspec.structs.replace(vm("two", "0000:75:00.1"), hotplug=free), on="kunpeng-920")
+    report = dry_run(made, host("kunpeng-920"))
+    assert [(cell.scenario, cell.text) for cell in report.failures()] == []
+    far = next(view.smmu for view in report.functions if view.hotplug)
+    assert any(text.startswith(f"{far}: s2fwb is taken as yes") for text in report.assumptions)

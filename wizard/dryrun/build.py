@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from wizard.arch.idr import ADDRESS_BITS, IDR0, IDR1, IDR3, IDR5
 from wizard.base.address import Address
 from wizard.base.finding import Finding
 from wizard.base.text import size as size_text
 from wizard.dryrun.findings import IMPOSSIBLE_MEMORY, MISSING_FUNCTION
+from wizard.dryrun.hardware import candidates, smmu_layout
 from wizard.dryrun.layout import (
     BLOCK,
     BROKEN_PAGES,
@@ -32,12 +32,9 @@ from wizard.dryrun.layout import (
     VsmmuLayout,
 )  # fmt: skip
 from wizard.host.known import Source
-from wizard.host.model import Function, Host, Smmu
-from wizard.nesting.host import Kernel
+from wizard.host.model import Function, Host
 from wizard.nesting.qemu import ids_of
 from wizard.plan.model import DevicePlan, Plan, PortPlan, VmPlan, VsmmuPlan
-from wizard.smmu.ids import Ids
-from wizard.smmu.support import masked_bits
 
 _REDISTRIBUTORS, _ECAM = 64 << 20, 256 << 20
 
@@ -48,8 +45,9 @@ def lay_out(plan: Plan, host: Host) -> Layout:
     findings: list[Finding] = []
     missing = [MISSING_FUNCTION.at(d.host, vm=vm.name) for vm in plan.vms for d in vm.devices if not d.to_make and d.host not in host.functions]
     names = dict.fromkeys(d.smmu for vm in plan.vms for d in vm.devices if d.smmu is not None)
-    names |= dict.fromkeys(f.smmu for vm in plan.vms for _, f in _candidates(vm, host) if f.smmu is not None)
-    smmus = tuple(_smmu(host, host.smmus[name], plan, assumptions) for name in names if name in host.smmus and host.smmus[name].kind == "smmuv3")
+    names |= dict.fromkeys(f.smmu for vm in plan.vms for _, f in candidates(vm, host) if f.smmu is not None)
+    found = [host.smmus[name] for name in names if name in host.smmus and host.smmus[name].kind == "smmuv3"]
+    smmus = tuple(smmu_layout(host, smmu, plan, assumptions) for smmu in found)
     vms, taken = [], HOST_RAM
     for vm in plan.vms:
         made, findings_of_vm, taken = _vm(vm, host, smmus, taken, assumptions)
@@ -61,82 +59,6 @@ def lay_out(plan: Plan, host: Host) -> Layout:
             findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=because))
     functions = tuple(_functions(plan, host, vms, smmus, assumptions))
     return Layout(smmus, tuple(vms), functions, (*missing, *findings), tuple(dict.fromkeys(assumptions)))
-
-
-# -- SMMUs ------------------------------------------------------------------------------------------------------------
-
-
-def _smmu(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> SmmuLayout:
-    if smmu.registers is not None:
-        words = smmu.registers.words
-        ids = Ids(idr0=words[0], idr1=words[1], idr3=words[3], idr5=words[5], aidr=smmu.registers.aidr)
-        if smmu.registers.assumed:
-            assumptions.append(f"The ID registers of {smmu.name} are assumed, not read.")
-        if masked := masked_bits(ids):
-            names = ", ".join(f"{found.register}.{found.field}={found.value:#x}" for found in masked)
-            assumptions.append(f"{smmu.name} has what the simulated SMMU does not model, taken as absent or as the largest that it does: {names}.")
-    else:
-        ids = _guessed(smmu, plan, assumptions)
-
-    def known(name: str, otherwise: bool, rests_on: bool | None = None) -> bool:
-        """``otherwise`` counts where nobody knows, ``rests_on`` where nobody measured: the plan would not be one without it."""
-        value = smmu.known(name)
-        if value.known and value.source is not Source.ASSUMED:
-            return bool(value)
-        given = rests_on if rests_on is not None else bool(value) if value.known else otherwise
-        against = f", although {value.note or 'what is assumed'} speaks against it" if value.known and bool(value) != given else ""
-        assumptions.append(f"{smmu.name}: {name} is taken as {'yes' if given else 'no'}{against}; nobody measured it.")
-        return given
-
-    nests = True if any(d.vsmmu is not None for d in _behind(smmu, plan)) else None
-    needs_fwb = smmu.registers is None and _without_canwbs(host, smmu, plan)
-    fwb = known("s2fwb", needs_fwb, True if needs_fwb else None)
-    if fwb and smmu.registers is None:
-        ids = replace(ids, idr3=IDR3(ids.idr3).replace(FWB=1).value)
-    kernel = Kernel(
-        nesting=known("nesting", True, nests),
-        s2fwb=fwb and bool(IDR3(ids.idr3).FWB),
-        force_sync=known("cmdq_force_sync", False, not nests if nests else None),
-        ats=known("ats", bool(IDR0(ids.idr0).ATS)) and bool(IDR0(ids.idr0).ATS),
-        cmdqv=known("cmdqv", any(v.cmdqv.resolved for vm in plan.vms for v in vm.vsmmus if v.smmu == smmu.name)),
-        page_size=host.page_size or 4096,
-    )
-    return SmmuLayout(smmu.name, ids, kernel)
-
-
-def _without_canwbs(host: Host, smmu: Smmu, plan: Plan) -> bool:
-    """Whether an accelerated function behind it lacks CANWBS, so that the plan rests on S2FWB."""
-    devices = [d for d in _behind(smmu, plan) if d.vsmmu is not None and d.host in host.functions]
-    return any(host.functions[d.host].known("canwbs").value is False for d in devices)
-
-
-def _behind(smmu: Smmu, plan: Plan) -> list[DevicePlan]:
-    return [device for vm in plan.vms for device in vm.devices if device.smmu == smmu.name]
-
-
-def _guessed(smmu: Smmu, plan: Plan, assumptions: list[str]) -> Ids:
-    """Registers of an SMMU that nobody read: what the log says, and for the rest what the plan rests on."""
-    planned = [v for vm in plan.vms for v in vm.vsmmus if v.smmu == smmu.name]
-    assumptions.append(f"The ID registers of {smmu.name} were not recorded; what the kernel's log leaves open is taken as the plan needs it.")
-
-    def most(name: str) -> int:
-        return max((prop.resolved or 0 for v in planned for n, prop in v.properties() if n == name), default=0)
-
-    def value(name: str, otherwise: int) -> int:
-        known = smmu.known(name)
-        return int(known.value) if known.known and not isinstance(known.value, str) and known.value is not None else otherwise
-
-    oas = value("oas", most("oas") or 44)
-    code = next((code for code, bits in ADDRESS_BITS.items() if bits == oas), 5)
-    return Ids(
-        idr0=IDR0.build(
-            S1P=1, S2P=1, TTF=2, COHACC=1, HYP=1, ATS=value("ats", most("ats")), ASID16=1, VMID16=1, TTENDIAN=0, ST_LEVEL=1, CD2L=1,
-            STALL_MODEL=0 if smmu.known("stalls") else 1,
-        ).value,
-        idr1=IDR1.build(SIDSIZE=value("sidsize", 32), SSIDSIZE=value("ssidsize", most("ssidsize")), CMDQS=19, EVENTQS=19, PRIQS=19).value,
-        idr3=IDR3.build(RIL=value("ril", most("ril")), FWB=value("s2fwb", 0)).value,
-        idr5=IDR5.build(OAS=code, GRAN4K=1, GRAN16K=1, GRAN64K=1).value,
-    )  # fmt: skip
 
 
 # -- guests -----------------------------------------------------------------------------------------------------------
@@ -252,7 +174,7 @@ def _functions(
             group = host.groups.get(device.group) if device.group is not None else None
             companions |= dict.fromkeys(member for member in (group.devices if group else ()) if member not in assigned)
     for vm in plan.vms:
-        for port, function in _candidates(vm, host):
+        for port, function in candidates(vm, host):
             if function.smmu in present and str(function) not in assigned:
                 assigned.add(str(function))
                 yield _pluggable(host, vm, port, function, assumptions)
@@ -260,14 +182,6 @@ def _functions(
         companion = host.functions.get(address)
         if companion is not None and companion.smmu in present and address not in assigned:
             yield _companion(host, companion)
-
-
-def _candidates(vm: VmPlan, host: Host) -> Iterator[tuple[PortPlan, Function]]:
-    """Functions that may be plugged into the VM's free ports, as far as the host has them."""
-    for port in vm.ports:
-        for address in port.candidates:
-            if port.hotplug and (function := host.functions.get(address)) is not None:
-                yield port, function
 
 
 def _pluggable(host: Host, vm: VmPlan, port: PortPlan, function: Function, assumptions: list[str]) -> FunctionLayout:
