@@ -15,9 +15,9 @@ import pytest
 
 from benchmarks.big_host import build_tree
 from tests.tools.cache import skip_loudly
+from wizard.base import crew
+from wizard.base.crew import Part, read_together
 from wizard.base.errors import InputError
-from wizard.facts import crew
-from wizard.facts.crew import Part, read_together
 from wizard.facts.model import Group
 from wizard.facts.record import from_tree
 from wizard.facts.snapshot import decode, encode

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from wizard.base.address import Address
+from wizard.base.crew import in_shares
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
 from wizard.base.finding import Finding, Severity
@@ -37,20 +38,24 @@ def list_lines(host: Host, smmu: str | None = None) -> Iterable[str]:
     """The host's line, then a table of functions under each SMMU."""
     yield host_line(host)
     yield from kind_lines(host)
-    for one in host.smmus.values():
-        if smmu is None or one.name == smmu:
-            yield ""
-            yield smmu_line(one)
-            yield from _function_table(host, [host.functions[address] for address in one.functions])
+    wanted = [one for one in host.smmus.values() if smmu is None or one.name == smmu]
+    tables = [[host.functions[address] for address in one.functions] for one in wanted]
+    titles = [smmu_line(one) for one in wanted]
     rest = [function for function in host.functions.values() if function.smmu is None]
     if rest and smmu is None:
+        kind = "SMMU" if any(one.kind == "smmuv3" for one in host.smmus.values()) else "IOMMU"
+        titles.append(f"Behind no {kind} that the kernel uses:")
+        tables.append(rest)
+
+    def draw(share: Sequence[list[Function]]) -> list[list[str]]:
+        return [list(_function_table(host, functions)) for functions in share]
+
+    # Most of it is the verdicts, one for each function.
+    drawn = in_shares(list[list[str]], tables, draw, weigh=len)
+    for title, lines in zip(titles, (lines for share in drawn for lines in share), strict=True):
         yield ""
-        yield (
-            "Behind no SMMU that the kernel uses:"
-            if any(s.kind == "smmuv3" for s in host.smmus.values())
-            else "Behind no IOMMU that the kernel uses:"
-        )
-        yield from _function_table(host, rest)
+        yield title
+        yield from lines
     if host.assumed:
         yield ""
         yield "* assumed: nobody measured or published it (`smmu-wizard show` says why)"

@@ -1,0 +1,78 @@
+"""Work on thousands of things shared by several processes, where Python by itself would use one processor.
+
+Only where it pays and is safe: thousands of things, more than one CPU, and no other threads (a fork would copy their locks). Whatever
+goes wrong in a child, the parent does that share itself. What is worked on need not be packed, since a fork has it; what comes out is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+ENOUGH = 2048  # things; below, starting a process costs more than it saves
+CREW = 4  # processes at most
+
+T = TypeVar("T")
+R = TypeVar("R")
+Part: TypeAlias = tuple[tuple[R, ...], dict[str, str]]  # facts, and what could not be read
+
+
+def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], *, weigh: Callable[[T], int] = lambda _: 1) -> list[R]:
+    """``work`` done on shares of ``things`` that weigh about the same, in their order; one share when it does not pay.
+
+    ``kind`` is the type of what ``work`` answers, as msgspec is to decode it; ``weigh`` says how many things one of them counts for.
+    """
+    whole = sum(map(weigh, things))
+    crew = min(CREW, len(os.sched_getaffinity(0))) if whole >= ENOUGH and threading.active_count() == 1 else 1
+    if crew < 2:
+        return [work(things)]
+    shares: list[list[T]] = [[] for _ in range(crew)]
+    before = 0
+    for thing in things:
+        shares[min(before * crew // whole, crew - 1)].append(thing)
+        before += weigh(thing)
+    children = [_start(share, work) for share in shares[1:]]
+    done = [work(shares[0])]
+    for share, child in zip(shares[1:], children, strict=True):
+        packed = _finish(child)
+        done.append(work(share) if packed is None else msgspec.msgpack.decode(packed, type=kind))
+    return done
+
+
+def read_together(kind: type[R], names: Sequence[str], read: Callable[[Sequence[str]], Part[R]]) -> Part[R]:
+    """What ``read`` gives of all names, in their order: facts of one ``kind``."""
+    facts: tuple[R, ...] = ()
+    unread: dict[str, str] = {}
+    for more, notes in in_shares(tuple[tuple[kind, ...], dict[str, str]], names, read):  # type: ignore[valid-type]
+        facts, unread = facts + more, unread | notes
+    return facts, unread
+
+
+def _start(share: Sequence[T], work: Callable[[Sequence[T]], object]) -> tuple[int, int]:
+    """(process, memory file that it leaves what it did in)."""
+    memory = os.memfd_create("share", os.MFD_CLOEXEC)
+    process = os.fork()
+    if process:
+        return process, memory
+    status = 1
+    try:
+        with os.fdopen(memory, "wb") as file:
+            file.write(msgspec.msgpack.encode(work(share)))
+        status = 0
+    finally:
+        # No exit handlers, no flushing of what the parent has buffered; an error is the parent's to meet when it does the share itself.
+        os._exit(status)
+
+
+def _finish(child: tuple[int, int]) -> bytes | None:
+    process, memory = child
+    _, status = os.waitpid(process, 0)
+    with os.fdopen(memory, "rb") as file:
+        if status:
+            return None
+        file.seek(0)
+        return file.read()
