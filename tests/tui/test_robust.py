@@ -374,11 +374,11 @@ def test_a_broken_configuration_is_said_and_not_overwritten(tmp_path: Path) -> N
 
 async def test_a_configuration_that_asks_for_what_there_is_not(tmp_path: Path) -> None:
     """Each thing is named; what is right in it holds."""
-    (tmp_path / "wizard.toml").write_text('theme = "mauve"\ncolour = "blue"\n[keys]\nassign = "g"\nassing = "x"\ntree = "ctrl+nothing"\nmark = ""\n')
+    (tmp_path / "wizard.toml").write_text('theme = "mauve"\ncolour = "blue"\n[keys]\nassign = "g"\nassign-it = "x"\ntree = "ctrl+nothing"\nmark = ""\n')
     async with app(config=load_config(tmp_path)).run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         told = await said(pilot)
-        for words in ("no setting colour", "no theme mauve", "no action assing", "tree can't have the key 'ctrl+nothing'", "mark can't have"):
+        for words in ("no setting colour", "no theme mauve", "no action assign-it", "tree can't have the key 'ctrl+nothing'", "mark can't have"):
             assert words in told
         assert "assign can't" not in told
         await press(pilot, "down", "down", "down", "g")
