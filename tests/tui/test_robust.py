@@ -374,7 +374,8 @@ def test_a_broken_configuration_is_said_and_not_overwritten(tmp_path: Path) -> N
 
 async def test_a_configuration_that_asks_for_what_there_is_not(tmp_path: Path) -> None:
     """Each thing is named; what is right in it holds."""
-    (tmp_path / "wizard.toml").write_text('theme = "mauve"\ncolour = "blue"\n[keys]\nassign = "g"\nassign-it = "x"\ntree = "ctrl+nothing"\nmark = ""\n')
+    text = 'theme = "mauve"\ncolour = "blue"\n[keys]\nassign = "g"\nassign-it = "x"\ntree = "ctrl+nothing"\nmark = ""\n'
+    (tmp_path / "wizard.toml").write_text(text)
     async with app(config=load_config(tmp_path)).run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         told = await said(pilot)

@@ -52,6 +52,8 @@ class DeviceTable(LinesView):
         self._kept: set[str] | None = None
         self._left: list[str] = []  # functions that the filter has not yet looked at
         self._look = self._names = 0
+        self._whole: dict[tuple[bool, frozenset[str]], list[Row]] = {}
+        self._whole_of: Index | None = None
 
     # Content.
 
@@ -71,6 +73,8 @@ class DeviceTable(LinesView):
             return
         if not wanted.words:
             self._kept = None
+        elif not any(field for field, _ in wanted.words):
+            self._kept = index.search([word for _, word in wanted.words])
         elif not wanted.needs_verdict or len(index.order) <= SLICE:
             self._kept = {address for address in index.order if matches(index, address, wanted, self.owner(address))}
         else:
@@ -92,7 +96,7 @@ class DeviceTable(LinesView):
         if self.index is None:
             return
         key, before = self.cursor, self._at
-        self._rows = tree_rows(self.index, self.glyphs, self._kept, self._folded) if self.as_tree else table_rows(self.index, self._kept)
+        self._rows = self._rows_now(self.index)
         self._look = max((len(row.guides) + (len(row.key) if row.kind in ("function", "bridge") else 0) for row in self._rows), default=12) + (
             2 if self.as_tree else 0
         )
@@ -103,6 +107,18 @@ class DeviceTable(LinesView):
             self._move(next(y for y, row in enumerate(self._rows) if row.key in self._kept))
         total = len(self.index.order)
         self.post_message(self.Counted(total if self._kept is None else len(self._kept), total, bool(self._left)))
+
+    def _rows_now(self, index: Index) -> list[Row]:
+        # The whole host, as a tree and as a table, is made once.
+        if self._whole_of is not index:
+            self._whole_of, self._whole = index, {}
+        key = (self.as_tree, self._folded)
+        if self._kept is None and key in self._whole:
+            return self._whole[key]
+        rows = tree_rows(index, self.glyphs, self._kept, self._folded) if self.as_tree else table_rows(index, self._kept)
+        if self._kept is None:
+            self._whole = {other: kept for other, kept in self._whole.items() if other[0] != self.as_tree} | {key: rows}
+        return rows
 
     def toggle_tree(self) -> None:
         """From tree to table and back."""
