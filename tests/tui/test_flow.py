@@ -251,3 +251,20 @@ async def test_group_and_companions_side_by_side() -> None:
         row = next(row for row in shown(pilot).split("\n") if "Of the same device" in row)
         assert "In IOMMU group 11" in row
         assert any(row.count("0000:81:00.1 e1000e") == 2 for row in shown(pilot).split("\n"))
+
+
+async def test_every_vsmmu_of_one_smmu_is_joined_with_it() -> None:
+    """--layout per-function: two vSMMUs stand for the same SMMU, and both letters are at it."""
+    wizard = app()
+    async with wizard.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "escape")
+        await cursor_to(pilot, VF)
+        await press(pilot, "a", "enter", "2")
+        wizard.screen.query_one("#fields").go_to("layout")  # type: ignore[attr-defined]
+        await press(pilot, "space", "5")
+        text = shown(pilot)
+        assert next(row for row in text.split("\n") if "smmu3.0x000000000c000000" in row).count("[A,B]") == 1
+        assert "[A1]" in text
+        assert "[B1]" in text

@@ -32,7 +32,7 @@ class Node:
     text: str
     role: str = ""
     key: str | None = None
-    tag: str = ""  # what it is joined by
+    tag: str = ""  # what it is joined by; of an SMMU that several vSMMUs stand for, theirs with commas between
     color: str = ""
     children: list[Node] = field(default_factory=list)
 
@@ -114,7 +114,11 @@ def _rows(node: Node, glyphs: Glyphs, guides: str = "", own: str = "") -> list[R
 def host_rows(index: Index, vm: VmPlan, glyphs: Glyphs) -> list[Row]:
     """The part of the host's tree that the VM's functions are in."""
     named = tags(vm)
-    smmus = {vsmmu.smmu: named[vsmmu.id] for vsmmu in reversed(vm.vsmmus) if vsmmu.smmu}
+    smmus: dict[str, tuple[str, str]] = {}
+    for vsmmu in vm.vsmmus:
+        if vsmmu.smmu:
+            before, role = smmus.get(vsmmu.smmu, ("", named[vsmmu.id][1]))
+            smmus[vsmmu.smmu] = (f"{before},{named[vsmmu.id][0]}".lstrip(","), role)
     found = []
     for row in tree_rows(index, glyphs, {device.host for device in vm.devices if device.host in index.host.functions}):
         if row.kind == "segment":
@@ -143,14 +147,14 @@ def host_rows(index: Index, vm: VmPlan, glyphs: Glyphs) -> list[Row]:
 def draw(index: Index, vm: VmPlan, width: int, glyphs: Glyphs) -> list[Line]:
     """Guest at the left, host at the right, lines between. Narrow terminals get the two below each other, with the tags alone."""
     left, right = _rows(guest_tree(vm), glyphs), host_rows(index, vm, glyphs)
-    pairs = [(y, other) for y, row in enumerate(left) if row.node.tag for other, far in enumerate(right) if far.node.tag == row.node.tag]
+    pairs = [(y, other) for y, row in enumerate(left) if row.node.tag for other, far in enumerate(right) if row.node.tag in far.node.tag.split(",")]
     if width < 72:
         return [*(_one(row, width, False, glyphs) for row in left), Line((("Host", "head"),)), *(_one(row, width, True, glyphs) for row in right)]
     lanes = max(1, min(len(pairs), (width - 60) // 3, 12))
     middle = lanes * 2 + 3
     # What the guest's side does not need goes to the host's, where the long names are.
     wide = min(max(_need(row) for row in left), (width - middle) // 2 + 4)
-    most = max((len(row.node.tag) + 3 for row in right), default=0)
+    most = max((len(_tag(row)) + 1 for row in right), default=0)
     height = max(len(left), len(right))
     cells = [[0] * middle for _ in range(height)]
     colors = [[""] * middle for _ in range(height)]
@@ -205,8 +209,13 @@ def _need(row: Row) -> int:
     return cell_len(row.guides) + cell_len(visible(row.node.text)) + (len(row.node.tag) + 3 if row.node.tag else 1)
 
 
+def _tag(row: Row) -> str:
+    names = row.node.tag.split(",")
+    return f"[{','.join(names[:3])}{'+' if len(names) > 3 else ''}]" if row.node.tag else ""
+
+
 def _spans(row: Row, width: int, glyphs: Glyphs, *, tag_last: bool, tag_width: int = 0) -> list[Span]:
-    tag = f"[{row.node.tag}]" if row.node.tag else ""
+    tag = _tag(row)
     text = visible(row.node.text)
     room = max(1, width - cell_len(row.guides) - max(tag_width, len(tag) + (1 if tag else 0)))
     if tag_last:
