@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -45,6 +50,31 @@ def test_json_is_data_alone(profiles: Path) -> None:
     assert (report["schema"], report["ok"], report["rehearsed"]) == (1, True, True)
     assert report["functions"][0]["stream_ids"] == [0x1400]
     assert {cell["status"] for cell in report["cells"]} == {"passed", "not-applicable"}
+
+
+def test_progress_is_for_terminals_and_fits_them(profiles: Path) -> None:
+    """On a terminal of 40 columns no line may wrap, or \\r would not find its start; elsewhere there is no progress at all."""
+    command = [sys.executable, "-m", "wizard", "--demo", "dry-run", "web.toml"]
+    environment = {"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin"}
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (24, 40))
+    # What a terminal is sent is read while it runs, since its buffer is small.
+    with subprocess.Popen(command, cwd=profiles, env=environment, stdout=subprocess.PIPE, stderr=follower, text=True) as running:
+        os.close(follower)
+        sent = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while chunk := os.read(leader, 4096):
+                sent += chunk
+        assert running.stdout is not None
+        shown = running.stdout.read()
+    os.close(leader)
+    lines = [line for line in sent.decode().split("\r") if re.match(r"\d+/\d+ ", line)]
+    assert len(lines) > 50
+    assert max(map(len, lines)) == 39
+    assert running.returncode == 0
+    plain = run("--demo", "dry-run", "web.toml", cwd=profiles)
+    assert plain.stdout == shown
+    assert "\r" not in plain.stderr
 
 
 def test_a_trace(profiles: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -88,6 +88,6 @@ def _quiet(done: int, total: int, label: str) -> None:
 
 def _progress(done: int, total: int, label: str) -> None:
     # One column stays free: a full line would wrap, and \r would not find back to its start.
-    width = max(1, min(_WIDTH, shutil.get_terminal_size().columns - 1))
+    width = max(1, min(_WIDTH, (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1))
     text = visible(f"{done}/{total} {label}")[:width] if done < total else ""
     print(f"\r{text:<{width}}", end="" if text else "\r", file=sys.stderr, flush=True)
