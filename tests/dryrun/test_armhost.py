@@ -93,6 +93,26 @@ def test_every_command(kernel: dict[str, Any]) -> None:
     assert differ == []
 
 
+def test_how_deep_and_how_long(kernel: dict[str, Any]) -> None:
+    """Depths of a vEVENTQ, and the length of an array whose first command is refused: errno and entry_num."""
+    host = Machine()
+    device = host.function(host.smmu(), "nvme", SID)
+    vm = host.vm()
+    viommu = vm.alloc_viommu(device, vm.alloc_parent(device))
+
+    def queue(depth: int) -> None:
+        vm.alloc_veventq(viommu, depth)
+        viommu.veventq = None
+
+    assert [[depth, said(lambda depth=depth: queue(depth))] for depth, _ in kernel["depths"]] == kernel["depths"]
+    mine = []
+    for count, _, _ in kernel["lengths"]:
+        with pytest.raises(KernelError) as error:
+            vm.invalidate(viommu, [(Op.TLBI_EL2_ALL, 0)] * count)
+        mine.append([count, error.value.errno, error.value.done])
+    assert mine == kernel["lengths"]
+
+
 def test_objects_and_attaching(kernel: dict[str, Any]) -> None:
     """The order of the job, step by step."""
     host = Machine()

@@ -138,3 +138,31 @@ def test_a_vintf_takes_three_commands_without_an_ioctl() -> None:
     assert (stopped.count, stopped.error.name) == (1, "CERROR_ILL")
     assert vintf.submit([encode(Op.CFGI_CD, StreamID=0x900)]).count == 0
     assert vsmmu.iommufd.ioctls == before
+
+
+@pytest.mark.parametrize(
+    ("count", "answer"),
+    [(0, ("EINVAL", 0)), (1, ("EIO", 0)), (1 << 18, ("EIO", 0)), (1 << 19, ("ENOMEM", 1 << 19)), ((1 << 19) + 1, ("EINVAL", 0))],
+)
+def test_how_long_an_array_of_commands_may_be(count: int, answer: tuple[str, int]) -> None:
+    """As Linux 7.2.13 with 4 KiB pages answered."""
+    host = Machine()
+    device = host.function(host.smmu(), "a", 0x1300)
+    vm = host.vm()
+    viommu = vm.alloc_viommu(device, vm.alloc_parent(device))
+    with pytest.raises(KernelError) as error:
+        vm.invalidate(viommu, [(Op.TLBI_EL2_ALL, 0)] * count)
+    assert (error.value.errno, error.value.done) == answer
+
+
+@pytest.mark.parametrize(("depth", "passes"), [(0, False), (1, True), (1 << 19, True), ((1 << 19) + 1, False)])
+def test_how_deep_a_veventq_may_be(depth: int, passes: bool) -> None:
+    host = Machine()
+    device = host.function(host.smmu(), "a", 0x1300)
+    vm = host.vm()
+    viommu = vm.alloc_viommu(device, vm.alloc_parent(device))
+    if passes:
+        assert vm.alloc_veventq(viommu, depth).depth == depth
+        return
+    with pytest.raises(KernelError, match="EINVAL"):
+        vm.alloc_veventq(viommu, depth)

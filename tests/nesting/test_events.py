@@ -10,7 +10,7 @@ from wizard.arch.command import Op
 from wizard.arch.event import EventType
 from wizard.arch.ste import STE
 from wizard.nesting import Lost, Veventq
-from wizard.nesting.events import why_not
+from wizard.nesting.events import Vevent, why_not
 from wizard.nesting.invalidate import encode
 from wizard.smmu import Transaction
 
@@ -44,6 +44,42 @@ def test_a_full_queue_marks_the_loss_by_the_sequence_number() -> None:
     (after,) = queue.read()
     assert not isinstance(after, Lost)
     assert after.sequence == 5
+
+
+def test_a_new_event_takes_the_place_of_the_mark() -> None:
+    """iommufd_vevent_handler() removes a header that is last in the list: then only the gap in the sequence numbers tells of the loss."""
+    queue = Veventq(depth=2)
+    record = event.build(EventType.F_TRANSLATION)
+    for _ in range(4):
+        queue.report(record)
+    assert [item.sequence for item in queue.read(1)] == [0]
+    assert queue.report(record)
+    found = queue.read()
+    assert [(type(item), item.sequence) for item in found] == [(Vevent, 1), (Vevent, 4)]
+    assert queue.read() == ()
+
+
+def test_sequence_numbers_start_again_behind_int_max() -> None:
+    queue = Veventq(depth=4, sequence=0x7FFF_FFFF)
+    for _ in range(2):
+        queue.report(event.build(EventType.F_TRANSLATION))
+    assert [item.sequence for item in queue.read()] == [0x7FFF_FFFF, 0]
+
+
+def test_a_function_that_was_let_go_reports_to_nobody() -> None:
+    """arm_smmu_attach_dev_blocked() clears the vmaster: what the function still causes is the host's alone."""
+    host = Machine()
+    device = host.function(host.smmu(), "a", 0x1300)
+    vsmmu = host.vsmmu(host.vm())
+    vsmmu.plug(device, 0x900)
+    guest = Guest(vsmmu)
+    guest.table(0x900)
+    vsmmu.consume([encode(Op.CFGI_STE, StreamID=0x900)])
+    vsmmu.iommufd.detach(device)
+    device.smmu.smmu.queue.put(event.build(EventType.F_TRANSLATION, StreamID=0x1300), merge=False)
+    assert device.smmu.handle_events() == 0
+    assert [logged.Type for logged in device.smmu.log] == [EventType.F_TRANSLATION]
+    assert vsmmu.read_events() == ()
 
 
 def test_a_flood_on_one_page_is_merged_by_the_hardware() -> None:

@@ -55,13 +55,14 @@ class Veventq:
         self.deliver.append(Vevent(sequence, event))
         return True
 
-    def read(self) -> tuple[Vevent | Lost, ...]:
-        """Everything queued, in order, as read() hands it out."""
-        found: list[Vevent | Lost] = list(self.deliver)
-        if self.marker is not None:
+    def read(self, most: int | None = None) -> tuple[Vevent | Lost, ...]:
+        """What is queued, in order, as read() hands it out (iommufd_veventq_deliver_fetch()); ``most`` is what the reader has room for."""
+        found: list[Vevent | Lost] = []
+        while self.deliver and (most is None or len(found) < most):
+            found.append(self.deliver.popleft())
+        if not self.deliver and self.marker is not None and (most is None or len(found) < most):
             found.append(Lost(self.marker))
-        self.deliver.clear()
-        self.marker = None
+            self.marker = None
         return tuple(found)
 
 

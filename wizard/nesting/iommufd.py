@@ -13,6 +13,7 @@ from enum import IntEnum
 from functools import cached_property
 from operator import attrgetter
 
+from wizard.arch.command import COMMAND_BYTES
 from wizard.arch.ste import STE, StreamConfig
 from wizard.nesting import invalidate, vste
 from wizard.nesting.errors import KernelError
@@ -20,6 +21,12 @@ from wizard.nesting.events import Veventq
 from wizard.nesting.host import MSI_IOVA, MSI_LENGTH, Device, HostSmmu
 from wizard.nesting.vste import Vste
 from wizard.smmu.tables import ContextTable, PageTable, context_descriptor, stage1_entry, stage2_entry
+
+DEEPEST = LONGEST = 1 << 19
+"""Entries of a vEVENTQ, and commands of one invalidation, at most."""
+
+KMALLOC_MAX = {4096: 1 << 22, 16384: 1 << 25, 65536: 1 << 29}
+"""KMALLOC_MAX_SIZE on arm64, by page size: 2^MAX_PAGE_ORDER pages."""
 
 NORMAL, NORMAL_FWB, DEVICE = 0xF, 0x6, 0x1
 """Stage 2 MemAttr of io-pgtable-arm: write-back, write-back with S2FWB, Device-nGnRE."""
@@ -223,10 +230,10 @@ class Iommufd:
             device.vdevice = None
 
     def alloc_veventq(self, viommu: Viommu, depth: int) -> Veventq:
-        """IOMMU_VEVENTQ_ALLOC; EEXIST for a second one, EINVAL for depth 0 (iommufd_veventq_alloc())."""
+        """IOMMU_VEVENTQ_ALLOC; EEXIST for a second one, EINVAL for depth 0 or more than 2^19 (iommufd_veventq_alloc())."""
         self.ioctls += 1
-        if depth <= 0:
-            raise KernelError("EINVAL", "iommufd_veventq_alloc()", "a queue without depth")
+        if not 0 < depth <= DEEPEST:
+            raise KernelError("EINVAL", "iommufd_veventq_alloc()", f"a queue has 1 to {DEEPEST} entries, not {depth}")
         if viommu.veventq is not None:
             raise KernelError("EEXIST", "iommufd_veventq_alloc()", "the vIOMMU has a queue of this type")
         viommu.veventq = Veventq(depth)
@@ -281,8 +288,18 @@ class Iommufd:
     # -- invalidation -------------------------------------------------------------------------------------------------
 
     def invalidate(self, viommu: Viommu, commands: Sequence[invalidate.Words]) -> int:
-        """IOMMU_HWPT_INVALIDATE on a vIOMMU: answers entry_num; ``KernelError`` EIO carries it in ``done``."""
+        """IOMMU_HWPT_INVALIDATE on a vIOMMU: answers entry_num; ``KernelError`` EIO carries it in ``done``.
+
+        EINVAL for no command and for more than 2^19, ENOMEM for what kcalloc() can't have in one piece: there ``done`` is what was asked for.
+        """
         self.ioctls += 1
+        count = len(commands)
+        if count > LONGEST:
+            raise KernelError("EINVAL", "iommufd_hwpt_invalidate()", f"{count} commands are more than {LONGEST}")
+        if count * COMMAND_BYTES > KMALLOC_MAX.get(viommu.smmu.kernel.page_size, 1 << 29):
+            raise KernelError("ENOMEM", "arm_vsmmu_cache_invalidate()", f"{count} commands are more than kcalloc() has room for", done=count)
+        if not count:
+            raise KernelError("EINVAL", "iommu_copy_struct_from_full_user_array()", "an array without a command")
         return invalidate.issue(commands, viommu.vmid, viommu.stream_of, viommu.smmu.submit)
 
 

@@ -27,8 +27,8 @@ from wizard.smmu.memory import Writable
 BASE = Ids(idr0=0x0D44_101A, idr1=0x0273_0010, idr3=0x1404, idr5=0x74)
 """ID registers of QEMU's stage-1 model before the properties: 44-bit OAS, every granule, RIL, no substreams, no ATS."""
 
-EVENT_QUEUE = 19
-"""log2 of the guest's event queue: IDR1.EVENTQS."""
+EVENT_QUEUE = 15
+"""log2 of the guest's event queue (EVENTQ_BASE.LOG2SIZE), which decides the vEVENTQ's depth: what Linux allocates with pages of 4 KiB."""
 
 _OAS = {44: 4, 48: 5}
 _TLBI = (Op.TLBI_NH_ALL, Op.TLBI_NH_ASID, Op.TLBI_NH_VA, Op.TLBI_NH_VAA, Op.TLBI_NSNH_ALL)

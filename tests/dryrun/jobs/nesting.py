@@ -122,8 +122,10 @@ class Context:
     def vdevice(self, viommu: int, function: Function, vsid: int) -> int:
         return call(self.fd, 0x91, "IIIIQ", 24, viommu, function.id, 0, vsid)[3]
 
-    def veventq(self, viommu: int, depth: int) -> int:
-        return call(self.fd, 0x93, "IIIIIIII", 32, 0, viommu, 1, depth, 0, 0, 0)[6]
+    def veventq(self, viommu: int, depth: int) -> tuple[int, int]:
+        """Its object's number and its file descriptor."""
+        values = call(self.fd, 0x93, "IIIIIIII", 32, 0, viommu, 1, depth, 0, 0, 0)
+        return values[5], values[6]
 
     def destroy(self, number: int) -> None:
         call(self.fd, 0x80, "II", 8, number)
@@ -186,6 +188,30 @@ def commands(context: Context, viommu: int) -> list[dict[str, Any]]:
     return found
 
 
+def depths(context: Context, viommu: int) -> list[tuple[int, str]]:
+    """How deep a vEVENTQ may be."""
+    found = []
+    for depth in (0, 1, 1 << 18, 1 << 19, (1 << 19) + 1, 1 << 20, (1 << 32) - 1):
+        try:
+            number, queue = context.veventq(viommu, depth)
+        except Refused as refused:
+            found.append((depth, refused.name))
+            continue
+        os.close(queue)
+        context.destroy(number)
+        found.append((depth, "ok"))
+    return found
+
+
+def lengths(context: Context, viommu: int) -> list[tuple[int, str, int]]:
+    """How long an array of commands may be: the first one is refused, so that none is executed."""
+    found = []
+    for count in (0, 1, 1 << 18, 1 << 19, (1 << 19) + 1, 1 << 20):
+        said, done = context.invalidate(viommu, [(Op.TLBI_EL2_ALL, 0)] * count)
+        found.append((count, said, done))
+    return found
+
+
 def dma(function: Function) -> None:
     """The NVMe controller is told of queues at UNMAPPED, and rung."""
     _, config = function.region(7)
@@ -225,7 +251,7 @@ def events(context: Context, function: Function, viommu: int) -> dict[str, Any]:
     contexts = ContextTable(ram, space)
     table = PageTable(ram, space, stage=1)
     contexts.set(0, context_descriptor(table, asid=1, output_bits=44))
-    queue = context.veventq(viommu, 8)
+    _, queue = context.veventq(viommu, 8)
     second = answer(lambda: context.veventq(viommu, 8))
     os.set_blocking(queue, False)
     words = STE.build(V=1, Config=5, S1DSS=2, S1CIR=1, S1COR=1, S1CSH=3, **contexts.fields).words[:2]
@@ -267,6 +293,8 @@ def nested(found: dict[str, Any], functions: dict[str, Function]) -> None:
     found["vdevice_same_vsid"] = answer(lambda: context.vdevice(viommu, vf, VSID))
     found["vdevice_other_smmu"] = answer(lambda: context.vdevice(viommu, nic, VSID + 2))
     found["veventq_no_depth"] = answer(lambda: context.veventq(viommu, 0))
+    found["depths"] = depths(context, viommu)
+    found["lengths"] = lengths(context, viommu)
     found["entries"] = entries(context, nvme, viommu)
     found["attach_stage1_with_vdevice"] = answer(lambda: nvme.attach(translate))
     found["commands"] = commands(context, viommu)

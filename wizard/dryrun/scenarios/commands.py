@@ -101,8 +101,13 @@ def cmdqv(bench: Bench) -> str:
     vintf = Vintf(viommu)
     ioctls = bench.vm.iommufd.ioctls
     own = [encode(Op.TLBI_NH_ASID, ASID=stream.domain.asid), encode(Op.TLBI_NH_VA, ASID=stream.domain.asid, Address=0x1000), encode(Op.SYNC)]
+    if stream.ats:
+        own.insert(2, encode(Op.ATC_INV, StreamID=stream.vsid, Address=0x1000))
     if vintf.submit(own).count != len(own):
         raise Failed("one of its own commands is refused")
+    stranger = encode(Op.ATC_INV, StreamID=next(vsid for vsid in range(1, 1 << 16) if vsid not in bench.vsmmu.behind))
+    if vintf.submit([stranger]).count:
+        raise Failed("an ATC_INV of a vSID that nobody has passes")
     for op in (Op.TLBI_NH_ALL, Op.TLBI_NSNH_ALL, Op.CFGI_CD, Op.CFGI_STE, Op.TLBI_S12_VMALL):
         result = vintf.submit([own[0], encode(op)])
         if (result.count, result.error.name) != (1, "CERROR_ILL"):

@@ -68,7 +68,7 @@ def event_flood(bench: Bench) -> str:
     viommu = bench.vsmmu.viommu
     if viommu is None:
         raise Failed("QEMU made no vIOMMU")
-    # QEMU's queue has 2^19 entries; eight show the same.
+    # QEMU's queue is as deep as the guest's, 2^15 entries; eight show the same.
     viommu.veventq = Veventq(depth=8)
     for page in range(1, 33):
         bench.dma(low + page * PAGE)
