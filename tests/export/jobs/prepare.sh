@@ -67,7 +67,7 @@ step state-half-undone state
 # a function that is open is not taken away
 bash bind.sh > /dev/null
 python3 -c 'import glob, os, time; os.open(glob.glob("/dev/vfio/devices/vfio*")[0], os.O_RDWR); time.sleep(600)' & holder=$!
-until ls -l /proc/$holder/fd 2>/dev/null | grep -q /dev/vfio/devices/; do sleep 0.2; done
+while kill -0 $holder && ! ls -l /proc/$holder/fd | grep -q /dev/vfio/devices/; do sleep 0.2; done
 step open bash bind.sh --undo
 kill $holder; wait $holder
 step open-undo bash bind.sh --undo
