@@ -96,6 +96,17 @@ def test_a_profile_of_another_host_names_the_function(profiles: Path) -> None:
     assert (report["ok"], report["rehearsed"], report["cells"]) == (False, False, [])
 
 
+def test_nothing_to_rehearse_is_not_called_passed(tmp_path: Path) -> None:
+    """A host without an SMMUv3: plain VFIO can be planned there, and nothing of it is simulated."""
+    recorded = PROJECT / "fixtures/x86-intel.json"
+    made = run("--replay", recorded, "plan", "--vm", "web=0000:00:02.0", "--mode", "none", "-o", tmp_path, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    done = run("--replay", recorded, "dry-run", "web.toml", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.endswith("There is nothing to rehearse: no function of these VMs is behind an SMMUv3 of this host.\n")
+    assert "passes" not in done.stdout
+
+
 def test_a_plan_with_errors_shows_its_findings(profiles: Path) -> None:
     done = run("--replay", PROJECT / "fixtures/arm64-virt.json", "dry-run", "web.toml", cwd=profiles)
     assert done.returncode == 1

@@ -12,7 +12,7 @@ from wizard.base.exits import Exit
 from wizard.base.text import parse_size, visible
 
 if TYPE_CHECKING:
-    from wizard.dryrun import Workload
+    from wizard.dryrun import Report, Workload
 
 _WIDTH = 100
 _WORKLOAD = {
@@ -58,10 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
         for line in report_lines(report):
             print(line)
         if report.rehearsed and report.trace is None:
-            print("Every scenario that applies passes." if report.ok else "Some scenarios fail.")
+            print(_last(report))
     if not report.rehearsed:
         say("Nothing was rehearsed: a plan with errors would not start.")
     return Exit.OK if report.ok else Exit.FINDINGS
+
+
+def _last(report: Report) -> str:
+    if not report.functions:
+        return "There is nothing to rehearse: no function of these VMs is behind an SMMUv3 of this host."
+    return "Every scenario that applies passes." if report.ok else "Some scenarios fail."
 
 
 def workload_of(arguments: argparse.Namespace) -> Workload:

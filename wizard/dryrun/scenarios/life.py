@@ -12,6 +12,7 @@ from wizard.dryrun.layout import GUEST_RAM
 from wizard.dryrun.model import Stopper
 from wizard.nesting import Parent
 from wizard.nesting.vste import ADDRESS_BITS, ALLOWED, VMM_MASKS
+from wizard.plan.request import Mode
 from wizard.smmu.tables import ContextTable
 
 GROUP = "stream table entry"
@@ -33,6 +34,8 @@ def bring_up(bench: Bench) -> str:
         hwpt = bench.device.group.hwpt
         if isinstance(hwpt, Parent) and hwpt.contexts is None:
             return f"attached to the VM's stage 2, VMID {hwpt.vmid}; no vIOMMU"
+        if bench.vm.layout.mode is Mode.VIRTIO_IOMMU:
+            return "attached to a stage 1 of the host's: all of the VM's memory, until the guest's virtio-iommu driver has QEMU map less"
         return "attached to a stage 1 of the host's that maps the VM's memory; no vIOMMU"
     viommu = bench.vsmmu.viommu
     if viommu is None:
