@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.dryrun.plans import NIC, SECOND_VF, VF, host, plan, vm
 from wizard.arch import command
-from wizard.arch.command import Tlbi
-from wizard.dryrun import Report, Workload, dry_run, trace_address
-from wizard.dryrun.guest import invalidation
+from wizard.arch.command import AtcInv, Tlbi
+from wizard.dryrun import Report, Status, Stopper, Workload, dry_run, lay_out, trace_address
+from wizard.dryrun.guest import Buffer, LinuxGuest, Stream, invalidation
+from wizard.plan.model import Plan
 from wizard.plan.request import Layout
 
 GPU = "0008:01:00.0"
@@ -37,6 +43,11 @@ def test_range_commands_cover_exactly_the_range(pages: int) -> None:
         assert (record.Address, record.ASID, record.TG, record.TTL, record.Leaf) == (at, 7, 1, 3, 1)
         at += (record.NUM + 1) << record.SCALE + 12
     assert at == 0x8000_0000 + (pages << 12)
+
+
+@cache
+def gpu() -> Plan:
+    return plan(vm("gpu", GPU, ats="on", ssidsize=20, oas=48), on="gb200")
 
 
 def costs(report: Report) -> dict[str, tuple[int, int, int]]:
@@ -103,6 +114,34 @@ def test_ats_adds_an_invalidation_of_each_device() -> None:
     (cost,) = dry_run(made, host("gb200"), workload=Workload(buffer=4096)).costs
     assert cost.unmap[0].commands == 2
     assert cost.tables.context == 64 << 10
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, (1 << 36) - 1), st.integers(1, 5000))
+def test_atc_inv_covers_every_page_and_no_smaller_command_would(first: int, pages: int) -> None:
+    """IHI 0070 4.5.1: 2^Size pages of 4 KiB at an address aligned to them. Buffers across a power of two need more than their own size."""
+    stream = Stream(lay_out(gpu(), host("gb200")).functions[0], 8, None, None, ats=True, pasid_bits=0)  # type: ignore[arg-type]
+    (words,) = LinuxGuest.atc_inv(None, stream, Buffer(first << 12, 0, pages << 12))  # type: ignore[arg-type]
+    record = command.decode(*words)
+    assert isinstance(record, AtcInv)
+    start, count = record.Address >> 12, 1 << record.Size
+    assert start % count == 0
+    assert start <= first
+    assert first + pages <= start + count
+    half = count // 2
+    assert not half or first // half != (first + pages - 1) // half
+
+
+def test_a_hidden_capability_is_not_the_guests_to_use() -> None:
+    """vfio-pci's ats=off masks the capability: the guest's driver sends no ATC_INV, whatever its vSMMU has."""
+    made = gpu()
+    device = msgspec.structs.replace(made.vms[0].devices[0], ats="off")
+    hidden = msgspec.structs.replace(made, vms=(msgspec.structs.replace(made.vms[0], devices=(device,)),))
+    counts = [dry_run(one, host("gb200"), workload=Workload(buffer=4096)).costs[0].unmap[0].commands for one in (made, hidden)]
+    assert counts == [2, 1]
+    cell = dry_run(hidden, host("gb200")).cell(GPU, "ats-unasked")
+    assert cell is not None
+    assert (cell.status, cell.stopped_by) == (Status.PASSED, Stopper.NOBODY)
 
 
 @pytest.mark.parametrize("field", ["buffer", "shared", "mapped", "touched"])

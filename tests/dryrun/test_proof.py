@@ -92,6 +92,16 @@ def test_whole_tables_of_each_granule(granule: int) -> None:
     assert verdict(memory, table, (OWN, OWN + SIZE))[1].bytes == SIZE
 
 
+def test_a_frame_that_is_the_vms_in_part_is_not_granted() -> None:
+    """Memory that begins and ends within a page of 64 KiB: the page holds somebody else's too."""
+    memory, table = stage2(16)
+    table.map(0x4000_0000, OWN, 0x3_0000)
+    assert verdict(memory, table, (OWN, OWN + 0x3_0000))[0]
+    assert not verdict(memory, table, (OWN + 0x1000, OWN + 0x3_0000))[0]
+    assert not verdict(memory, table, (OWN, OWN + 0x2_F000))[0]
+    assert verdict(memory, table, (OWN - 0x1000, OWN + 0x3_1000))[0]
+
+
 def test_one_wrong_page_among_many_is_named() -> None:
     memory, table = stage2()
     for page in range(2048):

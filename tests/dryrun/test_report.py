@@ -13,6 +13,7 @@ from tests.dryrun.plans import NIC, NVME, SECOND_VF, VF, host, plan, two_vms, vm
 from wizard.base.errors import UsageError
 from wizard.dryrun import SCENARIOS, Cancelled, Report, Status, dry_run, lay_out, report_lines, report_of_trace, trace_address, trace_of
 from wizard.dryrun.address import parse
+from wizard.host.known import Known, Source
 from wizard.plan.request import Layout, Mode
 
 
@@ -142,6 +143,31 @@ def test_a_trace_is_a_report_of_its_own() -> None:
     assert all("EOPNOTSUPP from arm_smmu_get_viommu_size()" in situation.outcome for situation in refused.trace.situations)
     wrong = plan(vm("web", NVME, NVME))
     assert report_of_trace(wrong, host(), NVME, 0).findings == wrong.findings
+
+
+def test_a_trace_that_comes_up_only_in_part_is_not_fine() -> None:
+    """One function of a larger group: QEMU starts, and the guest's first entry is refused."""
+    made = lay_out(two_vms(), host())
+    vf = next(f for f in made.functions if f.address == VF)
+    idle = replace(vf, address="0000:11:10.7", streams=(0x11F7,), vm=None, vsmmu=None, vsid=None, bars=())
+    report = report_of_trace(two_vms(), host(), VF, 0x1000, layout=replace(made, functions=(*made.functions, idle)))
+    assert report.trace is not None
+    assert [situation.came_up for situation in report.trace.situations] == [True, True, False, False]
+    assert not report.ok
+
+
+def test_what_is_only_assumed_to_be_missing_is_taken_as_the_plan_needs_it() -> None:
+    """A verdict makes no `no` of it either; the report says what speaks against it."""
+    good = host("kunpeng-920")
+    made = plan(vm("guest", "0000:75:00.1"), on="kunpeng-920")
+    name = made.vms[0].devices[0].smmu or ""
+    smmu = good.smmus[name]
+    doubt = {name: Known(value, Source.ASSUMED, "mask 0x1") for name, value in (("nesting", False), ("s2fwb", False), ("cmdq_force_sync", True))}
+    changed = msgspec.structs.replace(smmu, capabilities={**smmu.capabilities, **doubt})
+    report = dry_run(made, msgspec.structs.replace(good, smmus={**good.smmus, name: changed}))
+    assert [(cell.scenario, cell.text) for cell in report.failures()] == []
+    for text in ("nesting is taken as yes", "s2fwb is taken as yes", "cmdq_force_sync is taken as no"):
+        assert f"{name}: {text}, although mask 0x1 speaks against it; nobody measured it." in report.assumptions
 
 
 def test_a_trace_in_a_memory_layout_that_cannot_exist_is_a_finding() -> None:

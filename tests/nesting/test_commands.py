@@ -140,6 +140,12 @@ def test_a_vintf_takes_three_commands_without_an_ioctl() -> None:
     assert vsmmu.iommufd.ioctls == before
 
 
+def test_nsnh_all_becomes_nh_all_with_nothing_of_the_guests_left() -> None:
+    """arm_vsmmu_convert_user_cmd() writes both words anew."""
+    ones = (1 << 64) - 1
+    assert convert((ones & ~0xFF | Op.TLBI_NSNH_ALL, ones), 7, lambda vsid: None) == (0x10 | 7 << 32, 0)
+
+
 @pytest.mark.parametrize(
     ("count", "answer"),
     [(0, ("EINVAL", 0)), (1, ("EIO", 0)), (1 << 18, ("EIO", 0)), (1 << 19, ("ENOMEM", 1 << 19)), ((1 << 19) + 1, ("EINVAL", 0))],
