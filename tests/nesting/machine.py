@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wizard.arch.bits import Record
+from wizard.arch.command import Op
 from wizard.nesting import Device, Group, HostSmmu, Iommufd, Kernel, Vsmmu
+from wizard.nesting.invalidate import encode
 from wizard.nesting.iommufd import Area
 from wizard.nesting.qemu import ids_of
 from wizard.smmu import Ids, Memory
@@ -69,3 +71,14 @@ class Guest:
 
     def set(self, vsid: int, ste: Record) -> None:
         self.streams.set(vsid, ste)  # type: ignore[arg-type]
+
+
+def translated() -> tuple[Device, Vsmmu]:
+    """A function of StreamID 0x1300 behind a vSMMU as vSID 0x900, with an empty stage 1 of its guest's."""
+    host = Machine()
+    device = host.function(host.smmu(), "a", 0x1300)
+    vsmmu = host.vsmmu(host.vm())
+    vsmmu.plug(device, 0x900)
+    Guest(vsmmu).table(0x900)
+    vsmmu.consume([encode(Op.CFGI_STE, StreamID=0x900, Leaf=1)])
+    return device, vsmmu

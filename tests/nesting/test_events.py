@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.nesting.machine import Guest, Machine
+from tests.nesting.machine import Guest, Machine, translated
 from wizard.arch import event
 from wizard.arch.command import Op
 from wizard.arch.event import EventType
@@ -68,13 +68,7 @@ def test_sequence_numbers_start_again_behind_int_max() -> None:
 
 def test_a_function_that_was_let_go_reports_to_nobody() -> None:
     """arm_smmu_attach_dev_blocked() clears the vmaster: what the function still causes is the host's alone."""
-    host = Machine()
-    device = host.function(host.smmu(), "a", 0x1300)
-    vsmmu = host.vsmmu(host.vm())
-    vsmmu.plug(device, 0x900)
-    guest = Guest(vsmmu)
-    guest.table(0x900)
-    vsmmu.consume([encode(Op.CFGI_STE, StreamID=0x900)])
+    device, vsmmu = translated()
     vsmmu.iommufd.detach(device)
     device.smmu.smmu.queue.put(event.build(EventType.F_TRANSLATION, StreamID=0x1300), merge=False)
     assert device.smmu.handle_events() == 0
@@ -84,13 +78,7 @@ def test_a_function_that_was_let_go_reports_to_nobody() -> None:
 
 def test_a_flood_on_one_page_is_merged_by_the_hardware() -> None:
     """The kernel sets STE.MEV of nested entries; IHI 0070 7.3.1 then lets records merge that differ in InputAddr[11:0] only."""
-    host = Machine()
-    device = host.function(host.smmu(), "a", 0x1300)
-    vsmmu = host.vsmmu(host.vm())
-    vsmmu.plug(device, 0x900)
-    guest = Guest(vsmmu)
-    guest.table(0x900)
-    vsmmu.consume([encode(Op.CFGI_STE, StreamID=0x900)])
+    device, vsmmu = translated()
     for offset in range(100):
         device.smmu.smmu.translate(Transaction(0x1300, 0x20_0000 + 8 * offset))
     device.smmu.smmu.translate(Transaction(0x1300, 0x20_1000))

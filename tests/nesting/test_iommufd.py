@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from tests.nesting.machine import BACKING, DOORBELL, RAM, RAM_SIZE, Guest, Machine
+from tests.nesting.machine import BACKING, DOORBELL, RAM, RAM_SIZE, Guest, Machine, translated
 from wizard.arch.command import Op
 from wizard.arch.event import EventType
 from wizard.arch.ste import STE
@@ -288,13 +288,7 @@ def test_stage_2_faults_stay_in_the_hosts_log() -> None:
 
 
 def test_reset_and_unplug_leave_nothing_of_the_guest_behind() -> None:
-    host = Machine()
-    device = host.function(host.smmu(), "a", 0x1300)
-    vsmmu = host.vsmmu(host.vm())
-    vsmmu.plug(device, 0x900)
-    guest = Guest(vsmmu)
-    guest.table(0x900)
-    vsmmu.consume([encode(Op.CFGI_STE, StreamID=0x900, Leaf=1)])
+    device, vsmmu = translated()
     vsmmu.reset()
     assert device.installed.Config == 6
     vsmmu.unplug(0x900)
