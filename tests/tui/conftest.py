@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -48,6 +50,26 @@ async def said(pilot: Pilot[int]) -> str:
     """The messages that stand in the corner."""
     await settle(pilot)
     return "\n".join(one.message for one in pilot.app._notifications)
+
+
+async def until(pilot: Pilot[int], what: Callable[[], bool]) -> None:
+    """Until something is so that a worker or a timer brings about, however busy the machine; two minutes at most."""
+    end = time.monotonic() + 120
+    while not what() and time.monotonic() < end:
+        await pilot.pause(0.02)
+    assert what(), shown(pilot)
+
+
+async def shows(pilot: Pilot[int], *texts: str) -> str:
+    """The screen, when it shows every text."""
+    await until(pilot, lambda: all(text in shown(pilot) for text in texts))
+    return shown(pilot)
+
+
+async def told(pilot: Pilot[int], *texts: str) -> str:
+    """The messages in the corner, when every text is among them."""
+    await until(pilot, lambda: all(text in "\n".join(one.message for one in pilot.app._notifications) for text in texts))
+    return await said(pilot)
 
 
 def shown(pilot: Pilot[int]) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
-from tests.tui.conftest import NVME, app, cursor_to, press, said, settle, shown, type_text
+from tests.tui.conftest import NVME, app, cursor_to, press, said, settle, shown, shows, type_text
 
 
 @pytest.fixture(autouse=True)
@@ -32,19 +31,12 @@ async def name_qemu(pilot: Pilot[int], path: Path) -> None:
     await press(pilot, "enter")
 
 
-async def until(pilot: Pilot[int], text: str) -> None:
-    end = time.monotonic() + 120
-    while text not in shown(pilot):
-        assert time.monotonic() < end, shown(pilot)
-        await pilot.pause(0.1)
-
-
 async def test_a_vm_is_rehearsed_and_its_checks_read(qemu: Path) -> None:
     async with app().run_test(size=(80, 24)) as pilot:
         await one_vm(pilot)
         await name_qemu(pilot, qemu)
         await pilot.press("s")
-        await until(pilot, "as planned")
+        await shows(pilot, "as planned")
         text = shown(pilot)
         assert "✔ root buses: [0, 8]" in text
         assert "✔ smmuv3.1 bus: pcie.1" in text
@@ -70,9 +62,9 @@ async def test_it_can_be_stopped_and_no_qemu_stays(qemu: Path, tmp_path: Path) -
         await one_vm(pilot)
         await name_qemu(pilot, mute)
         await pilot.press("s")
-        await until(pilot, "asked for by QMP …")
+        await shows(pilot, "asked for by QMP …")
         await pilot.press("s")
-        await until(pilot, "Not rehearsed yet")
+        await shows(pilot, "Not rehearsed yet")
         for _ in range(100):
             if b"7321" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout:
                 break
@@ -86,7 +78,7 @@ async def test_without_a_qemu_it_says_what_to_do(tmp_path: Path) -> None:
         await one_vm(pilot)
         await name_qemu(pilot, tmp_path / "absent")
         await press(pilot, "s")
-        await until(pilot, "There is no program")
+        await shows(pilot, "There is no program")
         assert "p names another QEMU" in shown(pilot)
 
 

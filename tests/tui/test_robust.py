@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.tui.conftest import FIXTURES, NVME, VF, app, cursor_to, host, press, said, settle, shown, type_text
+from tests.tui.conftest import FIXTURES, NVME, VF, app, cursor_to, host, press, said, settle, shown, shows, told, type_text, until
 from wizard.facts.model import Moment
 from wizard.facts.snapshot import load
 from wizard.host.build import host_of
@@ -175,9 +175,7 @@ async def test_the_kept_session_is_taken_up(tmp_path: Path) -> None:
         assert list(tmp_path.glob("session-*.json"))
     second = app(state=tmp_path)
     async with second.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
-        await pilot.pause(0.2)
-        assert "was not ended" in shown(pilot)
+        await shows(pilot, "was not ended")
         await press(pilot, "enter")
         assert second.session.owner(NVME) == "vm1"
         await press(pilot, "4", "w")
@@ -194,9 +192,7 @@ async def test_a_broken_kept_session_is_said_and_left(tmp_path: Path) -> None:
     path.write_bytes(b'{"version": 1')
     second = app(state=tmp_path)
     async with second.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
-        await pilot.pause(0.2)
-        assert "can't be read" in await said(pilot)
+        assert "can't be read" in await told(pilot, "can't be read")
     assert path.read_bytes() == b'{"version": 1'
 
 
@@ -317,16 +313,12 @@ async def test_devices_that_come_and_go_are_marked_and_the_cursor_stays() -> Non
 
     wizard = WizardApp(host(), live=Sources(lambda: other, changes, lambda: Moment(memory_available=5 << 30)), config=Config(ascii=False))
     async with wizard.run_test(size=(120, 40)) as pilot:
-        await pilot.pause(0.2)
+        await shows(pilot, NVME)
         await pilot.press("slash", *"14", "colon", *"00", "enter", "escape")
-        await pilot.pause(0.1)
+        await until(pilot, lambda: wizard.screen.query_one("#table").cursor == NVME)  # type: ignore[attr-defined]
         assert wizard.screen.query_one("#table").cursor == NVME  # type: ignore[attr-defined]
         go.set()
-        for _ in range(100):
-            await pilot.pause(0.1)
-            if VF not in wizard.host.functions:
-                break
-        await pilot.pause(0.2)
+        await until(pilot, lambda: VF not in wizard.host.functions and VF not in shown(pilot) and len(wizard._notifications) >= 2)
         assert events == [VF]
         assert wizard.screen.query_one("#table").cursor == NVME  # type: ignore[attr-defined]
         assert VF not in shown(pilot)
@@ -377,11 +369,10 @@ async def test_a_configuration_that_asks_for_what_there_is_not(tmp_path: Path) -
     text = 'theme = "mauve"\ncolour = "blue"\n[keys]\nassign = "g"\nassign-it = "x"\ntree = "ctrl+nothing"\nmark = ""\n'
     (tmp_path / "wizard.toml").write_text(text)
     async with app(config=load_config(tmp_path)).run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
-        told = await said(pilot)
+        messages = await told(pilot, "mark can't have")
         for words in ("no setting colour", "no theme mauve", "no action assign-it", "tree can't have the key 'ctrl+nothing'", "mark can't have"):
-            assert words in told
-        assert "assign can't" not in told
+            assert words in messages
+        assert "assign can't" not in messages
         await press(pilot, "down", "down", "down", "g")
         assert "to a VM" in shown(pilot)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.conftest import NVME, VF, app, cursor_to, press, settle, shown
+from tests.tui.conftest import NVME, VF, app, cursor_to, press, settle, shown, shows, until
 from wizard.tui.app import WizardApp
 from wizard.tui.config import Config
 
@@ -95,25 +95,14 @@ async def test_every_screen_of_two_vms(tmp_path: Path, monkeypatch: pytest.Monke
         await press(pilot, "6")
         assert "IOMMU group 11" in shown(pilot)
         await press(pilot, "7")
-        for _ in range(100):
-            await pilot.pause(0.1)
-            await settle(pilot)
-            if "passed" in shown(pilot):
-                break
-        text = shown(pilot)
+        text = await shows(pilot, "passed")
         assert "0 failed" in text
         assert "[✔]" in text
         await press(pilot, "down", "enter")
-        for _ in range(50):
-            await pilot.pause(0.1)
-            if "follows" in shown(pilot) and "Copy" in shown(pilot):
-                break
+        await shows(pilot, "follows", "Copy")
         assert "ste" in shown(pilot)
         await press(pilot, "escape", "t", "enter")
-        for _ in range(50):
-            await pilot.pause(0.1)
-            if "write of" in shown(pilot) or "read of" in shown(pilot):
-                break
+        await until(pilot, lambda: "write of" in shown(pilot) or "read of" in shown(pilot))
         assert "@0x40000000" in shown(pilot)
         await press(pilot, "escape", "v")
         assert "isolated" in shown(pilot)

@@ -7,16 +7,13 @@ import os
 import shlex
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual import events, on
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
-from textual.message import Message
 from textual.screen import Screen
 from textual.worker import WorkerFailed
 
@@ -33,6 +30,7 @@ from wizard.tui.files import read_text
 from wizard.tui.following import Following
 from wizard.tui.glyphs import glyphs_for
 from wizard.tui.keeping import Keeper
+from wizard.tui.keys import KeysInOrder
 from wizard.tui.live import Sources
 from wizard.tui.rows import Index
 from wizard.tui.screens.base import MOVES
@@ -41,7 +39,6 @@ from wizard.tui.state import History, Session
 from wizard.tui.widgets.devices import DeviceTable
 from wizard.tui.widgets.lines import LinesView
 
-PATIENCE = 1.0  # seconds that keys wait for a screen that is being made
 FEW = 64  # functions of all VMs up to which a plan may be made while the key waits
 QUICK = 0.03  # seconds that a plan may take before it moves to a worker
 
@@ -69,11 +66,8 @@ def keymap(keys: Mapping[str, str]) -> dict[str, str]:
     return {**left, **keys}
 
 
-class WizardApp(App[int]):
+class WizardApp(KeysInOrder):
     """The wizard over one host. ``source`` are the words that named it (``--replay FILE``)."""
-
-    class KeyDone(Message):
-        """The key before it is through."""
 
     TITLE = "smmu-wizard"
     ENABLE_COMMAND_PALETTE = True
@@ -139,9 +133,6 @@ class WizardApp(App[int]):
         self.following = Following(self, live)
         self._planned: tuple[Host, tuple[Any, ...]] | None = None
         self._quick = True
-        self._typing = False
-        self._typing_since = 0.0
-        self._typed: deque[events.Key] = deque()
         if self.config.theme and self.config.theme in self.available_themes:
             self.theme = self.config.theme
         if self.config.keys:
@@ -403,35 +394,6 @@ class WizardApp(App[int]):
 
     def on_unmount(self) -> None:
         self.following.end()
-
-    # One key at a time. Textual hands a key to the widget that has the focus when it arrives: of a burst (a fast typist on a slow line, a script in
-    # tmux) the letters behind "/" would go where the focus was before. So the next key waits until this one is through, and its screen is made.
-
-    async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key) and not event.is_forwarded:
-            if self._typing and time.monotonic() - self._typing_since < PATIENCE:
-                self._typed.append(event)
-            else:
-                await self._take(event)
-            return
-        await super().on_event(event)
-
-    async def _take(self, event: events.Key) -> None:
-        self._typing, self._typing_since = True, time.monotonic()
-        target = self.focused or self.screen
-        await super().on_event(event)
-        # It goes the way that the key goes, behind it.
-        target.post_message(self.KeyDone())
-
-    @on(KeyDone)
-    def _key_done(self) -> None:
-        ready = getattr(self.screen, "ready", None)
-        if ready is not None and not ready.is_set() and time.monotonic() - self._typing_since < PATIENCE:
-            self.set_timer(0.005, self._key_done)
-            return
-        self._typing = False
-        if self._typed:
-            self.call_next(self._take, self._typed.popleft())
 
     def action_command_palette(self) -> None:
         from wizard.tui.palette import Palette
