@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 
 from msgspec.structs import replace
 
@@ -63,8 +64,8 @@ def run(*words: str) -> tuple[float, float, int, int]:
     return time.perf_counter() - before, usage.ru_utime + usage.ru_stime, process.returncode, usage.ru_maxrss
 
 
-def measure(directory: Path, hosts: int) -> list[dict[str, object]]:
-    """Every row, in order: each question finds what the ones before it left in the index."""
+def measure(directory: Path, hosts: int, told: TextIO) -> list[dict[str, object]]:
+    """Every row, in order, each also told as a line: each question finds what the ones before it left in the index."""
     index = directory / "index.sqlite"
     request = directory / "request.toml"
     request.write_text(REQUEST.format(count=1))
@@ -87,7 +88,7 @@ def measure(directory: Path, hosts: int) -> list[dict[str, object]]:
         )
         print(
             f"{what:<44} {seconds:8.2f} s  {processor:8.2f} s of CPU   goal {goal:<18} status {status}   {peak >> 10} MiB",
-            file=sys.stderr,
+            file=told,
             flush=True,
         )
     rows.append({"what": "index", "bytes": index.stat().st_size})
@@ -105,7 +106,7 @@ def main() -> None:
     try:
         (directory / "snapshots").mkdir(parents=True, exist_ok=True)
         build(directory / "snapshots", arguments.hosts)
-        rows = measure(directory, arguments.hosts)
+        rows = measure(directory, arguments.hosts, sys.stderr if arguments.json else sys.stdout)
     finally:
         if not arguments.directory:
             shutil.rmtree(directory, ignore_errors=True)

@@ -7,11 +7,8 @@ are numbered as they come: nothing can be guessed then, and nothing compared wit
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 import re
-import socket
 from collections.abc import Iterator
 
 import msgspec
@@ -58,7 +55,7 @@ def secrets_of(tree: Tree, *, live: bool = False) -> Secrets:
         if len(fields) == 7 and fields[2].isdecimal() and 1000 <= int(fields[2]) < 65534:
             users.add(fields[0])
     if live:
-        hosts.add(socket.gethostname())
+        hosts.add(os.uname().nodename)
         users |= {os.environ.get(name) for name in ("USER", "LOGNAME", "SUDO_USER")}
     whole = {name for name in hosts if name}
     return Secrets(
@@ -110,8 +107,10 @@ class Pseudonyms:
         self.given.setdefault(kind, set()).add(value)
         if self._key is None:
             number = self._numbers.setdefault(value, len(self._numbers) + 1)
+            import hashlib
+
             return hashlib.sha256(f"number {number}".encode()).hexdigest()
-        return hmac.new(self._key, value.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+        return _hmac(self._key, value)
 
     def report(self) -> tuple[str, ...]:
         """What was given, for people: ``("1 host name", "2 MAC addresses")``."""
@@ -123,7 +122,13 @@ _PLURALS = {"MAC address": "MAC addresses", "IP address": "IP addresses"}
 
 def host_pseudonym(key: bytes) -> str:
     """The name that stands for a host: the same in each of its snapshots, profiles and scripts."""
-    return "host-" + hmac.new(key, HOST.encode(), hashlib.sha256).hexdigest()[:16]
+    return "host-" + _hmac(key, HOST)[:16]
+
+
+def _hmac(key: bytes, value: str) -> str:
+    import hmac  # loads OpenSSL, which most commands have no need of
+
+    return hmac.new(key, value.encode(errors="surrogatepass"), "sha256").hexdigest()
 
 
 def group(digits: str, separator: str, size: int = 2) -> str:

@@ -14,7 +14,6 @@ from wizard.facts.firmware import find_firmware
 from wizard.facts.klog import split
 from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
 from wizard.facts.pci_ids import named
-from wizard.facts.sos import is_sos, of_sos
 from wizard.facts.tree import Tree
 
 
@@ -31,9 +30,12 @@ def from_tree(tree: Tree) -> Facts:
     names = tree.names("")
     found = functions.read_functions(tree)
     pci: dict[str, object] = {"functions": named(found)}
-    if not found and is_sos(tree):
-        of_report = of_sos(tree)
-        pci = {"functions": named(of_report[0]), "iommus": of_report[1], "groups": of_report[2]}
+    if not found:
+        from wizard.facts.sos import is_sos, of_sos  # loads unpackers, which a tree of /sys has no need of
+
+        if is_sos(tree):
+            of_report = of_sos(tree)
+            pci = {"functions": named(of_report[0]), "iommus": of_report[1], "groups": of_report[2]}
     return assemble(
         tree,
         origin="root",

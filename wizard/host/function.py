@@ -274,12 +274,13 @@ class CxlCapability(Record, bits=16):
 def cxl_cache(site: Site) -> Known:
     """A CXL.cache device: it works only with ATS (pci_cxl_ats_required()). A VF is what its PF is."""
     space = site.physical or site.space
+    # Asked of every function of a host: where the vendor's number is nowhere in the whole space, no list need be walked.
+    if space.length > 256 and CXL_VENDOR.to_bytes(2, "little") not in space.data:
+        return Known(False, site.told)
     if space.is_express is False:
         return Known(False, site.told)
     if space.length <= 256:
         return UNKNOWN
-    if CXL_VENDOR.to_bytes(2, "little") not in space.data:  # asked of every function of a host: no list need be walked
-        return Known(False, site.told)
     for found in space.extended:
         if found.id == ExtCap.DVSEC and space.word(found.offset + 4, 2) == CXL_VENDOR and space.word(found.offset + 8, 2) == 0:
             return Known(bool(CxlCapability(space.word(found.offset + 0xA, 2)).CACHE), site.told)

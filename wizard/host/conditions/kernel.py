@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from wizard.base.finding import Area, Finding, Severity
 from wizard.facts.vfio import is_vfio_driver
 from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
@@ -71,15 +73,23 @@ def kernel_options(evidence: Evidence) -> Answer:
 
 
 def _unknown(evidence: Evidence, options: list[str], first: Known) -> Finding:
-    release, found = evidence.release or "(unknown)", release_of(evidence.release)
-    because = f"No configuration of the running kernel was found (/proc/config.gz, /boot/config-{release})."
+    release = evidence.release or "(unknown)"
+    because, older = _why_unknown(evidence.release, first)
+    return KERNEL_UNKNOWN.at(evidence.function, release=release, options=", ".join(options), because=because, older=older)
+
+
+@lru_cache(maxsize=64)
+def _why_unknown(release: str, first: Known) -> tuple[str, str]:
+    """The same for every function of a host."""
+    found = release_of(release)
+    because = f"No configuration of the running kernel was found (/proc/config.gz, /boot/config-{release or '(unknown)'})."
     if first.known:
         because = "The configuration that stands here is only assumed."
     elif first.note:
         because = f"{first.note}."
     old = found is not None and found < (6, 13)
     older = "Mainline has all three from 6.13 on: unless your distribution brought them back, install a newer kernel. " if old else ""
-    return KERNEL_UNKNOWN.at(evidence.function, release=release, options=", ".join(options), because=because, older=older)
+    return because, older
 
 
 NO_GRACE_DRIVER = verdict_code(
