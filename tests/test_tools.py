@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.tools.libvirt import native
-from tests.tools.qemu import machine
+from wizard.rehearsal.process import running
+from wizard.rehearsal.report import Refused
 
 
 @pytest.mark.qemu
-async def test_qemu_has_the_devices_that_plans_and_rehearsals_use(qemu: Path) -> None:
-    async with machine(["-M", "virt,gic-version=3", "-nodefaults", "-accel", "qtest"], qemu=qemu) as client:
+async def test_qemu_has_the_devices_that_plans_and_rehearsals_use(qemu: Path, tmp_path: Path) -> None:
+    words = ["-M", "virt,gic-version=3", "-nodefaults", "-display", "none", "-accel", "qtest"]
+    async with running(str(qemu), words, str(tmp_path)) as client:
         reply = await client.execute("qom-list-types", {"implements": "device"})
     assert isinstance(reply, list)
     names = {entry["name"] for entry in reply}
@@ -21,9 +23,10 @@ async def test_qemu_has_the_devices_that_plans_and_rehearsals_use(qemu: Path) ->
 
 
 @pytest.mark.qemu
-async def test_a_refused_command_line_is_told_in_qemus_words(qemu: Path) -> None:
-    with pytest.raises(RuntimeError, match="no-such-device"):
-        async with machine(["-M", "virt", "-nodefaults", "-accel", "qtest", "-device", "no-such-device"], qemu=qemu):
+async def test_a_refused_command_line_is_told_in_qemus_words(qemu: Path, tmp_path: Path) -> None:
+    words = ["-M", "virt", "-nodefaults", "-display", "none", "-accel", "qtest", "-device", "no-such-device"]
+    with pytest.raises(Refused, match="no-such-device"):
+        async with running(str(qemu), words, str(tmp_path)):
             pass
 
 

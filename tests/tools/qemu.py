@@ -1,19 +1,13 @@
-"""A real QEMU, and a paused machine of it to ask over QMP."""
+"""A real QEMU, and what comes with it; ``wizard.rehearsal.process.running`` starts one."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from functools import cache as once
 from pathlib import Path
-
-from qemu.qmp import ConnectError, QMPClient
 
 from tests.tools.cache import cache, skip_loudly
 
@@ -73,35 +67,3 @@ def require_firmware() -> tuple[Path, Path]:
         if code.exists() and variables.exists():
             return code, variables
     skip_loudly("no AAVMF firmware", HOW)
-
-
-@asynccontextmanager
-async def machine(arguments: Sequence[str], *, qemu: Path | None = None, directory: Path | None = None) -> AsyncIterator[QMPClient]:
-    """Start QEMU with ``arguments`` (without the program), paused, and yield a client connected to its monitor.
-
-    ``directory`` is the working directory. Raises ``RuntimeError`` with what QEMU wrote when it ends before it answers.
-    """
-    with tempfile.TemporaryDirectory(prefix="qemu-") as scratch:
-        socket = f"{scratch}/qmp"
-        words = [str(qemu or require_qemu()), *arguments, "-S", "-display", "none", "-qmp", f"unix:{socket},server=on,wait=off"]
-        process = await asyncio.create_subprocess_exec(
-            *words, cwd=directory, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-        )
-        ended = asyncio.ensure_future(process.communicate())
-        client = QMPClient("test")
-        try:
-            while not os.path.exists(socket) and not ended.done():
-                await asyncio.sleep(0.02)
-            try:
-                await client.connect(socket)
-            except ConnectError as refused:
-                # QEMU listens before it makes its devices, and drops the connection when one of them is refused
-                said = (await asyncio.wait_for(ended, 60))[1].decode(errors="replace").strip()
-                raise RuntimeError(f"QEMU ended with status {process.returncode}: {said}") from refused
-            yield client
-        finally:
-            if client.runstate.name != "IDLE":
-                await client.disconnect()
-            if process.returncode is None:
-                process.kill()
-            await ended
