@@ -70,8 +70,14 @@ def test_examples_say_what_the_page_says(page: Path, tmp_path: Path) -> None:
     for example in examples(page):
         command = re.sub(r"^scripts/demo\b", "smmu-wizard --demo", example.command)
         done = subprocess.run(
-            ["bash", "-c", command], cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, check=False,
+            ["bash", "-c", command],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
         if not matches(example.expected, done.stdout):
             pytest.fail(f"{page.name}:{example.line}: $ {example.command}\nsays\n{done.stdout}\nnot\n{example.expected}", pytrace=False)

@@ -51,6 +51,10 @@ def test_ruff() -> None:
     clean(tool("ruff"), "check", "--no-fix", "--quiet", ".")
 
 
+def test_ruff_format() -> None:
+    clean(tool("ruff"), "format", "--check", "--quiet", ".")
+
+
 def test_types() -> None:
     clean(sys.executable, "-m", "mypy")
 

@@ -70,8 +70,11 @@ def test_groups_and_reserved_regions_are_those_of_sysfs(live: Boot, who: str) ->
     expected = {}
     for line in live.text("groups").splitlines():
         number, kind, members, regions = line.split("|")
-        rows = [dict(zip(("start", "end", "type"), (*(hex(int(word, 16)) for word in row.split()[:2]), row.split()[2]), strict=True))
-                for row in regions.split(";") if row]
+        rows = [
+            dict(zip(("start", "end", "type"), (*(hex(int(word, 16)) for word in row.split()[:2]), row.split()[2]), strict=True))
+            for row in regions.split(";")
+            if row
+        ]
         expected[int(number)] = (kind, sorted(members.split()), rows)
     found = {group["id"]: (group["type"], sorted(group["functions"]), group["reserved_regions"]) for group in live.json(f"list-{who}")["groups"]}
     assert found == expected

@@ -137,13 +137,29 @@ def test_what_would_not_start_is_a_finding(words: list[str], named: str) -> None
 @pytest.mark.parametrize(
     "words",
     [
-        [], ["--vm", "web"], ["--vm", "web=nonsense"], ["--vm", "=14:00.0"],
+        [],
+        ["--vm", "web"],
+        ["--vm", "web=nonsense"],
+        ["--vm", "=14:00.0"],
         *(
             ["--vm", "web=14:00.0", *words]
             for words in (
-                ["--memory", "lots"], ["--memory", "1.5G"], ["--memory=-1"], ["--memory", "9" * 5000], ["--memory", "db=4G"], ["--memory", "٣G"],
-                ["--cpus", "two"], ["--cpus", "9" * 5000], ["--cpus", "²"], ["--oas", "wide"], ["--ssidsize", "9" * 5000], ["--hugepages=-2M"],
-                ["--network", "tap"], ["--mode", "fast"], ["--hotplug", "db=14:00.0"], ["--allow-in-use", "14:00.0"],
+                ["--memory", "lots"],
+                ["--memory", "1.5G"],
+                ["--memory=-1"],
+                ["--memory", "9" * 5000],
+                ["--memory", "db=4G"],
+                ["--memory", "٣G"],
+                ["--cpus", "two"],
+                ["--cpus", "9" * 5000],
+                ["--cpus", "²"],
+                ["--oas", "wide"],
+                ["--ssidsize", "9" * 5000],
+                ["--hugepages=-2M"],
+                ["--network", "tap"],
+                ["--mode", "fast"],
+                ["--hotplug", "db=14:00.0"],
+                ["--allow-in-use", "14:00.0"],
                 ["--allow-in-use", "11:10.0", "--yes"],
             )
         ),

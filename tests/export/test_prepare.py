@@ -104,7 +104,7 @@ def test_the_scripts_pseudonym_is_the_programs(machine_id: bytes, value: str) ->
     """HMAC-SHA256 with coreutils alone."""
     function = LIBRARY.read_text().split("pseudonym() {")[1].split("\n}")[0].replace("[ -r /etc/machine-id ] || return 0", "")
     function = function.replace("id=$(cat /etc/machine-id)", f"id={machine_id.hex()}")
-    done = subprocess.run(["bash", "-c", f"pseudonym() {{{function}\n}}\npseudonym \"$1\"", "x", value], capture_output=True, text=True, check=True)
+    done = subprocess.run(["bash", "-c", f'pseudonym() {{{function}\n}}\npseudonym "$1"', "x", value], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == hmac.new(machine_id.hex().encode(), value.encode(), hashlib.sha256).hexdigest()
 
 

@@ -35,9 +35,7 @@ def test_a_schema_beats_the_version(schema: Path, tmp_path: Path) -> None:
     assert lacks(older) == ("<driver accel=…> (12.8 has it)",)
 
 
-@pytest.mark.parametrize(
-    ("version", "count"), [("10.0.0", 3), ("11.10.0", 2), ("12.1.0", 1), ("12.8.0", 0), (None, 0), ("unknown", 0)]
-)
+@pytest.mark.parametrize(("version", "count"), [("10.0.0", 3), ("11.10.0", 2), ("12.1.0", 1), ("12.8.0", 0), (None, 0), ("unknown", 0)])
 def test_without_a_schema_the_version_counts(version: str | None, count: int) -> None:
     assert len(lacks(Program(name="libvirtd", path="/x", version=version))) == count
     assert libvirt_elements("/nonexistent.rng") == {}

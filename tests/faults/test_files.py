@@ -31,8 +31,14 @@ while True:
 
 def wizard(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "wizard", *map(str, words)], capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)}, cwd=cwd,
+        [sys.executable, "-m", "wizard", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        cwd=cwd,
     )
 
 

@@ -47,7 +47,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def wizard(tree: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "wizard", "--root", tree, *words], capture_output=True, text=True, check=False, cwd=PROJECT, timeout=120,
+        [sys.executable, "-m", "wizard", "--root", tree, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+        timeout=120,
         env={**os.environ, **environment},
     )
 

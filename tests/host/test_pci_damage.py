@@ -15,9 +15,7 @@ from wizard.host.pci import bars, caps, extcaps
 from wizard.host.pci.config import ConfigSpace, Presence, decode_config
 
 DATA = Path(__file__).parent / "data"
-RECORDED = [
-    (bytes.fromhex(entry["config"]), entry["length"]) for entry in json.loads((DATA / "arm64-virt-boot.pci.json").read_text()).values()
-]
+RECORDED = [(bytes.fromhex(entry["config"]), entry["length"]) for entry in json.loads((DATA / "arm64-virt-boot.pci.json").read_text()).values()]
 IGB = decode_config(bytes.fromhex(json.loads((DATA / "arm64-virt-boot.pci.json").read_text())["0000:11:00.0"]["config"]), 4096)
 
 

@@ -35,7 +35,7 @@ def complete(*words: str) -> list[str]:
     """What bash offers for the last word of a command."""
     script = f"""
 source {PROJECT}/completions/smmu-wizard.bash
-COMP_WORDS=(smmu-wizard {' '.join(words)}) COMP_CWORD={len(words)}
+COMP_WORDS=(smmu-wizard {" ".join(words)}) COMP_CWORD={len(words)}
 [ "{words[-1]}" != "''" ] || COMP_WORDS[COMP_CWORD]=
 function=$(complete -p smmu-wizard | sed 's/.*-F \\([^ ]*\\).*/\\1/')
 $function smmu-wizard

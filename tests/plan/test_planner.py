@@ -248,8 +248,6 @@ requests = st.builds(
 )
 
 
-
-
 def without_contradiction(request: VmRequest) -> VmRequest:
     """What belongs to vSMMUs left out where the request has none: a plan with that error says nothing about the rest."""
     return request if request.mode is Mode.ACCEL else replace(request, layout=Layout.PER_SMMU, split=(), properties=Properties())

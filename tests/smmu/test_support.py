@@ -42,7 +42,5 @@ def test_larger_values_than_the_model_has_are_shown_and_reduced() -> None:
 
 def test_a_case_says_what_of_its_ids_is_masked() -> None:
     case = {"ids": {"idr5": "0xf4"}, "strtab_base": "0x40100000", "sid": 0, "iova": 0}
-    assert run_plain(case)["masked"] == [
-        {"register": "IDR5", "field": "DS", "value": 1, "why": "52-bit addresses with the 64 KiB granule only"}
-    ]
+    assert run_plain(case)["masked"] == [{"register": "IDR5", "field": "DS", "value": 1, "why": "52-bit addresses with the 64 KiB granule only"}]
     assert "masked" not in run_plain({**case, "ids": {}})

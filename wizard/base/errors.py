@@ -1,10 +1,10 @@
 """The errors that end a command: one sentence that names the thing, one with the next step.
 
-    WizardError          exit status
-      UsageError         2
-      InputError         3   what was given can't be read
-      ProgramError       4   a program that is needed is missing or failed
-      OutputError        5   what was asked for can't be written
+WizardError          exit status
+  UsageError         2
+  InputError         3   what was given can't be read
+  ProgramError       4   a program that is needed is missing or failed
+  OutputError        5   what was asked for can't be written
 """
 
 from __future__ import annotations

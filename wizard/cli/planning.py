@@ -94,9 +94,7 @@ def plan_of_profiles(arguments: argparse.Namespace, host: Host, paths: list[str]
         raise UsageError("--allow-in-use takes a function away from the host.", "Confirm it with --yes.")
     allowed = tuple(str(find_function(host, text)) for text in arguments.allow_in_use)
     assume: bool = arguments.assume_accel
-    vms = tuple(
-        msgspec.structs.replace(vm, assume_accel=vm.assume_accel or assume, allow_in_use=vm.allow_in_use + allowed) for vm in request.vms
-    )
+    vms = tuple(msgspec.structs.replace(vm, assume_accel=vm.assume_accel or assume, allow_in_use=vm.allow_in_use + allowed) for vm in request.vms)
     plan = make_plan(host, msgspec.structs.replace(request, vms=vms))
     return plan, (*findings, *plan.findings)
 

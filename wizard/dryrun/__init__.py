@@ -1,12 +1,12 @@
 """A plan on the simulated SMMU, before a VM starts: what its functions will reach, and what happens when a guest does something wrong.
 
-    report = dry_run(plan, host)                       run.py; frozen, JSON by msgspec        model.py
-    cell = trace_of(plan, host, function, scenario)    one cell with its trace
-    trace = trace_address(plan, host, function, iova)  one address in each situation           address.py
-    scenarios/                                         one short function each, with its source
-    layout.py, build.py, world.py, guest.py            what host and guest build
-    proof.py, tables.py                                isolation over whole tables (numpy only there)
-    cost.py                                            memory, loads, commands
+report = dry_run(plan, host)                       run.py; frozen, JSON by msgspec        model.py
+cell = trace_of(plan, host, function, scenario)    one cell with its trace
+trace = trace_address(plan, host, function, iova)  one address in each situation           address.py
+scenarios/                                         one short function each, with its source
+layout.py, build.py, world.py, guest.py            what host and guest build
+proof.py, tables.py                                isolation over whole tables (numpy only there)
+cost.py                                            memory, loads, commands
 """
 
 from __future__ import annotations

@@ -164,9 +164,7 @@ class Bench:
         kind = {Ats.UNTRANSLATED: access, Ats.REQUEST: "ATS request", Ats.TRANSLATED: f"translated {access}"}
         pasid = f", PASID {ssid}" if ssid is not None else ""
         self.say("dma", f"{kind[ats]} of StreamID {stream:#x} at {iova:#x}{pasid}")
-        outcome = self.host.smmu.translate(
-            Transaction(stream, iova, write=write, ssid=ssid, ats=ats, privileged=privileged), trace=self.tracing
-        )
+        outcome = self.host.smmu.translate(Transaction(stream, iova, write=write, ssid=ssid, ats=ats, privileged=privileged), trace=self.tracing)
         if self.tracing:
             self.steps += [Step.of(step) for step in (outcome.trace.steps if outcome.trace else ())]
             if outcome.pa is not None:

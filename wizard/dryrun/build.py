@@ -72,9 +72,7 @@ def window_of(memory: int, size: int) -> tuple[int, int]:
     return -(-base // size) * size, size
 
 
-def _vm(
-    vm: VmPlan, host: Host, smmus: tuple[SmmuLayout, ...], taken: int, assumptions: list[str]
-) -> tuple[VmLayout, list[Finding], int]:
+def _vm(vm: VmPlan, host: Host, smmus: tuple[SmmuLayout, ...], taken: int, assumptions: list[str]) -> tuple[VmLayout, list[Finding], int]:
     findings = []
     page = host.page_size or 4096
     memory = vm.memory.size
@@ -150,9 +148,7 @@ def _at_least(version: str, *wanted: int) -> bool:
 # -- functions --------------------------------------------------------------------------------------------------------
 
 
-def _functions(
-    plan: Plan, host: Host, vms: list[VmLayout], smmus: tuple[SmmuLayout, ...], assumptions: list[str]
-) -> Iterator[FunctionLayout]:
+def _functions(plan: Plan, host: Host, vms: list[VmLayout], smmus: tuple[SmmuLayout, ...], assumptions: list[str]) -> Iterator[FunctionLayout]:
     present = {smmu.name for smmu in smmus}
     assigned = {device.host for vm in plan.vms for device in vm.devices}
     companions: dict[str, None] = {}

@@ -23,7 +23,6 @@ def candidates(vm: VmPlan, host: Host) -> Iterator[tuple[PortPlan, Function]]:
                 yield port, function
 
 
-
 def smmu_layout(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> SmmuLayout:
     """An SMMU as the simulation has it; what nobody measured is appended to ``assumptions``."""
     if smmu.registers is not None:

@@ -1,11 +1,11 @@
 """The report of a dry run: frozen, and its own JSON format (schema 1). Numbers that are addresses are hexadecimal strings.
 
-    Report
-      functions    which function is behind which vSMMU, by StreamID and vSID
-      scenarios    what was played, and the specification section or kernel function that it follows
-      cells        one for each function and scenario: status, a sentence, who stopped a wrong access, the trace of the first failure
-      proofs       isolation, one for each VM and SMMU, with assumptions
-      costs        what the layout costs
+Report
+  functions    which function is behind which vSMMU, by StreamID and vSID
+  scenarios    what was played, and the specification section or kernel function that it follows
+  cells        one for each function and scenario: status, a sentence, who stopped a wrong access, the trace of the first failure
+  proofs       isolation, one for each VM and SMMU, with assumptions
+  costs        what the layout costs
 """
 
 from __future__ import annotations

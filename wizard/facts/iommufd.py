@@ -79,9 +79,7 @@ class IommuFd:
         """What the hardware above a bound device has; EOPNOTSUPP for a type that it has not or the kernel does not know."""
         data = array.array("B", bytes(_HW_DATA_LIMIT))
         flags = 0 if data_type == DEFAULT else _INPUT_TYPE
-        answer = self._call(
-            _IOMMU_GET_HW_INFO, _HW_INFO, _HW_INFO.size, flags, device, len(data), data.buffer_info()[0], data_type, 0, 0
-        )
+        answer = self._call(_IOMMU_GET_HW_INFO, _HW_INFO, _HW_INFO.size, flags, device, len(data), data.buffer_info()[0], data_type, 0, 0)
         return HwData(type=answer[5], data=data.tobytes()[: answer[3]], capabilities=answer[7], max_pasid_log2=answer[6])
 
     @contextmanager

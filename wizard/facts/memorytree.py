@@ -137,9 +137,7 @@ class ArchiveTree(MemoryTree):
     def _inside(self, path: str) -> str:
         name = posixpath.normpath(path)
         if name.startswith("/") or ".." in path.split("/") or len(name) > PATH_LIMIT:
-            raise InputError(
-                f"{visible(self.name)} has a member that can't be taken: {visible(path[:200])}.", "Make the tar of a host's own tree."
-            )
+            raise InputError(f"{visible(self.name)} has a member that can't be taken: {visible(path[:200])}.", "Make the tar of a host's own tree.")
         return name
 
     @staticmethod

@@ -77,9 +77,7 @@ def _pool_members(tree: Tree) -> Iterator[tuple[str, str]]:
 
 def of_interfaces(tree: Tree, uses: Iterable[tuple[str, str, str]]) -> list[InUse]:
     """From (interface, kind, detail): the functions below each interface, also through bonds, bridges and VLANs."""
-    return [
-        InUse(address=address, kind=kind, detail=detail) for name, kind, detail in uses for address in net_functions(tree, name)
-    ]
+    return [InUse(address=address, kind=kind, detail=detail) for name, kind, detail in uses for address in net_functions(tree, name)]
 
 
 def _together(tree: Tree, name: str) -> set[str]:

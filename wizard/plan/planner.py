@@ -146,9 +146,7 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         name=request.name,
         request=request,
         mode=mode,
-        machine=MachinePlan(
-            type=request.machine.type or target.machine, gic=request.machine.gic, its=request.machine.its, acpi=request.machine.acpi
-        ),
+        machine=MachinePlan(type=request.machine.type or target.machine, gic=request.machine.gic, its=request.machine.its, acpi=request.machine.acpi),
         cpus=request.cpus,
         memory=memory,
         firmware=_firmware(host, request),
@@ -240,9 +238,7 @@ def _vsmmus(host: Host, request: VmRequest, layout: Layouted, devices: Sequence[
         behind = [device.host for device in devices if device.vsmmu == vsmmu.id]
         held = len(behind) + sum(port.hotplug for port in layout.ports if port.bus == vsmmu.bus)
         left_out = {name for name, fits in (("ats", ats), ("cmdqv", held <= cmdqv_functions(host, smmu))) if not fits}
-        properties = resolve(
-            host, smmu, (vsmmu.properties, request.properties), target, next(iter(behind), None), assumed=assumed, left_out=left_out
-        )
+        properties = resolve(host, smmu, (vsmmu.properties, request.properties), target, next(iter(behind), None), assumed=assumed, left_out=left_out)
         ats_, ril, ssidsize, oas, cmdqv = (properties[name] for name in PROPERTIES)
         made.append(
             VsmmuPlan(id=vsmmu.id, smmu=vsmmu.smmu, bus=vsmmu.bus or "", accel=True, ats=ats_, ril=ril, ssidsize=ssidsize, oas=oas, cmdqv=cmdqv)
@@ -337,4 +333,3 @@ def mac_of(name: str, count: int) -> str:
     """An address of QEMU's own range, the same for the same VM: 52:54:00 and three bytes of the name's hash."""
     tail = hashlib.sha256(f"{name}\0{count}".encode("utf-8", "surrogatepass")).digest()[:3]
     return ":".join(f"{byte:02x}" for byte in (0x52, 0x54, 0x00, *tail))
-

@@ -92,9 +92,7 @@ def dma_checks(vm: VmPlan, qtest: Qtest, engine: type[Engine], bars: Mapping[str
 def _guest_life(vm: VmPlan, vsmmu: str, twin: Twin, lanes: list[Lane]) -> Iterator[Check]:
     """Boot, probe, map, unmap, as arm-smmu-v3.c does; what each step leaves reachable."""
     ids = twin.ids
-    layout = VsmmuLayout(
-        vsmmu, "", ids, ats=False, ril=bool(IDR3(ids.idr3).RIL), ssidsize=0, oas=ADDRESS_BITS[IDR5(ids.idr5).OAS], cmdqv=False
-    )
+    layout = VsmmuLayout(vsmmu, "", ids, ats=False, ril=bool(IDR3(ids.idr3).RIL), ssidsize=0, oas=ADDRESS_BITS[IDR5(ids.idr5).OAS], cmdqv=False)
     ram = GUEST_RAM + _PAGE + _INSIDE
     for lane in lanes:
         yield lane.check("before the guest switches its SMMU on", ram)

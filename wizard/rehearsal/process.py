@@ -95,6 +95,7 @@ class Abilities(msgspec.Struct, frozen=True):
 async def abilities(qemu: str, scratch: str) -> Abilities:
     """Ask a QEMU, by property and type and not by version; ``Refused`` and ``Ended`` as ``running``."""
     async with running(qemu, ["-machine", "none", "-nodefaults", "-display", "none"], scratch, limit=START_SECONDS) as client:
+
         async def types(name: str) -> list[str]:
             answer = msgspec.convert(await client.execute("qom-list-types", {"implements": name}), list[dict[str, object]])
             return [str(entry["name"]) for entry in answer]

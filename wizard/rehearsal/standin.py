@@ -134,8 +134,9 @@ def _block(option: Option, firmware: tuple[Path, Path] | None) -> Iterator[Repla
     elif node.endswith("-storage"):
         yield None, ""
     else:
-        yield keyed("-blockdev", ("driver", "null-co"), ("node-name", node), ("size", 1 << 26), ("read-only", option.get("read-only"))), (
-            "disks: empty ones"
+        yield (
+            keyed("-blockdev", ("driver", "null-co"), ("node-name", node), ("size", 1 << 26), ("read-only", option.get("read-only"))),
+            ("disks: empty ones"),
         )
 
 

@@ -1,12 +1,12 @@
 """The simulated SMMUv3: registers, transactions, commands, events. IHI 0070, non-secure programming interface.
 
-    memory = Memory()
-    smmu = Smmu(Ids(), memory)
-    smmu.write("STRTAB_BASE", 0x4010_0000)
-    smmu.write("STRTAB_BASE_CFG", 8)
-    smmu.write("CR0", 0xD)
-    outcome = smmu.translate(Transaction(sid=8, iova=0x1000, write=True))
-    outcome.pa, outcome.event, smmu.events()
+memory = Memory()
+smmu = Smmu(Ids(), memory)
+smmu.write("STRTAB_BASE", 0x4010_0000)
+smmu.write("STRTAB_BASE_CFG", 8)
+smmu.write("CR0", 0xD)
+outcome = smmu.translate(Transaction(sid=8, iova=0x1000, write=True))
+outcome.pa, outcome.event, smmu.events()
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The I/O Remapping Table: which SMMU is above which root complex, under which StreamIDs, and what firmware promises about both.
 
-    table = decode_iort(data)
-    stream_id(table, segment, rid)      the SMMU and the StreamID, None where a function has no SMMU
-    table.root_complexes[segment]       ATS, PRI, CANWBS, ...
-    table.defects                       what is wrong with the table
+table = decode_iort(data)
+stream_id(table, segment, rid)      the SMMU and the StreamID, None where a function has no SMMU
+table.root_complexes[segment]       ATS, PRI, CANWBS, ...
+table.defects                       what is wrong with the table
 """
 
 from __future__ import annotations

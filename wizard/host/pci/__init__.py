@@ -1,8 +1,8 @@
 """PCI configuration space as facts: header, capabilities, BARs, and what the topology does to DMA.
 
-    space = decode_config(data, length)
-    space.presence(ExtCap.ATS)      PRESENT, ABSENT or UNKNOWN (an ordinary user reads 64 bytes)
-    extcaps.ats(space)              the capability, or None
+space = decode_config(data, length)
+space.presence(ExtCap.ATS)      PRESENT, ABSENT or UNKNOWN (an ordinary user reads 64 bytes)
+extcaps.ats(space)              the capability, or None
 """
 
 from __future__ import annotations

@@ -265,9 +265,7 @@ IO_SPACE = plan_code(
 def io_space(scene: Scene) -> Iterator[Finding]:
     """Seen with AAVMF 2026.08: of 20 ports with such functions 15 got addresses, beside a virtio device on pcie.0."""
     wanting = {
-        device.port
-        for device in scene.vm.devices
-        if (candidate := scene.candidate(device)) and not candidate.to_make and regions_of(candidate).io
+        device.port for device in scene.vm.devices if (candidate := scene.candidate(device)) and not candidate.to_make and regions_of(candidate).io
     }
     if len(wanting) > IO_PORTS:
         yield IO_SPACE.at(scene.name, count=len(wanting), limit=IO_PORTS)

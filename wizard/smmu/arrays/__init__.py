@@ -1,9 +1,9 @@
 """Many translations at once, and whole tables as coalesced ranges, with numpy.
 
-    snapshot.py     memory as one array that can be indexed by address
-    walk.py         tables walked for many addresses in step
-    translate.py    the same answers as ``Smmu.translate`` with its caches off, as arrays
-    maps.py         every mapping of a table or of both stages: input ranges to output ranges with permissions
+snapshot.py     memory as one array that can be indexed by address
+walk.py         tables walked for many addresses in step
+translate.py    the same answers as ``Smmu.translate`` with its caches off, as arrays
+maps.py         every mapping of a table or of both stages: input ranges to output ranges with permissions
 """
 
 from __future__ import annotations

@@ -61,9 +61,7 @@ def _table1(el2: bool, wxn: bool, pan: bool, epan: bool, dirty: bool) -> U8:
 @lru_cache(maxsize=16)
 def _table2(xnx: bool, dirty: bool) -> U8:
     """Permissions of stage 2 by 5 bits: S2AP, XN, DBM."""
-    return np.array(
-        [permissions.stage2(Stage2Leaf.build(S2AP=c & 3, XN=c >> 2 & 3, DBM=c >> 4).value, xnx, dirty)[0] for c in range(32)], np.uint8
-    )
+    return np.array([permissions.stage2(Stage2Leaf.build(S2AP=c & 3, XN=c >> 2 & 3, DBM=c >> 4).value, xnx, dirty)[0] for c in range(32)], np.uint8)
 
 
 @lru_cache(maxsize=2)
