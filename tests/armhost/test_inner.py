@@ -67,3 +67,13 @@ def test_data_moves_through_the_inner_vms_own_smmu(host: Boot, console: str) -> 
     assert re.search(r"^INNER-SMMU smmu3", console, flags=re.M)
     assert "INNER-DMA-OK" in console
     assert not re.search(r"event: F_\w+ client: 0000:14:00.0", host.text("dmesg"))
+
+
+def test_the_planned_limit_of_locked_memory_is_what_an_ordinary_user_needs(host: Boot) -> None:
+    """The guest's memory and QEMU's pvtime page, to the page: with the memory alone the same VM does not start."""
+    for step in ("limited-plan", "limited-prepare", "limited-prepare-run", "limited-export"):
+        assert host.status(step) == 0, host.errors(step)
+    assert int(host.text("limited-kib")) == 768 * 1024 + 4
+    assert host.status("limited-starts") == 0, host.errors("limited-starts")
+    assert host.status("limited-memory-alone") == 1
+    assert "= -12 (Cannot allocate memory)" in host.errors("limited-memory-alone")

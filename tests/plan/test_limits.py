@@ -130,10 +130,27 @@ def test_virtio_iommu_maps_by_the_hosts_pages(page: int, granule: str) -> None:
     ],
 )
 def test_memory_is_locked_once_for_each_address_space(functions: tuple[str | FunctionRequest, ...], mode: Mode, spaces: int) -> None:
-    """Each IOAS pins guest memory for itself, and iommufd charges each pin."""
+    """Each IOAS pins guest memory and QEMU's pvtime for itself, and iommufd charges each pin; BARs it does not charge."""
     made = planned(*functions, mode=mode)
-    bars = sum(sum(device.bars) for device in made.devices)
-    assert made.memory.memlock == spaces * (GIB + bars)
+    assert all(device.bars for device in made.devices)
+    assert made.memory.memlock == spaces * (GIB + 4096)
+
+
+@pytest.mark.parametrize(
+    ("page", "cpus", "pvtime"), [(4096, 1, 4096), (4096, 64, 4096), (4096, 65, 8192), (4096, 512, 32768), (16384, 512, 32768), (65536, 512, 65536)]
+)
+def test_pvtime_is_locked_beside_the_memory(page: int, cpus: int, pvtime: int) -> None:
+    """virt_cpu_post_init() of QEMU: max_cpus times PVTIME_SIZE_PER_CPU (64), aligned to the real host's page."""
+    assert planned(NVME, cpus=cpus, on=kernel(page_size=page)).memory.memlock == GIB + pvtime
+
+
+def test_where_the_page_size_was_not_read_the_largest_counts() -> None:
+    unread = changed(kernel=replace(facts("arm64-virt-canwbs").kernel, page_size=None))
+    made = plan(vm(NVME, user="qemu"), on=unread)
+    assert made.vms[0].memory.memlock == GIB + 65536
+    said = next(finding for finding in made.findings if finding.code == "memlock")
+    assert "1048640 KiB" in said.what
+    assert "not read; 64K" in said.why
 
 
 def test_free_hugepages_are_no_part_of_the_memory_that_is_available() -> None:
@@ -249,7 +266,7 @@ def test_what_may_be_plugged_is_judged_as_what_is_there() -> None:
 def test_free_ports_count_in_windows_memory_and_buses() -> None:
     bare, ported = planned(NVME), planned(NVME, hotplug=(HotplugRequest(vsmmu="smmuv3.1", bus_reserve=4, pref64_reserve=700 * GIB),))
     assert ported.memory.mmio_needed == 1024 * GIB  # a reserve is rounded up to a power of two, and there is nothing beside it
-    assert ported.memory.memlock - bare.memory.memlock >= 1024 * GIB
+    assert ported.memory.memlock == bare.memory.memlock  # the BARs of what is plugged are not charged
     assert ported.buses[0].last - bare.buses[0].last == 5
 
 

@@ -12,6 +12,8 @@ from wizard.plan.model import MemoryPlan, NodePlan
 from wizard.plan.regions import DEFAULT_HIGH_MMIO, LOW_WINDOW, WINDOW, Regions, high_window, power_of_two, window
 from wizard.plan.request import Mode, NodeRequest, VmRequest
 
+PVTIME_PER_CPU = 64  # PVTIME_SIZE_PER_CPU of QEMU's hw/arm/virt.c: the guest's stolen time, a page of RAM beside the guest's memory
+LARGEST_PAGE = 65536  # what arm64 kernels are built with at most
 INITIATOR_NODES = 8  # memory-less nodes per Grace GPU: as many as it has MIG partitions, which the guest's driver fills
 _MIB = 1 << 20
 
@@ -110,21 +112,20 @@ class PortNeeds:
 
 
 def memory_plan(
-    request: VmRequest, mode: Mode, nodes: tuple[NodePlan, ...], buses: Sequence[str], ports: Iterable[PortNeeds], spaces: int
+    request: VmRequest, mode: Mode, nodes: tuple[NodePlan, ...], buses: Sequence[str], ports: Iterable[PortNeeds], locked: int
 ) -> MemoryPlan:
     """Windows from what is behind each port; ``buses`` are the root complexes in the order of their bus numbers.
 
-    ``spaces`` is how many address spaces (IOAS) the guest's memory is mapped into.
+    ``locked`` is what the VM's process pins (``pinned``).
     """
     high: dict[str, list[tuple[int, int]]] = {bus: [] for bus in buses}
-    low = total = 0
+    low = 0
     for port in ports:
         sizes = tuple(size for one in port.regions for size in one.high)
         length = window(sizes)
         # UEFI rounds a reserve up to a power of two: with AAVMF 2026.08 pref64-reserve=700G became a window of 1 TiB.
         kept, kept_low = (power_of_two(reserve) if reserve > 0 else 0 for reserve in (port.pref64, port.mem))
         low += max(LOW_WINDOW, window(tuple(size for one in port.regions for size in one.low)), kept_low)
-        total += sum(one.total for one in port.regions) + kept + kept_low
         if length or kept:
             largest = power_of_two(max(sizes, default=0)) if length >= kept else kept
             high[port.bus].append((max(length, kept), max(largest, WINDOW)))
@@ -139,9 +140,21 @@ def memory_plan(
         mmio_written=chosen != DEFAULT_HIGH_MMIO,
         mmio_needed=needed,
         low_mmio_needed=low,
-        # iommufd charges what each address space pins of guest memory, and the BARs that QEMU maps for peer-to-peer DMA beside it.
-        memlock=spaces * (max(request.memory, 0) + total),
+        memlock=locked,
     )
+
+
+def pinned(request: VmRequest, page_size: int | None, spaces: int) -> int:
+    """Bytes that iommufd charges a VM's process with: in each of ``spaces`` the guest's memory and QEMU's ``pvtime``.
+
+    That is 64 bytes for each CPU, rounded up to the host's pages (virt_cpu_post_init() of hw/arm/virt.c); where their size was
+    not read the largest counts. At exactly the memory a VM of an ordinary user does not start ("vfio_container_dma_map(…) = -12"), with
+    the page more it does: run with QEMU 11.1.2 and Linux 7.2.13. BARs are not charged: they are mapped as dma-bufs, whose account mode
+    is NONE, or not at all (drivers/iommu/iommufd/pages.c, Linux 7.2 and 7.3).
+    """
+    page = page_size or LARGEST_PAGE
+    pvtime = -(-max(request.cpus, 1) * PVTIME_PER_CPU // page) * page
+    return spaces * (max(request.memory, 0) + pvtime)
 
 
 def address_spaces(mode: Mode, behind: Sequence[bool]) -> int:

@@ -133,7 +133,7 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
             memory_room.PortNeeds(port.bus, [regions[a.candidate.address] for a in held], port.mem_reserve or 0, port.pref64_reserve or 0)
             for port, held in zip(layout.ports, layout.functions, strict=True)
         ],
-        memory_room.address_spaces(mode, behind),
+        memory_room.pinned(request, host.page_size, memory_room.address_spaces(mode, behind)),
     )
     vsmmus = _vsmmus(host, request, layout, devices, target) if mode is Mode.ACCEL else ()
     buses = tuple(_on_node(host, bus, layout, nodes) for bus in layout.buses)

@@ -43,11 +43,6 @@ class Regions:
     io: bool
     source: str  # probe, config, assumed, unknown
 
-    @property
-    def total(self) -> int:
-        """All memory regions together."""
-        return sum(self.high) + sum(self.low)
-
 
 def regions_of(candidate: Candidate) -> Regions:
     """The regions of one function, worked out once."""

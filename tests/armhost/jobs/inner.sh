@@ -34,6 +34,21 @@ cp guest.sh guest.json prepare.sh /out/
 step inner timeout 900 bash guest.sh -no-reboot -serial file:/out/inner-console \
     -kernel /out/inner/vmlinuz -initrd /out/inner/inner.img -append "console=ttyAMA0 iommu.passthrough=0"
 
+# the same VM as an ordinary user's, with the limit that the preparation script wrote, and with the guest's memory alone
+step limited-plan smmu_wizard --replay probed.json plan --vm limited=0000:14:00.0 --memory 768M --cpus 1 --user nobody -o .
+step limited-prepare smmu_wizard --replay probed.json export limited.toml --format prepare -o limited-prepare.sh
+step limited-prepare-run bash limited-prepare.sh
+step limited-export smmu_wizard --replay probed.json export limited.toml --format qemu -o limited.sh
+limit=$(sed -n 's/^nobody hard memlock //p' /etc/security/limits.d/smmu-wizard-nobody.conf); echo "$limit" > /out/limited-kib.out
+chmod 666 /dev/kvm; cp limited.sh /tmp/
+starts() { # KIB: QEMU realizes everything, is told to quit before the first instruction, and ends with 0; or ends with 1
+    timeout 300 prlimit --memlock=$(($1 * 1024)):$(($1 * 1024)) setpriv --reuid=nobody --regid=nogroup --clear-groups --inh-caps=-all \
+        --bounding-set=-all bash /tmp/limited.sh -S -monitor stdio <<< quit
+}
+step limited-starts starts "$limit"
+step limited-memory-alone starts $((768 * 1024))
+step limited-undo bash limited-prepare.sh --undo
+
 # and back
 step undo bash prepare.sh --undo
 step unbind bash bind.sh --undo

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from wizard.base.finding import Area, Finding
 from wizard.base.text import is_number, size, visible
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
+from wizard.plan.memory import LARGEST_PAGE
 from wizard.plan.model import VmPlan
 from wizard.plan.rules.base import Company, shared
 
@@ -104,20 +105,24 @@ def _gib(count: int) -> str:
 
 MEMLOCK = plan_code(
     "memlock", INFO, area=Area.HOST,
-    what="User {subject} has to be allowed to lock {needed} for {vms}.",
-    why="iommufd charges pinned memory per user, against the limit of each process: with several VMs the limit has to hold the sum of them.",
+    what="User {subject} has to be allowed to lock {kib} KiB ({needed}) for {vms}.",
+    why="iommufd charges pinned memory per user, against the limit of each process: with several VMs the limit has to hold the sum of them. "
+    "It is the guest's memory and QEMU's pvtime, 64 bytes for each CPU in whole pages of the host ({page}): with the memory alone QEMU does "
+    "not start ('vfio_container_dma_map … = -12'). BARs are not charged.",
     fix="The preparation script sets it; by hand: `ulimit -l {kib}` or memlock in /etc/security/limits.d.",
 )  # fmt: skip
 
 
 @shared
 def memlock(company: Company) -> Iterator[tuple[int | None, Finding]]:
-    """Problems.md 34: root, with CAP_IPC_LOCK, is charged nothing."""
+    """Root, with CAP_IPC_LOCK, is charged nothing (iommufd's pages.c, Linux 7.2)."""
     for user, needed in memlock_of(company.vms).items():
         if user == "root":
             continue
         names = [visible(vm.name) for vm in company.vms if vm.user == user]
-        finding = MEMLOCK.at(visible(user), needed=_gib(needed), kib=needed >> 10, vms=", ".join(names))
+        page = company.host.page_size
+        pages = size(page) if page else f"their size was not read; {size(LARGEST_PAGE)}, the largest, is taken"
+        finding = MEMLOCK.at(visible(user), needed=_gib(needed), kib=needed >> 10, vms=", ".join(names), page=pages)
         for place, vm in enumerate(company.vms):
             if vm.user == user:
                 yield place, finding

@@ -229,8 +229,11 @@ MIGRATION = plan_code(
 GUEST_NEEDS = plan_code(
     "guest-needs", INFO,
     what="The guest of VM {subject} needs UEFI and ACPI, and a kernel that knows IORT RMR nodes{more}.",
-    why="QEMU describes the MSI window of an accelerated vSMMU as an RMR (Linux 6.0 and later map it); without it interrupts are lost.",
-    fix="Use a Linux guest of 6.0 or later, with CONFIG_ARM_SMMU_V3{options}, and without iommu.passthrough=1 on its command line.",
+    why="QEMU describes the MSI window of an accelerated vSMMU as an RMR (Linux 6.0 and later map it); a guest that translates without it loses "
+    "its interrupts. With iommu.passthrough=1, or without a driver for the vSMMU, data and interrupts still move, but nothing is isolated inside "
+    "the guest: each of its functions reaches all of its memory, and neither QEMU nor the host shows it.",
+    fix="Use a Linux guest of 6.0 or later, with CONFIG_ARM_SMMU_V3{options}. Leave iommu.passthrough=1 off its command line where its functions "
+    "are to be kept apart; in the guest, /sys/kernel/iommu_groups/*/type then says DMA, not identity.",
 )  # fmt: skip
 
 
