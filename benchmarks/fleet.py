@@ -1,4 +1,4 @@
-"""A fleet against the figures of the design, whole processes: the first question, the second out of the index, and the memory of both.
+"""A fleet against the figures to reach (sources: design-figures): whole processes, the first question, the second out of the index, memory.
 
     python -m benchmarks.fleet [--hosts N] [--directory DIR] [--json]
 

@@ -1,4 +1,4 @@
-"""Translations on the simulated SMMU against the figures of the design, as ratios within one run.
+"""Translations on the simulated SMMU against the figures to reach (sources: design-figures), as ratios within one run.
 
     python -m benchmarks.translate [--json] [--repeat N]
 
@@ -180,7 +180,7 @@ def measure(repeat: int) -> list[dict[str, Any]]:
 
 def main() -> int:
     """Print the rows."""
-    parser = argparse.ArgumentParser(description="translations on the simulated SMMU against the figures of the design")
+    parser = argparse.ArgumentParser(description="translations on the simulated SMMU against the figures to reach (sources: design-figures)")
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -12,7 +12,7 @@ from tests.cli.conftest import ROOT, run
 
 FIXTURES = sorted(path.stem for path in (ROOT / "fixtures").glob("*.json"))
 SOURCES = {"probe", "hw_info", "log", "iort", "sysfs", "config", "assumed", "none"}
-# Section 4 of the design: fields are added, never renamed.
+# Fields are added, never renamed (sources: design-json).
 HOST = {"schema", "host", "smmus", "functions", "groups"}
 SMMU = {"name", "base", "numa_node", "capabilities", "functions"}
 FUNCTION = {
@@ -20,7 +20,7 @@ FUNCTION = {
 }  # fmt: skip
 GROUP = {"id", "type", "functions", "reserved_regions"}
 FINDING = {"code", "severity", "subject", "what", "why", "fix"}
-# Section 5: what is to be known of each SMMU, known or not.
+# What is to be known of each SMMU, known or not (sources: design-capabilities).
 CAPABILITIES = {
     "nesting", "s2fwb", "btm", "httu", "ats", "pri", "ssidsize", "sidsize", "oas", "gran4k", "gran16k", "gran64k", "ril", "stall_model", "vax",
     "coherent_walks", "cmdqv", "st_level", "cd2l", "architecture", "implementer", "cmdq_force_sync",
@@ -35,7 +35,7 @@ def shown(name: str, *words: str) -> str:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_the_form_is_that_of_the_design(name: str) -> None:
+def test_the_form_is_the_documented_one(name: str) -> None:
     listed = json.loads(shown(name, "list", "--json"))
     assert set(listed) >= HOST
     assert listed["schema"] == 1

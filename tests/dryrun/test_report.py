@@ -120,7 +120,7 @@ def test_text_says_what_failed_and_what_it_follows(report: Report) -> None:
 
 
 def test_text_says_what_does_not_apply_and_what_cannot_be_offered(report: Report) -> None:
-    """Section 8: PRI, stall and HTTU are reported, not passed over."""
+    """PRI, stall and HTTU are reported, not passed over (sources: design-scenarios)."""
     lines = list(report_lines(report))
     at = lines.index("  cannot be offered on Linux 7.2 and QEMU 11.1")
     assert [line.split(" (")[0].strip() for line in lines[at + 1 : at + 4]] == [

@@ -1,4 +1,4 @@
-"""The scenarios: every thing that the design names is played, on every fixture, and each names what it follows."""
+"""The scenarios: everything that has to be played is, on every fixture, and each names what it follows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.dryrun.plans import FIXTURES, host, plan, vm
 from wizard.dryrun import SCENARIOS, Status, Stopper, dry_run
 from wizard.plan.request import Mode
 
-NAMED = {  # section 8 of the design, item by item
+NAMED = {  # item by item (sources: design-scenarios)
     "before-boot", "gbpa-abort", "ste-bypass", "ste-stage-1", "ste-other-table", "ste-abort", "reboot", "ste-invalid", "ste-forbidden-bits",
     "s1cdmax", "s1dss", "cd-unmapped", "table-unmapped",
     "mapped", "unmapped", "memory-type", "freed", "no-invalidation", "late-invalidation", "wrong-asid", "ttl-tg", "range", "atc-inv",
@@ -26,7 +26,7 @@ SOURCE = re.compile(
 )
 
 
-def test_everything_the_design_names_is_played() -> None:
+def test_everything_that_has_to_be_played_is() -> None:
     assert {scenario.view.id for scenario in SCENARIOS} >= NAMED
 
 

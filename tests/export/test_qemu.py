@@ -133,7 +133,7 @@ def test_firmware_numbers_the_buses_as_predicted(name: str, qemu: Path) -> None:
 
 @pytest.mark.qemu
 def test_firmware_finds_a_bus_range_too_small(qemu: Path) -> None:
-    """What the rule refuses does fail (domain/qemu.md P5): without room, only the first port is numbered."""
+    """What the rule refuses does fail (sources: qemu-P5): without room, only the first port is numbered."""
     vsmmus = (VsmmuRequest(id="a", smmu="smmu3.0x000000000c000000", bus_nr=8), VsmmuRequest(id="b", smmu="smmu3.0x000000000c020000", bus_nr=10))
     made = planned(NVME, VF0, VF1, E1000E, vsmmus=vsmmus)
     assert {finding.code for finding in made.errors} == {"bus-range"}
@@ -380,7 +380,7 @@ def test_the_json_says_what_the_shell_says() -> None:
                 assert before == after
         accelerated = [json.loads(word) for word in typed if word.startswith("{") and json.loads(word).get("driver") == "arm-smmuv3"]
         for one in accelerated:
-            # domain/qemu.md section 7: accel is a bool, everything else a string, oas and ssidsize too.
+            # sources: qemu-command-line. accel is a bool, everything else a string, oas and ssidsize too.
             assert one["accel"] is True
             assert all(isinstance(value, str) for key, value in one.items() if key != "accel")
 

@@ -207,7 +207,7 @@ def no_canwbs(host: Hosts, release: str, *, log: tuple[str, ...] = (), idr3: int
     ("release", "accel"), [("6.14.3", "unknown"), ("6.15.0-rc2", "unknown"), ("6.15.0", "yes"), ("7.2.13", "yes"), ("", "unknown")]
 )
 def test_s2fwb_in_the_registers_counts_only_on_a_kernel_that_looks_for_it(host: Hosts, release: str, accel: str) -> None:
-    """hardware.md, section 8: the bit existed before IDR3.FWB was read into it."""
+    """The bit existed before IDR3.FWB was read into it (sources: kernel-versions)."""
     verdict = host_of(no_canwbs(host, release)).verdict(NVME)
     assert verdict.accel == accel
     if accel == "unknown":

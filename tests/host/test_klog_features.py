@@ -9,7 +9,7 @@ from wizard.host.klog import NOT_BY_SILICON_ALONE, Feature, Option, feature, rel
 F = Feature
 COMMON = {"TWO_LVL_STRTAB", "TT_LE", "TT_BE", "COHERENCY", "TRANS_S1", "TRANS_S2"}
 
-# Masks with the bits that their reporters read from them; domain knowledge, section 5.
+# Masks with the bits that their reporters read from them (sources: kernel-masks).
 MASKS = [
     (0x001E1FBF, {*COMMON, "TWO_LVL_CDTAB", "PRI", "ATS", "MSI", "STALLS", "HYP", "SVA", "E2H", "NESTING", "ATTR_TYPES_OVR"}),  # Grace, 6.16
     (0x000E1FBF, {*COMMON, "TWO_LVL_CDTAB", "PRI", "ATS", "MSI", "STALLS", "HYP", "SVA", "E2H", "NESTING"}),  # GB300, 6.8

@@ -151,7 +151,7 @@ def failed_smmu(facts: Facts) -> Facts:
 
 MMU_700_R1P0 = 0x487 << 20 | 1 << 16 | 0x43B
 
-# Row of problems.md, of the kinds verdict and todo -> the codes that tell it.
+# Row of the table of problems (docs/sources/problems.md), of the kinds verdict and todo -> the codes that tell it.
 ROWS: dict[int, tuple[str, ...]] = {
     1: ("smmu-off", "smmu-not-used", "smmu-failed"), 2: ("no-iommu-map",), 3: ("no-group",), 4: ("group-not-viable",), 5: ("in-use",),
     6: ("pf-has-vfs",), 7: ("driver-override-left",), 8: ("grace-gpu-driver", "grace-gpu-driver-missing"), 9: ("no-vfio-cdev", "no-iommufd"),

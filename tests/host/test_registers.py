@@ -32,7 +32,7 @@ MODELS: dict[str, tuple[tuple[int, ...], int, int]] = {
     "qemu": ((0x0D44_101B, 0x0273_0010, 0, 0x1414, 0, 0x74), 0, 1),
 }
 
-# What the FVP program printed, hardware.md's decoding of the others, and the constants of QEMU's smmuv3_init_id_regs().
+# What the FVP program printed, the decoding of the others (sources: hardware-models), and the constants of QEMU's smmuv3_init_id_regs().
 MEANINGS: dict[str, dict[str, bool | int | str]] = {
     "fvp": {
         "stage1": True, "stage2": True, "ttf": 3, "coherent_walks": True, "btm": True, "httu": 2, "ats": True, "asid16": False,
@@ -160,7 +160,7 @@ def test_every_capability_is_listed_whatever_was_read() -> None:
 
 
 def test_what_a_log_alone_tells() -> None:
-    """ThunderX2's mask 0x0000170d and Grace's 0x001e1fbf, as hardware.md decodes them."""
+    """ThunderX2's mask 0x0000170d and Grace's 0x001e1fbf, as they were decoded by hand (sources: kernel-masks, hardware-models)."""
     thunderx2 = capabilities(told(SmmuLog("arm-smmu-v3.2.auto", options=2, features=0x170D, oas=44), release="5.0.0"))
     shown = {
         name: thunderx2[name].value for name in ("stage1", "stage2", "cd2l", "ats", "pri", "msi", "stall_model", "st_level", "ttendian", "oas", "vax")

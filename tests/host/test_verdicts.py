@@ -164,7 +164,7 @@ def test_qemus_own_comparison_is_made_before_qemu_makes_it(host: Hosts, data: st
 
 
 def test_errata_by_iidr_take_nesting_away(host: Hosts) -> None:
-    """MMU-700 r1p0 (hardware.md: variant<1 or revision<1), where no probe and no log say otherwise."""
+    """MMU-700 r1p0 (variant < 1 or revision < 1; sources: kernel-features), where no probe and no log say otherwise."""
     facts = host("arm64-virt-canwbs").facts
     iidr = 0x487 << 20 | 1 << 16 | 0 << 12 | 0x43B
     info = HwInfo(address="0000:14:00.0", data_type=2, data=registers(iidr=iidr))

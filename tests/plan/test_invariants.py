@@ -89,7 +89,10 @@ def test_what_holds_of_every_plan(name: str, data: st.DataObject) -> None:
 
 
 def numbers(vm: VmPlan) -> None:
-    """Bus numbers as UEFI hands them out (P4 to P6, P8, P10): each port one bus and its reserve, in the order of the slots."""
+    """Bus numbers as UEFI hands them out: each port one bus and its reserve, in the order of the slots.
+
+    sources: qemu-P4, qemu-P5, qemu-P6, qemu-P8, qemu-P10
+    """
     ends = {"pcie.0": 0}
     for bus in vm.buses:
         ends[bus.id] = bus.bus_nr
@@ -143,7 +146,7 @@ def behind_vsmmus(vm: VmPlan, on: Host) -> None:
 
 
 def memory(vm: VmPlan) -> None:
-    """The window a power of two from 512 GiB that holds all BARs (M13); nodes that add up, each CPU once."""
+    """The window a power of two from 512 GiB that holds all BARs (sources: qemu-M13); nodes that add up, each CPU once."""
     window = vm.memory.mmio_window
     assert window >= 512 * GIB
     assert window & (window - 1) == 0
@@ -158,7 +161,7 @@ def memory(vm: VmPlan) -> None:
 
 
 def order_on_the_command_line(vm: VmPlan) -> None:
-    """Section 7: objects, pxb, its vSMMU, ports, functions; each id once, and never what the machine sets itself (S8)."""
+    """Objects, pxb, its vSMMU, ports, functions; each id once, and never what the machine sets itself (sources: qemu-command-line, qemu-S8)."""
     said = list(options(vm))
     words = [word for option in said for word in option.words()]
     assert not any("iommu=smmuv3" in word or "bypass" in word or word == "-only-migratable" for word in words)
@@ -184,7 +187,7 @@ def order_on_the_command_line(vm: VmPlan) -> None:
 
 
 def may_start(vm: VmPlan, on: Host) -> None:
-    """What QEMU and the kernel would refuse (S9 to S14, section 3, problems.md 31) is in no plan without errors."""
+    """What QEMU and the kernel would refuse (sources: qemu-smmuv3, qemu-host-registers, problem-31) is in no plan without errors."""
     assert len(vm.vsmmus) <= 16
     assert all(0 <= port.slot < 32 for port in vm.ports)
     assert len({vsmmu.ats.resolved for vsmmu in vm.vsmmus if vsmmu.ats.written is not None}) <= 1

@@ -349,7 +349,7 @@ def test_nodes_without_memory_are_not_bound() -> None:
 
 @pytest.mark.parametrize("mode", Mode)
 def test_what_can_not_be_given_away_in_any_mode(mode: Mode) -> None:
-    """No group, or interrupts that are not isolated (EPERM of BIND_IOMMUFD, problems.md 33): without a vIOMMU it is the same."""
+    """No group, or interrupts that are not isolated (EPERM of BIND_IOMMUFD; sources: problem-33): without a vIOMMU it is the same."""
     failed = planned("0008:01:00.1", mode=mode, assume_accel=True, on=host("grace-cmdqv"))
     assert errors(failed) & {"accel-refused", "not-assignable", "virtio-iommu-impossible"}
     log = (*(line for line in facts("arm64-virt-canwbs").log if "ITS" not in line), "GICv2m: range[mem 0x08020000-0x08020fff], SPI[80:143]")
@@ -374,7 +374,7 @@ def test_firmware_by_path_has_the_variables_of_its_descriptor() -> None:
 
 
 def test_what_is_off_for_one_vsmmu_is_off_for_all() -> None:
-    """IORT has one ATS bit for all of QEMU's root complexes (P14); the planner's own choice follows what is written."""
+    """IORT has one ATS bit for all of QEMU's root complexes (sources: qemu-P14); the planner's own choice follows what is written."""
     made = planned(NVME, E1000E, vsmmus=(VsmmuRequest(id="smmuv3.1", smmu=SMMU1, properties=Properties(ats="off")),), on=rich())
     assert {vsmmu.ats.written for vsmmu in made.vsmmus} == {"off"}
     assert {vsmmu.ats.written for vsmmu in planned(NVME, E1000E, on=rich()).vsmmus} == {"on"}

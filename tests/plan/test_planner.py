@@ -41,7 +41,7 @@ def test_one_vsmmu_for_each_smmu() -> None:
 
 def test_stream_id_is_the_predicted_requester_id() -> None:
     made = planned(NVME, VF0, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, bus_nr=8),))
-    # One port: buses 0x8 and 0x9, and IORT maps 0x800..0x9ff one to one (domain/qemu.md P7).
+    # One port: buses 0x8 and 0x9, and IORT maps 0x800..0x9ff one to one (sources: qemu-P7).
     assert [device.vsid for device in made.devices] == [0x900, 0xA00]
 
 
@@ -68,7 +68,7 @@ def test_a_group_is_given_whole_without_a_viommu() -> None:
 @pytest.mark.parametrize("functions", [PAIR, PAIR[:1], PAIR[1:]])
 @pytest.mark.parametrize("assume", [False, True])
 def test_a_group_of_several_is_never_accelerated(functions: tuple[str, ...], assume: bool) -> None:
-    """problems.md 31: both cases, with whatever option."""
+    """Both cases of it, with whatever option (sources: problem-31)."""
     made = planned(*functions, assume_accel=assume)
     assert not made.ok
     assert "group-shared-accelerated" in codes(made)

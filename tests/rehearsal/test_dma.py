@@ -46,7 +46,7 @@ def test_every_function_reaches_what_the_simulated_smmu_says(name: str, qemu: Pa
 
 
 def test_only_known_departures_are_excused(qemu: Path) -> None:
-    """qemu-departures.md row 13, and nothing else, on these tables."""
+    """Row 13 of fixtures/translation/qemu-departures.md, and nothing else, on these tables."""
     report = rehearse(planned_ok(SETS["two SMMUs"]), str(qemu))
     assert {check.departure for check in report.checks} == {None, "13: an address beyond the output size passes a bypassing SMMU"}
 

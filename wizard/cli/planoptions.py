@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def add_plan_options(command: argparse.ArgumentParser) -> None:
-    """The options of section 4 of the design."""
+    """What ``plan`` can be asked for (sources: design-options)."""
     vm = "a VM and its functions; once per VM"
     command.add_argument("--vm", metavar="NAME=FUNCTION[,FUNCTION…]", action="append", default=[], required=True, help=vm)
     command.add_argument("--memory", metavar="[NAME=]SIZE", action="append", default=[], help="for example 4G, or web=16G (default 1G)")

@@ -1,6 +1,6 @@
 """libvirt domain XML for 12.8 and later, with every address, bus number and chassis written: nothing is left to libvirt's placement.
 
-libvirt accepts a dozen configurations that QEMU then refuses or silently cripples (domain/libvirt.md): an accel vSMMU without
+libvirt accepts a dozen configurations that QEMU then refuses or silently cripples (sources: libvirt-accepts): an accel vSMMU without
 pciBus loses its acceleration, a function without an address lands behind the wrong SMMU. None of them can come out of here.
 What the schema has no word for (reserves, vfio-pci's ats) is written as ``qemu:override``; an ``auto`` is an attribute left out.
 """

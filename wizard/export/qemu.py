@@ -1,6 +1,6 @@
 """The complete QEMU command line of a planned VM: as a list of words, as a shell script, as JSON.
 
-The order is the one that works (domain/qemu.md, section 7): objects, then pxb-pcie, arm-smmuv3, root ports, assigned functions,
+The order is the one that works (sources: qemu-command-line): objects, then pxb-pcie, arm-smmuv3, root ports, assigned functions,
 and the emulated devices on pcie.0 at the end. ``bus=`` and ``addr=`` are always written: nothing is left to QEMU's placement.
 """
 
@@ -160,7 +160,7 @@ def _buses(vm: VmPlan) -> Iterator[Option]:
             comment=f"host {vsmmu.smmu}{node}" if vsmmu and vsmmu.smmu else "",
         )  # fmt: skip
     for vsmmu in vm.vsmmus:
-        # Typed as section 7 of domain/qemu.md says: accel is a bool, everything else a string, oas and ssidsize too.
+        # Typed as QAPI wants it (sources: qemu-command-line): accel is a bool, everything else a string, oas and ssidsize too.
         properties = [(name, prop.written) for name, prop in vsmmu.properties()] if vsmmu.accel else []
         accel = True if vsmmu.accel else None
         yield device("arm-smmuv3", ("id", vsmmu.id), ("primary-bus", vsmmu.bus), ("accel", accel), ("stage", vsmmu.stage), *properties)

@@ -67,7 +67,7 @@ PASSTHROUGH = _define(
 
 @rule
 def passthrough(host: Host) -> Iterator[Finding]:
-    """iommu.passthrough=1 (problems.md 19)."""
+    """iommu.passthrough=1 (sources: problem-19)."""
     for word in (host.facts.kernel.cmdline or "").split():
         on = re.fullmatch(r"iommu\.passthrough=(1|[yY]\w*|[tT]\w*|[oO][nN]\w*)", word)  # kstrtobool()
         if (on or word == "iommu=pt") and is_smmuv3_host(host):
@@ -99,7 +99,7 @@ NO_VFIO = _define(
 
 @rule
 def vfio(host: Host) -> Iterator[Finding]:
-    """Kernel shipped without VFIO (problems.md 29)."""
+    """Kernel shipped without VFIO (sources: problem-29)."""
     kernel = host.facts.kernel
     if kernel.config is not None and kernel.config.get("CONFIG_VFIO_PCI", "n") == "n" and "vfio-pci" not in kernel.drivers:
         yield NO_VFIO.at("host", release=kernel.release)
@@ -127,7 +127,7 @@ LIBVIRT_OLD = _define(
 
 @rule
 def programs(host: Host) -> Iterator[Finding]:
-    """QEMU and libvirt by what they can do (problems.md 16); QEMU by property, as it says itself."""
+    """QEMU and libvirt by what they can do (sources: problem-16); QEMU by property, as it says itself."""
     if host.facts.origin != "live" and not host.facts.programs:
         return  # a tree holds no programs: nothing is known
     if not is_smmuv3_host(host):
@@ -159,7 +159,7 @@ GI_NODES = _define(
 
 @rule
 def gi_nodes(host: Host) -> Iterator[Finding]:
-    """Generic-initiator nodes of Grace (problems.md 21)."""
+    """Generic-initiator nodes of Grace (sources: problem-21)."""
     gpus = [(f, gpu) for f in host.functions.values() if (gpu := grace_gpu(f))]
     if not gpus or not host.facts.nodes:
         return
@@ -179,7 +179,7 @@ HUGEPAGES_64K = _define(
 
 @rule
 def hugepages(host: Host) -> Iterator[Finding]:
-    """hugepagesz= against the pools that there are (problems.md 35)."""
+    """hugepagesz= against the pools that there are (sources: problem-35)."""
     pools = sorted({int(kib) << 10 for node in host.facts.nodes for kib in node.hugepages})
     for word in (host.facts.kernel.cmdline or "").split():
         if word.startswith("hugepagesz=") and pools and host.page_size:
@@ -201,7 +201,7 @@ V2_OPTION = _define(
 
 @rule
 def v2_option(host: Host) -> Iterator[Finding]:
-    """Options of arm-smmu on a host with SMMUv3 (problems.md 30)."""
+    """Options of arm-smmu on a host with SMMUv3 (sources: problem-30)."""
     for word in (host.facts.kernel.cmdline or "").split():
         if word.startswith(("arm-smmu.disable_bypass", "arm_smmu.disable_bypass")) and is_smmuv3_host(host):
             yield V2_OPTION.at("host", option=word)
@@ -219,7 +219,7 @@ _UNMAPPED = "The device reads or writes memory that nothing maps for it: a drive
 
 @rule
 def events(host: Host) -> Iterator[Finding]:
-    """Event records in the kernel's log (problems.md 26): F_TRANSLATION floods, harmless at address 0."""
+    """Event records in the kernel's log (sources: problem-26): F_TRANSLATION floods, harmless at address 0."""
     log = parse_log((*host.facts.log, *host.facts.moment.log))
     names = {device: smmu.name for smmu in host.smmus.values() if (device := smmu.device)}
     for (device, number, stream), count in sorted(log.event_counts.items(), key=str):

@@ -8,7 +8,7 @@ import msgspec
 
 
 class Source(StrEnum):
-    """Where a value is known from. The order is that of section 5 of the design: what was probed beats what was told."""
+    """Where a value is known from. What was probed beats what was told (sources: design-trust)."""
 
     PROBE = "probe"  # iommufd and VFIO were asked and did it, or refused
     HW_INFO = "hw_info"  # ID registers as iommufd hands them out

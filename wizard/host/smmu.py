@@ -1,6 +1,6 @@
 """One SMMU: what this kernel uses of what the hardware has.
 
-Order of trust (design, section 2): the result of a probe beats the feature mask of the kernel's log, which beats the erratum
+Order of trust (sources: design-trust): the result of a probe beats the feature mask of the kernel's log, which beats the erratum
 rules applied to the ID registers, which beat IORT. A register alone proves no use: what the silicon has counts only on a kernel
 that is known to look for it.
 """

@@ -62,7 +62,7 @@ IN_USE = _todo(
 
 @rule
 def in_use(at: Situation) -> Iterator[Finding]:
-    """Mounted disks, swap, addresses and routes (problems.md 5)."""
+    """Mounted disks, swap, addresses and routes (sources: problem-5)."""
     details = sorted({use.detail for use in at.facts.in_use if use.address == at.function.facts.address})
     if details:
         yield IN_USE.at(at.function, detail="; ".join(details))
@@ -78,7 +78,7 @@ PF_HAS_VFS = _todo(
 
 @rule
 def pf_with_vfs(at: Situation) -> Iterator[Finding]:
-    """A PF to vfio while its VFs live (problems.md 6)."""
+    """A PF to vfio while its VFs live (sources: problem-6)."""
     count = len(at.function.facts.virtfns) or at.function.facts.sriov_numvfs or 0
     if count:
         yield PF_HAS_VFS.at(at.function, count=count)
@@ -105,7 +105,7 @@ def on_vfio(function: Function) -> bool:
 
 @rule
 def vfio_driver(at: Situation) -> Iterator[Finding]:
-    """The driver, and the cdev that comes with it (problems.md 9)."""
+    """The driver, and the cdev that comes with it (sources: problem-9)."""
     if not on_vfio(at.function):
         yield NOT_ON_VFIO.at(at.function, driver=at.function.facts.driver or "none")
     elif not at.function.facts.vfio_dev:
@@ -122,7 +122,7 @@ OVERRIDE_LEFT = _todo(
 
 @rule
 def override(at: Situation) -> Iterator[Finding]:
-    """An override that says something else than the driver (problems.md 7)."""
+    """An override that says something else than the driver (sources: problem-7)."""
     wanted = at.function.facts.driver_override
     if wanted and wanted.replace("_", "-") != (at.function.facts.driver or "").replace("_", "-"):
         yield OVERRIDE_LEFT.at(at.function, override=wanted, driver=at.function.facts.driver or "none")
@@ -138,7 +138,7 @@ SIBLING_DRIVER = _todo(
 
 @rule
 def group_viable(at: Situation) -> Iterator[Finding]:
-    """A group that was begun to be given away: some on a vfio driver, some not (problems.md 4).
+    """A group that was begun to be given away: some on a vfio driver, some not (sources: problem-4).
 
     Bridges on pcieport are allowed: that driver does no DMA of its own.
     """
@@ -165,7 +165,7 @@ GRACE_DRIVER = _todo(
 
 @rule
 def grace_driver(at: Situation) -> Iterator[Finding]:
-    """A Grace GPU on plain vfio-pci (problems.md 8)."""
+    """A Grace GPU on plain vfio-pci (sources: problem-8)."""
     gpu = grace_gpu(at.function)
     if gpu and at.function.facts.driver == "vfio-pci":
         yield GRACE_DRIVER.at(at.function, gpu=gpu, driver="vfio-pci")
@@ -181,7 +181,7 @@ SUB_PAGE = _todo(
 
 @rule
 def sub_page_bars(at: Situation) -> Iterator[Finding]:
-    """Sub-page BARs and MSI-X tables that share a page, on kernels with pages above 4 KiB (problems.md 18)."""
+    """Sub-page BARs and MSI-X tables that share a page, on kernels with pages above 4 KiB (sources: problem-18)."""
     page = at.facts.kernel.page_size
     if not page or page <= 4096:
         return
@@ -210,7 +210,7 @@ NO_RESET = _todo(
 
 @rule
 def reset(at: Situation) -> Iterator[Finding]:
-    """Which resets there are: sysfs reset_method (problems.md 24)."""
+    """Which resets there are: sysfs reset_method (sources: problem-24)."""
     methods = at.function.facts.reset_method
     if methods is None:
         return
@@ -234,7 +234,7 @@ MDEV = _todo(
 
 @rule
 def mdev(at: Situation) -> Iterator[Finding]:
-    """mdev_supported_types (problems.md 27)."""
+    """mdev_supported_types (sources: problem-27)."""
     if at.function.facts.mdev:
         yield MDEV.at(at.function)
 
@@ -249,7 +249,7 @@ PASID_PATH = _todo(
 
 @rule
 def pasid_path(at: Situation) -> Iterator[Finding]:
-    """PASID refused for want of ACS (problems.md 22)."""
+    """PASID refused for want of ACS (sources: problem-22)."""
     if not at.function.known("pasid"):
         return
     path = str(at.function.known("acs_path").value or "")
@@ -268,7 +268,7 @@ IDENTITY_GROUP = _todo(
 
 @rule
 def identity_group(at: Situation) -> Iterator[Finding]:
-    """Group type identity (problems.md 19)."""
+    """Group type identity (sources: problem-19)."""
     if at.group and at.group.type == "identity":
         yield IDENTITY_GROUP.at(at.function, group=at.group.id)
 

@@ -2,7 +2,7 @@
 
 A root complex has the buses from its ``bus_nr`` up to the one before the next higher ``bus_nr`` (the last one up to 255). Each
 root port takes one, and its bus reserve more; UEFI numbers them in the order of the slots, and leaves a port without room
-dead and its devices unseen. QEMU checks none of this (domain/qemu.md P3 to P6).
+dead and its devices unseen. QEMU checks none of this (sources: qemu-P3, qemu-P4, qemu-P5, qemu-P6).
 """
 
 from __future__ import annotations

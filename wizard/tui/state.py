@@ -94,7 +94,7 @@ def started(session: Session) -> History:
     return History((Step("start", session),))
 
 
-# VM names: letters and digits of any script, space and ._-, no leading dot, 64 bytes (design, section 4).
+# VM names: letters and digits of any script, space and ._-, no leading dot, 64 bytes (sources: design-names).
 _NAME = re.compile(r"[\w .-]+")
 
 

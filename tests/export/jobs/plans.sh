@@ -72,7 +72,7 @@ step auto-prepare make probed.json prepare.sh prepare 0000:14:00.0
 step auto-prepare-run bash prepare.sh
 step auto-inner inner auto.sh console-auto
 
-# problems.md 31: refused by the planner, and they do fail
+# sources: problem-31. Refused by the planner, and they do fail
 step pair make probed.json pair.sh qemu 0000:81:00.0 0000:81:00.1
 step pair-inner inner pair.sh console-pair
 step alone make probed.json alone.sh qemu 0000:81:00.0

@@ -27,7 +27,7 @@ MSI_UNKNOWN = verdict_code(
 
 @condition
 def isolated_msi(evidence: Evidence) -> Answer:
-    """iommu_group_has_isolated_msi(): an ITS, not GICv2m (problems.md 33)."""
+    """iommu_group_has_isolated_msi(): an ITS, not GICv2m (sources: problem-33)."""
     if evidence.smmu is None or evidence.viommu.value is True:
         return HOLDS
     if evidence.isolated_msi.value is False:
@@ -56,7 +56,7 @@ OPTIONS = {
 
 @condition
 def kernel_options(evidence: Evidence) -> Answer:
-    """The options that nesting needs; a vIOMMU that was made proves them all (problems.md 10)."""
+    """The options that nesting needs; a vIOMMU that was made proves them all (sources: problem-10)."""
     if evidence.viommu.value is True or not evidence.any_smmuv3:
         return HOLDS
     known = {option: evidence.config(option) for option in OPTIONS}
@@ -102,7 +102,7 @@ NO_GRACE_DRIVER = verdict_code(
 
 @condition
 def driver_of_grace(evidence: Evidence) -> Answer:
-    """A Grace GPU needs a driver that the kernel was built without (problems.md 8); one that it is bound to is there, whoever built it."""
+    """A Grace GPU needs a driver that the kernel was built without (sources: problem-8); one that it is bound to is there, whoever built it."""
     gpu, driver = grace_gpu(evidence.function), evidence.function.facts.driver
     there = is_vfio_driver(driver) and driver != "vfio-pci"
     if gpu and not there and evidence.config("CONFIG_NVGRACE_GPU_VFIO_PCI").value is False:

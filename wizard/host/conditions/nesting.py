@@ -148,7 +148,7 @@ ATS_REQUIRED = verdict_code(
 
 @condition
 def ats_where_required(evidence: Evidence) -> Answer:
-    """pci_ats_required() devices fail to probe when ATS can't be enabled (problems.md 37)."""
+    """pci_ats_required() devices fail to probe when ATS can't be enabled (sources: problem-37)."""
     if evidence.smmu is None or not (kind := _needs_ats(evidence)):
         return HOLDS
     offer, smmu = evidence.function.known("root_complex_ats"), evidence.smmu.known("ats")

@@ -143,7 +143,7 @@ NO_GROUP = verdict_code(
 
 @condition
 def alone_in_group(evidence: Evidence) -> Answer:
-    """A group of exactly one device, bridges included (problems.md 31)."""
+    """A group of exactly one device, bridges included (sources: problem-31)."""
     if evidence.group is None:
         return Answer(False, NO_GROUP.at(evidence.function)) if evidence.smmu or evidence.other_iommu else HOLDS
     others = [device for device in evidence.group.devices if device != evidence.function.facts.address]
@@ -245,7 +245,7 @@ ONE_TO_ONE = verdict_code(
 
 @condition
 def no_direct_region(evidence: Evidence) -> Answer:
-    """No `direct` reserved region; `direct-relaxable` is fine (problems.md 32)."""
+    """No `direct` reserved region; `direct-relaxable` is fine (sources: problem-32)."""
     regions = [f"{r.start:#x}-{r.end:#x}" for r in (evidence.group.regions if evidence.group else ()) if r.type == "direct"]
     if regions:
         return Answer(False, DIRECT_REGION.at(evidence.function, regions=", ".join(regions)))
@@ -256,5 +256,5 @@ def no_direct_region(evidence: Evidence) -> Answer:
 
 @condition
 def not_refused_for_its_memory(evidence: Evidence) -> Answer:
-    """iommu_group_claim_dma_owner() refused it already, and the kernel logged it (problems.md 23)."""
+    """iommu_group_claim_dma_owner() refused it already, and the kernel logged it (sources: problem-23)."""
     return Answer(False, ONE_TO_ONE.at(evidence.function)) if evidence.one_to_one else HOLDS

@@ -77,7 +77,7 @@ HUGEPAGES_TOGETHER = plan_code(
 
 @shared
 def hugepages(company: Company) -> Iterator[tuple[int | None, Finding]]:
-    """The sum over the VMs, for the host and for each node that memory is bound to (problems.md 35)."""
+    """The sum over the VMs, for the host and for each node that memory is bound to (sources: problem-35)."""
     needs: dict[tuple[int, int | None], list[int]] = {}
     for vm in company.vms:
         page = vm.memory.hugepages
@@ -115,7 +115,7 @@ MEMLOCK = plan_code(
 
 @shared
 def memlock(company: Company) -> Iterator[tuple[int | None, Finding]]:
-    """Root, with CAP_IPC_LOCK, is charged nothing (iommufd's pages.c, Linux 7.2)."""
+    """Root, with CAP_IPC_LOCK, is charged nothing (sources: problem-34, kernel-memlock)."""
     for user, needed in memlock_of(company.vms).items():
         if user == "root":
             continue

@@ -230,7 +230,7 @@ CHANGED = plan_code(
 
 @shared
 def made_for(company: Company) -> Iterator[tuple[int | None, Finding]]:
-    """A profile names the host that it was made for (problems.md 36)."""
+    """A profile names the host that it was made for (sources: problem-36)."""
     identity = company.host.facts.identity
     for place, vm in enumerate(company.vms):
         made = vm.request.made_for

@@ -1,4 +1,4 @@
-"""vfio-pci, emulated devices and hot-plug: domain/qemu.md, sections 4 and 5."""
+"""vfio-pci, emulated devices and hot-plug (sources: qemu-behind-accel, qemu-vfio)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOST_IOMMUFD = plan_code(
 
 @rule
 def iommufd(scene: Scene) -> Iterator[Finding]:
-    """The iommufd object (problems.md 14)."""
+    """The iommufd object (sources: problem-14)."""
     for device in scene.vm.devices:
         vsmmu = scene.vm.vsmmu(device.vsmmu)
         if vsmmu is not None and vsmmu.accel and not device.iommufd:
@@ -52,7 +52,7 @@ NO_VFIO = plan_code(
 
 @rule
 def vfio_options(scene: Scene) -> Iterator[Finding]:
-    """Options that every mode needs; of accelerated functions the verdict says it (problems.md 9, 29)."""
+    """Options that every mode needs; of accelerated functions the verdict says it (sources: problem-9, problem-29)."""
     config = scene.host.facts.kernel.config or {}
     if all(device.mode is Mode.ACCEL for device in scene.vm.devices) or any(c.function.facts.vfio_dev for c in scene.everything):
         return
@@ -107,7 +107,7 @@ BUS_UNKNOWN = plan_code(
 
 @rule
 def emulated(scene: Scene) -> Iterator[Finding]:
-    """Section 4: what may sit behind an accelerated vSMMU; P2: only bridges directly on a pxb."""
+    """What may sit behind an accelerated vSMMU, and only bridges directly on a pxb (sources: qemu-behind-accel, qemu-P2)."""
     accelerated = {vsmmu.bus for vsmmu in scene.vm.vsmmus if vsmmu.accel}
     behind = accelerated | {port.id for port in scene.vm.ports if port.bus in accelerated}
     for id, bus in [(disk.id, disk.bus) for disk in scene.vm.disks] + [(network.id, network.bus) for network in scene.vm.networks]:
@@ -169,7 +169,7 @@ HOTPLUG_PROPERTY = plan_code(
 
 @rule
 def hotplug(scene: Scene) -> Iterator[Finding]:
-    """Reserved ports (S9, S10, section 5)."""
+    """Reserved ports (sources: qemu-S9, qemu-S10, qemu-vfio)."""
     vm = scene.vm
     for port in vm.ports:
         if not port.hotplug:
@@ -231,7 +231,7 @@ NO_P2P = plan_code(
 
 @rule
 def peers(scene: Scene) -> Iterator[Finding]:
-    """Peer-to-peer between assigned functions (problems.md 20). The kernel's group says what the path isolates."""
+    """Peer-to-peer between assigned functions (sources: problem-20). The kernel's group says what the path isolates."""
     groups: dict[int, list[str]] = {}
     for device in scene.vm.devices:
         if device.group is not None:

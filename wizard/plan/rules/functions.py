@@ -64,7 +64,7 @@ NOT_ASSIGNABLE = plan_code(
 
 @rule
 def assignable(scene: Scene) -> Iterator[Finding]:
-    """Without a vIOMMU too a function has to be an endpoint in a group, without a direct region (problems.md 3, 32)."""
+    """Without a vIOMMU too a function has to be an endpoint in a group, without a direct region (sources: problem-3, problem-32)."""
     # Of accelerated ones the ladder has judged those that are there at the start, and a rule of its own those for hot-plug.
     found = [candidate for device in scene.vm.devices if device.mode is not Mode.ACCEL and (candidate := scene.candidate(device))]
     found += [candidate for port in scene.vm.ports if not scene.behind_vsmmu(port) for candidate in scene.pluggable(port)]
@@ -102,7 +102,7 @@ _SCRIPT_DOES = {"not-on-vfio", "driver-override-left", "group-not-viable"}
 
 @rule
 def todo(scene: Scene) -> Iterator[Finding]:
-    """What stands in the way on the host and the preparation script can't mend (problems.md 5, 6, 9)."""
+    """What stands in the way on the host and the preparation script can't mend (sources: problem-5, problem-6, problem-9)."""
     allowed = {canonical(address) for address in scene.vm.request.allow_in_use}
     for candidate in scene.everything:
         for finding in candidate.verdict.todo if not candidate.to_make else ():
@@ -116,7 +116,7 @@ GROUP_ACCEL = plan_code(
     "group-shared-accelerated", ERROR,
     what="{subject} is in IOMMU group {group} together with {others}, and can't be accelerated.",
     why="The kernel attaches one function's stage 1 to the whole group: QEMU ends with 'Invalid argument' on the second function, and with one of "
-    "them alone the guest's SMMU driver fails on 'CMDQ error … Illegal command' (problems.md 31).",
+    "them alone the guest's SMMU driver fails on 'CMDQ error … Illegal command'.",
     fix="{remedy}",
 )  # fmt: skip
 
@@ -218,7 +218,7 @@ WRONG_DRIVER = plan_code(
 
 @rule
 def drivers(scene: Scene) -> Iterator[Finding]:
-    """Variant drivers (problems.md 8)."""
+    """Variant drivers (sources: problem-8)."""
     for device in scene.vm.devices:
         candidate = scene.candidate(device)
         wanted = variant(candidate) if candidate else None
@@ -258,7 +258,7 @@ IDENTITY = plan_code(
 
 @rule
 def identity(scene: Scene) -> Iterator[Finding]:
-    """A profile names ids and serial number beside the address (problems.md 36)."""
+    """A profile names ids and serial number beside the address (sources: problem-36)."""
     for function in scene.vm.request.functions:
         device = next((d for d in scene.vm.devices if d.host == canonical(function.host)), None)
         if device is None:

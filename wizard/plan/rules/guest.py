@@ -40,7 +40,7 @@ def name_fault(name: str) -> str | None:
 
 @rule
 def name(scene: Scene) -> Iterator[Finding]:
-    """Section 4 of the design says which names are allowed."""
+    """Which names are allowed (sources: design-names)."""
     fault = name_fault(scene.vm.name)
     if fault:
         yield VM_NAME.at(scene.name or "''", because=fault)
@@ -98,7 +98,7 @@ FIRMWARE_VARS = plan_code(
 
 @rule
 def firmware(scene: Scene) -> Iterator[Finding]:
-    """UEFI (domain/qemu.md M3, M4)."""
+    """UEFI (sources: qemu-M3, qemu-M4)."""
     image = scene.vm.firmware
     if image is None:
         yield NO_FIRMWARE.at(scene.name)

@@ -48,7 +48,7 @@ MSI_BASE = 0x8000000  # MSI_IOVA_BASE of the kernel's SMMU driver, and the RMR o
 
 @rule
 def msi_window(scene: Scene) -> Iterator[Finding]:
-    """M12: a kernel may put its window elsewhere where firmware has reserved the usual place."""
+    """A kernel may put its window elsewhere where firmware has reserved the usual place (sources: qemu-M12)."""
     for device in scene.vm.devices:
         candidate = scene.candidate(device)
         windows = [region.start for region in (candidate.group.regions if candidate and candidate.group else ()) if region.type == "msi"]
@@ -102,6 +102,6 @@ VIRTIO_RANGE = plan_code(
 
 @rule
 def virtio_locks(scene: Scene) -> Iterator[Finding]:
-    """Problems.md 17."""
+    """Each address space pins the guest anew (sources: problem-17, kernel-memlock)."""
     if scene.vm.mode is Mode.VIRTIO_IOMMU and len(scene.vm.devices) > 1:
         yield VIRTIO_RANGE.at(scene.name, count=len(scene.vm.devices))

@@ -1,4 +1,4 @@
-"""The machine: domain/qemu.md, section 1."""
+"""The machine (sources: qemu-machine)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MACHINES_END_SINCE = (10, 1)
 
 @rule
 def virt(scene: Scene) -> Iterator[Finding]:
-    """M1."""
+    """Only virt, of a version that the QEMU has (sources: qemu-M1)."""
     type_ = scene.vm.machine.type
     version = _VERSION.fullmatch(type_)
     if version:
@@ -56,7 +56,7 @@ NO_KVM = plan_code(
 
 @rule
 def kvm(scene: Scene) -> Iterator[Finding]:
-    """M2."""
+    """KVM (sources: qemu-M2)."""
     if scene.host.facts.kvm is False:
         yield NO_KVM.at(scene.name)
 
@@ -71,7 +71,7 @@ NO_ACPI = plan_code(
 
 @rule
 def acpi(scene: Scene) -> Iterator[Finding]:
-    """M3, M4."""
+    """ACPI (sources: qemu-M3, qemu-M4)."""
     if not scene.vm.machine.acpi and (scene.vm.vsmmus or scene.vm.virtio_iommu):
         yield NO_ACPI.at(scene.name)
 
@@ -104,7 +104,7 @@ GIC = plan_code(
 
 @rule
 def doorbell(scene: Scene) -> Iterator[Finding]:
-    """M9, M10: GICv2 brings its own doorbell, GICv2m."""
+    """GICv2 brings its own doorbell, GICv2m (sources: qemu-M9, qemu-M10)."""
     machine = scene.vm.machine
     if machine.gic == "2":
         if scene.vm.cpus > GICV2_CPUS:
@@ -132,7 +132,7 @@ TOO_MANY = plan_code(
 
 @rule
 def count(scene: Scene) -> Iterator[Finding]:
-    """M14."""
+    """How many vSMMUs the platform bus takes (sources: qemu-M14)."""
     if len(scene.vm.vsmmus) > VSMMUS_MAX:
         yield TOO_MANY.at(scene.name, count=len(scene.vm.vsmmus))
 
@@ -147,7 +147,7 @@ TWO_KINDS = plan_code(
 
 @rule
 def one_kind(scene: Scene) -> Iterator[Finding]:
-    """M5 to M7: machine iommu=smmuv3 is never written; a virtio-iommu goes alone."""
+    """Machine iommu=smmuv3 is never written; a virtio-iommu goes alone (sources: qemu-M5, qemu-M6, qemu-M7)."""
     written = scene.vm.request.mode is Mode.VIRTIO_IOMMU and bool(scene.vm.request.vsmmus)
     if written or (scene.vm.virtio_iommu and scene.vm.vsmmus):
         yield TWO_KINDS.at(scene.name)
@@ -163,7 +163,7 @@ MMIO_SIZE = plan_code(
 
 @rule
 def mmio_size(scene: Scene) -> Iterator[Finding]:
-    """M13."""
+    """The size of the 64-bit window (sources: qemu-M13)."""
     memory = scene.vm.memory
     if memory.mmio_window < 512 << 30 or memory.mmio_window.bit_count() != 1:
         yield MMIO_SIZE.at(scene.name, size=memory.mmio_window, needed=f"{memory.mmio_needed >> 30}G")

@@ -57,7 +57,7 @@ HUGEPAGE_FEW = plan_code(
 
 @rule
 def hugepages(scene: Scene) -> Iterator[Finding]:
-    """Sizes that this page size has, and free ones per node (problems.md 35)."""
+    """Sizes that this page size has, and free ones per node (sources: problem-35)."""
     memory = scene.vm.memory
     page = memory.hugepages
     if page is None:
@@ -148,7 +148,7 @@ NO_INITIATORS = plan_code(
 
 @rule
 def initiators(scene: Scene) -> Iterator[Finding]:
-    """A pxb's node and a generic initiator's nodes are separate things (problems.md 21)."""
+    """A pxb's node and a generic initiator's nodes are separate things (sources: problem-21)."""
     held = {node.initiator for node in scene.vm.memory.nodes}
     for device in scene.vm.devices:
         candidate = scene.candidate(device)
@@ -184,7 +184,7 @@ WINDOW_UNKNOWN = plan_code(
 
 @rule
 def windows(scene: Scene) -> Iterator[Finding]:
-    """Problems.md 25."""
+    """Room for the regions of all functions (sources: problem-25)."""
     memory = scene.vm.memory
     if memory.mmio_window < memory.mmio_needed:
         yield WINDOW.at(scene.name, has=size(memory.mmio_window), needs=size(memory.mmio_needed))

@@ -1,4 +1,4 @@
-"""The properties of vSMMUs against QEMU's values, the host's registers, auto, ATS and CMDQV (domain/qemu.md, sections 2 and 3)."""
+"""The properties of vSMMUs against QEMU's values, the host's registers, auto, ATS and CMDQV (sources: qemu-properties, qemu-host-registers)."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ _MESSAGES = {
 
 @rule
 def host_compare(scene: Scene) -> Iterator[Finding]:
-    """Section 3: what is written against the host's registers; equal or less passes."""
+    """What is written against the host's registers; equal or less passes (sources: qemu-host-registers)."""
     for vsmmu in scene.vm.vsmmus:
         smmu = scene.smmu(vsmmu.smmu)
         if not vsmmu.accel or smmu is None:
@@ -195,7 +195,7 @@ AUTO_OAS = plan_code(
 
 @rule
 def auto(scene: Scene) -> Iterator[Finding]:
-    """S9 to S12 (problems.md 15)."""
+    """What auto needs (sources: qemu-S9, qemu-S10, qemu-S11, qemu-S12, problem-15)."""
     for vsmmu in scene.vm.vsmmus:
         devices = scene.vm.devices_of(vsmmu)
         names = [name for name, prop in vsmmu.properties() if prop.auto]
@@ -234,7 +234,7 @@ ATS_TRUST = plan_code(
 
 @rule
 def ats(scene: Scene) -> Iterator[Finding]:
-    """P14."""
+    """IORT has one ATS bit for all root complexes (sources: qemu-P14)."""
     accelerated = [vsmmu for vsmmu in scene.vm.vsmmus if vsmmu.accel]
     resolved = {vsmmu.ats.resolved for vsmmu in accelerated if vsmmu.ats.written is not None}
     if len(resolved) > 1:
@@ -283,7 +283,7 @@ CMDQV_PAGES = plan_code(
 
 @rule
 def cmdqv(scene: Scene) -> Iterator[Finding]:
-    """S13, hardware.md section 10 (problems.md 35)."""
+    """What the guest's own queue needs (sources: qemu-S13, kernel-cmdqv, problem-35)."""
     for vsmmu in scene.vm.vsmmus:
         if not vsmmu.accel:
             continue

@@ -70,7 +70,7 @@ def abilities(scene: Scene) -> Iterator[Finding]:
 
 
 def lacking(vm: VmPlan, able: Target) -> Iterator[tuple[str, str, str]]:
-    """What a plan needs and a QEMU does not have: what, since when, and what to do (section 8 of domain/qemu.md, problems.md 16)."""
+    """What a plan needs and a QEMU does not have: what, since when, and what to do (sources: qemu-versions, problem-16)."""
     for need, wanted, since in (
         ("vfio-pci with iommufd", vm.iommufd is not None, (9, 0)),
         ("granule and aw-bits of a virtio-iommu", vm.virtio_iommu is not None, (9, 0)),
@@ -108,7 +108,7 @@ LIBVIRT_OLD = plan_code(
 
 @rule
 def libvirt(scene: Scene) -> Iterator[Finding]:
-    """Section "Elements and attributes" of domain/libvirt.md."""
+    """Elements and attributes that libvirt has (sources: libvirt-elements)."""
     program = next((p for p in scene.host.facts.programs if p.name in (*NAMES, "virsh") and p.version), None)
     if program is not None and scene.vm.vsmmus and (lacking := lacks(program)):
         yield LIBVIRT_OLD.at(scene.name, found=program.version, need=", ".join(lacking))

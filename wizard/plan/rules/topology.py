@@ -1,4 +1,4 @@
-"""Buses, slots, chassis and ids: domain/qemu.md, section 6. QEMU checks the half of it, and firmware fails without a word."""
+"""Buses, slots, chassis and ids (sources: qemu-buses, qemu-edk2). QEMU checks the half of it, and firmware fails without a word."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BUSES_END = plan_code(
 
 @rule
 def bus_numbers(scene: Scene) -> Iterator[Finding]:
-    """P3 to P6."""
+    """Bus numbers, and room for the buses below (sources: qemu-P3, qemu-P4, qemu-P5, qemu-P6)."""
     buses = sorted(scene.vm.buses, key=lambda bus: bus.bus_nr)
     for bus in buses:
         if not 1 <= bus.bus_nr <= 254:
@@ -108,7 +108,7 @@ def _places(scene: Scene) -> list[tuple[str, int, str]]:
 
 @rule
 def slots(scene: Scene) -> Iterator[Finding]:
-    """P8."""
+    """Slots (sources: qemu-P8)."""
     places = _places(scene)
     for bus, slot, id in places:
         if not (1 if bus == ROOT_BUS else 0) <= slot < SLOTS:
@@ -137,7 +137,7 @@ CHASSIS_TWICE = plan_code(
 
 @rule
 def chassis(scene: Scene) -> Iterator[Finding]:
-    """P10."""
+    """Chassis and slot numbers of root ports (sources: qemu-P10)."""
     for port in scene.vm.ports:
         if not 1 <= port.chassis <= 255:
             yield CHASSIS.at(scene.name, id=port.id, chassis=port.chassis)
@@ -168,7 +168,7 @@ _OWN = {"iommufd0", "viommu0"}
 
 @rule
 def ids(scene: Scene) -> Iterator[Finding]:
-    """S5, P12."""
+    """Ids (sources: qemu-S5, qemu-P12)."""
     vm = scene.vm
     used = [bus.id for bus in vm.buses] + [v.id for v in vm.vsmmus] + [p.id for p in vm.ports] + [d.id for d in vm.devices]
     used += [d.id for d in vm.disks] + [n.id for n in vm.networks]
@@ -212,7 +212,7 @@ NUMA_NOT_HELD = plan_code(
 
 @rule
 def numa_nodes(scene: Scene) -> Iterator[Finding]:
-    """P9; a generic initiator's node is a thing apart (problems.md 21)."""
+    """NUMA nodes; a generic initiator's node is a thing apart (sources: qemu-P9, problem-21)."""
     nodes = {node.id: node for node in scene.vm.memory.nodes}
     if len(nodes) > NODES_MAX:
         yield NUMA_MANY.at(scene.name, count=len(nodes))
@@ -243,7 +243,7 @@ STRANGERS = plan_code(
 
 @rule
 def function_numbers(scene: Scene) -> Iterator[Finding]:
-    """P11: below a root port there is only slot 0."""
+    """Below a root port there is only slot 0 (sources: qemu-P11)."""
     for port in scene.vm.ports:
         devices = [device for device in scene.vm.devices if device.port == port.id]
         numbers = [device.function for device in devices]

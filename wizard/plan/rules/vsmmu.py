@@ -1,4 +1,4 @@
-"""Virtual SMMUs: which SMMU of the host, which bus, and which functions may sit behind one (domain/qemu.md, sections 2 to 4)."""
+"""Virtual SMMUs: which SMMU of the host, which bus, which functions behind one (sources: qemu-smmuv3, qemu-one-smmu, qemu-behind-accel)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ JOINED = plan_code(
 
 @rule
 def one_smmu(scene: Scene) -> Iterator[Finding]:
-    """One host SMMU per vSMMU (problems.md 12)."""
+    """One host SMMU per vSMMU (sources: problem-12)."""
     for vsmmu in scene.vm.vsmmus:
         for device in scene.vm.devices_of(vsmmu):
             if vsmmu.accel and device.smmu != vsmmu.smmu:
@@ -115,7 +115,7 @@ ON_ROOT = plan_code(
 
 @rule
 def buses(scene: Scene) -> Iterator[Finding]:
-    """S1 to S4, S7."""
+    """The bus of a vSMMU, and one vSMMU for each (sources: qemu-S1, qemu-S2, qemu-S3, qemu-S4, qemu-S7)."""
     for bus in both([vsmmu.bus for vsmmu in scene.vm.vsmmus]):
         yield TWO_ON_BUS.at(scene.name, bus=visible(bus), ids=" and ".join(v.id for v in scene.vm.vsmmus if v.bus == bus))
     for vsmmu in scene.vm.vsmmus:
