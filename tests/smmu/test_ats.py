@@ -99,6 +99,16 @@ def test_refusals_and_their_records() -> None:
     assert w.types() == [EventType.F_BAD_ATS_TREQ]
 
 
+def test_nothing_is_fetched_while_the_smmu_is_off() -> None:
+    """3.9.1.2: SMMUEN 0 refuses by itself; an entry that was read for it would still be held when the SMMU is on."""
+    w = world("1", ste={"EATS": 1})
+    w.smmu.write("CR0", 0xC)
+    assert ask(w).status == "UR"
+    w.streams.set(SID, abort_entry())
+    w.smmu.write("CR0", ON)
+    assert w.dma().how is How.ABORTED
+
+
 def test_faults_of_translation_grant_nothing_and_are_not_recorded() -> None:
     w = world("nested", ste={"EATS": 1})
     response = ask(w, 0x1000)

@@ -49,7 +49,7 @@ def random_case(rng: Random) -> dict[str, Any]:
             steps.append({"cmd": [[rng.randrange(1 << 64) & ~0xFF | rng.randrange(0x50), noise(rng)] for _ in range(4)]})
         elif kind == 1:
             name = rng.choice(list(REGISTERS))
-            steps.append({"reg": {name: noise(rng) & (1 << REGISTERS[name][1].bits) - 1}})
+            steps.append({"reg": {name: noise(rng) & (1 << REGISTERS[name].layout.bits) - 1}})
         elif kind == 2:
             steps.append({"events": True})
         steps.append({"dma": dma})

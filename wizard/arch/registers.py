@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 from wizard.arch.bits import Record, address, field
@@ -135,32 +136,45 @@ class QueueCons(Record, bits=32):
     OVACKFLG = field(31, doc="overflow acknowledged; toggles")
 
 
-REGISTERS: dict[str, tuple[int, type[Record]]] = {
-    "CR0": (0x20, CR0),
-    "CR0ACK": (0x24, CR0),
-    "CR1": (0x28, CR1),
-    "CR2": (0x2C, CR2),
-    "GBPA": (0x44, GBPA),
-    "IRQ_CTRL": (0x50, IRQ_CTRL),
-    "IRQ_CTRLACK": (0x54, IRQ_CTRL),
-    "GERROR": (0x60, GERROR),
-    "GERRORN": (0x64, GERROR),
-    "GERROR_IRQ_CFG0": (0x68, IrqCfg0),
-    "GERROR_IRQ_CFG1": (0x70, IrqCfg1),
-    "STRTAB_BASE": (0x80, StrtabBase),
-    "STRTAB_BASE_CFG": (0x88, StrtabBaseCfg),
-    "CMDQ_BASE": (0x90, QueueBase),
-    "CMDQ_PROD": (0x98, QueueProd),
-    "CMDQ_CONS": (0x9C, CmdqCons),
-    "EVENTQ_BASE": (0xA0, QueueBase),
-    "EVENTQ_IRQ_CFG0": (0xB0, IrqCfg0),
-    "EVENTQ_IRQ_CFG1": (0xB8, IrqCfg1),
-    "PRIQ_BASE": (0xC0, QueueBase),
-    "PRIQ_IRQ_CFG0": (0xD0, IrqCfg0),
-    "PRIQ_IRQ_CFG1": (0xD8, IrqCfg1),
-    "EVENTQ_PROD": (0x100A8, QueueProd),
-    "EVENTQ_CONS": (0x100AC, QueueCons),
-    "PRIQ_PROD": (0x100C8, QueueProd),
-    "PRIQ_CONS": (0x100CC, QueueCons),
+@dataclass(frozen=True, slots=True)
+class Register:
+    """One register: its byte offset from the start of page 0, its fields, and when software may write it.
+
+    ``guard`` is the enable bit, as register and field, that has to be 0: SMMUv3.2 and later ignore writes while it is 1.
+    """
+
+    offset: int
+    layout: type[Record]
+    read_only: bool = False
+    guard: tuple[str, str] | None = None
+
+
+REGISTERS: dict[str, Register] = {
+    "CR0": Register(0x20, CR0),
+    "CR0ACK": Register(0x24, CR0, read_only=True),
+    "CR1": Register(0x28, CR1),
+    "CR2": Register(0x2C, CR2, guard=("CR0", "SMMUEN")),
+    "GBPA": Register(0x44, GBPA),
+    "IRQ_CTRL": Register(0x50, IRQ_CTRL),
+    "IRQ_CTRLACK": Register(0x54, IRQ_CTRL, read_only=True),
+    "GERROR": Register(0x60, GERROR, read_only=True),
+    "GERRORN": Register(0x64, GERROR),
+    "GERROR_IRQ_CFG0": Register(0x68, IrqCfg0, guard=("IRQ_CTRL", "GERROR_IRQEN")),
+    "GERROR_IRQ_CFG1": Register(0x70, IrqCfg1, guard=("IRQ_CTRL", "GERROR_IRQEN")),
+    "STRTAB_BASE": Register(0x80, StrtabBase, guard=("CR0", "SMMUEN")),
+    "STRTAB_BASE_CFG": Register(0x88, StrtabBaseCfg, guard=("CR0", "SMMUEN")),
+    "CMDQ_BASE": Register(0x90, QueueBase, guard=("CR0", "CMDQEN")),
+    "CMDQ_PROD": Register(0x98, QueueProd),
+    "CMDQ_CONS": Register(0x9C, CmdqCons, guard=("CR0", "CMDQEN")),
+    "EVENTQ_BASE": Register(0xA0, QueueBase, guard=("CR0", "EVENTQEN")),
+    "EVENTQ_IRQ_CFG0": Register(0xB0, IrqCfg0, guard=("IRQ_CTRL", "EVENTQ_IRQEN")),
+    "EVENTQ_IRQ_CFG1": Register(0xB8, IrqCfg1, guard=("IRQ_CTRL", "EVENTQ_IRQEN")),
+    "PRIQ_BASE": Register(0xC0, QueueBase, guard=("CR0", "PRIQEN")),
+    "PRIQ_IRQ_CFG0": Register(0xD0, IrqCfg0, guard=("IRQ_CTRL", "PRIQ_IRQEN")),
+    "PRIQ_IRQ_CFG1": Register(0xD8, IrqCfg1, guard=("IRQ_CTRL", "PRIQ_IRQEN")),
+    "EVENTQ_PROD": Register(0x100A8, QueueProd, guard=("CR0", "EVENTQEN")),
+    "EVENTQ_CONS": Register(0x100AC, QueueCons),
+    "PRIQ_PROD": Register(0x100C8, QueueProd, guard=("CR0", "PRIQEN")),
+    "PRIQ_CONS": Register(0x100CC, QueueCons),
 }
-"""Offset and layout of each register (IHI 0070 6.2), by name without the SMMU_ prefix."""
+"""Every register by name without the SMMU_ prefix (IHI 0070 6.2)."""

@@ -221,8 +221,8 @@ class World:
             smmu.smmu.events()
             if smmu.smmu.tlb is not None:
                 smmu.smmu.tlb.clear()
-            if smmu.smmu.held is not None:
-                smmu.smmu.held.clear()
+            if smmu.smmu.configuration_cache is not None:
+                smmu.smmu.configuration_cache.clear()
             smmu.smmu.endpoints.held.clear()
             smmu.smmu.queue.lost = smmu.smmu.queue.merged = 0
             smmu.log.clear()

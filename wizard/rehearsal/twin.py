@@ -81,12 +81,12 @@ class Twin:
     # -- registers and commands, as the guest's driver uses them ------------------------------------------------------
 
     def _register(self, name: str, value: int) -> None:
-        offset, layout = REGISTERS[name]
-        self._qtest.write(self._base + offset, value, layout.bits)
+        register = REGISTERS[name]
+        self._qtest.write(self._base + register.offset, value, register.layout.bits)
 
     def _read(self, name: str) -> int:
-        offset, layout = REGISTERS[name]
-        return self._qtest.read(self._base + offset, layout.bits)
+        register = REGISTERS[name]
+        return self._qtest.read(self._base + register.offset, register.layout.bits)
 
     def _both(self, name: str, value: int) -> None:
         self._register(name, value)

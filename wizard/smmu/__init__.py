@@ -6,15 +6,21 @@
     tables.py                  builders of page tables, STEs and CDs
     arrays/                    many addresses at once, with numpy (imported only there)
 
-Below them: config (STE and CD lookup), validity (C_BAD_*), context, regime (table geometry), walk, stages (stage 1, stage 2, nested),
-permissions, cache (TLB), commands, guards (closed registers), stalls, queue and records (events), ats and ats_port, pri, cmdqv, cases (the
-case format).
+A transaction takes the steps of procedure.py, each once:
+
+    arrival -> configuration -> translation -> completion        registers.py; config.py, validity.py, context.py; stages.py, walk.py,
+                             `-> report                            regime.py, permissions.py; ats.py; report.py, records.py, stalls.py
+
+Beside them: cache (TLB), commands and command_queue, queue and pri (what the SMMU writes), interrupts (GERROR, messages), cmdqv, cases (the
+case format). Imports go one way, from the device down.
 """
 
 from __future__ import annotations
 
-from wizard.smmu.device import Consumed, Msi, Smmu
+from wizard.smmu.command_queue import Consumed
+from wizard.smmu.device import Smmu
 from wizard.smmu.ids import Ids
+from wizard.smmu.interrupts import Msi
 from wizard.smmu.memory import Memory
 from wizard.smmu.outcome import Ats, AtsResponse, How, Outcome, Transaction
 

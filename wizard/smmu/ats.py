@@ -1,8 +1,13 @@
-"""PCIe ATS: translation requests, translated traffic, and what endpoints keep. IHI 0070 3.9, 4.5, 13.6, 13.7."""
+"""PCIe ATS: what is special to translation requests and translated traffic, and what endpoints keep. IHI 0070 3.9, 4.5, 13.6, 13.7.
+
+Both go through the same steps as every transaction (``wizard.smmu.procedure``).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from wizard.arch.command import AtcInv
 from wizard.arch.event import EventType
@@ -10,10 +15,8 @@ from wizard.arch.ste import STE, StreamConfig
 from wizard.smmu import permissions
 from wizard.smmu.cache import Entry
 from wizard.smmu.context import Context
-from wizard.smmu.outcome import AtsResponse, Fault
-from wizard.smmu.stages import Stages
-from wizard.smmu.trace import Trace
-from wizard.smmu.validity import stage1_on
+from wizard.smmu.ids import Features
+from wizard.smmu.outcome import Ats, AtsResponse, Fault, Transaction
 
 DENIED = frozenset({EventType.F_ADDR_SIZE, EventType.F_ACCESS, EventType.F_TRANSLATION, EventType.F_PERMISSION})
 """Faults that answer a request with success and no permission (3.9.1.2)."""
@@ -30,40 +33,49 @@ def effective_eats(ste: STE, *, ats: bool, atschk: bool) -> int:
     return ste.EATS if ste.EATS == FULL else 0
 
 
-def respond(
-    stages: Stages, context: Context, address: int, *, write: bool, execute: bool, privileged: bool, split: bool, trace: Trace | None
-) -> AtsResponse:
-    """The Translation Completion for one page (13.7.1); faults of translation become a completion that grants nothing, of one STU.
+def presented(transaction: Transaction) -> Transaction:
+    """An ATS request or translated traffic with the attributes that it can carry.
 
-    ``execute`` and ``privileged`` are False for a request without PASID.
+    Execute and Privileged of a request come with a PASID only (13.7); translated traffic without IDR3.PASIDTT is data, unprivileged and
+    without SubstreamID (3.9.1.3).
     """
-    stu = min(stages.features.granules)
-    nothing = AtsResponse("success", size=stu, privileged=privileged)
-    if context.bypass:
-        if address >> stages.features.oas:
-            return nothing
-        return AtsResponse("success", address & -(1 << stu), stu, read=True, write=True)
-    level = privileged if context.privileged is None else context.privileged
-    shift = 0 if level else 3
-    # What no answer could grant need not be found: without it stage 1 ends the walk, and stage 2 is not asked (3.9.1.2).
-    need = ((permissions.PX if context.instruction else permissions.PR) | (permissions.PW if write else 0)) << shift
-    try:
-        pa, entry = stages.translate(context, address, need, trace)
-    except Fault as fault:
-        if fault.kind not in DENIED:
-            raise
-        if trace is not None:
-            trace.add("ats", fault.reason)
-        return nothing
-    return _completion(context, address, pa, entry, shift, execute, privileged, split) or nothing
+    if transaction.ats is Ats.TRANSLATED:
+        return replace(transaction, ssid=None, privileged=False, instruction=False)
+    return replace(transaction, privileged=False, instruction=False) if transaction.ssid is None else transaction
 
 
-def _completion(
-    context: Context, address: int, pa: int, entry: Entry, shift: int, execute: bool, privileged: bool, split: bool
-) -> AtsResponse | None:
+def refusal(transaction: Transaction, reason: str, ste: STE | None = None) -> Fault:
+    """A request or translated traffic that the SMMU does not allow (3.9.1.2, 3.9.1.3)."""
+    return Fault(EventType.F_BAD_ATS_TREQ if transaction.ats is Ats.REQUEST else EventType.F_TRANSL_FORBIDDEN, reason, ste=ste)
+
+
+def needed(context: Context, transaction: Transaction, privileged: bool) -> int:
+    """The permissions of which a request needs at least one (13.7.1).
+
+    What no answer could grant need not be found: without it stage 1 ends the walk, and stage 2 is not asked (3.9.1.2).
+    """
+    read = permissions.PX if context.instruction else permissions.PR
+    return (read | (permissions.PW if transaction.write else 0)) << (0 if privileged else permissions.UNPRIVILEGED)
+
+
+def nothing(features: Features, transaction: Transaction) -> AtsResponse:
+    """The completion that grants nothing; it is as long as the smallest translation unit (3.9.1.2)."""
+    return AtsResponse("success", size=min(features.granules), privileged=transaction.privileged)
+
+
+def identity(features: Features, transaction: Transaction) -> AtsResponse:
+    """The completion where no stage translates: the address as it is (13.6.4)."""
+    stu = min(features.granules)
+    return AtsResponse("success", transaction.iova & -(1 << stu), stu, read=True, write=True)
+
+
+def completion(features: Features, context: Context, transaction: Transaction, privileged: bool, pa: int, entry: Entry) -> AtsResponse:
+    """What a translation grants to the request (13.7.1); the address is intermediate with split-stage ATS (13.6.3)."""
     allowed = entry.allowed1 & entry.allowed2
+    shift = 0 if privileged else permissions.UNPRIVILEGED
     readable, runnable = bool(allowed & permissions.PR << shift), bool(allowed & permissions.PX << shift)
     writable = bool(allowed & permissions.PW << shift) and not (entry.clean1 or entry.clean2)
+    execute = transaction.instruction
     if context.instruction is None:
         grants = readable, execute and readable and runnable
     elif context.instruction:
@@ -71,11 +83,11 @@ def _completion(
     else:
         grants = readable, execute and readable
     if not (writable or any(grants)):
-        return None
+        return nothing(features, transaction)
     output = pa
-    if split:
-        output = address if context.stage1 is None else entry.ipa + (pa - entry.output)
-    return AtsResponse("success", output & -(1 << entry.span), entry.span, grants[0], writable, grants[1], privileged)
+    if context.ste.EATS == SPLIT:
+        output = transaction.iova if context.stage1 is None else entry.ipa + (pa - entry.output)
+    return AtsResponse("success", output & -(1 << entry.span), entry.span, grants[0], writable, grants[1], transaction.privileged)
 
 
 @dataclass(slots=True)
@@ -114,8 +126,3 @@ class Endpoints:
             if start <= address < start + (1 << held.size):
                 return held
         return None
-
-
-def skips_stage1(ste: STE, ssid: int | None) -> bool:
-    """Whether a request without PASID skips stage 1 (13.6.4, 13.6.5)."""
-    return stage1_on(ste) and ssid is None and ste.S1CDMax > 0 and ste.S1DSS == 1

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from msgspec import Struct
+
 
 class Device(IntEnum):
     """Device types, strongest first."""
@@ -137,8 +139,7 @@ class Override:
         return Attributes(base.device, base.inner, base.outer, incoming.share if self.share is None else self.share)
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Struct, frozen=True):
     """All that decides the output attributes; evaluated only when asked, since most translations never ask.
 
     ``stage1`` is (MAIR byte, SH) and ``stage2`` (MemAttr, SH, S2FWB) of the leaf descriptors, None where the stage did not translate.

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from wizard.smmu.context import GLOBAL, GLOBAL_SHARED, Space
 
 EVERYTHING = 1 << 64
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One cached translation of ``1 << span`` bytes from ``start`` to ``output``.
 
     ``reach`` is log2 of the bytes that the stage 1 (or only) leaf covers: an invalidation of any address in there hits the entry, even
@@ -90,7 +91,7 @@ class Tables:
                     del held[prefix]
 
 
-class Held:
+class SpaceEntries:
     """Entries of one space: by size and address for lookups, and by the leaf that they were cut from for invalidations."""
 
     __slots__ = ("by_leaf", "by_span")
@@ -134,7 +135,7 @@ class Tlb:
     __slots__ = ("entries", "tables")
 
     def __init__(self) -> None:
-        self.entries: dict[Space, Held] = {}
+        self.entries: dict[Space, SpaceEntries] = {}
         self.tables: dict[Space, Tables] = {}
 
     def find(self, space: Space, address: int) -> Entry | None:
@@ -152,7 +153,7 @@ class Tlb:
         """Remember a translation."""
         held = self.entries.get(space)
         if held is None:
-            held = self.entries[space] = Held()
+            held = self.entries[space] = SpaceEntries()
         held.add(entry)
 
     def walks(self, space: Space) -> Tables:

@@ -315,4 +315,4 @@ def _register(bench: Bench, name: str, value: Number, where: str) -> None:
     name = name.upper().removeprefix("SMMU_")
     if name not in REGISTERS:
         raise CaseError(f"{where}: no register {name[:40]!r}")
-    bench.smmu.write(name, number(value, where, REGISTERS[name][1].bits))
+    bench.smmu.write(name, number(value, where, REGISTERS[name].layout.bits))

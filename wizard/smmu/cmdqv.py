@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from wizard.arch import command as commands
 from wizard.arch.command import AtcInv, Command, CommandError, Op, Sync, Tlbi
-from wizard.smmu.device import Consumed, Smmu
+from wizard.smmu.command_queue import Consumed
+from wizard.smmu.device import Smmu
 
 ALLOWED = (Op.TLBI_NH_ASID, Op.TLBI_NH_VA, Op.ATC_INV, Op.SYNC)
 """What a guest's queue may carry (tegra241_guest_vcmdq_supports_cmd; CMD_SYNC ends every batch)."""

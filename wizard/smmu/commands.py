@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from wizard.arch import command as commands
 from wizard.arch.command import TLBI_GRANULES, AtcInv, CfgiCd, CfgiSte, CfgiSteRange, Command, CommandError, Op, PriResp, Resume, Sync, Tlbi
-from wizard.arch.registers import CR0, CR2
+from wizard.smmu.ats import Endpoints
 from wizard.smmu.cache import EVERYTHING, Scope, Tlb, of_vmid, with_global
 from wizard.smmu.config import Configuration
 from wizard.smmu.context import Space
-from wizard.smmu.ids import Features
+from wizard.smmu.outcome import Outcome, Transaction
+from wizard.smmu.registers import Registers
+from wizard.smmu.report import Report
 
 OK, ILL = CommandError.CERROR_NONE, CommandError.CERROR_ILL
 _EL1, _BOTH = ("EL1",), ("EL1", "IPA")
-_STALL = (Op.RESUME, Op.STALL_TERM)
-
-
-@dataclass(slots=True)
-class Effects:
-    """What commands reach beyond the caches. Each answers the command's error code."""
-
-    atc_invalidate: Callable[[AtcInv], None]
-    page_response: Callable[[PriResp], None]
-    resume: Callable[[Resume], None]
-    terminate: Callable[[int], None]
-    sync: Callable[[Sync], CommandError]
 
 
 class Executor:
-    """Executes commands one at a time."""
+    """Executes commands one at a time. ``executed`` counts them, ``responses`` are those of CMD_PRI_RESP; ``again`` retries a stalled transaction."""
 
-    __slots__ = ("config", "cr0", "cr2", "effects", "features", "tlb")
+    __slots__ = ("again", "configuration", "endpoints", "executed", "features", "interrupts", "registers", "report", "responses", "tlb")
 
-    def __init__(self, features: Features, tlb: Tlb | None, config: Configuration, effects: Effects) -> None:
-        self.features, self.tlb, self.config, self.effects = features, tlb, config, effects
-        self.cr0, self.cr2 = CR0(0), CR2(0)
+    def __init__(
+        self, registers: Registers, tlb: Tlb | None, configuration: Configuration, report: Report, endpoints: Endpoints,
+        again: Callable[[Transaction], Outcome],
+    ) -> None:  # fmt: skip
+        self.registers, self.features, self.tlb, self.configuration = registers, registers.features, tlb, configuration
+        self.report, self.interrupts, self.endpoints, self.again = report, report.interrupts, endpoints, again
+        self.executed = 0
+        self.responses: list[PriResp] = []
 
     def execute(self, dword0: int, dword1: int) -> CommandError:
         """Execute the command in two 64-bit words; CERROR_ILL for what the architecture calls ILLEGAL."""
+        self.executed += 1
         decoded = commands.decode(dword0, dword1)
         if type(decoded) is Command:
             return ILL
@@ -51,7 +46,7 @@ class Executor:
         if isinstance(decoded, CfgiSte | CfgiSteRange | CfgiCd):
             return self._cfgi(op, decoded)
         if isinstance(decoded, Sync):
-            return ILL if decoded.CS == 3 else self.effects.sync(decoded)
+            return self._sync(decoded)
         if isinstance(decoded, AtcInv):
             return self._atc(decoded)
         if isinstance(decoded, PriResp):
@@ -65,20 +60,20 @@ class Executor:
     def _cfgi(self, op: Op, command: CfgiSte | CfgiSteRange | CfgiCd) -> CommandError:
         if isinstance(command, CfgiCd) and not self.features.s1p:
             return ILL
-        held = self.config.held
-        if held is None:
+        cache = self.configuration.cache
+        if cache is None:
             return OK
         sid = command.StreamID
         if isinstance(command, CfgiSte):
-            held.drop_ste(sid, sid, level1=not command.Leaf, split=self.config.split)
+            cache.drop_ste(sid, sid, level1=not command.Leaf, split=self.configuration.split)
         elif isinstance(command, CfgiSteRange):
             size = 2 << command.Range
             low = sid & -size
-            held.drop_ste(low, low + size - 1, level1=True, split=self.config.split)
+            cache.drop_ste(low, low + size - 1, level1=True, split=self.configuration.split)
         elif op is Op.CFGI_CD_ALL:
-            held.drop_cds(sid, sid)
+            cache.drop_cds(sid, sid)
         else:
-            held.drop_cd(sid, command.SubstreamID, level1=not command.Leaf)
+            cache.drop_cd(sid, command.SubstreamID, level1=not command.Leaf)
         return OK
 
     # -- translations -------------------------------------------------------------------------------------------------
@@ -117,8 +112,8 @@ class Executor:
 
     def _spaces(self, op: Op, command: Tlbi) -> Callable[[Space], bool]:
         vmid = command.VMID if self.features.s2p else 0
-        wildcard = self.cr0.VMW if self.features.vmw and self.cr0.VMW <= 4 else 0
-        e2h = bool(self.cr2.E2H)
+        wildcard = self.registers.cr0.VMW if self.features.vmw and self.registers.cr0.VMW <= 4 else 0
+        e2h = bool(self.registers.cr2.E2H)
         if op is Op.TLBI_NSNH_ALL:
             return lambda space: space[0] in _BOTH
         if op is Op.TLBI_NH_ALL or op is Op.TLBI_NH_VAA:
@@ -144,22 +139,33 @@ class Executor:
     def _atc(self, command: AtcInv) -> CommandError:
         if not self.features.ats or command.Size > 52:
             return ILL
-        if self.cr0.SMMUEN:
-            self.effects.atc_invalidate(command)
+        if self.registers.smmuen:
+            self.endpoints.invalidate(command)
         return OK
 
     def _pri(self, command: PriResp) -> CommandError:
         if not self.features.pri or command.Resp == 3:
             return ILL
-        if self.cr0.SMMUEN:
-            self.effects.page_response(command)
+        if self.registers.smmuen:
+            self.responses.append(command)
         return OK
 
     def _resume(self, op: Op, command: Resume) -> CommandError:
         if self.features.stall_model == 1:
             return ILL
         if op is Op.RESUME:
-            self.effects.resume(command)
+            self.report.resumed += self.report.stalls.resume(command, self.again, abort_only=self.features.term_model)
         else:
-            self.effects.terminate(command.StreamID)
+            self.report.terminate("terminated by CMD_STALL_TERM", command.StreamID)
+        self.report.retry(self.again)
+        return OK
+
+    def _sync(self, command: Sync) -> CommandError:
+        """CMD_SYNC: everything before it is complete; it waits for ATC invalidations and may send an MSI (4.7.3)."""
+        if command.CS == 3:
+            return ILL
+        if self.endpoints.pending:
+            self.endpoints.pending = False
+            return CommandError.CERROR_ATC_INV_SYNC
+        self.interrupts.complete(command)
         return OK

@@ -8,11 +8,12 @@ from typing import Any
 
 from wizard.arch.cd import CD, CD_BYTES, L1CD, L1CD_BYTES
 from wizard.arch.event import EventType, FaultClass
-from wizard.arch.registers import CR2, StrtabBase, StrtabBaseCfg, TableFormat
+from wizard.arch.registers import TableFormat
 from wizard.arch.ste import L1STD, L1STD_BYTES, STE, STE_BYTES, StreamConfig
 from wizard.smmu.context import Context, Stage2, context_of, stage2_of
 from wizard.smmu.outcome import Fault
 from wizard.smmu.permissions import PR
+from wizard.smmu.registers import Registers
 from wizard.smmu.stages import Stages
 from wizard.smmu.trace import Trace, told
 from wizard.smmu.validity import World, cd_illegal, stage1_on, stage2_on, ste_illegal, world
@@ -24,7 +25,7 @@ SPLITS = (6, 8, 10)
 
 
 @dataclass(slots=True)
-class Held:
+class ConfigurationCache:
     """Cached structures, by StreamID and below it by table index or SubstreamID: STEs, CDs, level 1 descriptors, and contexts worked out of them."""
 
     stes: dict[int, STE] = field(default_factory=dict)
@@ -59,87 +60,84 @@ class Held:
         self.contexts.pop(sid, None)
 
 
-def _drop(held: Contents, low: int, high: int) -> None:
+def _drop(cached: Contents, low: int, high: int) -> None:
     """Remove the keys from ``low`` to ``high``, by whichever is fewer."""
-    if high - low < len(held):
+    if high - low < len(cached):
         for key in range(low, high + 1):
-            held.pop(key, None)
+            cached.pop(key, None)
     else:
-        for key in [key for key in held if low <= key <= high]:
-            del held[key]
+        for key in [key for key in cached if low <= key <= high]:
+            del cached[key]
 
 
 class Configuration:
-    """Looks up contexts; ``held`` None fetches every structure anew."""
+    """Looks up contexts; ``cache`` None fetches every structure anew."""
 
-    __slots__ = ("_held", "cr2", "stages", "strtab_base", "strtab_base_cfg")
+    __slots__ = ("cache", "features", "registers", "stages")
 
-    def __init__(self, stages: Stages, held: Held | None) -> None:
-        self.stages = stages
-        self._held = held
-        self.strtab_base = StrtabBase(0)
-        self.strtab_base_cfg = StrtabBaseCfg(0)
-        self.cr2 = CR2(0)
-
-    @property
-    def held(self) -> Held | None:
-        """The configuration cache."""
-        return self._held
+    def __init__(self, registers: Registers, stages: Stages, cache: ConfigurationCache | None) -> None:
+        self.registers, self.features, self.stages, self.cache = registers, registers.features, stages, cache
 
     @property
     def split(self) -> int:
         """log2 of the StreamIDs of one level 1 descriptor."""
-        return self.strtab_base_cfg.SPLIT if self.strtab_base_cfg.SPLIT in SPLITS else 6
+        split = self.registers.strtab_base_cfg.SPLIT
+        return split if split in SPLITS else 6
 
     def context(self, sid: int, ssid: int | None, trace: Trace | None) -> Context:
         """The context of a transaction; ``Fault`` where configuration forbids it, its ``kind`` None for a silent abort."""
-        if self._held is not None and (known := self._held.contexts.get(sid)) is not None and (found := known.get(ssid)) is not None:
+        cache = self.cache
+        if cache is not None and (known := cache.contexts.get(sid)) is not None and (found := known.get(ssid)) is not None:
             if trace is not None:
                 trace.add("config", f"configuration of stream {sid:#x} is cached")
             return found
         ste = self.ste(sid, trace)
-        context = self._context(sid, ssid, ste, trace)
-        if self._held is not None:
-            self._held.contexts.setdefault(sid, {})[ssid] = context
+        try:
+            context = self._context(sid, ssid, ste, trace)
+        except Fault as fault:
+            fault.ste = ste
+            raise
+        if cache is not None:
+            cache.contexts.setdefault(sid, {})[ssid] = context
         return context
 
     # -- stream table -------------------------------------------------------------------------------------------------
 
     def ste(self, sid: int, trace: Trace | None) -> STE:
         """The legal STE of ``sid``."""
-        ste = self._held.stes.get(sid) if self._held is not None else None
+        ste = self.cache.stes.get(sid) if self.cache is not None else None
         if ste is None:
             where = self._ste_address(sid, trace)
             words = self._fetch(where, STE_BYTES, EventType.F_STE_FETCH, "stream table entry")
             ste = STE.of_words(words)
             if trace is not None:
                 trace.add("ste", f"stream table entry of StreamID {sid:#x}", where, tuple(words), **told(ste, "V", "Config"))
-            if self._held is not None:
-                self._held.stes[sid] = ste
+            if self.cache is not None:
+                self.cache.stes[sid] = ste
         elif trace is not None:
             trace.add("ste", f"stream table entry of StreamID {sid:#x} is cached", None, (), V=ste.V, Config=ste.Config)
-        why = ste_illegal(ste, self.stages.features)
+        why = ste_illegal(ste, self.features)
         if why is not None:
-            raise Fault(EventType.C_BAD_STE, f"stream table entry is ILLEGAL: {why}")
+            raise Fault(EventType.C_BAD_STE, f"stream table entry is ILLEGAL: {why}", ste=ste if ste.V else None)
         return ste
 
     def _ste_address(self, sid: int, trace: Trace | None) -> int:
-        config, base = self.strtab_base_cfg, self.strtab_base.ADDR
+        config, base = self.registers.strtab_base_cfg, self.registers.strtab_base.ADDR
         size = min(config.LOG2SIZE, 32)
         if sid >> size:
             raise Fault(EventType.C_BAD_STREAMID, f"StreamID {sid:#x} is beyond the stream table's 2^{size} entries")
-        if config.FMT != TableFormat.TWO_LEVEL or not self.stages.features.st_level:
+        if config.FMT != TableFormat.TWO_LEVEL or not self.features.st_level:
             return (base & -(STE_BYTES << size)) + sid * STE_BYTES
         split = self.split
         index = sid >> split
-        l1std = self._held.l1stds.get(index) if self._held is not None else None
+        l1std = self.cache.l1stds.get(index) if self.cache is not None else None
         if l1std is None:
             where = (base & -max(64, L1STD_BYTES << max(0, size - split))) + index * L1STD_BYTES
             l1std = L1STD(self._fetch(where, L1STD_BYTES, EventType.F_STE_FETCH, "level 1 stream table descriptor")[0])
             if trace is not None:
                 trace.add("l1std", f"level 1 stream table descriptor {index}", where, l1std.words, **told(l1std, "Span"))
-            if self._held is not None:
-                self._held.l1stds[index] = l1std
+            if self.cache is not None:
+                self.cache.l1stds[index] = l1std
         span = l1std.Span
         within = sid & (1 << split) - 1
         if span == 0 or span > 11 or span > split + 1:
@@ -149,27 +147,28 @@ class Configuration:
         return (l1std.L2Ptr & -(STE_BYTES << (span - 1))) + within * STE_BYTES
 
     def _fetch(self, where: int, size: int, kind: EventType, what: str) -> list[int]:
-        words = None if where >> self.stages.features.oas else self.stages.memory.read_words(where, size // 8)
+        words = None if where >> self.features.oas else self.stages.memory.read_words(where, size // 8)
         if words is None:
             # FetchAddr is RES0 above OAS (7.3.4, 7.3.10).
-            raise Fault(kind, f"nothing answers at {where:#x}, the {what}", address=where & (1 << self.stages.features.oas) - 1)
+            raise Fault(kind, f"nothing answers at {where:#x}, the {what}", address=where & (1 << self.features.oas) - 1)
         return words
 
     def stage2_context(self, ste: STE) -> Context:
         """A context of stage 2 alone, for translated traffic of split-stage ATS."""
-        features = self.stages.features
-        return context_of(ste, None, world(ste, features, bool(self.cr2.E2H)), features, skip_stage1=True)
+        return context_of(ste, None, self._world(ste), self.features, skip_stage1=True)
 
     # -- context descriptors ------------------------------------------------------------------------------------------
 
     def _context(self, sid: int, ssid: int | None, ste: STE, trace: Trace | None) -> Context:
-        features = self.stages.features
         if ste.Config < StreamConfig.BYPASS:
             raise Fault(None, "STE.Config aborts the stream's transactions")
-        stream_world = world(ste, features, bool(self.cr2.E2H))
+        stream_world = self._world(ste)
         index, skip = self.substream(ste, ssid)
         cd = self._cd(sid, index, ste, stream_world, trace) if index is not None else None
-        return context_of(ste, cd, stream_world, features, skip_stage1=skip)
+        return context_of(ste, cd, stream_world, self.features, skip_stage1=skip)
+
+    def _world(self, ste: STE) -> World:
+        return world(ste, self.features, bool(self.registers.cr2.E2H))
 
     def substream(self, ste: STE, ssid: int | None) -> tuple[int | None, bool]:
         """Which CD a transaction uses, and whether S1DSS makes it skip stage 1 (IHI 0070 5.2, S1CDMax and S1DSS)."""
@@ -177,7 +176,7 @@ class Configuration:
             if ssid is not None:
                 raise Fault(EventType.C_BAD_SUBSTREAMID, "a SubstreamID came with a stream whose stage 1 is off")
             return None, False
-        largest = ste.S1CDMax if self.stages.features.ssidsize else 0
+        largest = ste.S1CDMax if self.features.ssidsize else 0
         if ssid is not None:
             if largest == 0:
                 raise Fault(EventType.C_BAD_SUBSTREAMID, "a SubstreamID came with a stream without substreams (S1CDMax 0)")
@@ -193,8 +192,8 @@ class Configuration:
         raise Fault(EventType.F_STREAM_DISABLED, "transactions without SubstreamID are disabled (S1DSS 0)")
 
     def _cd(self, sid: int, index: int, ste: STE, stream_world: World, trace: Trace | None) -> CD:
-        features = self.stages.features
-        cd = self._held.cds.get(sid, {}).get(index) if self._held is not None else None
+        features = self.features
+        cd = self.cache.cds.get(sid, {}).get(index) if self.cache is not None else None
         if cd is None:
             stage2 = stage2_of(ste, features) if stage2_on(ste) else None
             where = self._cd_address(sid, index, ste, stage2, trace)
@@ -202,8 +201,8 @@ class Configuration:
             cd = CD.of_words(words)
             if trace is not None:
                 trace.add("cd", f"context descriptor {index}", pa, tuple(words), **told(cd, "V"))
-            if self._held is not None:
-                self._held.cds.setdefault(sid, {})[index] = cd
+            if self.cache is not None:
+                self.cache.cds.setdefault(sid, {})[index] = cd
         elif trace is not None:
             trace.add("cd", f"context descriptor {index} is cached", None, (), V=cd.V, ASID=cd.ASID)
         why = cd_illegal(cd, ste, features, stream_world)
@@ -212,25 +211,25 @@ class Configuration:
         return cd
 
     def _cd_address(self, sid: int, index: int, ste: STE, stage2: Stage2 | None, trace: Trace | None) -> int:
-        largest = ste.S1CDMax if self.stages.features.ssidsize else 0
+        largest = ste.S1CDMax if self.features.ssidsize else 0
         if largest == 0:
             return ste.S1ContextPtr
         if ste.S1Fmt not in (1, 2):
             return (ste.S1ContextPtr & -(CD_BYTES << largest)) + index * CD_BYTES
         leaf = 6 if ste.S1Fmt == 1 else 10
         first = index >> leaf << leaf
-        l1cd = self._held.l1cds.get(sid, {}).get(first) if self._held is not None else None
+        l1cd = self.cache.l1cds.get(sid, {}).get(first) if self.cache is not None else None
         if l1cd is None:
             where = (ste.S1ContextPtr & -max(64, L1CD_BYTES << max(0, largest - leaf))) + (index >> leaf) * L1CD_BYTES
             pa, words = self._fetch_cd(where, L1CD_BYTES, stage2, "level 1 context descriptor", trace)
             l1cd = L1CD(words[0])
             if trace is not None:
                 trace.add("l1cd", f"level 1 context descriptor {index >> leaf}", pa, l1cd.words, **told(l1cd, "V"))
-            if self._held is not None:
-                self._held.l1cds.setdefault(sid, {})[first] = l1cd
+            if self.cache is not None:
+                self.cache.l1cds.setdefault(sid, {})[first] = l1cd
         if not l1cd.V:
             raise Fault(EventType.C_BAD_SUBSTREAMID, f"level 1 context descriptor {index >> leaf} has V 0")
-        if l1cd.L2Ptr >> self.stages.features.oas:
+        if l1cd.L2Ptr >> self.features.oas:
             raise Fault(EventType.C_BAD_SUBSTREAMID, f"level 1 context descriptor {index >> leaf} points to {l1cd.L2Ptr:#x}, beyond the address size")
         return (l1cd.L2Ptr & -(CD_BYTES << leaf)) + (index & (1 << leaf) - 1) * CD_BYTES
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 
+from msgspec import Struct
+
 from wizard.arch.event import Event, EventType, FaultClass
+from wizard.arch.ste import STE
 from wizard.smmu.attributes import Attributes, Sources
 from wizard.smmu.trace import Trace
 
@@ -18,8 +20,7 @@ class Ats(Enum):
     TRANSLATED = "translated"
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(Struct, frozen=True):
     """One access by a device.
 
     ``sid`` is the StreamID, ``ssid`` the SubstreamID (PASID) or None when none is given, ``iova`` the 64-bit input address.
@@ -48,8 +49,7 @@ class How(Enum):
     ATS = "ats"
 
 
-@dataclass(frozen=True, slots=True)
-class AtsResponse:
+class AtsResponse(Struct, frozen=True):
     """A Translation Completion: ``status`` is ``success``, ``UR`` or ``CA``.
 
     On success there are the address, log2 of the size in bytes, and what is granted.
@@ -66,8 +66,7 @@ class AtsResponse:
     untranslated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The end of a transaction.
 
     ``pa`` is the output address when it may pass; ``event`` the record of the fault when there was one, and ``recorded`` whether it was
@@ -82,8 +81,8 @@ class Outcome:
     reason: str = ""
     ats: AtsResponse | None = None
     stag: int | None = None
-    sources: Sources | None = field(default=None, repr=False)
-    trace: Trace | None = field(default=None, repr=False)
+    sources: Sources | None = None
+    trace: Trace | None = None
 
     @property
     def ok(self) -> bool:
@@ -100,10 +99,11 @@ class Fault(Exception):
     """A fault or configuration error on the way; ``reason`` is for people.
 
     ``kind`` None is an abort that never has a record. ``address`` is the IPA of a stage 2 fault or the fetch address of an abort.
-    ``record``, ``stall`` and ``abort`` are what CD.{R,S,A} or STE.{S2R,S2S} make of one of the four translation faults.
+    ``record``, ``stall`` and ``abort`` are what CD.{R,S,A} or STE.{S2R,S2S} make of one of the four translation faults. ``ste`` is the
+    stream's entry, as far as one was found.
     """
 
-    __slots__ = ("abort", "address", "fault_class", "kind", "reason", "record", "stage2", "stall", "tt_read")
+    __slots__ = ("abort", "address", "fault_class", "kind", "reason", "record", "stage2", "stall", "ste", "tt_read")
 
     def __init__(
         self,
@@ -117,7 +117,8 @@ class Fault(Exception):
         record: bool = True,
         stall: bool = False,
         abort: bool = True,
+        ste: STE | None = None,
     ) -> None:
         super().__init__(reason)
         self.kind, self.reason, self.stage2, self.fault_class, self.address, self.tt_read = kind, reason, stage2, fault_class, address, tt_read
-        self.record, self.stall, self.abort = record, stall, abort
+        self.record, self.stall, self.abort, self.ste = record, stall, abort, ste

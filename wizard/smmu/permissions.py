@@ -13,6 +13,8 @@ from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf, TableDescriptor
 PR, PW, PX, UR, UW, UX = (1 << bit for bit in range(6))
 READ, WRITE, EXECUTE = PR | UR, PW | UW, PX | UX
 ALL = READ | WRITE | EXECUTE
+UNPRIVILEGED = 3
+"""How far the unprivileged bits are above the privileged ones."""
 
 
 def _mask(*fields: Field) -> int:

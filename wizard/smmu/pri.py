@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from wizard.arch.event import PageRequest
-from wizard.arch.registers import QueueBase
-from wizard.smmu.memory import Memory
-from wizard.smmu.queue import Indices
+from wizard.smmu.config import Configuration
+from wizard.smmu.outcome import Ats, Fault, Transaction
+from wizard.smmu.queue import OutputQueue
+from wizard.smmu.report import Report
 
 REQUEST_BYTES = 16
 
@@ -25,77 +26,71 @@ class PageResponse:
 
 SUCCESS, FAILURE = 0, 15
 
+PasidOfResponse = Callable[[int], bool | None]
+"""Tells of a StreamID whether a response on overflow carries the PASID (STE.PPAR); None when there is no valid STE."""
+
 
 @dataclass(slots=True)
-class PriQueue:
-    """The queue. ``stop_marker`` requests (Last with neither R nor W) are never answered."""
+class PriQueue(OutputQueue):
+    """The queue, and what becomes of a request that it can't take.
 
-    memory: Memory
-    largest: int
-    base: QueueBase | None = None
-    enabled: bool = False
-    indices: Indices = field(default_factory=lambda: Indices(0))
-    overflow: int = 0
-    acknowledged: int = 0
-    aborted: bool = False
-    aside: dict[int, PageRequest] = field(default_factory=dict)
+    Stop markers (Last with neither R nor W) are never answered. An overflow holds until it is acknowledged, unlike an event queue's (8.1); a
+    disabled or aborted queue answers failure (8.2).
+    """
 
-    def __post_init__(self) -> None:
-        self.indices = Indices(self.largest)
-
-    def configure(self, base: QueueBase) -> None:
-        """PRIQ_BASE was written: the queue starts over."""
-        self.base = base
-        self.indices = Indices(min(base.LOG2SIZE, self.largest))
-
-    def put(self, request: PageRequest, answer_pasid: Callable[[int], bool | None]) -> PageResponse | None:
-        """Take one request; answers the automatic response, if it makes one.
-
-        ``answer_pasid`` tells of a StreamID whether a response on overflow carries the PASID (STE.PPAR), None when there is no valid STE. An
-        overflow holds until it is acknowledged, unlike an event queue's (8.1); a disabled or aborted queue answers failure (8.2).
-        """
+    def put(self, request: PageRequest, carries_pasid: PasidOfResponse) -> PageResponse | None:
+        """Take one request; answers the automatic response, if it makes one."""
         marker = request.Last and not request.R and not request.W
-        if not self.enabled or self.aborted:
-            return None if marker else self._response(request, None, FAILURE)
-        if self.overflow != self.acknowledged or self.indices.full:
-            if self.overflow == self.acknowledged:
-                self.overflow ^= 1
-            return self._overflowed(request, answer_pasid) if request.Last and not marker else None
-        slot = self.indices.slot(self.indices.prod)
-        if self.base is None:
-            self.aside[slot] = request
-        else:
-            where = (self.base.ADDR & -max(32, REQUEST_BYTES << self.indices.log2)) + slot * REQUEST_BYTES
-            if not self.memory.answers(where):
-                self.aborted = True
-                return None if marker else self._response(request, None, FAILURE)
-            self.memory.write_words(where, request.words)
-        self.indices.prod = self.indices.after(self.indices.prod)
-        return None
+        if self.enabled and not self.aborted:
+            if self.overflowed or self.indices.full:
+                if not self.overflowed:
+                    self.overflow ^= 1
+                return self._discarded(request, carries_pasid) if request.Last and not marker else None
+            if self.append(request.words):
+                return None
+        return None if marker else PageResponse(request.StreamID, None, request.PRGIndex, FAILURE)
 
-    def _overflowed(self, request: PageRequest, answer_pasid: Callable[[int], bool | None]) -> PageResponse:
-        if not request.SSV:
-            return self._response(request, None, SUCCESS)
-        carries = answer_pasid(request.StreamID)
-        if carries is None:
-            return self._response(request, None, FAILURE)
-        return self._response(request, request.SubstreamID if carries else None, SUCCESS)
-
-    @staticmethod
-    def _response(request: PageRequest, ssid: int | None, code: int) -> PageResponse:
+    def _discarded(self, request: PageRequest, carries_pasid: PasidOfResponse) -> PageResponse:
+        """The response to the last request of a group that an overflow threw away: success, so that the endpoint asks anew (8.1)."""
+        ssid, code = None, SUCCESS
+        if request.SSV:
+            carries = carries_pasid(request.StreamID)
+            code = FAILURE if carries is None else SUCCESS
+            ssid = request.SubstreamID if carries else None
         return PageResponse(request.StreamID, ssid, request.PRGIndex, code)
 
     def take(self) -> tuple[PageRequest, ...]:
         """Read every request, as software does, and acknowledge an overflow."""
-        taken: list[PageRequest] = []
-        while not self.indices.empty and len(taken) < 1 << self.indices.log2:
-            slot = self.indices.slot(self.indices.cons)
-            if self.base is None:
-                taken.append(self.aside.pop(slot, PageRequest(0)))
-            else:
-                where = (self.base.ADDR & -max(32, REQUEST_BYTES << self.indices.log2)) + slot * REQUEST_BYTES
-                taken.append(PageRequest.of_words(self.memory.read_words(where, 2) or ()))
-            self.indices.cons = self.indices.after(self.indices.cons)
-        self.indices.cons = self.indices.prod
-        self.acknowledged = self.overflow
-        return tuple(taken)
+        return tuple(PageRequest.of_words(words) for words in self.drain())
+
+
+class PagePort:
+    """Where Page Request Messages of endpoints arrive (chapter 8)."""
+
+    __slots__ = ("configuration", "queue", "report")
+
+    def __init__(self, queue: PriQueue, configuration: Configuration, report: Report) -> None:
+        self.queue, self.configuration, self.report = queue, configuration, report
+
+    def take(self, request: PageRequest) -> PageResponse | None:
+        """One request; answers the response that the SMMU makes by itself, where it makes one."""
+        was_empty = self.queue.indices.empty
+        response = self.queue.put(request, self._carries_pasid)
+        if self.queue.aborted:
+            self.report.interrupts.raise_error("PRIQ_ABT_ERR")
+        elif was_empty and not self.queue.indices.empty:
+            self.report.interrupts.signal("PRIQ")
+        return response
+
+    def _carries_pasid(self, sid: int) -> bool | None:
+        """Whether an automatic response carries the PASID (IDR3.PPS, STE.PPAR); None without a valid STE (8.1)."""
+        features = self.report.registers.features
+        if not features.ssidsize:
+            return False
+        if features.pps:
+            return True
+        try:
+            return bool(self.configuration.ste(sid, None).PPAR)
+        except Fault as fault:
+            self.report.end(fault, Transaction(sid, 0, ats=Ats.REQUEST), None)
+            return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wizard.arch import event as events
-from wizard.arch.event import EVENT_BYTES, Event
+from wizard.arch.event import Event
 from wizard.arch.registers import QueueBase
 from wizard.smmu.memory import Memory
 from wizard.smmu.records import same_for_merging
@@ -38,47 +38,109 @@ class Indices:
         """The next index, wrap bit included."""
         return (index + 1) & ((2 << self.log2) - 1)
 
+    def known(self, index: int) -> int:
+        """The bits of an index that a queue of this size has."""
+        return index & (2 << self.log2) - 1
+
     def slot(self, index: int) -> int:
         """The entry that an index names."""
         return index & ((1 << self.log2) - 1)
 
 
+def slot_address(base: QueueBase, indices: Indices, index: int, entry_bytes: int) -> int:
+    """Where the entry that an index names lies; the base is aligned to the queue's size, at least to 32 bytes (6.3.26)."""
+    return (base.ADDR & -max(32, entry_bytes << indices.log2)) + indices.slot(index) * entry_bytes
+
+
+Words = tuple[int, ...]
+
+
 @dataclass(slots=True)
-class EventQueue:
-    """The event queue. Without a base address the records are kept aside, in a queue of the same size."""
+class OutputQueue:
+    """A queue that the SMMU writes and software reads. Without a base address the entries are kept aside, in a queue of the same size.
+
+    ``aborted`` is a write that nothing answered: the queue takes no more until software acknowledges the global error (7.2, 8.2).
+    """
 
     memory: Memory
     largest: int
+    entry_bytes: int
+    enabled: bool = False
     base: QueueBase | None = None
-    enabled: bool = True
-    indices: Indices = field(default_factory=lambda: Indices(0))
     overflow: int = 0
     acknowledged: int = 0
-    lost: int = 0
-    merged: int = 0
     aborted: bool = False
-    aside: dict[int, Event] = field(default_factory=dict)
-    last: Event | None = None
+    indices: Indices = field(default_factory=lambda: Indices(0))
+    aside: dict[int, Words] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.indices = Indices(self.largest)
 
     def configure(self, base: QueueBase) -> None:
-        """EVENTQ_BASE was written: the queue starts over."""
+        """The base register was written: the queue starts over."""
         self.base = base
         self.indices = Indices(min(base.LOG2SIZE, self.largest))
-        self.last = None
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether an overflow is not acknowledged yet."""
+        return self.overflow != self.acknowledged
 
     @property
     def writable(self) -> bool:
-        """Whether a record would be written now (7.2.1)."""
+        """Whether an entry would be written now (7.2.1)."""
         return self.enabled and not self.aborted and not self.indices.full
+
+    def append(self, words: Words) -> bool:
+        """Write one entry into a queue that is writable; False where nothing answers, and then ``aborted`` is set."""
+        indices = self.indices
+        if self.base is None:
+            self.aside[indices.slot(indices.prod)] = words
+        else:
+            where = slot_address(self.base, indices, indices.prod, self.entry_bytes)
+            if not self.memory.answers(where):
+                self.aborted = True
+                return False
+            self.memory.write_words(where, words)
+        indices.prod = indices.after(indices.prod)
+        return True
+
+    def drain(self) -> list[Words]:
+        """Read every entry, as software does: CONS catches up with PROD and an overflow is acknowledged.
+
+        Indices that software wrote further apart than the queue is long yield one queue's worth; entries never written read as zero.
+        """
+        indices, nothing = self.indices, (0,) * (self.entry_bytes // 8)
+        taken: list[Words] = []
+        while not indices.empty and len(taken) < 1 << indices.log2:
+            if self.base is None:
+                taken.append(self.aside.pop(indices.slot(indices.cons), nothing))
+            else:
+                where = slot_address(self.base, indices, indices.cons, self.entry_bytes)
+                taken.append(tuple(self.memory.read_words(where, self.entry_bytes // 8) or nothing))
+            indices.cons = indices.after(indices.cons)
+        indices.cons = indices.prod
+        self.acknowledged = self.overflow
+        return taken
+
+
+@dataclass(slots=True)
+class EventQueue(OutputQueue):
+    """The event queue. ``lost`` and ``merged`` count records; ``last`` is the newest one, which like ones are merged with."""
+
+    lost: int = 0
+    merged: int = 0
+    last: Event | None = None
+
+    def configure(self, base: QueueBase) -> None:
+        """EVENTQ_BASE was written."""
+        OutputQueue.configure(self, base)
+        self.last = None
 
     def put(self, record: Event, *, merge: bool) -> bool:
         """Write one record, or merge it with the newest unread one; False when it is lost.
 
-        A full queue toggles OVFLG once until software acknowledges (7.4); a write that nothing answers raises GERROR.EVENTQ_ABT_ERR, seen
-        in ``aborted``, and the queue takes no more until that is acknowledged (7.2).
+        A full queue toggles OVFLG once until software acknowledges (7.4).
         """
         if not self.enabled or self.aborted:
             self.lost += 1
@@ -88,37 +150,15 @@ class EventQueue:
             return True
         if self.indices.full:
             self.lost += 1
-            if self.overflow == self.acknowledged:
+            if not self.overflowed:
                 self.overflow ^= 1
             return False
-        slot = self.indices.slot(self.indices.prod)
-        if self.base is None:
-            self.aside[slot] = record
-        else:
-            where = (self.base.ADDR & -max(EVENT_BYTES, EVENT_BYTES << self.indices.log2)) + slot * EVENT_BYTES
-            if not self.memory.answers(where):
-                self.aborted = True
-                self.lost += 1
-                return False
-            self.memory.write_words(where, record.words)
-        self.indices.prod = self.indices.after(self.indices.prod)
+        if not self.append(record.words):
+            self.lost += 1
+            return False
         self.last = record
         return True
 
     def take(self) -> tuple[Event, ...]:
-        """Read every record, as software does: CONS catches up with PROD and an overflow is acknowledged.
-
-        Indices that software wrote further apart than the queue is long yield one queue's worth; entries never written read as zero.
-        """
-        taken: list[Event] = []
-        while not self.indices.empty and len(taken) < 1 << self.indices.log2:
-            slot = self.indices.slot(self.indices.cons)
-            if self.base is None:
-                taken.append(self.aside.pop(slot, Event(0)))
-            else:
-                where = (self.base.ADDR & -max(EVENT_BYTES, EVENT_BYTES << self.indices.log2)) + slot * EVENT_BYTES
-                taken.append(events.decode(Event.of_words(self.memory.read_words(where, EVENT_BYTES // 8) or ()).value))
-            self.indices.cons = self.indices.after(self.indices.cons)
-        self.indices.cons = self.indices.prod
-        self.acknowledged = self.overflow
-        return tuple(taken)
+        """Read every record."""
+        return tuple(events.decode(Event.of_words(words).value) for words in self.drain())

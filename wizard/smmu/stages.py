@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf
 from wizard.arch.event import EventType, FaultClass
 from wizard.smmu import permissions
@@ -230,7 +232,7 @@ class Stages:
         if self.tlb is not None:
             chosen = select(stage1, address)
             if chosen is not None and chosen[1] != address:
-                entry = Entry(chosen[1] - offset, *(getattr(entry, name) for name in Entry.__slots__[1:]))
+                entry = replace(entry, start=chosen[1] - offset)
             self.tlb.add(stage1.global_space if is_global else stage1.space, entry)
         return pa, entry
 

@@ -85,8 +85,8 @@ class Machine:
 
     def register(self, name: str, value: int) -> str:
         """The command that writes an SMMU register."""
-        offset, layout = REGISTERS[name]
-        return f"write{'q' if layout.bits == 64 else 'l'} {SMMU + offset:#x} {value:#x}"
+        register = REGISTERS[name]
+        return f"write{'q' if register.layout.bits == 64 else 'l'} {SMMU + register.offset:#x} {value:#x}"
 
     def _start(self) -> None:
         lines = []
@@ -114,14 +114,14 @@ class Machine:
         where = COMMANDS + (self._prod & (1 << _LOG2) - 1) * 16
         data = dword0.to_bytes(8, "little") + dword1.to_bytes(8, "little")
         next_one = (self._prod + 1) & (2 << _LOG2) - 1
-        gerrorn = SMMU + REGISTERS["GERRORN"][0]
+        gerrorn = SMMU + REGISTERS["GERRORN"].offset
         answers = self.ask(
             [
                 self.register("CR0", 0xD),
                 f"write {where:#x} 16 0x{data.hex()}",
                 self.register("CMDQ_PROD", next_one),
-                f"readl {SMMU + REGISTERS['CMDQ_CONS'][0]:#x}",
-                f"readl {SMMU + REGISTERS['GERROR'][0]:#x}",
+                f"readl {SMMU + REGISTERS['CMDQ_CONS'].offset:#x}",
+                f"readl {SMMU + REGISTERS['GERROR'].offset:#x}",
             ]
         )
         error = CommandError(CmdqCons(int(answers[3], 0)).ERR) if self._acknowledged != GERROR(int(answers[4], 0)).CMDQ_ERR else CommandError(0)
@@ -195,7 +195,7 @@ class Machine:
             else:
                 marks.append(self._write_anywhere(lines, step["dma"], targets))
         lines += [f"memset {where:#x} {size} 0x0" for where, size in written]
-        lines.append(f"readl {SMMU + REGISTERS['CMDQ_CONS'][0]:#x}")
+        lines.append(f"readl {SMMU + REGISTERS['CMDQ_CONS'].offset:#x}")
         told = self.ask(lines)
         if (consumed := int(told[-1], 0)) != self._prod:
             raise RuntimeError(f"the command queue stopped at {consumed:#x}, not {self._prod:#x}")
@@ -239,7 +239,7 @@ class Machine:
         for place in [*places, *(iova,) * (RAM_START <= iova < RAM_END)]:
             lines += [f"readl {place:#x}", f"writel {place:#x} 0x0"]
             landings.append((place, len(lines) - 2))
-        lines.append(f"readl {SMMU + REGISTERS['EVENTQ_PROD'][0]:#x}")
+        lines.append(f"readl {SMMU + REGISTERS['EVENTQ_PROD'].offset:#x}")
         return status_at, landings, len(lines) - 1
 
     def _one(self, lines: list[str], case: dict[str, Any], landing: int) -> tuple[int | None, int]:
@@ -269,7 +269,7 @@ class Machine:
                 f"writeq {_EDU_BAR + 0x98:#x} 1",
                 "clock_step 200000000",
             ]
-        lines.append(f"readl {SMMU + REGISTERS['EVENTQ_PROD'][0]:#x}")
+        lines.append(f"readl {SMMU + REGISTERS['EVENTQ_PROD'].offset:#x}")
         prod_at = len(lines) - 1
         for where, size in written:
             lines.append(f"memset {where:#x} {size} 0x0")
