@@ -94,7 +94,7 @@ from wizard.base.errors import InputError
 from wizard.facts.snapshot import load
 from wizard.facts.tree import FILE_LIMIT, open_tree
 from wizard.facts.record import from_tree
-from wizard.facts.umockdev import load_umockdev
+from wizard.facts.source import load_recording
 try:
     {reader}(sys.argv[1])
 except InputError as error:
@@ -153,7 +153,7 @@ def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
     squeezer = lzma.LZMACompressor(preset=0)
     (tmp_path / "x.json.xz").write_bytes(b"".join([squeezer.compress(zeros) for _ in range(256)]) + squeezer.flush())
     assert "more than 64M" in within_bounds(tmp_path / "x.json.xz", "load")
-    assert "more than 64M" in within_bounds(tmp_path / "x.json.xz", "load_umockdev")
+    assert "more than 64M" in within_bounds(tmp_path / "x.json.xz", "load_recording")
     member = tarfile.TarInfo("sys/x")
     member.size = 1 << 40
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from tests.fleet.hosts import FIXTURES, bound, fixture, write
 from wizard.cli import fleet
 from wizard.cli.main import main
+from wizard.cli.parser import parse
 from wizard.fleet.baseline import BaselineView
 from wizard.fleet.diff import DiffView
 from wizard.fleet.place import MatchView
@@ -244,16 +244,7 @@ def test_auto_is_shown_with_what_it_comes_to_there(capsys: Output, tmp_path: Pat
 
 
 def engine(capsys: Output, *words: str, replay: str = CANWBS) -> tuple[int, str, str]:
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
-
-    def add(name: str, module: str, text: str, *, host: bool = True) -> argparse.ArgumentParser:
-        command = commands.add_parser(name)
-        command.set_defaults(host=host, help_text=text, module=module)
-        return command
-
-    fleet.declare(add)
-    arguments = parser.parse_args(["engine", *words], argparse.Namespace(replay=replay, root=None, demo=False, policy=None))
+    arguments = parse(["engine", *words, "--replay", replay])
     capsys.readouterr()
     status = fleet.run_engine(arguments)
     done = capsys.readouterr()

@@ -300,7 +300,7 @@ async def test_devices_that_come_and_go_are_marked_and_the_cursor_stays() -> Non
     """The recorded host without the VFs, with the NVMe on vfio-pci, then whole again."""
     facts = load(str(FIXTURES / "arm64-virt-canwbs.json"))
     less = tuple(msgspec.structs.replace(f, driver="vfio-pci") if f.address == NVME else f for f in facts.functions if f.physfn is None)
-    other = msgspec.structs.replace(facts, functions=less)
+    other = host_of(msgspec.structs.replace(facts, functions=less))
     events: list[str] = []
     go = threading.Event()
 

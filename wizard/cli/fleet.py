@@ -12,7 +12,6 @@ from wizard.base.text import plural, visible
 
 if TYPE_CHECKING:
     from wizard.base.finding import Finding
-    from wizard.facts.model import Facts
     from wizard.fleet.diff.profiles import NamedRequest
     from wizard.fleet.gather import Fleet
 
@@ -23,7 +22,7 @@ ENGINES = ("nfd", "kubevirt-permitted", "kubevirt-vmi", "opennebula-host", "open
 
 def declare(add: Add) -> None:
     """The commands of several hosts; ``add(name, module, text, host=False)`` makes a sub-parser."""
-    command = add("diff", _HERE, "what changed between two snapshots that matters to VMs", host=False)
+    command = add("diff", _HERE, "what changed between two snapshots that matters to VMs", host=False, policy=True)
     command.add_argument("a", metavar="SNAPSHOT", help="before, or one host (- for standard input)")
     command.add_argument("b", metavar="SNAPSHOT", help="after, or the other host")
     command.add_argument("--profile", metavar="FILE", action="append", default=[], help="also say whether this profile still holds (may be repeated)")
@@ -66,14 +65,16 @@ def run_diff(arguments: argparse.Namespace) -> int:
     """What changed; always status 0 once both could be read."""
     from wizard.cli.inspect import finding_lines
     from wizard.cli.output import print_json, say
+    from wizard.facts.source import recorded
     from wizard.fleet.diff import diff
     from wizard.fleet.text import diff_lines
-    from wizard.host.build import host_of
+    from wizard.host.opening import open_host
 
     if arguments.a == arguments.b == "-":
         raise UsageError("Standard input can't be both snapshots: it can be read once.", "Write one of them to a file first.")
     profiles, wrong = _profiles(arguments.profile)
-    view = diff(host_of(_facts(arguments.a)), host_of(_facts(arguments.b)), (arguments.a, arguments.b), profiles)
+    before, after = (open_host(recorded(path), arguments.policy) for path in (arguments.a, arguments.b))
+    view = diff(before, after, (arguments.a, arguments.b), profiles)
     if arguments.json:
         for finding in wrong:
             say(f"{visible(finding.subject)}: {visible(finding.what)}")
@@ -84,17 +85,6 @@ def run_diff(arguments: argparse.Namespace) -> int:
     for line in finding_lines(wrong):
         say(line)
     return Exit.OK
-
-
-def _facts(source: str) -> Facts:
-    if source.endswith(".umockdev"):
-        from wizard.facts.umockdev import load_umockdev
-
-        loaded: Facts = load_umockdev(source)
-        return loaded
-    from wizard.facts.snapshot import load
-
-    return load(source)
 
 
 def _profiles(paths: Iterable[str]) -> tuple[list[NamedRequest], tuple[Finding, ...]]:
@@ -154,6 +144,7 @@ def run_match(arguments: argparse.Namespace) -> int:
     from wizard.base.files import write_all
     from wizard.cli.output import print_json, say
     from wizard.facts.snapshot import read_bounded
+    from wizard.facts.source import load_recording
     from wizard.fleet.match import answers_of
     from wizard.fleet.place import place
     from wizard.fleet.request import read_request
@@ -169,7 +160,7 @@ def run_match(arguments: argparse.Namespace) -> int:
         _tell(tuple(wrong))
         return Exit.FINDINGS
     fleet = _gather(arguments)
-    view = place(answers_of(fleet, request), request, _facts, findings=(*wrong, *fleet.findings), skipped=fleet.skipped, say=say)
+    view = place(answers_of(fleet, request), request, load_recording, findings=(*wrong, *fleet.findings), skipped=fleet.skipped, say=say)
     if arguments.json:
         print_json(view)
     else:

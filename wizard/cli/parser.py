@@ -31,6 +31,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     sources = [name for name in ("replay", "root", "demo") if getattr(arguments, name)]
     if len(sources) > 1:
         raise UsageError(f"--{sources[0]} and --{sources[1]} name two hosts.", "Give one of them, or none for this machine.")
+    ignored = [name for name in _HOST if getattr(arguments, name) and name not in arguments.takes]
+    if ignored:
+        # Left aside in silence, a policy that says no would end in a yes.
+        fix = f"Leave it away; `smmu-wizard {arguments.command} --help` says what it takes."
+        raise UsageError(f"{arguments.command} has no use for --{ignored[0]}.", fix)
     return arguments
 
 
@@ -39,6 +44,10 @@ _NAMING = {
     "qemu": "--qemu", "smmu": "--smmu", "device": "--device", "class_": "--class", "target": "--target", "firmware": "--firmware", "user": "--user",
 }  # fmt: skip
 """Options that are the same as left out when their value is empty, were it not refused."""
+
+
+_HOST = ("replay", "root", "demo", "policy")
+"""What names a host, and the policy that it is judged under."""
 
 
 def build() -> argparse.ArgumentParser:
@@ -54,14 +63,17 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version_text())
     _sources(parser, first=True)
     parser.add_argument("--script", metavar="FILE", help="play a list of keys in the wizard, headless, and save the screenshots it asks for")
-    parser.set_defaults(run=_lazy("wizard.cli.wizard", "run"))
+    parser.set_defaults(run=_lazy("wizard.cli.wizard", "run"), command="smmu-wizard", takes=_HOST)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
 
-    def add(name: str, module: str, text: str, *, host: bool = True) -> argparse.ArgumentParser:
+    def add(name: str, module: str, text: str, *, host: bool = True, policy: bool = False) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False, formatter_class=_Formatter)
         if host:
             _sources(command, first=False)
-        command.set_defaults(run=_lazy(module, f"run_{name.replace('-', '_')}"))
+        elif policy:
+            _policy(command, argparse.SUPPRESS)
+        takes = _HOST if host else _HOST[-1:] if policy else ()
+        command.set_defaults(run=_lazy(module, f"run_{name.replace('-', '_')}"), command=name, takes=takes)
         return command
 
     from wizard.cli.fleet import declare
@@ -180,12 +192,16 @@ def _sources(parser: argparse.ArgumentParser, *, first: bool) -> None:
     def default(value: object) -> object:
         return value if first else argparse.SUPPRESS
 
-    snapshot = "a recorded snapshot (.json, .json.gz, .json.xz, .umockdev; - for standard input)"
+    snapshot = "a recorded snapshot, or a umockdev recording (both also as .gz or .xz; - for standard input)"
     group.add_argument("--replay", metavar="SNAPSHOT", default=default(None), help=snapshot)
     tree = "a directory (or tar) that holds a host's sys/ and, where they exist, proc/, dmesg …"
     group.add_argument("--root", metavar="DIR", default=default(None), help=tree)
     group.add_argument("--demo", action="store_true", default=default(False), help="the fixture that comes with the program")
-    group.add_argument("--policy", metavar="FILE", default=default(None), help="a policy file (live: /etc/smmu-wizard/policy.toml)")
+    _policy(group, default(None))
+
+
+def _policy(group: argparse._ActionsContainer, default: object) -> None:
+    group.add_argument("--policy", metavar="FILE", default=default, help="a policy file (live: /etc/smmu-wizard/policy.toml)")
 
 
 def _json(command: argparse.ArgumentParser) -> None:

@@ -9,27 +9,28 @@ from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
 from wizard.base.text import plural, visible_json
 from wizard.cli.output import emit, say
-from wizard.cli.source import facts_of, secrets_for
+from wizard.cli.source import facts_of, source_of
 from wizard.facts.redact import for_writing
 from wizard.facts.snapshot import encode
+from wizard.facts.source import RECORDING, secrets_for
 
 
 def run_record(arguments: argparse.Namespace) -> int:
     """A snapshot of the host, redacted unless told otherwise, and what was redacted or could not be read."""
     facts = facts_of(arguments)
     if arguments.probe:
-        if arguments.replay or arguments.root or arguments.demo:
+        if not source_of(arguments).live:
             raise UsageError("--probe asks the devices of this machine; a recording has none.", "Leave --replay, --root or --demo away.")
         from wizard.facts.probe import probe
 
         facts = probe(facts, confirm=lambda question: arguments.yes or _ask(question), say=say)
-    facts, redacted = for_writing(facts, secrets_for(arguments), redacted=not arguments.no_redact)
+    facts, redacted = for_writing(facts, secrets_for(source_of(arguments)), redacted=not arguments.no_redact)
     if redacted:
         say(f"Redacted: {', '.join(redacted)}. (--no-redact keeps them.)")
     needs_root = [path for path, reason in facts.unread.items() if reason == "needs root"]
     if needs_root:
         say(f"{plural(len(needs_root), 'file')} could not be read without root; what they hold is unknown. Root would tell: sudo smmu-wizard record.")
-    if arguments.output and arguments.output.endswith(".umockdev"):
+    if arguments.output and arguments.output.endswith(RECORDING):
         from wizard.facts.umockdev import to_umockdev
 
         say("A .umockdev recording knows nothing of groups, figures and the kernel's log; a snapshot does.")

@@ -12,10 +12,8 @@ from pathlib import Path
 
 from wizard.base.errors import UsageError, WizardError
 from wizard.base.exits import Exit
-from wizard.base.text import visible
 from wizard.cli.crash import report, state_directory
-from wizard.cli.source import facts_of
-from wizard.host.build import host_of
+from wizard.cli.source import host_for, source_of
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,27 +26,27 @@ def run(arguments: argparse.Namespace) -> int:
         )
     # The host stays as long as the wizard does: the collector need not walk its objects again and again while keys wait.
     gc.disable()
-    host = host_of(facts_of(arguments))
+    host = host_for(arguments)
     from wizard.tui.app import WizardApp
     from wizard.tui.config import Config, load_config
 
     gc.freeze()
     gc.enable()
 
-    source = _source(arguments)
+    source, policy = source_of(arguments), arguments.policy
     if script is not None:
         from wizard.tui.script import play, read_script
 
         steps = read_script(Path(script))
-        app = WizardApp(host, source=source, config=Config(ascii=steps.ascii, theme=steps.theme))
+        app = WizardApp(host, source=source, policy=policy, config=Config(ascii=steps.ascii, theme=steps.theme))
         play(app, steps)
     else:
         live = None
-        if not source:
+        if source.live:
             from wizard.tui.live import live_sources
 
-            live = live_sources(lambda: facts_of(arguments))
-        app = WizardApp(host, source=source, config=load_config(), state_directory=state_directory(), live=live)
+            live = live_sources(lambda: host_for(arguments))
+        app = WizardApp(host, source=source, policy=policy, config=load_config(), state_directory=state_directory(), live=live)
         app.run()
     if app.ended is not None:
         return _ended(app.ended, app.lost)
@@ -68,13 +66,3 @@ def _ended(number: int, lost: WizardError | None) -> int:
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     return 128 + number
-
-
-def _source(arguments: argparse.Namespace) -> tuple[str, ...]:
-    words: list[str] = []
-    for name in ("replay", "root", "policy"):
-        if value := getattr(arguments, name, None):
-            words += [f"--{name}", visible(value)]
-    if getattr(arguments, "demo", False):
-        words.append("--demo")
-    return tuple(words)

@@ -23,7 +23,6 @@ from wizard.facts.functions import read_functions
 from wizard.facts.memorytree import MemoryTree
 from wizard.facts.model import Facts, IommuDevice, Moment, PciFunction
 from wizard.facts.pci_ids import named
-from wizard.facts.snapshot import read_bounded
 from wizard.facts.tree import PATH_LIMIT
 
 ABSENT = ("/sys/kernel/iommu_groups", "/sys/firmware/acpi/tables", "/sys/devices/system/node", "/proc", "dmesg")
@@ -35,12 +34,6 @@ _NAMES = {
 _UNESCAPED = {"b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 0x5C, '"': 0x22}
 LINES = 1_000_000  # of 8,192 functions, umockdev-record makes a third of that
 _FIX = "Record it with umockdev-record, whole."
-
-
-def load_umockdev(source: str) -> Facts:
-    """Facts of a recording in a file (also ``.gz``, ``.xz``) or on standard input (``-``); raises InputError."""
-    data, name = read_bounded(source)
-    return from_umockdev(data, name)
 
 
 def from_umockdev(data: bytes, name: str = "recording") -> Facts:

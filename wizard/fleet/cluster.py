@@ -17,7 +17,7 @@ from typing import Any
 from wizard import __version__
 from wizard.base.errors import InputError, ProgramError, UsageError
 from wizard.base.text import visible
-from wizard.fleet.entry import RECORDING, Entry, content_of, entries_of, entry_of_file
+from wizard.fleet.entry import Entry, content_of, entries_of
 from wizard.fleet.gather import AHEAD, Read
 
 BATCH_BYTES = 4 << 20  # of snapshots that are sent at once
@@ -133,9 +133,6 @@ def _batches(paths: Sequence[str]) -> Iterator[list[Entry | tuple[str, bytes]]]:
     batch: list[Entry | tuple[str, bytes]] = []
     size = 0
     for path in paths:
-        if path.endswith(RECORDING):
-            batch.append(entry_of_file(path))
-            continue
         try:
             data = content_of(path)
         except InputError as error:

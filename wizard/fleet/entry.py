@@ -14,11 +14,10 @@ import msgspec
 from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts.model import Facts
-from wizard.facts.snapshot import decode, read_bounded
+from wizard.facts.snapshot import read_bounded
+from wizard.facts.source import decode_recording
 from wizard.fleet.summary import HostSummary, summary_of
 from wizard.host.build import host_of
-
-RECORDING = ".umockdev"
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -38,8 +37,8 @@ _DECODER = msgspec.msgpack.Decoder(HostSummary)
 
 
 def entry_of(data: bytes, name: str) -> Entry:
-    """The entry of a snapshot's bytes. Never raises: among 10,000 files one that is broken must not end the others."""
-    return _entry(lambda: decode(data, visible(name)), name)
+    """The entry of a recording's bytes. Never raises: among 10,000 files one that is broken must not end the others."""
+    return _entry(lambda: decode_recording(data, visible(name)), name)
 
 
 def _entry(read: Callable[[], Facts], name: str) -> Entry:
@@ -64,10 +63,6 @@ def _entry(read: Callable[[], Facts], name: str) -> Entry:
 
 def entry_of_file(path: str) -> Entry:
     """The same of a file by its path: a snapshot, or a recording of umockdev."""
-    if path.endswith(RECORDING):
-        from wizard.facts.umockdev import load_umockdev
-
-        return _entry(lambda: load_umockdev(path), path)
     try:
         data = content_of(path)
     except InputError as error:

@@ -21,12 +21,12 @@ from pathlib import Path
 from wizard.base.errors import ProgramError, UsageError
 from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
+from wizard.facts.source import SUFFIXES
 from wizard.fleet import codes
-from wizard.fleet.entry import RECORDING, Entry, entries_of_files, entry_of_file, summary_of_entry
+from wizard.fleet.entry import Entry, entries_of_files, entry_of_file, summary_of_entry
 from wizard.fleet.index import Index, Spare, settle, stamp_of
 from wizard.fleet.summary import HostSummary
 
-SUFFIXES = (".json", ".json.gz", ".json.xz", RECORDING)
 BATCH = 16  # files that a worker is handed at once
 AHEAD = 4  # batches on their way for each worker
 ROUND = 2048  # files that a worker process lives for: what it has piled up goes with it

@@ -20,6 +20,7 @@ from textual.worker import WorkerFailed
 from wizard.base.errors import WizardError
 from wizard.base.finding import Severity
 from wizard.base.text import plural, visible
+from wizard.facts.source import LIVE, Source
 from wizard.host.model import Host
 from wizard.plan.model import Plan
 from wizard.tui import config as config_room
@@ -67,7 +68,7 @@ def keymap(keys: Mapping[str, str]) -> dict[str, str]:
 
 
 class WizardApp(KeysInOrder):
-    """The wizard over one host. ``source`` are the words that named it (``--replay FILE``)."""
+    """The wizard over one host, which ``source`` and ``policy`` named."""
 
     TITLE = "smmu-wizard"
     ENABLE_COMMAND_PALETTE = True
@@ -108,7 +109,8 @@ class WizardApp(KeysInOrder):
         self,
         host: Host,
         *,
-        source: tuple[str, ...] = (),
+        source: Source = LIVE,
+        policy: str | None = None,
         config: Config | None = None,
         state_directory: Path | None = None,
         live: Sources | None = None,
@@ -121,6 +123,7 @@ class WizardApp(KeysInOrder):
             self.add_class("-ascii")
         self.index = Index(host)
         self.source = source
+        self.policy = policy  # a policy file, which holds for every host that is opened here
         self.history: History = state.started(session or Session())
         self.plan: Plan | None = None
         self.planning = False
@@ -155,9 +158,14 @@ class WizardApp(KeysInOrder):
         """The host in one line."""
         return host_words(self.host)
 
+    @property
+    def source_words(self) -> tuple[str, ...]:
+        """The options that name this host and its policy."""
+        return (*self.source.words, *(("--policy", self.policy) if self.policy else ()))
+
     def command_words(self, words: str) -> str:
         """A command that does without a terminal what the screen does."""
-        return shlex.join(["smmu-wizard", *self.source]) + (f" {words}" if words else "")
+        return visible(shlex.join(["smmu-wizard", *self.source_words])) + (f" {words}" if words else "")
 
     def status_words(self) -> str:
         """How the plan stands."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
 from wizard.base.errors import InputError, WizardError
 from wizard.base.text import plural, visible
 from wizard.facts.model import Moment
+from wizard.facts.source import Kind, recorded
 from wizard.host.model import Host
+from wizard.host.opening import open_host
 from wizard.tui.files import trouble
 from wizard.tui.live import FIGURES, Sources, differences, watch
 
@@ -80,10 +83,8 @@ class Following:
             return
 
         def read() -> None:
-            from wizard.host.build import host_of
-
             try:
-                host = host_of(sources.read())
+                host = sources.read()
             except WizardError as error:
                 self.app.call_from_thread(self.app.say, error, "error")
                 return
@@ -92,17 +93,15 @@ class Following:
         self.changes.clear()
         self.app.run_worker(read, thread=True, exclusive=True, group="read")
 
-    def open_snapshot(self, path: str) -> None:
-        """Go on with a snapshot, for instance one with a probe in it."""
+    def open_recording(self, path: str) -> None:
+        """Go on with a recording or a tree, for instance a snapshot with a probe in it, under the policy that the wizard was started with."""
+        source = recorded(os.path.expanduser(path))
 
         def read() -> None:
-            from wizard.facts.snapshot import load
-            from wizard.host.build import host_of
-
             try:
-                if what := trouble(path):
+                if source.kind is Kind.REPLAY and (what := trouble(source.path)):
                     raise InputError(f"{visible(path)} is {what}.", "A snapshot is a file that `smmu-wizard record` wrote.")
-                host = host_of(load(path))
+                host = open_host(source, self.app.policy)
             except WizardError as error:
                 self.app.call_from_thread(self.app.say, error, "error")
                 return
@@ -111,7 +110,7 @@ class Following:
         def opened(host: Host) -> None:
             self.end()
             self.sources = None
-            self.app.source = ("--replay", path)
+            self.app.source = source
             self.show(host)
 
         self.app.run_worker(read, thread=True, exclusive=True, group="read")

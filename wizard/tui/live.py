@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from wizard.base.errors import WizardError
-from wizard.facts.model import Facts, Moment
-from wizard.host.build import host_of
+from wizard.facts.model import Moment
 from wizard.host.model import Host
 
 QUIET = 0.3  # seconds without an event before the host is read again: a card with 250 VFs sends 250 events
@@ -22,12 +21,12 @@ FIGURES = 2.0  # seconds between two looks at the memory
 class Sources:
     """Where a live host is read from: the whole of it, its devices' events, its figures."""
 
-    read: Callable[[], Facts]
+    read: Callable[[], Host]
     changes: Callable[[threading.Event], Iterator[str]]  # addresses
     moment: Callable[[], Moment]
 
 
-def live_sources(read: Callable[[], Facts]) -> Sources:
+def live_sources(read: Callable[[], Host]) -> Sources:
     """Those of this machine."""
 
     def changes(stop: threading.Event) -> Iterator[str]:
@@ -77,7 +76,7 @@ def watch(sources: Sources, stop: threading.Event, changed: Callable[[Host], Non
                 due.clear()
         if now:
             try:
-                changed(host_of(sources.read()))
+                changed(sources.read())
             except WizardError as error:
                 failed(error)
 

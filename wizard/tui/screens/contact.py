@@ -58,9 +58,8 @@ itself changes nothing on the host: it writes the script that does, with its und
 
     def _commands(self) -> list[str]:
         sudo = "" if os.geteuid() == 0 else "sudo "
-        source = "".join(f"{word} " for word in map(shlex.quote, self.wizard.source))
         return [
-            f"smmu-wizard {source}prepare {' '.join(self.functions)} -o {self._script}",
+            self.wizard.command_words(f"prepare {' '.join(self.functions)} -o {self._script}"),
             f"{sudo}./{self._script}",
             f"{sudo}smmu-wizard record --probe -o {self._snapshot}",
             f"{sudo}./{self._script} undo",
@@ -130,7 +129,7 @@ itself changes nothing on the host: it writes the script that does, with its und
     def action_open(self) -> None:
         def answered(path: object) -> None:
             if isinstance(path, str) and path.strip():
-                self.wizard.following.open_snapshot(path.strip())
+                self.wizard.following.open_recording(path.strip())
                 self.dismiss(None)
 
         self.app.push_screen(Prompt("Open snapshot", self._snapshot), answered)

@@ -139,7 +139,7 @@ class Command(Bar):
         if not self._hint and cell_len(text) > room:
             # Directories give way first: what it does stands behind them. What is copied is whole, and so is the command under "?".
             text = _DIRECTORIES.sub("…/", text)
-            source = " ".join(_DIRECTORIES.sub("…/", f" {shlex.quote(word)}")[1:] for word in getattr(self.app, "source", ()))
+            source = " ".join(_DIRECTORIES.sub("…/", f" {shlex.quote(word)}")[1:] for word in getattr(self.app, "source_words", ()))
             if source and cell_len(text) > room:
                 text = text.replace(visible(source), "…", 1)
         yield cut(text, room) if cell_len(text) > room else text, "", None if self._hint else "app.copy_command", None

@@ -1,0 +1,134 @@
+"""Where the facts of a host are read from, and the one way to read them: this machine, a recording, a tree, or the demo.
+
+Every command and the wizard open their hosts here (``wizard.host.opening.open_host`` adds what the facts mean), so that suffixes,
+limits and the policy are the same everywhere. A new kind of recording is told by its content, in ``decode_recording``.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from wizard.base.errors import InputError
+from wizard.facts.model import Facts
+
+if TYPE_CHECKING:
+    from wizard.facts.pseudonym import Secrets
+
+DEMO = "arm64-virt-canwbs.json"
+RECORDING = ".umockdev"
+SUFFIXES = tuple(suffix + packed for suffix in (".json", RECORDING) for packed in ("", ".gz", ".xz"))
+"""Ends of the names of recordings: what is looked for in a directory of them."""
+
+_UMOCKDEV = re.compile(rb"\s{0,64}P: /")  # the path of its first device
+
+
+class Kind(StrEnum):
+    """What a source is; the value is the option that names it."""
+
+    LIVE = "live"  # this machine: no option
+    REPLAY = "replay"
+    ROOT = "root"
+    DEMO = "demo"
+
+
+class Source(msgspec.Struct, frozen=True):
+    """One place to read a host from. ``path`` is a file or ``-`` (REPLAY), a directory or a tar (ROOT), else empty."""
+
+    kind: Kind = Kind.LIVE
+    path: str = ""
+
+    @property
+    def live(self) -> bool:
+        """It is this machine, which can change and be followed."""
+        return self.kind is Kind.LIVE
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command line's words for it; none for this machine."""
+        return () if self.live else (f"--{self.kind}", self.path) if self.path else (f"--{self.kind}",)
+
+
+LIVE = Source()
+
+
+def recorded(path: str) -> Source:
+    """The source that a path names without an option: a directory is a tree, anything else a recording."""
+    import os
+
+    return Source(Kind.ROOT if os.path.isdir(path) else Kind.REPLAY, path)
+
+
+def read_facts(source: Source, policy: str | None = None) -> Facts:
+    """The facts of a source; a policy file replaces the policy that they carry. ``InputError`` where either can't be read."""
+    facts = _read(source)
+    if policy:
+        from wizard.facts.policy import load_policy
+
+        facts = msgspec.structs.replace(facts, policy=load_policy(policy))
+    return facts
+
+
+def load_recording(path: str) -> Facts:
+    """The facts in a file or, for ``-``, on standard input, packed or not; what kind it is, its content says. ``InputError``."""
+    from wizard.facts.snapshot import read_bounded
+
+    return decode_recording(*read_bounded(path))
+
+
+def decode_recording(data: bytes, name: str) -> Facts:
+    """The facts in a recording's bytes; ``name`` is for errors, and counts only where the content is of no known kind. ``InputError``."""
+    if _UMOCKDEV.match(data) or name.endswith(RECORDING):
+        from wizard.facts.umockdev import from_umockdev
+
+        return from_umockdev(data, name)
+    from wizard.facts.snapshot import decode
+
+    return decode(data, name)
+
+
+def secrets_for(source: Source) -> Secrets:
+    """What must not be told of a host, and the key of its pseudonyms. A recording holds no machine-id: its values are numbered as they come."""
+    from wizard.facts.pseudonym import Secrets, secrets_of
+    from wizard.facts.tree import DirectoryTree, open_tree
+
+    if source.kind is Kind.ROOT:
+        return secrets_of(open_tree(source.path))
+    if not source.live:
+        return Secrets()
+    return secrets_of(DirectoryTree("/", live=True), live=True)
+
+
+def _read(source: Source) -> Facts:
+    # Each reader is loaded for those who need it: a list of a snapshot is to be quick.
+    if source.kind is Kind.REPLAY:
+        return load_recording(source.path)
+    if source.kind is Kind.ROOT:
+        from wizard.facts.record import from_tree
+        from wizard.facts.tree import open_tree
+
+        return from_tree(open_tree(source.path))
+    if source.kind is Kind.DEMO:
+        return _demo()
+    from wizard.facts.live import read_live
+
+    return read_live()
+
+
+def _demo() -> Facts:
+    """The shipped fixture: inside the wheel, or beside the package in a checkout."""
+    from importlib import resources
+    from pathlib import Path
+
+    from wizard.facts.snapshot import decode
+
+    packed = resources.files("wizard") / "demo" / DEMO
+    checkout = Path(__file__).resolve().parents[2] / "fixtures" / DEMO
+    if packed.is_file():
+        return decode(packed.read_bytes(), DEMO)
+    if checkout.is_file():
+        return decode(checkout.read_bytes(), DEMO)
+    raise InputError(f"The demo host {DEMO} is not in this installation.", "Install smmu-wizard again from its wheel.")
