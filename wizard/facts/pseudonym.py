@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from wizard.facts.cmdline import INTERFACE, MARK, words_of
 from wizard.facts.tree import Tree
 
 HOST = "smmu-wizard host"  # the value whose pseudonym is the host's identity
@@ -21,9 +22,16 @@ _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
 # Words that kernel logs and command lines are made of: a host of that name gives nothing away, and its log stays readable.
 _COMMON = frozenset(
     (
-        *("localhost", "localdomain", "none", "root", "host", "linux", "debian", "ubuntu", "fedora", "arm", "arm64", "aarch64", "smmu"),
-        *("pci", "pcie", "acpi", "iort", "kernel", "dev", "mapper", "boot", "virt", "vm", "qemu", "kvm", "node", "server", "admin", "user", "home"),
-        *("iommu", "vfio", "usb", "net", "nvme", "disk", "data", "system", "test", "console", "quiet"),
+        *("localhost", "localdomain", "none", "root", "host", "linux", "debian", "ubuntu", "fedora", "arm", "arm64", "aarch64", "smmu", "pci"),
+        *("pcie", "acpi", "iort", "kernel", "dev", "mapper", "boot", "virt", "vm", "qemu", "kvm", "node", "server", "admin", "user", "home"),
+        *("iommu", "vfio", "usb", "net", "nvme", "disk", "data", "system", "test", "console", "quiet", "swap", "var", "tmp", "opt", "srv", "luks"),
+        *("adding", "group", "groups", "event", "events", "feature", "features", "mask", "option", "options", "allocated", "entries", "stream"),
+        *("domain", "domains", "mapped", "proximity", "default", "policy", "translated", "translation", "strict", "lazy", "passthrough", "already"),
+        *("tree", "probe", "failed", "register", "aliasing", "found", "companion", "device", "devices", "driver", "configuration", "version"),
+        *("command", "line", "table", "bus", "resource", "bridge", "memory", "mem", "irq", "queue", "error", "unexpected", "timeout", "overflow"),
+        *("received", "bit", "pages", "msi", "redacted", "serial", "ip", "dir", "instance", "iqn", "nqn", "value", "name", "number", "address"),
+        *("interface", "type", "size", "base", "lvroot", "rootfs", "rootvg", "rpool", "bpool", "control", "off", "on", "any", "dhcp", "dhcp6"),
+        *("iscsi", "nfs", "zfs"),
     )
 )
 
@@ -36,6 +44,8 @@ class Secrets(msgspec.Struct, frozen=True):
     users: tuple[str, ...] = ()
     serials: tuple[str, ...] = ()  # of the board and the disks
     macs: tuple[str, ...] = ()  # of the interfaces: aa:bb:cc:dd:ee:ff
+    disks: tuple[str, ...] = ()  # what volumes, groups, pools and file systems are called
+    interfaces: tuple[str, ...] = ()  # network interfaces that somebody named
 
 
 def key_of(tree: Tree) -> bytes | None:
@@ -57,6 +67,8 @@ def secrets_of(tree: Tree, *, live: bool = False) -> Secrets:
     if live:
         hosts.add(os.uname().nodename)
         users |= {os.environ.get(name) for name in ("USER", "LOGNAME", "SUDO_USER")}
+    options = tuple(words_of(tree.text("proc/cmdline") or ""))
+    hosts |= set(_hosts_of(options))
     whole = {name for name in hosts if name}
     return Secrets(
         key=key_of(tree),
@@ -64,7 +76,51 @@ def secrets_of(tree: Tree, *, live: bool = False) -> Secrets:
         users=_telling({name for name in users if name}),
         serials=tuple(sorted({text for text in _numbers(tree) if _tells(text)})),
         macs=tuple(sorted({text.lower() for text in _below(tree, "net", ("address",)) if text.strip("0:")})),
+        disks=_telling({name for name in (*_volumes(tree), *_volumes_of(options)) if len(name) > 2 and re.search("[A-Za-z]", name)}),
+        interfaces=_telling({name for name in tree.names("sys/class/net") if not INTERFACE.fullmatch(name)}),
     )
+
+
+def _hosts_of(options: Iterable[tuple[str, str | None]]) -> Iterator[str]:
+    """Names of this host on its command line: they may stand in its log too."""
+    for name, value in options:
+        if name in ("hostname", "systemd.hostname") and value:
+            yield value
+        elif name == "ip" and value:  # <client>:<server>:<gateway>:<netmask>:<hostname>:… (nfsroot.rst), IPv6 addresses in brackets
+            fields = re.sub(r"\[[^\]]*\]", "", value).split(":")
+            if len(fields) > 4 and not fields[4].isdecimal():
+                yield fields[4]
+
+
+def _volumes_of(options: Iterable[tuple[str, str | None]]) -> Iterator[str]:
+    """Names of LUKS mappings, LVM groups and volumes and ZFS pools on the command line: details of mounts call them by these."""
+    for name, value in options:
+        parts = re.split("[=:/]", value or "")
+        if name in ("rd.luks.name", "luks.name"):  # UUID=NAME
+            yield from parts[1:2]
+        elif name == "cryptdevice":  # DEVICE:NAME[:OPTIONS]; a device may be UUID=…
+            yield from (value or "").split(":")[1:2]
+        elif name in ("rd.lvm.lv", "rd.lvm.vg", "rd.lvm.snapshot", "zfs", "bootfs"):  # GROUP/VOLUME, POOL/DATASET
+            yield from parts
+        elif name in ("root", "resume") and parts[0] in ("ZFS", "zfs"):
+            yield from parts[1:]
+        elif name in ("root", "resume") and (found := re.match(r"/dev/(?:mapper/(.+)|([^/]+)/([^/]+))$", value or "")) and found[2] != "disk":
+            yield from (part for part in found.groups() if part)
+
+
+def _volumes(tree: Tree) -> Iterator[str]:
+    """What /sys and /proc call volumes, groups and pools."""
+    for device in tree.names("sys/class/block"):
+        place = tree.link(f"sys/class/block/{device}") or f"sys/class/block/{device}"
+        if device.startswith("dm-") and (mapped := tree.text(f"{place}/dm/name")):
+            # GROUP-VOLUME, with the hyphens of either doubled.
+            yield mapped
+            yield from (part.replace("\0", "-") for part in mapped.replace("--", "\0").split("-"))
+    for pool in tree.names("proc/spl/kstat/zfs"):
+        if tree.names(f"proc/spl/kstat/zfs/{pool}"):
+            yield pool
+    for uuid in tree.names("sys/fs/btrfs"):
+        yield tree.text(f"sys/fs/btrfs/{uuid}/label") or ""
 
 
 def _numbers(tree: Tree) -> Iterator[str]:
@@ -112,12 +168,18 @@ class Pseudonyms:
             return hashlib.sha256(f"number {number}".encode()).hexdigest()
         return _hmac(self._key, value)
 
+    def hide(self, kind: str, value: str) -> str:
+        """``redacted``: for what is short enough to be guessed from digits by whoever knows the key. It counts as given."""
+        self.given.setdefault(kind, set()).add(value)
+        return MARK
+
     def report(self) -> tuple[str, ...]:
         """What was given, for people: ``("1 host name", "2 MAC addresses")``."""
         return tuple(f"{len(values)} {kind if len(values) == 1 else _PLURALS.get(kind, kind + 's')}" for kind, values in sorted(self.given.items()))
 
 
-_PLURALS = {"MAC address": "MAC addresses", "IP address": "IP addresses"}
+COMMAND_LINE = "value of the command line"
+_PLURALS = {"MAC address": "MAC addresses", "IP address": "IP addresses", COMMAND_LINE: "values of the command line", "directory": "directories"}
 
 
 def host_pseudonym(key: bytes) -> str:

@@ -1,23 +1,136 @@
-"""Redaction: Facts without serial numbers, addresses, UUIDs, host and user names.
+"""Redaction: Facts without serial numbers, addresses, UUIDs, secrets, and names of the host, its users, its volumes and its VMs.
 
-Each is replaced by its pseudonym (``wizard.facts.pseudonym``) wherever it stands: in its own field, in the bytes of the
-Device Serial Number capability, in log lines, command lines and details, where ``wizard.facts.telltale`` finds it. The same
-value has the same pseudonym in all of them. docs/snapshot.md says how a shell script comes to the same one.
+What becomes of each field is decided here, once: ``DECISIONS`` names every field that can hold text. A field without a decision can't be
+redacted (and fails the tests). A value is replaced by its pseudonym (``wizard.facts.pseudonym``), the same wherever it stands: in its own
+field, in configuration space, in log lines, on the command line and in details. docs/snapshot.md says what stays, and how a shell script
+comes to the same pseudonym.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
-from wizard.arch.pci import STANDARD_SPACE, Cap, ExtCap
-from wizard.facts.capabilities import EXTENDED, capabilities
-from wizard.facts.model import Facts, Moment, PciFunction
+from wizard.arch.pci import STANDARD_SPACE
+from wizard.facts import configbytes
+from wizard.facts import model as m
+from wizard.facts.model import Facts, Moment
 from wizard.facts.moment import set_apart
-from wizard.facts.pseudonym import Pseudonyms, Secrets, group, host_pseudonym, secrets_of
-from wizard.facts.telltale import cleaner, serial
+from wizard.facts.pseudonym import Pseudonyms, Secrets, host_pseudonym, secrets_of
+from wizard.facts.telltale import Cleaner, serial
+
+
+class _Site(msgspec.Struct, frozen=True):
+    """What decisions are carried out with."""
+
+    clean: Cleaner
+    given: Pseudonyms
+    serials: tuple[bytes, ...]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What becomes of each text in a field, keys of a table included."""
+
+    act: Callable[[_Site, str], str]
+    stays: str = ""  # what of it stays, for docs/snapshot.md; empty: what ``act`` leaves of any text
+
+
+def _keep(form: str, stays: str) -> Decision:
+    """What has the form stays as it is; anything else there is a text like any other."""
+    pattern = re.compile(form)
+    return Decision(lambda site, text: text if pattern.fullmatch(text) else site.clean.text(text), stays)
+
+
+def _ours(stays: str) -> Decision:
+    return Decision(lambda _, text: text, stays)
+
+
+_NAME = r"[\w.+:@~-]{1,64}"
+ADDRESSES = _keep(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]", "addresses of functions")
+NUMBERS = _keep(r"(?:0x)?[0-9A-Fa-f]{1,16}|[0-9A-Fa-f]{3}", "numbers")
+BYTES = _ours("the bytes, which are all defined by a public specification or the kernel's ABI")
+KERNEL_NAMES = _keep(_NAME, "names that the kernel gives: of drivers, modules, SMMUs, disks, devices of the platform")
+TEXT = Decision(lambda site, text: site.clean.text(text))
+PRODUCT = Decision(lambda site, text: site.clean.product(text), "names of vendor, product, board and firmware")
+LINE = Decision(lambda site, text: site.clean.line(text))
+DETAIL = Decision(lambda site, text: site.clean.detail(text))
+OUR_WORD = _ours("words of this program and names of errors")
+
+DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
+    m.PciFunction: {
+        "address": ADDRESSES,
+        "path": _keep(r"(?:[\w.:-]+/)*[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]", "the place of a function below /sys/devices"),
+        **dict.fromkeys(("vendor", "device", "class_", "revision", "subsystem_vendor", "subsystem_device", "sriov_vf_device", "boot_vga"), NUMBERS),
+        "config": Decision(lambda site, text: configbytes.told(text, site.given, site.serials), "configuration space without vendors' own bytes"),
+        "resource": _keep(r"(?:[0-9a-fx ]+\n?)*", "addresses and sizes of regions"),
+        **dict.fromkeys(("driver", "driver_override", "iommu", "vfio_dev", "block"), KERNEL_NAMES),
+        "modalias": _keep(r"pci:[0-9A-Fa-z]{1,80}", "the modalias"),
+        **dict.fromkeys(("physfn", "virtfns"), ADDRESSES),
+        "reset_method": _keep(r"[a-z_ ]{0,80}", "the ways to reset a function"),
+        "net": Decision(lambda site, text: site.clean.interface(text), "names of interfaces that kernel or udev give"),
+        "serial_number": Decision(lambda site, text: serial(text, site.given)),
+        **dict.fromkeys(("vendor_name", "device_name", "class_name"), PRODUCT),
+    },
+    m.IommuDevice: dict.fromkeys(("name", "device", "driver", "members"), KERNEL_NAMES),
+    m.Group: {
+        "type": _keep(r"[A-Za-z-]{1,20}", "the type of a group's domain"),
+        "devices": KERNEL_NAMES,
+        "reserved_regions": _keep(r"(?:0x[0-9a-f]{1,16} 0x[0-9a-f]{1,16} [a-z-]{1,20}\n?)*", "reserved regions"),
+    },
+    m.Node: {"cpus": NUMBERS, "distance": NUMBERS, "hugepages": NUMBERS},
+    m.Kernel: {
+        "release": Decision(lambda site, text: site.clean.names(text), "the kernel's release, but for names of this host"),
+        "version": TEXT,
+        "machine": KERNEL_NAMES,
+        "cmdline": Decision(lambda site, text: site.clean.command_line(text)),
+        "config": _keep(r"CONFIG_\w{1,64}|[ymn]|-?\d{1,20}|0x[0-9a-f]{1,16}", "options of the kernel's configuration that matter here"),
+        "modules": KERNEL_NAMES,
+        "module_parameters": _keep(r"[a-z0-9_]{1,32}\.[a-z0-9_]{1,40}|[YN]|\d{1,9}|[0-9a-f:,]{0,512}|nvhe|protected|nested|none", "eight parameters"),
+        "drivers": KERNEL_NAMES,
+    },
+    m.Identity: {"host": OUR_WORD, "digest": OUR_WORD, **dict.fromkeys(("vendor", "product", "board", "firmware"), PRODUCT)},
+    m.HwInfo: {
+        "address": ADDRESSES,
+        **dict.fromkeys(("error", "cmdqv_error", "nest_parent", "viommu", "viommu_cmdqv"), _keep(r"[A-Z0-9]{2,20}|ok", "names of errors")),
+        "step": OUR_WORD,
+        **dict.fromkeys(("data", "cmdqv"), BYTES),
+        "regions": NUMBERS,
+        "members": ADDRESSES,
+    },
+    m.InUse: {"address": ADDRESSES, "kind": OUR_WORD, "detail": DETAIL},
+    m.Program: {
+        "name": OUR_WORD,
+        "path": TEXT,
+        "version": KERNEL_NAMES,
+        "properties": Decision(lambda site, text: site.clean.text(text), "what QEMU and libvirt say of the device types that plans use"),
+        "error": TEXT,
+    },
+    m.FirmwareImage: dict.fromkeys(("descriptor", "executable", "nvram_template", "executable_format", "features", "machines"), TEXT),
+    m.Assumption: {"path": TEXT, "why": TEXT},
+    m.Policy: {"subject": KERNEL_NAMES, "accel": OUR_WORD, "reason": TEXT},
+    m.Moment: {
+        "time": _keep(r"[0-9TZ:.+-]{1,32}", "when it was recorded"),
+        "hugepages_free": NUMBERS,
+        "log": LINE,
+        "open_devices": DETAIL,
+        "status": _keep(r"[0-9a-f:.]{0,64}", "bits of configuration space that move"),
+    },
+    Facts: {
+        **dict.fromkeys(("format", "tool", "origin"), OUR_WORD),
+        "cpu_model": TEXT,
+        "acpi": BYTES,
+        "log": LINE,
+        "limits": KERNEL_NAMES,
+        "unread": TEXT,
+    },
+}
+
+
+_MAC = re.compile(r"(?<![0-9A-Za-z:])(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}(?![0-9A-Za-z:])")
 
 
 def redact(facts: Facts, secrets: Secrets) -> tuple[Facts, tuple[str, ...]]:
@@ -28,81 +141,53 @@ def redact(facts: Facts, secrets: Secrets) -> tuple[Facts, tuple[str, ...]]:
     if facts.redacted:
         return facts, ()
     given = Pseudonyms(secrets.key)
-    clean = cleaner(_also_of(facts, secrets), given)
-    replace = msgspec.structs.replace
-    kernel = facts.kernel
-    moment = facts.moment
-    identity = facts.identity
-    identity = replace(identity, vendor=_cleaned(clean, identity.vendor), product=_cleaned(clean, identity.product), digest=None)
-    identity = replace(identity, board=_cleaned(clean, identity.board))
+    secrets = _also_of(facts, secrets)
+    site = _Site(Cleaner(secrets, given), given, tuple(sorted({form for text in secrets.serials for form in _in_bytes(text)})))
+    done: Facts = _struct(facts, site)
+    identity = msgspec.structs.replace(done.identity, digest=None)
     if secrets.key is not None:
-        identity = replace(identity, host=host_pseudonym(secrets.key))
-    done = replace(
-        facts,
-        redacted=True,
-        identity=identity,
-        kernel=replace(kernel, version=clean(kernel.version), cmdline=_cleaned(clean, kernel.cmdline)),
-        functions=tuple(_function(function, clean, given) for function in facts.functions),
-        log=tuple(map(clean, facts.log)),
-        in_use=tuple(replace(use, detail=clean(use.detail)) for use in facts.in_use),
-        programs=tuple(replace(program, path=clean(program.path), error=_cleaned(clean, program.error)) for program in facts.programs),
-        firmware=tuple(
-            replace(
-                image, descriptor=clean(image.descriptor), executable=clean(image.executable), nvram_template=_cleaned(clean, image.nvram_template)
-            )
-            for image in facts.firmware
-        ),
-        policy=tuple(replace(rule, reason=clean(rule.reason)) for rule in facts.policy),
-        unread={clean(path): clean(reason) for path, reason in facts.unread.items()},
-        moment=replace(
-            moment,
-            log=tuple(map(clean, moment.log)),
-            open_devices={path: clean(holder) for path, holder in moment.open_devices.items()},
-            session=tuple(replace(use, detail=clean(use.detail)) for use in moment.session),
-        ),
-    )
-    return done, given.report()
+        identity = msgspec.structs.replace(identity, host=host_pseudonym(secrets.key))
+    return msgspec.structs.replace(done, redacted=True, identity=identity), given.report()
 
 
-def _cleaned(clean: Callable[[str], str], text: str | None) -> str | None:
-    return None if text is None else clean(text)
-
-
-def _function(function: PciFunction, clean: Callable[[str], str], given: Pseudonyms) -> PciFunction:
+def _struct(value: Any, site: _Site) -> Any:
+    """A struct with each of its fields as decided; the same one where nothing changes."""
+    decisions = DECISIONS[type(value)]
     changes: dict[str, object] = {}
-    if function.net and (net := tuple(map(clean, function.net))) != function.net:
-        changes["net"] = net
-    if function.serial_number:
-        changes["serial_number"] = serial(function.serial_number, given)
-    if (config := _config(function.config, given)) != function.config:
-        changes["config"] = config
-    return msgspec.structs.replace(function, **changes) if changes else function
+    for name in value.__struct_fields__:
+        before = getattr(value, name)
+        after = _value(before, decisions.get(name), site)
+        if after is not before and after != before:
+            changes[name] = after
+    return msgspec.structs.replace(value, **changes) if changes else value
 
 
-def _config(config: str, given: Pseudonyms) -> str:
-    data = bytearray.fromhex(config)
-    for number, offset in capabilities(bytes(data)):
-        if number == Cap.VPD:  # its data register holds four bytes of a serial number, when it was the last that was read (7.9.18)
-            data[offset + 2 : offset + 8] = bytes(max(0, min(offset + 8, len(data)) - offset - 2))
-        elif number == EXTENDED + ExtCap.DSN:
-            # An EUI-64 as two little-endian words, low first; people and sysfs write it high byte first (7.9.3).
-            data.extend(bytes(max(0, offset + 12 - len(data))))
-            told = bytes(data[offset + 4 : offset + 12])
-            if any(told):
-                text = group(told[::-1].hex(), "-")
-                data[offset + 4 : offset + 12] = bytes.fromhex(serial(text, given).replace("-", ""))[::-1]
-    return bytes(data).rstrip(b"\0").hex()
+def _value(value: Any, decision: Decision | None, site: _Site) -> Any:
+    if isinstance(value, str):
+        assert decision is not None, "a text that nobody decided about"
+        return decision.act(site, value) if value else value
+    if isinstance(value, tuple):
+        return tuple(_value(one, decision, site) for one in value)
+    if isinstance(value, dict):
+        return {_value(key, decision, site): _value(one, decision, site) for key, one in value.items()}
+    return _struct(value, site) if isinstance(value, msgspec.Struct) else value
+
+
+def _in_bytes(number: str) -> tuple[bytes, ...]:
+    """How a serial number may stand among the bytes of configuration space."""
+    return (number.encode(), number.lower().encode()) if len(number) > 5 else ()
 
 
 def _also_of(facts: Facts, secrets: Secrets) -> Secrets:
     """With what the facts themselves say of the parts: a serial number that a capability holds may stand in a log line in another form."""
     serials = {function.serial_number for function in facts.functions if function.serial_number}
     for function in facts.functions:
-        data = bytes.fromhex(function.config) if len(function.config) > 2 * STANDARD_SPACE else b""
-        for number, offset in capabilities(data) if data else ():
-            if number == EXTENDED + ExtCap.DSN and any(told := data[offset + 4 : offset + 12].ljust(8, b"\0")):
-                serials.add(group(told[::-1].hex(), "-"))
-    return msgspec.structs.replace(secrets, serials=tuple(sorted(serials | set(secrets.serials))))
+        if len(function.config) > 2 * STANDARD_SPACE:
+            serials.update(configbytes.numbers_in(function.config))
+    # An address that one line writes with colons stands without them, or within a GUID, in the next.
+    lines = (*facts.log, *facts.moment.log, facts.kernel.cmdline or "")
+    macs = {found.lower() for line in lines for found in _MAC.findall(line)}
+    return msgspec.structs.replace(secrets, serials=tuple(sorted(serials | set(secrets.serials))), macs=tuple(sorted(macs | set(secrets.macs))))
 
 
 def digest(facts: Facts) -> str:
