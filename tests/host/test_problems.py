@@ -18,6 +18,7 @@ from wizard.base.finding import REGISTRY, Definition, Kind
 from wizard.facts.model import Assumption, Facts, InUse, IommuDevice, Moment, Node, PciFunction, Policy, Program
 from wizard.host.build import host_of
 from wizard.host.doctor import diagnose
+from wizard.host.klog_lines import LINES
 from wizard.host.model import Host
 
 Hosts = Callable[[str], Host]
@@ -246,6 +247,11 @@ CASES: dict[str, tuple[Change, str]] = {
     "libvirt-too-old": (
         lambda facts: replace(facts, programs=(Program(name="libvirtd", path="/usr/sbin/libvirtd", version="10.0.0"),)), "arm64-virt-canwbs"
     ),
+    "iommu-passthrough-default": (
+        both(kernel(cmdline="quiet"), said("[    0.9] iommu: Default domain type: Passthrough (set via kernel command line)")), "arm64-virt-canwbs",
+    ),
+    # Each kind of line in a kernel's own words; what was kept of it is another test's matter.
+    **{kind.leads_to.code: (said(f"[  900.0] {kind.example}"), "arm64-virt-canwbs") for kind in LINES},
 }  # fmt: skip
 # What the recorded hosts have themselves: each is not found on another one.
 ELSEWHERE = {

@@ -33,8 +33,20 @@ class EventType(IntEnum):
     F_VMS_FETCH = 0x25
 
 
+_TYPES = frozenset(EventType)
 TRANSLATION_FAULTS = frozenset({EventType.F_TRANSLATION, EventType.F_ADDR_SIZE, EventType.F_ACCESS, EventType.F_PERMISSION})
 """The four that CD.{A,R,S} and STE.{S2R,S2S} govern (IHI 0070 5.5)."""
+
+
+IMPLEMENTATION_DEFINED = range(0xE0, 0xF0)
+"""Numbers that an implementation gives a meaning of its own (IHI 0070 7.3): IMPDEF_EVENT0 and so on."""
+
+
+def name_of(number: int) -> str | None:
+    """The specification's name of an event number; None for one that it reserves."""
+    if number in IMPLEMENTATION_DEFINED:
+        return f"IMPDEF_EVENT{number - IMPLEMENTATION_DEFINED.start}"
+    return EventType(number).name if number in _TYPES else None
 
 
 class FaultClass(IntEnum):
@@ -113,6 +125,25 @@ class WalkAbortEvent(Event, bits=256):
     FetchAddr = address(247, 195, "physical address of the descriptor")
 
 
+class TlbConflictEvent(Event, bits=256):
+    """F_TLB_CONFLICT: 7.3.17. It never stalls; which entries met is the implementation's to say."""
+
+    Reason = field(79, 64, "implementation defined")
+    PnU = field(97, doc="privileged")
+    InD = field(98, doc="instruction")
+    RnW = field(99, doc="read")
+    NSIPA = field(100, doc="non-secure IPA")
+    S2 = field(103, doc="stage 2 faulted")
+    InputAddr = field(191, 128, "input address")
+    IPA = address(247, 204, "intermediate physical address, bits 11:0 zero")
+
+
+class ConfigConflictEvent(Event, bits=256):
+    """F_CFG_CONFLICT: 7.3.18."""
+
+    Reason = field(79, 64, "implementation defined")
+
+
 class PageRequestEvent(Event, bits=256):
     """E_PAGE_REQUEST: 7.3.19."""
 
@@ -157,15 +188,12 @@ FORMATS: dict[EventType, type[Event]] = {
     EventType.F_ADDR_SIZE: TranslationEvent,
     EventType.F_ACCESS: TranslationEvent,
     EventType.F_PERMISSION: TranslationEvent,
-    EventType.F_TLB_CONFLICT: TranslationEvent,
-    EventType.F_CFG_CONFLICT: Event,
+    EventType.F_TLB_CONFLICT: TlbConflictEvent,
+    EventType.F_CFG_CONFLICT: ConfigConflictEvent,
     EventType.E_PAGE_REQUEST: PageRequestEvent,
     EventType.F_VMS_FETCH: FetchEvent,
 }
 """The layout of each event number."""
-
-
-_TYPES = frozenset(EventType)
 
 
 def decode(value: int) -> Event:

@@ -16,6 +16,7 @@ from wizard.facts.tree import Tree
 _JOURNAL = ("--dmesg", "--boot", "--output=short-monotonic", "--no-hostname", "--no-pager", "--quiet")
 _TIMEOUT = 10  # seconds
 _RECORD = re.compile(r"(\d+),(\d+),(\d+),[^;]*;(.*)", re.DOTALL)
+_ESCAPED = re.compile(r"(?:\\x[0-9a-f]{2})+")
 
 
 def read_kernel_log(tree: Tree) -> tuple[list[str], bool]:
@@ -40,6 +41,20 @@ def _journal() -> list[str]:
     return lines if any("Linux version" in line for line in lines[:20]) else []
 
 
+def lines_of(record: bytes) -> tuple[int | None, list[str]]:
+    """(sequence number, lines as dmesg prints them) of one record of /dev/kmsg; (None, []) for what is none.
+
+    The first line is the message, with what can't be printed written as ``\\x09``; the lines behind it, which begin with a space, are
+    properties (Documentation/ABI/testing/dev-kmsg). Undone here, or the words of an event would begin with four other characters than a tab.
+    """
+    match = _RECORD.match(record.decode(errors="backslashreplace"))
+    if match is None:
+        return None, []
+    stamp = int(match[3])
+    text = _ESCAPED.sub(lambda found: bytes.fromhex(found[0].replace("\\x", "")).decode(errors="backslashreplace"), match[4].split("\n", 1)[0])
+    return int(match[2]), [f"[{stamp // 1_000_000:5}.{stamp % 1_000_000:06}] {line}" for line in text.split("\n") if line]
+
+
 def read_kmsg(tree: Tree) -> tuple[list[str], bool]:
     """As ``read_kernel_log``, out of the ring buffer alone."""
     try:
@@ -62,12 +77,9 @@ def read_kmsg(tree: Tree) -> tuple[list[str], bool]:
                 return lines, False
             if not record:
                 break
-            match = _RECORD.match(record.decode(errors="backslashreplace"))
-            if match is None:
-                continue
-            first = int(match[2]) if first is None else first
-            stamp = int(match[3])
-            lines += [f"[{stamp // 1_000_000:5}.{stamp % 1_000_000:06}] {line}" for line in match[4].split("\n") if line and not line.startswith(" ")]
+            number, told = lines_of(record)
+            first = number if first is None else first
+            lines += told
     finally:
         os.close(descriptor)
     return lines, first == 0

@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
-from wizard.base.text import parse_size, plural, size
+from wizard.base.text import parse_size, size
 from wizard.host import libvirt
 from wizard.host.devices import grace_gpu
-from wizard.host.klog import parse_log
+from wizard.host.klog_findings import log_findings
 from wizard.host.model import ARM64, KIND_NAMES, Host
 
 Rule = Callable[[Host], Iterable[Finding]]
@@ -27,7 +27,7 @@ def rule(check: Rule) -> Rule:
 
 def host_findings(host: Host) -> tuple[Finding, ...]:
     """Every finding about the host as a whole."""
-    return (*host.iort_findings, *(finding for check in RULES for finding in check(host)))
+    return (*host.iort_findings, *log_findings(host), *(finding for check in RULES for finding in check(host)))
 
 
 def _define(code: str, severity: Severity, kind: Kind, area: Area, *, what: str, why: str, fix: str) -> Definition:
@@ -205,56 +205,6 @@ def v2_option(host: Host) -> Iterator[Finding]:
     for word in (host.facts.kernel.cmdline or "").split():
         if word.startswith(("arm-smmu.disable_bypass", "arm_smmu.disable_bypass")) and is_smmuv3_host(host):
             yield V2_OPTION.at("host", option=word)
-
-
-EVENTS = _define(
-    "smmu-events", Severity.WARNING, Kind.VERDICT, Area.DRIVERS,
-    what="{subject} reported {count} for StreamID {stream} ({device}).",
-    why="{why}",
-    fix="Look at the driver and firmware of {device}; a device that goes on faulting in the host will fault in a guest.",
-)  # fmt: skip
-_HARMLESS = "All at address 0: seen on some SoCs as harmless prefetches before the driver sets the device up."
-_UNMAPPED = "The device reads or writes memory that nothing maps for it: a driver without its DMA mapping, or an alias of another device."
-
-
-@rule
-def events(host: Host) -> Iterator[Finding]:
-    """Event records in the kernel's log (sources: problem-26): F_TRANSLATION floods, harmless at address 0."""
-    log = parse_log((*host.facts.log, *host.facts.moment.log))
-    names = {device: smmu.name for smmu in host.smmus.values() if (device := smmu.device)}
-    for (device, number, stream), count in sorted(log.event_counts.items(), key=str):
-        records = [event for event in log.events if (event.smmu, event.number, event.stream_id) == (device, number, stream)]
-        at_zero = bool(records) and all(event.record is not None and event.record.fields().get("InputAddr") == 0 for event in records)
-        who = next((event.client for event in records if event.client), None) or _owner(host, names.get(device), stream)
-        yield EVENTS.at(
-            names.get(device, device),
-            count=plural(count, f"event {number:#04x}", f"events {number:#04x}"),
-            stream="unknown" if stream is None else f"{stream:#x}",
-            device=who or "no known function",
-            why=_HARMLESS if at_zero else _UNMAPPED,
-        )
-
-
-def _owner(host: Host, smmu: str | None, stream: int | None) -> str | None:
-    return next((str(f) for f in host.functions.values() if smmu in (f.smmu, f.iort_smmu) and stream in f.stream_ids), None)
-
-
-COHACC = _define(
-    "coherency-overridden", Severity.WARNING, Kind.VERDICT, Area.FIRMWARE,
-    what="The firmware overrides the coherency of {subject}: {value}.",
-    why="IORT's COHACC flag says something else than IDR0; without coherent walks VFIO refuses devices (IOMMU_CAP_CACHE_COHERENCY).",
-    fix="Update the firmware, or ask the vendor whether the SMMU's walks are coherent.",
-)  # fmt: skip
-
-
-@rule
-def coherency(host: Host) -> Iterator[Finding]:
-    """IDR0.COHACC overridden by FW configuration."""
-    log = parse_log(host.facts.log)
-    for smmu in host.smmus.values():
-        told = log.smmu(smmu.device) if smmu.device else None
-        if told is not None and told.cohacc_override is not None:
-            yield COHACC.at(smmu.name, value="coherent" if told.cohacc_override else "not coherent")
 
 
 POLICY_MISSES = _define(

@@ -13,50 +13,27 @@ from types import MappingProxyType
 
 import msgspec
 
-from wizard.arch import event as arch
+from wizard.facts.logtext import message, whole
+from wizard.host import klog_codes as codes
+from wizard.host import klog_lines
+from wizard.host.klog_events import EventReader
 from wizard.host.klog_features import KNOWN_SINCE, NOT_BY_SILICON_ALONE, Feature, Option, feature, feature_names, knows, release_of, unnamed
-from wizard.host.klog_model import Alias, Complaint, Duplicate, Event, KernelLog, SmmuLog
+from wizard.host.klog_model import Alias, Complaint, Duplicate, Event, KernelLog, SmmuLog, Trouble
 
 __all__ = [
     "KNOWN_SINCE", "NOT_BY_SILICON_ALONE", "Alias", "Complaint", "Duplicate", "Event", "Feature", "KernelLog", "Option", "SmmuLog", "feature",
     "feature_names", "knows", "message", "parse_log", "release_of", "smmu_bases", "unnamed",
 ]  # fmt: skip
 
-_LINE = 2048  # characters of a line that are looked at: the kernel writes 1024 bytes at most
-_EVENTS = 1000  # event records that are kept one by one; beyond, they are only counted
+_DIFFERENT = 200  # kinds of trouble, by device, that are told apart
+_TEXTS = 4  # different wordings of one kind that are kept
 _COMPLAINTS = 200
-
-
-_CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
-_DAY = r"[A-Z][a-z]{2} [ \d]\d"
-# What stands before the message: by dmesg (-x, -T, -e, -d, --time-format iso, the raw records of /dev/kmsg), journalctl (-o short, with
-# its -iso, -precise, -full, -unix and -monotonic), syslog (RFC 3164 and 5424); and [T123] and [C0] of CONFIG_PRINTK_CALLER.
-_PREFIX = re.compile(
-    "(?:" + "|".join((
-        r"<\d{1,3}>(?:1 )?",
-        r"\d{1,4},\d{1,20},\d{1,20},[^;]{0,40};",
-        r"\w{1,8} *:\w{1,8} *: ",
-        rf"\[ *(?:\+?\d+\.\d+|[TC]\d+|[A-Z][a-z]{{2}} {_DAY} {_CLOCK} \d{{4}}|[A-Z][a-z]{{2}} ?\d\d? \d\d:\d\d)\] ?",
-        rf"{_DAY} {_CLOCK} ",
-        rf"[A-Z][a-z]{{2}} \d{{4}}-\d\d-\d\d {_CLOCK} \S{{1,40}} ",
-        rf"\d{{4}}-\d\d-\d\dT{_CLOCK}\S{{0,10}} ",
-        r"\d{9,11}\.\d{1,9} ",
-        r"(?:\S{1,255} )?kernel(?:\[\d{1,10}\])?(?:: | - - - )",
-    )) + ")*"
-)  # fmt: skip
-_DRIVER = re.compile(r"arm-smmu-v3 (\S+): (?:#011)?\s*(.*)", re.DOTALL)
-
-
-def message(line: str) -> str:
-    """The line as the kernel wrote it: without what dmesg, journal or syslog put before."""
-    match = _PREFIX.match(line[:_LINE])
-    return line[match.end() if match else 0 : _LINE].rstrip()
 
 
 def parse_log(lines: Iterable[str]) -> KernelLog:
     """Facts out of log lines, in order; lines that say nothing of them are passed over. Never raises for odd lines."""
     reader = _Reader()
-    for line in lines:
+    for line in whole(lines):
         reader.read(message(line))
     return reader.result()
 
@@ -88,6 +65,7 @@ class _Reader:
         self.smmus: dict[str, SmmuLog] = {}
         self.queues: dict[str, dict[str, int]] = {}
         self.errors: dict[str, list[str]] = {}
+        self.setup: dict[str, list[str]] = {}
         self.fallbacks: set[str] = set()
         self.groups: dict[str, int] = {}
         self.refused: list[Alias] = []
@@ -97,61 +75,76 @@ class _Reader:
         self.proximity: dict[int, int] = {}
         self.iort_bugs: list[str] = []
         self.complaints: list[Complaint] = []
-        self.events: list[Event] = []
-        self.counts: dict[tuple[str, int, int | None], int] = {}
-        self.open: dict[str, tuple[int, list[int]]] = {}  # SMMU -> event number and the words printed so far
-        self.last: dict[str, int] = {}  # SMMU -> index of its last complete event, which a "client" line speaks of
+        self.events = EventReader()
+        self.troubles: dict[tuple[int, str | None], Trouble] = {}
 
     def read(self, text: str) -> None:
-        match = _DRIVER.match(text)
-        if match:
-            self._smmu(match[1], match[2])
+        if text.startswith(klog_lines.DRIVER) and (told := klog_lines.spoken(text)) is not None and told.driver == klog_lines.DRIVER:
+            self._smmu(told, text)
             return
         for marker, pattern, act in _GENERAL:
             if marker in text:
                 found = pattern.search(text)
                 if found:
                     act(self, found)
+                    if marker in _ALSO_TROUBLE:
+                        break
                     return
+        if not self.events.bare(text):
+            self._trouble(klog_lines.match(text))
 
-    def _smmu(self, device: str, text: str) -> None:
+    def _smmu(self, told: klog_lines.Spoken, text: str) -> None:
+        if self.events.read(told.device, told.text):
+            self.change(told.device)
+            return
         for pattern, act in _OF_SMMU:
-            match = pattern.match(text)
+            match = pattern.match(told.text)
             if match:
-                act(self, device, match)
-                return
+                act(self, told.device, match)
+                break
+        found = klog_lines.match(text, told)
+        if found is None:
+            return
+        self.change(told.device)
+        self._trouble(found)
+        kept = self.errors.setdefault(told.device, [])
+        if _GIVEN_UP.match(told.text):
+            # What could not be set up before it is why.
+            before = self.smmus[told.device].failed or "; ".join(self.setup.get(told.device, ())[-3:])
+            self.change(told.device, failed="; ".join(filter(None, (before, told.text))))
+        elif klog_lines.is_error(found.kind) and len(kept) < _COMPLAINTS:
+            kept.append(told.text)
+            if found.kind.leads_to is codes.SETUP_FAILED:
+                self.setup.setdefault(told.device, []).append(told.text)
+
+    def _trouble(self, found: klog_lines.Match | None) -> None:
+        """One more line of a kind; a flood of them is counted, not kept."""
+        if found is None:
+            return
+        key = found.place, found.device
+        known = self.troubles.get(key)
+        if known is None:
+            if len(self.troubles) < _DIFFERENT:
+                self.troubles[key] = Trouble(*key, (found.text,), MappingProxyType(klog_lines.words_of(found)), 1)
+        else:
+            self.troubles[key] = _once_more(known, found.text)
+        of_vfio = found.kind.about in (klog_lines.About.VFIO, klog_lines.About.HOST) and _OF_VFIO.search(found.text + found.driver)
+        if of_vfio and len(self.complaints) < _COMPLAINTS:
+            self.complaints.append(Complaint(found.device, found.text))
+
+    def _refused_commands(self) -> None:
+        """The command that was refused is printed behind the error."""
+        for device, command in self.events.commands:
+            for key, known in self.troubles.items():
+                if key[1] == device and klog_lines.LINES[known.place].leads_to is codes.COMMAND_ILLEGAL:
+                    self.troubles[key] = msgspec.structs.replace(_once_more(known, f"the command was {command}"), count=known.count)
 
     def change(self, device: str, **values: object) -> None:
         self.smmus[device] = msgspec.structs.replace(self.smmus.get(device) or SmmuLog(device), **values)
 
-    def error(self, device: str, text: str) -> None:
-        self.change(device)
-        kept = self.errors.setdefault(device, [])
-        if len(kept) < _COMPLAINTS:
-            kept.append(text)
-
-    def complain(self, device: str | None, text: str) -> None:
-        if len(self.complaints) < _COMPLAINTS:
-            self.complaints.append(Complaint(device, text))
-
-    def close(self, device: str) -> None:
-        """The event that is being printed is over: with all its words, or cut short."""
-        opened = self.open.pop(device, None)
-        if opened is None:
-            return
-        number, words = opened
-        record = arch.decode(arch.Event.of_words(words).value) if len(words) == 4 else None
-        event = Event(device, number, record, None)
-        key = (device, number, event.stream_id)
-        self.counts[key] = self.counts.get(key, 0) + 1
-        self.last.pop(device, None)
-        if len(self.events) < _EVENTS:
-            self.last[device] = len(self.events)
-            self.events.append(event)
-
     def result(self) -> KernelLog:
-        for device in list(self.open):
-            self.close(device)
+        self.events.finish()
+        self._refused_commands()
         for device, smmu in self.smmus.items():
             self.smmus[device] = msgspec.structs.replace(
                 smmu,
@@ -170,8 +163,9 @@ class _Reader:
             proximity=MappingProxyType(self.proximity),
             iort_bugs=tuple(self.iort_bugs),
             complaints=tuple(self.complaints),
-            events=tuple(self.events),
-            event_counts=MappingProxyType(self.counts),
+            troubles=tuple(self.troubles[key] for key in sorted(self.troubles, key=lambda key: (key[0], key[1] or ""))),
+            events=tuple(self.events.events),
+            event_counts=MappingProxyType(self.events.counts),
         )
 
 
@@ -186,35 +180,12 @@ def _queue(reader: _Reader, device: str, match: re.Match[str]) -> None:
         queues[match[2]] = int(match[1])
 
 
-def _event(reader: _Reader, device: str, match: re.Match[str]) -> None:
-    reader.close(device)
-    reader.change(device)
-    reader.open[device] = (int(match[1], 16), [])
-
-
-def _word(reader: _Reader, device: str, match: re.Match[str]) -> None:
-    opened = reader.open.get(device)
-    if opened is not None:
-        opened[1].append(int(match[1], 16))
-        if len(opened[1]) == 4:
-            reader.close(device)
-
-
-def _client(reader: _Reader, device: str, match: re.Match[str]) -> None:
-    index = reader.last.pop(device, None)
-    if index is not None and match[1] != "(unassigned":
-        reader.events[index] = msgspec.structs.replace(reader.events[index], client=match[1])
-
-
 def _set(**values: object) -> Callable[[_Reader, str, re.Match[str]], None]:
     return lambda reader, device, _: reader.change(device, **values)
 
 
 # Messages of one SMMU, after "arm-smmu-v3 <device>: "; the most frequent first.
 _OF_SMMU: tuple[tuple[re.Pattern[str], Callable[[_Reader, str, re.Match[str]], None]], ...] = (
-    (re.compile(r"(0x[0-9a-f]{16})$"), _word),
-    (re.compile(r"event (0x[0-9a-f]{1,8}) received:"), _event),
-    (re.compile(r"event: \S+ client: (\S+)"), _client),
     (re.compile(r"(?:ias (\d{1,3})-bit, )?oas (\d{1,3})-bit \(features (0x[0-9a-f]{1,8})\)"), _sizes),
     (re.compile(r"option mask (0x[0-9a-f]{1,8})"), lambda r, d, m: r.change(d, options=int(m[1], 16))),
     (re.compile(r"allocated (\d{1,10}) entries for (\w{1,16})"), _queue),
@@ -227,12 +198,6 @@ _OF_SMMU: tuple[tuple[re.Pattern[str], Callable[[_Reader, str, re.Match[str]], N
     (re.compile(r"2-level strtab only covers (\d{1,3})/(\d{1,3}) bits of SID"), lambda r, d, m: r.change(d, strtab_covers=(int(m[1]), int(m[2])))),
     (re.compile(r"found companion CMDQV device: (\S{1,64})"), lambda r, d, m: r.change(d, cmdqv=m[1])),
     (re.compile(r".*Falling back to standard SMMU CMDQ"), _set(cmdqv_fallback=True)),
-    (re.compile(r"(Failed to register iommu|probe with driver arm-smmu-v3 failed with error -?\d+|probe failed with error -?\d+)"),
-     lambda r, d, m: r.change(d, failed="; ".join(filter(None, ((r.smmus.get(d) or SmmuLog(d)).failed, m[1]))))),
-    (re.compile(r"(CMDQ error .*|.*CMD_SYNC timeout.*|unexpected global error .*|.*(?:queue|EVTQ|PRIQ).* overflow.*"
-                r"|device has entered Service.*|failed to allocate queue .*"
-                r"|.*(?:failed|unsupported|not supported|unknown|no .* found).*)", re.IGNORECASE),
-     lambda r, d, m: r.error(d, m[1])),
 )  # fmt: skip
 
 
@@ -253,12 +218,14 @@ def _flag(name: str) -> Callable[[_Reader, re.Match[str]], None]:
     return act
 
 
-_ACCUSED = re.compile(r"\b(?:vfio-pci|nvgrace-gpu-vfio-pci|mlx5_vfio_pci|\w*vfio\w*) ([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): (.*)")
+_OF_VFIO = re.compile(r"vfio|iommufd")
+_GIVEN_UP = re.compile(r"Failed to register iommu|probe with driver \S+ failed with error")
+_ALSO_TROUBLE = ("ACPI: IORT:", "tegra241_cmdqv")  # markers of lines that are facts and trouble
 
 
-def _complaint(reader: _Reader, match: re.Match[str]) -> None:
-    accused = _ACCUSED.search(match.string)
-    reader.complain(accused[1] if accused else None, accused[2] if accused else match.string)
+def _once_more(known: Trouble, text: str) -> Trouble:
+    texts = known.texts if text in known.texts or len(known.texts) == _TEXTS else (*known.texts, text)
+    return msgspec.structs.replace(known, texts=texts, count=known.count + 1)
 
 
 # Everything else: a word that is always in the line, the pattern, and what to do with it.
@@ -283,6 +250,4 @@ _GENERAL: tuple[tuple[str, re.Pattern[str], Callable[[_Reader, re.Match[str]], N
     ("ITS", re.compile(r"^ITS(?:@0x| \[mem)"), _flag("its")),
     ("GICv2m", re.compile(r"^GICv2m: "), _flag("gicv2m")),
     ("tegra241_cmdqv", re.compile(r"(NVDA200C:\w+): tegra241_cmdqv: .*(?:Falling back|bypass|disabl)"), lambda r, m: r.fallbacks.add(m[1])),
-    ("vfio", re.compile(r"fail|error|unsafe|not |denied|refus|invalid|cannot|can't", re.IGNORECASE), _complaint),
-    ("iommufd", re.compile(r"fail|error|unsafe|not |denied|refus|invalid|cannot|can't", re.IGNORECASE), _complaint),
 )  # fmt: skip

@@ -44,12 +44,13 @@ class Event(msgspec.Struct, frozen=True):
     smmu: str
     number: int
     record: arch.Event | None
-    client: str | None  # the device that the kernel names, from about 6.15 on
+    client: str | None  # the device that the kernel names, from 6.13 on
+    named: bool = False  # the kernel's own decoding of it was read too
 
     @property
     def name(self) -> str:
         """The specification's name, or the number."""
-        return arch.Event.Type.meaning(self.number) or f"event {self.number:#04x}"
+        return arch.name_of(self.number) or f"event {self.number:#04x}"
 
     @property
     def stream_id(self) -> int | None:
@@ -79,6 +80,16 @@ class Complaint(msgspec.Struct, frozen=True):
     text: str
 
 
+class Trouble(msgspec.Struct, frozen=True):
+    """A kind of line that means trouble (``klog_lines``), as often as it was said of one device."""
+
+    place: int  # of its kind in ``klog_lines.LINES``
+    device: str | None
+    texts: tuple[str, ...]  # the first different ones
+    words: Mapping[str, str]  # of the first
+    count: int
+
+
 class KernelLog(msgspec.Struct, frozen=True):
     """Everything that was understood of a log."""
 
@@ -98,6 +109,7 @@ class KernelLog(msgspec.Struct, frozen=True):
     its: bool = False
     gicv2m: bool = False
     complaints: tuple[Complaint, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
     events: tuple[Event, ...] = ()
     event_counts: Mapping[tuple[str, int, int | None], int] = msgspec.field(default_factory=dict)  # (SMMU, number, StreamID) -> records
 

@@ -25,6 +25,7 @@ from wizard.host.known import UNKNOWN, Known
 
 if TYPE_CHECKING:
     from wizard.host.iort import Iort
+    from wizard.host.klog_model import KernelLog
     from wizard.host.pci.config import ConfigSpace
 
 
@@ -217,6 +218,13 @@ class Host(msgspec.Struct, frozen=True, dict=True):
         from wizard.facts.snapshot import digest
 
         return digest(self.facts)
+
+    @cached_property
+    def log(self) -> KernelLog:
+        """What the kernel's log said, of its boot and until now."""
+        from wizard.host.klog import parse_log
+
+        return parse_log((*self.facts.log, *self.facts.moment.log))
 
     @cached_property
     def assumed(self) -> Assumed:
