@@ -152,14 +152,16 @@ def run_show(arguments: argparse.Namespace) -> int:
     if subject.lower().startswith(("smmu", "0x", "dmar", "ivhd", "iommu")):
         smmu = find_smmu(host, subject)
         if arguments.json:
+            from wizard.host.klog_findings import findings_about
             from wizard.host.view import SCHEMA, ShowView, firmware_view, smmu_view
 
-            print_json(ShowView(SCHEMA, smmu=smmu_view(host, smmu), firmware=firmware_view(host, smmu)))
+            print_json(ShowView(SCHEMA, smmu=smmu_view(host, smmu), firmware=firmware_view(host, smmu), log=findings_about(host, [smmu.name])))
         else:
             print("\n".join(smmu_lines(host, smmu)))
         return Exit.OK
     function = find_function(host, subject)
     if arguments.json:
+        from wizard.host.klog_findings import findings_about
         from wizard.host.view import SCHEMA, ShowView, function_view, group_view, smmu_view
 
         above, group = host.smmu_of(function), host.groups.get(function.group) if function.group is not None else None
@@ -170,6 +172,7 @@ def run_show(arguments: argparse.Namespace) -> int:
                 smmu=smmu_view(host, above) if above else None,
                 group=group_view(host, group) if group else None,
                 companions=tuple(str(other) for other in host.companions(function)),
+                log=findings_about(host, [str(function)]),
             )
         )
     else:
@@ -187,8 +190,17 @@ def function_lines(host: Host, function: Function) -> Iterable[str]:
     if verdict.todo:
         yield "To do before it can be given away:"
         yield from finding_lines(verdict.todo)
+    yield from _log_lines(host, [str(function)])
     yield "Capabilities:"
     yield known_table(function.capabilities)
+
+
+def _log_lines(host: Host, subjects: Sequence[str]) -> Iterable[str]:
+    from wizard.host.klog_findings import findings_about
+
+    if told := findings_about(host, subjects):
+        yield "The kernel's log says:"
+        yield from finding_lines(told)
 
 
 def _function_rows(host: Host, function: Function) -> Iterable[tuple[str, str]]:
@@ -246,6 +258,7 @@ def smmu_lines(host: Host, smmu: Smmu) -> Iterable[str]:
     if smmu.kind != "smmuv3":
         yield from kind_lines(host)
         return
+    yield from _log_lines(host, [smmu.name])
     yield "This kernel uses:"
     yield known_table(smmu.capabilities)
     yield "The hardware has:"

@@ -42,6 +42,7 @@ _OF_INTEREST = re.compile(r"arm-smmu|vfio|iommu|IORT|[0-9a-f]{4}:[0-9a-f]{2}:[0-
 _COMPLETE = re.compile(
     r"(?:0x[0-9a-f]{16}|received:|iommu group \d+|entries for \w+|\)|\]|\.|error -?\d+|option mask 0x[0-9a-f]+|stag: 0x[0-9a-f]+)$"
 )
+_SIGNS = (re.compile(r"arm-smmu-v3 [\w.-]{8,40}: "), re.compile(r"event 0x[0-9a-f]+ received:|: event: [A-Z_]{5,20} client: "))
 _HALF_A_NUMBER = re.compile(r"0x[0-9a-f]{0,15}$")
 
 
@@ -53,14 +54,14 @@ def plain(line: str) -> str:
     if line[:1] in "> |\t":
         quote = _QUOTE.match(line)
         line = (line[quote.end() :] if quote else line).lstrip()
-    return line.rstrip()
+    return line
 
 
 def message(line: str) -> str:
     """The line as the kernel wrote it: without what dmesg, journal or syslog put before."""
     line = plain(line)
     match = _PREFIX.match(line)
-    return line[match.end() if match else 0 :]
+    return line[match.end() if match else 0 :].rstrip()
 
 
 def whole(lines: Iterable[str]) -> Iterator[str]:
@@ -68,7 +69,8 @@ def whole(lines: Iterable[str]) -> Iterator[str]:
     open_line, pieces = "", 0
     for line in map(plain, lines):
         if open_line and pieces < _PIECES and _continues(open_line, line):
-            open_line = (open_line + _joint(open_line, line) + line)[:LINE]
+            before = open_line.rstrip()
+            open_line = (before + _joint(before, line) + line)[:LINE]
             pieces += 1
             continue
         if open_line:
@@ -79,15 +81,30 @@ def whole(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _continues(before: str, line: str) -> bool:
-    if not line or (line[0] == "[" and line[1:2] in " 0123456789") or not _OF_INTEREST.search(before):
+    if not line or (line[0] == "[" and line[1:2] in " 0123456789"):
         return False
+    if not _OF_INTEREST.search(before):
+        # Nothing but a time stamp: what it belongs to is on the next line.
+        return bool(_PREFIX.fullmatch(before.rstrip() + " ")) and not _stamped(line)
+    # Until its colon has come, a message has not even begun.
+    begun = ":" in message(before)
+    if _stamped(line) or (begun and _BEGINS.match(line)):
+        return False
+    return not _COMPLETE.search(before.rstrip())
+
+
+def _stamped(line: str) -> bool:
     match = _PREFIX.match(line)
-    if (match and match.end()) or _BEGINS.match(line):
-        return False
-    return not _COMPLETE.search(before)
+    return bool(match and match.end())
 
 
 def _joint(before: str, line: str) -> str:
-    # A window cuts in the middle of a number, a mail program at the space.
+    """A window cuts in the middle of a word, a mail program at the space that is gone then."""
     half = _HALF_A_NUMBER.search(before)
-    return "" if half and re.match(rf"[0-9a-f]{{{18 - len(half[0])}}}(?![0-9a-f])", line) else " "
+    if half and re.match(rf"[0-9a-f]{{{18 - len(half[0])}}}(?![0-9a-f])", line):
+        return ""
+    return "" if _understood(before + line) > _understood(f"{before} {line}") else " "
+
+
+def _understood(text: str) -> int:
+    return sum(pattern.search(text) is not None for pattern in _SIGNS)

@@ -139,7 +139,7 @@ def _events(host: Host, names: Mapping[str, str]) -> Iterator[Finding]:
             severity=Severity.INFO if number == EventType.E_PAGE_REQUEST else None,
             count=plural(count, f"event {number:#04x}", f"events {number:#04x}") + (f" {name}" if not name.startswith("event") else ""),
             stream="unknown" if stream is None else f"{stream:#x}",
-            device=(who or f"no known function{requester}") + (f", as {', '.join(others)} has too" if others else ""),
+            device=(who or f"no known function{requester}") + (f"; {', '.join(others)} has it too" if others else ""),
             seen=f": {shown}" if shown else "",
             why=" ".join(text[0].upper() + text[1:] for text in why),
             fix=explained.fix.format(**words),

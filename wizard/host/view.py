@@ -170,6 +170,7 @@ class ShowView(msgspec.Struct, frozen=True):
     group: GroupView | None = None
     companions: tuple[str, ...] = ()
     firmware: FirmwareView | None = None
+    log: tuple[Finding, ...] = ()  # what the kernel's log says of it
 
 
 def known_view(known: Mapping[str, Known]) -> dict[str, KnownView]:
