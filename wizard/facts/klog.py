@@ -22,7 +22,7 @@ _MOMENT = re.compile(
     r"|unexpected PRI request|sid 0x[0-9a-f]{8}\.0x|Service Failure|retrying command|skipping command|MSI write aborted"
     r"|MSI interrupts are not secure|vfio.*(?:probe (?:of|with)|RLIMIT_MEMLOCK|interrupt remapping|request to user|request channel)"
     # Of functions, whatever driver they are on.
-    r"|can't reserve|power state|not ready \d+ms|DPC: |AER: .*(?:Uncorrect|recovery failed)|pciehp: .*(?:Link Down|not present)"
+    r"|can't reserve|power state|not ready \d+ms|DPC: |AER: .*(?:Uncorrected|Uncorrectable|recovery failed)|pciehp: .*(?:Link Down|not present)"
     r"|incompatible domain|cannot attach to SMMU|Failed to add to iommu group|Failed to set up IOMMU|retaining platform DMA|Invalid PCI ROM header"
 )
 _ALLOCATED = re.compile(r"allocated \d+ entries for")

@@ -120,7 +120,7 @@ LINES: tuple[LineKind, ...] = (
     LineKind(F, r"Failed to add to iommu group \d+: (?P<errno>-\d+)", codes.GROUP_REFUSED, "nvme " + _PCI + "Failed to add to iommu group 1: -22"),
     LineKind(F, r"DPC: (?:containment event|ERR_\w+ detected|Data Link Layer Link Active not set)", codes.DPC,
              "pcieport 0000:00:01.0: DPC: containment event, status:0x1f01 source:0x0000"),
-    LineKind(F, r"AER: (?:Multiple )?Uncorrect\w+ \(|AER: .*recovery failed", codes.BUS_ERROR,
+    LineKind(F, r"AER: (?:Multiple )?(?:Uncorrected|Uncorrectable) \(|AER: .*recovery failed", codes.BUS_ERROR,
              "pcieport 0000:00:01.0: AER: Uncorrected (Fatal) error received: 0000:01:00.0"),
     LineKind(F, r"pciehp: Slot\(\S+\): (?:Link Down|Card not present)", codes.LINK_DOWN, "pcieport 0000:00:01.0: pciehp: Slot(1): Link Down"),
     LineKind(F, r"Invalid PCI ROM (?:header signature|data signature)", codes.ROM_UNREADABLE,
