@@ -117,9 +117,9 @@ def test_one_wrong_page_among_many_is_named() -> None:
 def test_a_contiguous_leaf_may_stand_for_its_whole_run() -> None:
     """DDI 0487 D8.7.1: one entry of a run of 16 is enough for the TLB to cover all of it."""
     memory, table = stage2()
-    table.map(0x4000_0000, OWN + 0x8000, 4096)
+    table.map(0x4000_8000, OWN + 0x8000, 4096)
     assert verdict(memory, table, (OWN + 0x8000, OWN + 0x9000))[0]
-    where = table.entry_address(0x4000_0000)
+    where = table.entry_address(0x4000_8000)
     assert where is not None
     memory.write(where, Stage2Leaf(memory.read(where) or 0).replace(Contiguous=1).value)
     assert not verdict(memory, table, (OWN + 0x8000, OWN + 0x9000))[0]

@@ -216,6 +216,7 @@ def _canwbs(function: Function, assumptions: list[str]) -> bool:
 def _companion(host: Host, function: Function) -> FunctionLayout:
     group = host.groups.get(function.group) if function.group is not None else None
     usable = function.known("pasid_usable")
+    ats, offer = function.known("ats"), function.known("root_complex_ats")
     pasid = usable.value if usable.known else function.known("pasid_width").value
     return FunctionLayout(
         address=str(function),
@@ -223,7 +224,8 @@ def _companion(host: Host, function: Function) -> FunctionLayout:
         group=function.group if function.group is not None else -1,
         streams=function.stream_ids or (function.address.rid,),
         canwbs=function.known("canwbs").value is not False,
-        ats=bool(function.known("ats")) and function.known("root_complex_ats").value is not False,
+        ats=bool(ats) and offer.value is not False,
+        ats_measured=ats.measured and (offer.measured or not ats.value),
         pasid=int(pasid) if isinstance(pasid, int) else 0,
         direct=any(region.type == "direct" for region in (group.regions if group else ())),
         isolated_msi=True,

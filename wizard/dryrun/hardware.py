@@ -61,7 +61,7 @@ def smmu_layout(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> S
         cmdqv=known("cmdqv", any(v.cmdqv.resolved for vm in plan.vms for v in vm.vsmmus if v.smmu == smmu.name)),
         page_size=host.page_size or 4096,
     )
-    return SmmuLayout(smmu.name, ids, kernel)
+    return SmmuLayout(smmu.name, ids, kernel, ats_measured=smmu.known("ats").measured)
 
 
 def _accelerated(plan: Plan, host: Host) -> Iterator[Function]:

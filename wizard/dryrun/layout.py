@@ -44,11 +44,15 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class SmmuLayout:
-    """One physical SMMU: the registers that the simulation has, the raw ones that QEMU compares, what the kernel makes of them."""
+    """One physical SMMU: the registers that the simulation has, the raw ones that QEMU compares, what the kernel makes of them.
+
+    ``ats_measured`` says that the kernel's word on ATS was read, not assumed.
+    """
 
     name: str
     ids: Ids
     kernel: Kernel
+    ats_measured: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,8 @@ class FunctionLayout:
 
     ``ats`` says that the host's kernel can turn ATS on at it, ``ats_shown`` that the guest sees the capability (vfio-pci's ``ats``).
     ``redirect`` says that ACS on its path sends peer-to-peer requests up to the SMMU. ``hotplug``: it is not there when QEMU starts, but may
-    be plugged into a port left free; several of them may be meant for one port.
+    be plugged into a port left free; several of them may be meant for one port. ``ats_measured`` and ``bars_known`` are False where nobody
+    read what ``ats`` and ``bars`` say.
     """
 
     address: str
@@ -92,6 +97,8 @@ class FunctionLayout:
     bars: tuple[Bar, ...] = ()
     ats_shown: bool = True
     hotplug: bool = False
+    ats_measured: bool = True
+    bars_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

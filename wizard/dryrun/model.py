@@ -113,7 +113,11 @@ class Cell(Record, frozen=True, kw_only=True):
 
 
 class Proof(Record, frozen=True, kw_only=True):
-    """Isolation of one VM on one SMMU, for every stage 1, STE and command that its guest can write."""
+    """Isolation of one VM on one SMMU, for every stage 1, STE and command that its guest can write.
+
+    ``hardware`` says what was read from the registers on, and what each of the VM's streams reaches; ``plugged`` are functions of free ports
+    that were plugged when it was made.
+    """
 
     vm: str
     smmu: str
@@ -123,6 +127,8 @@ class Proof(Record, frozen=True, kw_only=True):
     table_bytes: int
     steps: tuple[str, ...]
     assumptions: tuple[str, ...]
+    hardware: tuple[str, ...] = ()
+    plugged: tuple[str, ...] = ()
     counterexample: str | None = None
 
 

@@ -80,8 +80,9 @@ def _failure(view: ScenarioView, cell: Cell) -> Iterator[str]:
 
 def _proofs(proofs: Sequence[Proof]) -> Iterator[str]:
     for proof in proofs:
-        yield visible(f"Isolation of {proof.vm} on {proof.smmu}: {'proved' if proof.proved else 'NOT PROVED'}; {proof.text}")
-        yield from (visible(f"  {step}") for step in proof.steps)
+        later = f" with {', '.join(proof.plugged)} plugged" if proof.plugged else ""
+        yield visible(f"Isolation of {proof.vm} on {proof.smmu}{later}: {'proved' if proof.proved else 'NOT PROVED'}; {proof.text}")
+        yield from (visible(f"  {line}") for line in (*proof.hardware, *proof.steps))
     if proofs:
         yield "The proofs rest on:"
         yield from (visible(f"  {text}") for text in dict.fromkeys(text for proof in proofs for text in proof.assumptions))

@@ -13,7 +13,7 @@ from wizard.arch import command
 from wizard.arch.command import Command, Op, StreamCommand, Sync, Tlbi
 from wizard.arch.ste import STE, StreamConfig
 from wizard.dryrun.world import Vm, World
-from wizard.nesting import Device, KernelError, Parent, Viommu
+from wizard.nesting import KernelError, Parent, Viommu
 from wizard.nesting.invalidate import convert
 from wizard.nesting.vste import ALLOWED, ATS_FULL, ATS_REFUSED, physical, validate
 from wizard.plan.request import Mode
@@ -36,18 +36,15 @@ _ONES = (1 << 64) - 1
 # -- entries ----------------------------------------------------------------------------------------------------------
 
 
-def can_use_ats(device: Device) -> bool:
-    """Whether the kernel turns ATS on at the function when a guest's EATS says so (arm_smmu_ats_supported()); no ``ats`` of QEMU is asked."""
-    return device.ats and device.smmu.kernel.ats
+def entries(parents: Iterable[Parent], steps: list[str], *, ats: bool) -> str | None:
+    """Every accepted entry keeps stage 2: with each Config and EATS, each bit alone and all of them. Answers the first that does not.
 
-
-def entries(parents: Iterable[Parent], devices: list[Device], steps: list[str]) -> str | None:
-    """Every accepted entry keeps stage 2: with each Config and EATS, each bit alone and all of them. Answers the first that does not."""
+    ``ats`` says that the kernel may turn ATS on at one of the functions.
+    """
     nesting = [parent for parent in parents if parent.nest_parent]
     if not nesting:
         steps.append("entries: none, the guest has no vSMMU to write any for")
         return None
-    ats = any(can_use_ats(device) for device in devices)
     for parent in nesting:
         for low, high in _written():
             try:
@@ -91,7 +88,10 @@ def beyond_host(installed: STE, parent: Parent, *, ats: bool) -> str | None:
         values = ", ".join(f"{name} {STE.layout[name].get(installed.value):#x}" for name in changed)
         return f"is installed with {values}, which the host set otherwise"
     if not parent.nest_parent and installed.replace(EATS=host.EATS) != host:
-        return "is not the one that the host made"
+        values = ", ".join(
+            f"{name} {content:#x}" for name, content in installed.fields().items() if content != host.fields()[name] and name != "EATS"
+        )
+        return f"is not the one that the host made: {values or 'undeclared bits'}"
     if installed.EATS not in ((ATS_REFUSED, ATS_FULL) if ats else (ATS_REFUSED,)):
         return f"is installed with EATS {installed.EATS}, which lets translated traffic pass by stage 2"
     return None

@@ -172,6 +172,13 @@ class Tlb:
     def __iter__(self) -> Iterator[tuple[Space, Entry]]:
         return ((space, entry) for space, held in self.entries.items() for entries in held.by_span.values() for entry in entries.values())
 
+    def remembered(self) -> Iterator[tuple[Space, int, int, int]]:
+        """Every table descriptor that is held: its space, log2 of what it covers, the address bits above that, and the table it led to."""
+        for space, tables in self.tables.items():
+            for shift, held in tables.held.items():
+                for prefix, (base, _) in held.items():
+                    yield space, shift, prefix, base
+
     def clear(self) -> None:
         """Forget everything."""
         self.entries.clear()

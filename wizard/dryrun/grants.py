@@ -1,0 +1,144 @@
+"""What a table may lead to, and which frames that is: looked up for whole arrays of addresses at once."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+import numpy as np
+import numpy.typing as npt
+
+Words = npt.NDArray[np.uint64]
+Flags = npt.NDArray[np.bool_]
+COARSE = 21
+"""log2 of the granularity of the first look at who owns a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Host physical addresses from ``start`` up to, and not with, ``end``."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a stage 2 table may lead to: ``own`` memory, and ``others``: BARs and the ITS page, few leaves that are looked at one by one.
+
+    ``tables`` is where the host keeps its tables; None where nobody asks. A table anywhere else could be one that the guest writes.
+    """
+
+    own: tuple[Interval, ...]
+    others: tuple[Interval, ...] = ()
+    tables: Interval | None = None
+
+
+class Owned:
+    """Which frames are granted: a map of 2 MiB units that are granted whole, and frame by frame only those that are granted in part."""
+
+    __slots__ = ("base", "intervals", "limit", "parts", "shift", "slot", "sums", "unit", "whole")
+    whole: Flags
+    sums: npt.NDArray[np.int64]
+    parts: Flags
+    slot: npt.NDArray[np.int32]
+
+    def __init__(self, grant: Grant, shift: int) -> None:
+        own = self.intervals = merged(grant.own)
+        self.shift, self.unit = shift, max(COARSE, shift)
+        self.base = own[0].start & -(1 << self.unit) if own else 0
+        self.limit = -(-own[-1].end >> self.unit << self.unit) if own else 0
+        count = self.limit - self.base >> self.unit
+        self.whole = np.zeros(count, np.bool_)
+        self.slot = np.full(count, -1, np.int32)
+        edges: dict[int, list[tuple[int, int]]] = {}
+        for interval in own:
+            # Only whole frames: a frame that is the VM's in part is not granted.
+            first, last = -((self.base - interval.start) >> shift), interval.end - self.base >> shift
+            per = 1 << (self.unit - shift)
+            low, high = -(-first // per), last // per
+            self.whole[low:high] = True
+            if low > high:
+                edges.setdefault(high, []).append((first - high * per, last - high * per))
+                continue
+            if first < low * per:
+                edges.setdefault(low - 1, []).append((first - (low - 1) * per, per))
+            if last > high * per:
+                edges.setdefault(high, []).append((0, last - high * per))
+        self.sums = np.concatenate((np.zeros(1, np.int64), np.cumsum(self.whole)))
+        self.parts = np.zeros((len(edges), 1 << (self.unit - shift)), np.bool_)
+        for row, (unit, ranges) in enumerate(edges.items()):
+            self.slot[unit] = row
+            for first, last in ranges:
+                self.parts[row, first:last] = True
+
+    def between(self, first: Words, last: Words, log2: int) -> Flags:
+        """For each pair, whether all from ``first`` to the end of the leaf of ``1 << log2`` bytes at ``last`` is granted: the common case."""
+        inside = np.asarray((first >= np.uint64(self.base)) & (last <= np.uint64(max(self.limit - (1 << log2), 0))), np.bool_)
+        low = np.where(inside, first - np.uint64(self.base), np.uint64(0)) >> np.uint64(self.unit)
+        high = np.where(inside, last + np.uint64((1 << log2) - 1) - np.uint64(self.base), np.uint64(0)) >> np.uint64(self.unit)
+        low, high = low.view(np.int64), high.view(np.int64)
+        if not self.whole.size:
+            return np.zeros(first.size, np.bool_)
+        return np.asarray(inside & (self.sums[high + 1] - self.sums[low] == high + 1 - low), np.bool_)
+
+    def wrong(self, addresses: Words, log2: int) -> Flags:
+        """Which leaves of ``1 << log2`` bytes are not granted whole."""
+        if not self.whole.size:
+            return np.ones(addresses.size, np.bool_)
+        outside: Flags | None = None
+        offset = addresses - np.uint64(self.base)
+        if int(addresses.min()) < self.base or int(addresses.max()) + (1 << log2) > self.limit:
+            outside = np.asarray((addresses < np.uint64(self.base)) | (addresses > np.uint64(max(self.limit - (1 << log2), 0))), np.bool_)
+            offset[outside] = 0
+        unit = (offset >> np.uint64(self.unit)).view(np.int64)
+        if log2 > self.unit:
+            per = 1 << (log2 - self.unit)
+            bad = np.asarray(self.sums[np.minimum(unit + per, self.whole.size)] - self.sums[unit] != per, np.bool_)
+        else:
+            bad = ~self.whole[unit]
+            if bad.any():
+                rest = np.flatnonzero(bad)
+                bad[rest] = ~self._in_parts(unit[rest], offset[rest], log2)
+        return bad if outside is None else bad | outside
+
+    def _in_parts(self, unit: npt.NDArray[np.int64], offset: Words, log2: int) -> Flags:
+        """Whether leaves within units that are granted in part are."""
+        row = self.slot[unit]
+        granted: Flags = row >= 0
+        found = np.flatnonzero(granted)
+        if found.size:
+            first = (offset[found] >> np.uint64(self.shift)).view(np.int64) & (self.parts.shape[1] - 1)
+            per = 1 << max(log2 - self.shift, 0)
+            sums = np.concatenate((np.zeros((self.parts.shape[0], 1), np.int64), np.cumsum(self.parts, axis=1)), axis=1)
+            last = np.minimum(first + per, self.parts.shape[1])
+            granted[found] = sums[row[found], last] - sums[row[found], first] == per
+        return granted
+
+
+def merged(intervals: Sequence[Interval]) -> list[Interval]:
+    """Sorted, neighbours that touch or overlap joined."""
+    joined: list[Interval] = []
+    for interval in sorted(intervals, key=attrgetter("start")):
+        if joined and interval.start <= joined[-1].end:
+            joined[-1] = Interval(joined[-1].start, max(joined[-1].end, interval.end))
+        else:
+            joined.append(interval)
+    return joined
+
+
+def covers(joined: Sequence[Interval], start: int, size: int) -> bool:
+    """Whether one of the ``joined`` intervals (as ``merged`` makes them) has all of ``size`` bytes from ``start``."""
+    place = bisect_right(joined, start, key=attrgetter("start")) - 1
+    return place >= 0 and start + size <= joined[place].end
+
+
+def overlaps(joined: Sequence[Interval], start: int, size: int) -> int | None:
+    """The first address of ``size`` bytes from ``start`` that one of the ``joined`` intervals has; None where none has any."""
+    place = bisect_right(joined, start, key=attrgetter("start"))
+    for interval in joined[max(place - 1, 0) : place + 1]:
+        if interval.start < start + size and start < interval.end:
+            return max(interval.start, start)
+    return None
