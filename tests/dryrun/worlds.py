@@ -385,7 +385,7 @@ def their_vdevice(world: World) -> None:
 
 
 def cached_entry(world: World) -> None:
-    held = smmu(world).held
+    held = smmu(world).configuration_cache
     assert held is not None
     held.stes[OWN] = bypass_entry()
 
@@ -399,7 +399,7 @@ def cached_entry_of_nobody(world: World) -> None:
 
 
 def cached_level_1(world: World) -> None:
-    held = smmu(world).held
+    held = smmu(world).configuration_cache
     assert held is not None
     held.l1stds[0x77] = L1STD.build(Span=9, L2Ptr=memory_of(world, "db"))
 
@@ -408,8 +408,8 @@ def cached_context(world: World) -> None:
     """The configuration that was worked out of an entry which leads to other tables."""
     device = smmu(world)
     device.translate(Transaction(THEIRS, GUEST_RAM))
-    assert device.held is not None
-    device.held.contexts[OWN] = dict(device.held.contexts[THEIRS])
+    assert device.configuration_cache is not None
+    device.configuration_cache.contexts[OWN] = dict(device.configuration_cache.contexts[THEIRS])
 
 
 def unmapped_page(world: World) -> None:
@@ -459,7 +459,7 @@ def cached_descriptor(world: World) -> None:
     write_record(world.memory, where, right.replace(TTB0=parent(world, "db").table.root))
     smmu(world).translate(Transaction(OWN, GUEST_RAM))
     write_record(world.memory, where, right)
-    assert smmu(world).held is not None
+    assert smmu(world).configuration_cache is not None
 
 
 def stage_1_translation(world: World) -> None:

@@ -36,7 +36,7 @@ class Stale:
 
 def stale(found: Inventory, expected: Iterable[STE] = ()) -> Iterator[Stale]:
     """Every cached thing that the memory of ``found`` does not say. ``expected`` are entries that may be installed again, as a VM's own is."""
-    if found.smmu.held is not None:
+    if found.smmu.configuration_cache is not None:
         yield from _configuration(found)
     if found.smmu.tlb is not None:
         yield from _translations(found, _Tables(found, expected))
@@ -46,7 +46,7 @@ def stale(found: Inventory, expected: Iterable[STE] = ()) -> Iterator[Stale]:
 
 
 def _configuration(found: Inventory) -> Iterator[Stale]:
-    held = found.smmu.held
+    held = found.smmu.configuration_cache
     if held is None:
         return
     for index, l1std in held.l1stds.items():
