@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ from wizard.host.model import Host
 
 Hosts = Callable[[str], Host]
 Change = Callable[[Facts], Facts]
+DATA = Path(__file__).parent / "data"
 NVME = "0000:14:00.0"
 replace = msgspec.structs.replace
 
@@ -206,6 +208,9 @@ CASES: dict[str, tuple[Change, str]] = {
         lambda facts: replace(facts, policy=(Policy(subject="0000:15:00.0", accel="off", reason="it hangs"),)), "arm64-virt-canwbs",
     ),
     "iort-defect": (lambda facts: replace(facts, acpi={"IORT": facts.acpi["IORT"][:-8]}), "arm64-virt-canwbs"),
+    "iort-flaw-elsewhere": (
+        lambda facts: replace(facts, acpi={"IORT": (DATA / "named-components.IORT.bin").read_bytes().hex()}), "arm64-virt-canwbs",
+    ),
     "grace-gpu-driver-missing": (
         both(function(NVME, vendor="0x10de", device="0x2941", driver="nvidia"), option("CONFIG_NVGRACE_GPU_VFIO_PCI", "n")), "arm64-virt-canwbs",
     ),

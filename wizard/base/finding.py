@@ -9,7 +9,9 @@ finds it, with its sentences as templates; ``docs/findings.md`` is generated fro
 
 from __future__ import annotations
 
+import re
 import string
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
@@ -100,6 +102,41 @@ def define(
         list(string.Formatter().parse(template))
     REGISTRY[code] = Definition(code, severity, kind, area, what, why, fix)
     return REGISTRY[code]
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One cause: the first finding of it, and everything that it was found on."""
+
+    finding: Finding
+    subjects: tuple[str, ...]
+
+
+_ADDRESS = re.compile(r"(?<![\w.])[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?!\w|\.\d)")
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors first; else as they come, which is the order in which the rules are declared."""
+    return tuple(sorted(findings, key=lambda finding: _RANK[finding.severity]))
+
+
+def grouped(findings: Iterable[Finding]) -> tuple[Item, ...]:
+    """One row for each cause, with what it was found on: errors first, else in the order of the first of each.
+
+    The same sentences but for the functions that they name are one cause: forty functions with the same fault, the members of one group.
+    """
+    joined: dict[tuple[str, ...], dict[str, Finding]] = {}
+    for finding in ordered(findings):
+        cause = _cause(finding)
+        # Two faults of one function are two, though they differ in nothing but whom else they name.
+        if joined.setdefault(cause, {}).setdefault(finding.subject, finding) != finding:
+            joined.setdefault((*cause, finding.what), {}).setdefault(finding.subject, finding)
+    return tuple(Item(next(iter(same.values())), tuple(same)) for same in joined.values())
+
+
+def _cause(finding: Finding) -> tuple[str, ...]:
+    texts = (text.replace(finding.subject, "\0") if finding.subject else text for text in (finding.what, finding.why, finding.fix))
+    return finding.code, finding.severity, *(_ADDRESS.sub("\0", text) if ":" in text else text for text in texts)
 
 
 def worst(findings: list[Finding] | tuple[Finding, ...]) -> Severity | None:

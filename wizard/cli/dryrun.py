@@ -32,8 +32,8 @@ def add_workload_options(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Status 0 when every scenario that applies passes, 1 when one fails or the plan has errors."""
-    from wizard.base.finding import Severity
-    from wizard.cli.inspect import finding_lines
+    from wizard.base.finding import Severity, grouped
+    from wizard.cli.inspect import item_lines
     from wizard.cli.output import print_json, say
     from wizard.cli.planning import plan_of_profiles
     from wizard.cli.source import host_for
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report)
     else:
-        for line in finding_lines(report.findings):
+        for line in item_lines(grouped(report.findings)):
             say(line)
         for line in report_lines(report):
             print(line)

@@ -9,7 +9,7 @@ from wizard.base.address import Address
 from wizard.base.crew import in_shares
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
-from wizard.base.finding import Finding, Severity
+from wizard.base.finding import Finding, Item, Severity
 from wizard.base.text import plural, size, visible
 from wizard.cli.output import print_json, table
 from wizard.cli.source import host_for
@@ -314,6 +314,16 @@ def finding_lines(findings: Iterable[Finding]) -> Iterable[str]:
         yield visible(f"    fix: {finding.fix}")
 
 
+def item_lines(items: Iterable[Item]) -> Iterable[str]:
+    """Findings by cause: the first of each whole, and what else it was found on."""
+    for item in items:
+        yield from finding_lines([item.finding])
+        if len(item.subjects) > 1:
+            more = len(item.subjects) - 1 - _ALSO
+            rest = f" and {more} more (see --json)" if more > 0 else ""
+            yield visible(f"    also ({len(item.subjects)} in all): {', '.join(item.subjects[1 : 1 + _ALSO])}{rest}")
+
+
 def run_doctor(arguments: argparse.Namespace) -> int:
     """What stands in the way on this host."""
     from wizard.host.doctor import diagnose
@@ -328,12 +338,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
         print("Endpoints that can be accelerated: " + ", ".join(f"{count} {accel.value}" for accel, count in zip(Accel, counted, strict=True)))
         for area in diagnosis.areas:
             print(f"\n{area.area[0].upper()}{area.area[1:]}:")
-            for item in area.findings:
-                print("\n".join(finding_lines([item.finding])))
-                if len(item.subjects) > 1:
-                    more = len(item.subjects) - 1 - _ALSO
-                    rest = f" and {more} more (see --json)" if more > 0 else ""
-                    print(visible(f"    also: {', '.join(item.subjects[1 : 1 + _ALSO])}{rest}"))
+            print("\n".join(item_lines(area.findings)))
         if not diagnosis.areas:
             print("Nothing stands in the way.")
     return Exit.FINDINGS if diagnosis.errors else Exit.OK

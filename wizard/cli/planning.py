@@ -10,9 +10,9 @@ import msgspec
 from wizard.base.errors import OutputError, UsageError
 from wizard.base.exits import Exit
 from wizard.base.files import write_all
-from wizard.base.finding import Finding, Severity
+from wizard.base.finding import Finding, Severity, grouped, ordered
 from wizard.base.text import plural, visible
-from wizard.cli.inspect import find_function, finding_lines
+from wizard.cli.inspect import find_function, item_lines
 from wizard.cli.output import emit, print_json, say
 from wizard.cli.planoptions import request_of
 from wizard.cli.source import host_for
@@ -66,7 +66,7 @@ def _make_directory(directory: Path) -> None:
 
 
 def _say_findings(findings: tuple[Finding, ...]) -> None:
-    for line in finding_lines(findings):
+    for line in item_lines(grouped(findings)):
         say(line)
 
 
@@ -96,7 +96,7 @@ def plan_of_profiles(arguments: argparse.Namespace, host: Host, paths: list[str]
     assume: bool = arguments.assume_accel
     vms = tuple(msgspec.structs.replace(vm, assume_accel=vm.assume_accel or assume, allow_in_use=vm.allow_in_use + allowed) for vm in request.vms)
     plan = make_plan(host, msgspec.structs.replace(request, vms=vms))
-    return plan, (*findings, *plan.findings)
+    return plan, ordered((*findings, *plan.findings))
 
 
 class CheckView(msgspec.Struct, frozen=True):
@@ -116,7 +116,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(CheckView(1, ok, findings, plan))
     else:
-        for line in finding_lines(findings):
+        for line in item_lines(grouped(findings)):
             print(line)
         errors = sum(finding.severity is Severity.ERROR for finding in findings)
         print(f"{plural(len(arguments.profiles), 'profile')}: " + ("fine on this host." if ok else f"{plural(errors, 'error')}."))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from wizard.base.exits import Exit
-from wizard.base.finding import Severity
+from wizard.base.finding import Severity, grouped
 from wizard.base.text import visible
-from wizard.cli.inspect import finding_lines
+from wizard.cli.inspect import item_lines
 from wizard.cli.output import print_json, say
 from wizard.cli.planning import plan_of_profiles
 from wizard.cli.source import host_for
@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     host = host_for(arguments)
     plan, findings = plan_of_profiles(arguments, host, [arguments.profile])
     if plan is None or not plan.ok:
-        for line in finding_lines(finding for finding in findings if finding.severity is Severity.ERROR):
+        for line in item_lines(grouped(finding for finding in findings if finding.severity is Severity.ERROR)):
             say(line)
         say("Nothing was rehearsed: this profile would not start on this host.")
         return Exit.FINDINGS
@@ -32,5 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report)
     else:
-        print("\n".join(lines(report, finding_lines(report.findings))))
+        print("\n".join(lines(report, item_lines(grouped(report.findings)))))
     return Exit.OK if report.ok else Exit.FINDINGS

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from wizard.base.finding import Finding, Severity
+from wizard.base.finding import Finding, Severity, ordered
 from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, Scenario
 from wizard.dryrun.build import lay_out
 from wizard.dryrun.cost import Workload, costs_of
@@ -44,7 +44,7 @@ def dry_run(
         return Report(schema=1, ok=False, rehearsed=False, findings=plan.findings)
     made = layout if layout is not None else lay_out(plan, host)
     if any(finding.severity is Severity.ERROR for finding in made.findings):
-        return Report(schema=1, ok=False, rehearsed=False, findings=(*made.findings, *plan.findings), assumptions=made.assumptions)
+        return Report(schema=1, ok=False, rehearsed=False, findings=ordered((*made.findings, *plan.findings)), assumptions=made.assumptions)
     return _Run(made, workload or Workload(), progress, stop).report(plan)
 
 
@@ -90,7 +90,7 @@ class _Run:
             costs += costs_of(self.world, vm.name, self.workload)
         self.progress(self.total, self.total, "done")
         proofs = tuple(self.proofs.values())
-        findings = (*_failures(cells), *_broken(proofs), *self.layout.findings, *plan.findings)
+        findings = ordered((*_failures(cells), *_broken(proofs), *self.layout.findings, *plan.findings))
         return Report(
             schema=1,
             ok=not any(finding.severity is Severity.ERROR for finding in findings),

@@ -1,6 +1,6 @@
 """``doctor``: what stands in the way on this host, grouped by what the administrator must do.
 
-Findings about single functions are joined: the same cause on forty functions is one entry with forty subjects.
+The same cause on forty functions is one entry with forty subjects.
 """
 
 from __future__ import annotations
@@ -9,22 +9,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from wizard.base.finding import REGISTRY, Area, Finding, Severity
+from wizard.base.finding import REGISTRY, Area, Finding, Item, Severity, grouped
 from wizard.host.hostrules import host_findings
 from wizard.host.model import Host
 
 SCHEMA = 1
 _ORDER = (Area.FIRMWARE, Area.CMDLINE, Area.KCONFIG, Area.DRIVERS, Area.PACKAGES, Area.HARDWARE, Area.HOST, Area.REQUEST)
-_SEVERITY = {severity: rank for rank, severity in enumerate(Severity)}
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
 # True of every bridge of every host: nobody has to do anything about it.
 _SILENT = frozenset({"not-an-endpoint"})
-
-
-class Item(msgspec.Struct, frozen=True):
-    """One finding, and everything that it was found on."""
-
-    finding: Finding
-    subjects: tuple[str, ...]
 
 
 class AreaView(msgspec.Struct, frozen=True):
@@ -43,20 +36,13 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 def diagnose(host: Host) -> Diagnosis:
-    """Everything that stands in the way, worst first within each area."""
-    joined: dict[tuple[str, ...], list[Finding]] = {}
-    for finding in (*host_findings(host), *_of_functions(host)):
-        joined.setdefault(_cause(finding), []).append(finding)
+    """Everything that stands in the way: places with an error first, and errors first in each."""
     areas: dict[Area, list[Item]] = {}
-    for findings in joined.values():
-        item = Item(findings[0], tuple(dict.fromkeys(finding.subject for finding in findings)))
-        areas.setdefault(REGISTRY[findings[0].code].area, []).append(item)
-    errors = sum(findings[0].severity is Severity.ERROR for findings in joined.values())
-    return Diagnosis(
-        SCHEMA,
-        errors,
-        tuple(AreaView(area, tuple(sorted(areas[area], key=lambda item: _SEVERITY[item.finding.severity]))) for area in _ORDER if area in areas),
-    )
+    for item in grouped((*host_findings(host), *_of_functions(host))):
+        areas.setdefault(REGISTRY[item.finding.code].area, []).append(item)
+    places = sorted((area for area in _ORDER if area in areas), key=lambda area: _RANK[areas[area][0].finding.severity])
+    errors = sum(item.finding.severity is Severity.ERROR for items in areas.values() for item in items)
+    return Diagnosis(SCHEMA, errors, tuple(AreaView(area, tuple(areas[area])) for area in places))
 
 
 def _of_functions(host: Host) -> Iterable[Finding]:
@@ -67,8 +53,3 @@ def _of_functions(host: Host) -> Iterable[Finding]:
         yield from (finding for finding in verdict.reasons if finding.code not in _SILENT)
         # What is on another driver is so by choice until somebody wants to give it away.
         yield from (finding for finding in verdict.todo if finding.severity is not Severity.INFO)
-
-
-def _cause(finding: Finding) -> tuple[str, ...]:
-    # The same sentences but for the subject are the same cause.
-    return finding.code, *(text.replace(finding.subject, "\0") for text in (finding.what, finding.why, finding.fix))

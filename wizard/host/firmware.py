@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from wizard.base.finding import Area, Finding, Kind, Severity, define
-from wizard.host.iort import Iort, ItsGroup, Reserved, SmmuV3, Stream, decode_iort, reserved_regions, root_complex, stream_id
+from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
+from wizard.host.iort import Defect, Iort, ItsGroup, Reserved, SmmuV3, Stream, decode_iort, reserved_regions, root_complex, stream_id
+from wizard.host.klog_codes import IORT_WORKED_AROUND
 
 IORT_DAMAGED = define(
     "iort-defect", Severity.WARNING, Kind.VERDICT, Area.FIRMWARE,
@@ -13,6 +15,30 @@ IORT_DAMAGED = define(
     why="The kernel and this program read what they can of it; StreamIDs, CANWBS and reserved memory may be wrong.",
     fix="Update the firmware, or send the vendor this line and the table (/sys/firmware/acpi/tables/IORT).",
 )  # fmt: skip
+
+IORT_ELSEWHERE = define(
+    "iort-flaw-elsewhere", Severity.INFO, Kind.VERDICT, Area.FIRMWARE,
+    what="The firmware's IORT is flawed where no PCI function is concerned: {subject}: {defect}.",
+    why="Only platform devices or counters of the SMMU use that part of the table; nothing of it can be given to a VM.",
+    fix="Nothing to do for VMs; tell the vendor when you update the firmware.",
+)  # fmt: skip
+_TOLD = 4  # flaws that one note names
+
+
+def _findings(defects: Iterable[Defect]) -> Iterator[Finding]:
+    """What touches PCI one by one; of the rest one note for each pair of nodes."""
+    joined: dict[tuple[Definition, tuple[str, ...]], list[Defect]] = {}
+    for defect in defects:
+        if defect.worked_around:
+            joined.setdefault((IORT_WORKED_AROUND, defect.nodes), []).append(defect)
+        elif defect.of_pci:
+            joined.setdefault((IORT_DAMAGED, (*defect.nodes, defect.what)), []).append(defect)
+        else:
+            joined.setdefault((IORT_ELSEWHERE, defect.nodes), []).append(defect)
+    for (definition, _), same in joined.items():
+        said = "; ".join(defect.what for defect in same[:_TOLD]) + (f"; and {len(same) - _TOLD} more" if len(same) > _TOLD else "")
+        where = same[0].where
+        yield definition.at(where, defect=said, said=f"{where}: {said}", times="")
 
 
 class Firmware:
@@ -28,7 +54,7 @@ class Firmware:
         except ValueError as error:
             self.findings = (IORT_DAMAGED.at("IORT", defect=str(error)),)
             return
-        self.findings = tuple(IORT_DAMAGED.at(defect.where, defect=defect.what) for defect in self.iort.defects)
+        self.findings = tuple(_findings(self.iort.defects))
 
     def stream(self, segment: int, rid: int) -> Stream | None:
         """The SMMU and StreamID of a requester ID."""

@@ -237,8 +237,8 @@ VFIO_COMPLAINT = _code(
 )  # fmt: skip
 IORT_WORKED_AROUND = _code(
     "iort-worked-around", INFO, Area.FIRMWARE,
-    what="The kernel found the firmware's IORT flawed and works around it{times}: {said}.",
-    why="The count of an ID mapping was written one too high, as many vendors do; the kernel takes the mapping that was meant.",
+    what="The firmware's IORT is flawed in a way that the kernel works around{times}: {said}.",
+    why="It knows this flaw of many firmwares (an ID count that is one too high, memory that is not aligned) and takes what was meant.",
     fix="Nothing to do; tell the vendor when you update the firmware.",
 )  # fmt: skip
 IORT_COMPLAINT = _code(

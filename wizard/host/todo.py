@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from wizard.base.address import Address
-from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
+from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define, ordered
 from wizard.base.text import size
 from wizard.facts.model import Facts
 from wizard.facts.vfio import is_vfio_driver
@@ -45,7 +45,7 @@ def todo_of(facts: Facts, function: Function, group: Group | None, functions: Ma
     if function.is_bridge:
         return ()
     situation = Situation(facts, function, group, functions)
-    return tuple(finding for check in RULES for finding in check(situation))
+    return ordered(finding for check in RULES for finding in check(situation))
 
 
 def _todo(code: str, severity: Severity, area: Area, *, what: str, why: str, fix: str) -> Definition:

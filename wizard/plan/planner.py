@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from wizard.base.finding import Finding, Severity
+from wizard.base.finding import Finding, ordered
 from wizard.host.model import Host
 from wizard.plan import memory as memory_room
 from wizard.plan import rules
@@ -52,17 +52,16 @@ def make_plan(host: Host, request: Request) -> Plan:
     """The plan for every VM of the request, with all findings. Never raises for what is asked: a bad request is a finding."""
     vms = tuple(_plan_vm(host, vm) for vm in request.vms)
     shared = rules.of_all(host, vms, request)
-    order = {severity: place for place, severity in enumerate(Severity)}
     finished = []
     for place, vm in enumerate(vms):
         own = [*vm.findings, *shared.get(place, ())]
-        finished.append(replace(vm, findings=tuple(sorted(dict.fromkeys(own), key=lambda finding: order[finding.severity]))))
+        finished.append(replace(vm, findings=ordered(dict.fromkeys(own))))
     findings = dict.fromkeys([*shared.get(None, ()), *(finding for vm in finished for finding in vm.findings)])
     return Plan(
         host=host.facts.identity.host,
         digest=host.digest,
         vms=tuple(finished),
-        findings=tuple(sorted(findings, key=lambda finding: order[finding.severity])),
+        findings=ordered(findings),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
-from wizard.base.finding import Finding, Severity
+from wizard.base.finding import Finding, Item, Severity
 from wizard.base.text import visible
 from wizard.host.model import Accel
 from wizard.tui.glyphs import Glyphs
@@ -111,6 +111,21 @@ def finding_lines(finding: Finding, width: int, glyphs: Glyphs, *, key: Hashable
     if whole:
         yield from wrap(finding.why, width, "dim", first="  why  ", lead="dim", rest="       ")
         yield from wrap(finding.fix, width, "", first="  fix  ", lead="accent", rest="       ")
+
+
+def item_line(item: Item, width: int, glyphs: Glyphs, *, key: Hashable | None = None, indent: int = 0) -> Line:
+    """A cause in one line: the first finding of it, and how many subjects it has."""
+    one, times = item.finding, len(item.subjects)
+    count = f" {'x' if glyphs.ascii else '×'}{times}" if times > 1 else ""
+    mark = f"{' ' * indent}{severity_mark(one.severity, glyphs)} "
+    return line((mark, SEVERITY_ROLE[one.severity]), cut(one.what, width - len(mark) - len(count), glyphs.more).rstrip(), (count, "accent"), key=key)
+
+
+def item_lines(item: Item, width: int, glyphs: Glyphs) -> Iterator[Line]:
+    """A cause whole: its first finding, and everything that it was found on."""
+    yield from finding_lines(item.finding, width, glyphs)
+    if len(item.subjects) > 1:
+        yield from wrap(", ".join(item.subjects), width, "dim", first="  of   ", lead="accent")
 
 
 def columns(rows: Iterable[tuple[Span | str, ...]], *, gap: int = 2, indent: int = 2, most: int = 40) -> Iterator[Line]:

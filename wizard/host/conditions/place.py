@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wizard.base.finding import Area, Severity
+from wizard.base.text import plural
 from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
 from wizard.host.model import ARM64, KIND_NAMES
 
@@ -67,8 +68,8 @@ NOT_ARM64 = verdict_code(
 SMMU_OFF = verdict_code(
     "smmu-off", Area.FIRMWARE,
     what="This host shows no SMMU.",
-    why="There is no entry in /sys/class/iommu{table}; many boards ship with the SMMU switched off in the firmware's settings.",
-    fix="Switch the SMMU (IOMMU) on in the firmware's setup and boot again; look for CONFIG_ARM_SMMU_V3 in the kernel if it is on.",
+    why="There is no entry in /sys/class/iommu{cause}.",
+    fix="{step}",
 )  # fmt: skip
 NO_IOMMU_MAP = verdict_code(
     "no-iommu-map", Area.HARDWARE,
@@ -112,11 +113,25 @@ def smmu_above(evidence: Evidence) -> Answer:
             return Answer(False, NOT_ARM64.at(function, machine=evidence.machine))
         if evidence.device_tree:
             return Answer(False, NO_IOMMU_MAP.at(function))
-        table = "" if evidence.acpi_smmus is None else f", while IORT has {evidence.acpi_smmus} SMMUv3 nodes"
-        return Answer(False, SMMU_OFF.at(function, table=table))
+        cause, step = _off(evidence.acpi_smmus)
+        return Answer(False, SMMU_OFF.at(function, cause=cause, step=step))
     if function.iort_smmu:
         return Answer(False, SMMU_NOT_USED.at(function, smmu=function.iort_smmu))
     return Answer(False, NO_SMMU.at(function, because=_unmapped(evidence)))
+
+
+def _off(nodes: int | None) -> tuple[str, str]:
+    """Cause and step: where the firmware's table has the SMMUs, it is the kernel that does not use them; else the firmware has them off."""
+    if nodes:
+        return (
+            f", while the firmware's IORT has {plural(nodes, 'SMMUv3 node')}: the firmware has it on, and the kernel does not use it",
+            "Look for CONFIG_ARM_SMMU_V3 in the kernel's configuration, and for arm-smmu-v3 in `dmesg`; boot a kernel that has the driver.",
+        )
+    table = "" if nodes is None else ", and the firmware's IORT has no SMMUv3 node"
+    return (
+        f"{table}; many boards ship with the SMMU switched off in the firmware's settings",
+        "Switch the SMMU (IOMMU) on in the firmware's setup and boot again; look for CONFIG_ARM_SMMU_V3 in the kernel if it is on.",
+    )
 
 
 def _unmapped(evidence: Evidence) -> str:

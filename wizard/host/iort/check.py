@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from wizard.arch.iort import NodeType
 from wizard.host.iort import model
 from wizard.host.iort.model import Defect, Iort, Node
@@ -24,12 +26,30 @@ _PARENTS: dict[int, frozenset[NodeType]] = {
 """What the ID mappings of each node may lead to (DEN 0049E.f, 3.1)."""
 
 _RMR_GRANULE = 0x10000
+_PIECES = 8  # ranges that one sentence names
 
 
 def check(table: Iort) -> Iterator[Defect]:
     """Every defect between nodes, in a fixed order."""
+    nodes = _of_pci(table)
     for rule in (_references, _single, _ranges, _overlaps, _outputs, _loops, _segments, _bases, _own_device_ids, _counters, _reserved):
-        yield from rule(table)
+        for defect in rule(table):
+            yield msgspec.structs.replace(defect, of_pci=not nodes.isdisjoint(defect.nodes))
+
+
+def _of_pci(table: Iort) -> frozenset[str]:
+    """Nodes that a PCI function's DMA or interrupts go through: root complexes, what they lead to, and memory reserved for their streams."""
+    streams = [(m.output_base, m.output_last, m.output_reference) for node in table.root_complexes.values() for m in node.mappings]
+    roots = [node for node in table.nodes if node.type == NodeType.ROOT_COMPLEX]
+    above = {parent.name for node in roots for mapping in node.mappings if (parent := table.by_offset.get(mapping.output_reference))}
+    its = {node.name for node in table.nodes if node.type == NodeType.ITS_GROUP}
+    reserved = {
+        node.name
+        for node in table.rmrs
+        if not node.mappings
+        or any(m.output_reference == smmu and m.output_base <= last and base <= m.output_last for m in node.mappings for base, last, smmu in streams)
+    }
+    return frozenset({node.name for node in roots} | above | its | reserved)
 
 
 def _references(table: Iort) -> Iterator[Defect]:
@@ -80,6 +100,7 @@ def _overlaps(table: Iort) -> Iterator[Defect]:
                     node.name,
                     f"ID mappings {owner} and {index} overlap in input ID {base:#x}: the count was written one too high, "
                     "and the kernel works around it",
+                    worked_around=True,
                 )
             elif base < last:
                 yield Defect(node.name, f"ID mappings {owner} and {index} overlap in input IDs {base:#x} to {min(end, last):#x}")
@@ -104,12 +125,26 @@ def _outputs(table: Iort) -> Iterator[Defect]:
     for offset, ranges in streams.items():
         ranges.sort()
         last, owner = -1, ""
+        shared: dict[tuple[str, str], list[tuple[int, int]]] = {}
         for base, end, name in ranges:
             if base <= last:
-                where = table.by_offset[offset].name
-                yield Defect(where, f"StreamIDs {base:#x} to {min(end, last):#x} belong to {owner} and to {name}")
+                found = shared.setdefault((owner, name), [])
+                if found and base <= found[-1][1] + 1:
+                    found[-1] = found[-1][0], max(found[-1][1], min(end, last))
+                else:
+                    found.append((base, min(end, last)))
             if end > last:
                 last, owner = end, name
+        where = table.by_offset[offset].name
+        for (one, other), pieces in shared.items():
+            yield Defect(where, f"{_streams(pieces)} belong to {one} and to {other}", between=(one, other))
+
+
+def _streams(ranges: list[tuple[int, int]]) -> str:
+    """``StreamIDs 0x10 to 0x13, 0x20``; of many pieces the first ones."""
+    words = [f"{first:#x} to {last:#x}" if first != last else f"{first:#x}" for first, last in ranges]
+    more = f" and {len(words) - _PIECES} more ranges" if len(words) > _PIECES else ""
+    return f"StreamIDs {', '.join(words[:_PIECES])}{more}"
 
 
 def _loops(table: Iort) -> Iterator[Defect]:
@@ -178,7 +213,8 @@ def _reserved(table: Iort) -> Iterator[Defect]:
         last = -1
         for region in sorted(node.regions, key=lambda found: (found.start, found.end)):
             if region.start % _RMR_GRANULE or (region.end + 1) % _RMR_GRANULE:
-                yield Defect(node.name, f"memory range {region.start:#x} to {region.end:#x} is not aligned to 64 KiB")
+                # "not aligned to 64K, continue with": the kernel takes the pages around it.
+                yield Defect(node.name, f"memory range {region.start:#x} to {region.end:#x} is not aligned to 64 KiB", worked_around=True)
             if region.end > 0xFFFF_FFFF_FFFF_FFFF:
                 yield Defect(node.name, f"memory range {region.start:#x} to {region.end:#x} ends beyond 64 bits")
             if region.start <= last:

@@ -11,10 +11,21 @@ from wizard.arch import iort as arch
 
 
 class Defect(msgspec.Struct, frozen=True):
-    """Something wrong with the table: where (a node, or the header) and what, in a sentence."""
+    """Something wrong with the table: where (a node, or the header) and what, in a sentence.
+
+    ``between`` are the nodes that it is about, where that is not ``where`` alone.
+    """
 
     where: str
     what: str
+    between: tuple[str, ...] = ()
+    of_pci: bool = True  # a PCI function may be touched by it; named components, counters and what only they use are not
+    worked_around: bool = False  # by the kernel: it takes what was meant
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Every node that it is about."""
+        return self.between or (self.where,)
 
 
 class IdMapping(msgspec.Struct, frozen=True):

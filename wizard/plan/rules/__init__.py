@@ -28,19 +28,24 @@ from wizard.plan.rules.functions import not_usable
 from wizard.plan.target import Target
 
 ROOMS = (functions, guest, machine, vsmmu, properties, topology, devices, memory, iova, target, company, budget)
+"""In the order in which their rules are asked, and so findings of one severity are told: what a VM gets first, what it costs last."""
+_PLACE = {room.__name__: place for place, room in enumerate(ROOMS)}
+# Modules register their rules when they are imported, which a linter sorts by name.
+ASKED = sorted(RULES, key=lambda check: _PLACE[check.__module__])
+_SHARED = sorted(SHARED, key=lambda check: _PLACE[check.__module__])
 
 
 def of_vm(host: Host, vm: VmPlan, target: Target, known: Mapping[str, Candidate]) -> list[Finding]:
     """Everything that is found about one VM alone; ``known`` are its functions, looked up."""
     scene = Scene(host, vm, target, known)
-    return [finding for check in RULES for finding in check(scene)]
+    return [finding for check in ASKED for finding in check(scene)]
 
 
 def of_all(host: Host, vms: Sequence[VmPlan], request: Request) -> dict[int | None, list[Finding]]:
     """What is found about the VMs together: by the place of the VM, None for the request as a whole."""
     found: dict[int | None, list[Finding]] = {}
     together = Company(host, vms, request)
-    for check in SHARED:
+    for check in _SHARED:
         for place, finding in check(together):
             found.setdefault(place, []).append(finding)
     return found

@@ -82,7 +82,7 @@ T = TypeVar("T")
 
 
 def rule(check: Rule) -> Rule:
-    """Register a rule about one VM; they are asked in the order of the files and of the lines in them."""
+    """Register a rule about one VM; they are asked in the order of ROOMS, and of the lines in each."""
     RULES.append(check)
     return check
 

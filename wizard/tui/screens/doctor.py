@@ -9,10 +9,11 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from wizard.base.finding import Item
 from wizard.base.text import plural
-from wizard.host.doctor import Diagnosis, Item, diagnose
+from wizard.host.doctor import Diagnosis, diagnose
 from wizard.host.model import Host
-from wizard.tui.lines import SEVERITY_ROLE, Line, cut, finding_lines, heading, line, severity_mark, wrap
+from wizard.tui.lines import Line, heading, item_line, item_lines, line
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.widgets.lines import LinesView
 
@@ -74,26 +75,12 @@ c sends the fix to the terminal's clipboard; enter shows the functions on 1 Host
             return [line(("looking at every function …", "dim"))]
         if not self._items:
             return [line((f"{self.wizard.glyphs.yes} Nothing stands in the way.", "good"))]
-        lines, place, glyphs = [], 0, self.wizard.glyphs
+        lines: list[Line] = []
+        place, glyphs = 0, self.wizard.glyphs
         for area in self._diagnosis.areas:
             lines.append(heading(f"{area.area[0].upper()}{area.area[1:]}"))
             for item in area.findings:
-                count = (
-                    f" ×{len(item.subjects)}"
-                    if len(item.subjects) > 1 and not glyphs.ascii
-                    else f" x{len(item.subjects)}"
-                    if len(item.subjects) > 1
-                    else ""
-                )
-                one = item.finding
-                lines.append(
-                    line(
-                        (f"  {severity_mark(one.severity, glyphs)} ", SEVERITY_ROLE[one.severity]),
-                        cut(one.what, width - 4 - len(count), glyphs.more).rstrip(),
-                        (count, "accent"),
-                        key=place,
-                    )
-                )
+                lines.append(item_line(item, width, glyphs, key=place, indent=2))
                 place += 1
         return lines
 
@@ -111,10 +98,7 @@ c sends the fix to the terminal's clipboard; enter shows the functions on 1 Host
         def build(width: int) -> list[Line]:
             if item is None:
                 return []
-            lines = list(finding_lines(item.finding, width, glyphs))
-            if len(item.subjects) > 1:
-                lines += wrap(", ".join(item.subjects), width, "dim", first="  of   ", lead="accent")
-            return lines
+            return list(item_lines(item, width, glyphs))
 
         self.query_one("#whole", LinesView).show(build, top=True)
 
@@ -133,7 +117,7 @@ c sends the fix to the terminal's clipboard; enter shows the functions on 1 Host
             from wizard.tui.screens.dialogs import Read
 
             glyphs = self.wizard.glyphs
-            self.app.push_screen(Read(item.finding.code, lambda width: list(finding_lines(item.finding, width, glyphs))))
+            self.app.push_screen(Read(item.finding.code, lambda width: list(item_lines(item, width, glyphs))))
             return
         self.wizard.action_go("host")
 

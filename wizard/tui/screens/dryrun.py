@@ -12,10 +12,11 @@ from textual.widget import Widget
 from textual.worker import Worker, get_current_worker
 
 from wizard.base.errors import WizardError
+from wizard.base.finding import grouped
 from wizard.base.text import plural
 from wizard.dryrun.model import Cancelled, Cell, Report, ScenarioView, Status
 from wizard.plan.model import Plan
-from wizard.tui.lines import BLANK, Line, finding_lines, line
+from wizard.tui.lines import BLANK, Line, item_lines, line
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.screens.dialogs import Prompt, Read
 from wizard.tui.simulated import cell_lines, cost_lines, matrix_lines, proof_lines, step_lines, trace_lines
@@ -146,13 +147,13 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
             return [] if self.running else [line(("Stopped. s runs it again.", "warn"))]
         if not report.rehearsed:
             lines = [line(("The plan has errors: it is not played.", "bad")), BLANK]
-            return [*lines, *(one for finding in report.findings for one in (*finding_lines(finding, width, glyphs), BLANK))]
+            return [*lines, *(one for item in grouped(report.findings) for one in (*item_lines(item, width, glyphs), BLANK))]
         if self.view_name == "isolation":
             return proof_lines(report.proofs, width, glyphs)
         if self.view_name == "cost":
             return cost_lines(report.costs, width, glyphs)
         if self.view_name == "findings":
-            found = [one for finding in report.findings for one in (*finding_lines(finding, width, glyphs), BLANK)]
+            found = [one for item in grouped(report.findings) for one in (*item_lines(item, width, glyphs), BLANK)]
             assumed = [line(("Assumed", "head")), *(line(f"  {text}") for text in report.assumptions)] if report.assumptions else []
             return [*found, *assumed] or [line((f"{glyphs.yes} Nothing is found.", "good"))]
         return matrix_lines(report, self._column, width, glyphs)

@@ -14,10 +14,11 @@ from textual.widget import Widget
 from textual.worker import Worker, get_current_worker
 
 from wizard.base.errors import WizardError
+from wizard.base.finding import grouped
 from wizard.base.text import plural
 from wizard.plan.model import VmPlan
 from wizard.tui import state
-from wizard.tui.lines import BLANK, Line, finding_lines, line, wrap
+from wizard.tui.lines import BLANK, Line, item_lines, line, wrap
 from wizard.tui.rehearsed import about_lines, check_lines, report_lines
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.screens.dialogs import Prompt, Read
@@ -154,7 +155,7 @@ s starts and stops it, n goes to what differs, p names another QEMU, enter shows
             return [line(("Nothing is planned yet: give functions to a VM on 1 Host.", "dim"))]
         if not plan.ok:
             lines = [line((f"{plural(len(plan.errors), 'error')}: what would not start is not rehearsed.", "bad")), BLANK]
-            return [*lines, *(one for finding in plan.errors for one in (*finding_lines(finding, width, glyphs), BLANK))]
+            return [*lines, *(one for item in grouped(plan.errors) for one in (*item_lines(item, width, glyphs), BLANK))]
         if isinstance(found, WizardError):
             return [*wrap(found.what, width, "bad"), *wrap(found.fix, width), BLANK, *wrap("p names another QEMU, s tries again.", width, "dim")]
         if found is not None:

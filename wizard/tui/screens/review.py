@@ -10,12 +10,12 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from wizard.base.errors import WizardError
-from wizard.base.finding import Finding
+from wizard.base.finding import Item, grouped
 from wizard.base.text import plural
 from wizard.plan.model import VmPlan
 from wizard.tui import state
 from wizard.tui.formats import FORMATS, Format, command_of, diff_lines, highlighted, text_of
-from wizard.tui.lines import BLANK, SEVERITY_ROLE, Line, cut, finding_lines, line, severity_mark, wrap
+from wizard.tui.lines import BLANK, Line, cut, item_line, item_lines, line, wrap
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.widgets.bars import Bar, Piece
 from wizard.tui.widgets.lines import LinesView
@@ -81,8 +81,8 @@ left and right take another text, v another VM. c sends the text to the terminal
         self.query_one(Choices).refresh()
         self.query_one("#text", LinesView).show(self._text_lines)
 
-    def _findings(self) -> tuple[Finding, ...]:
-        return self.wizard.plan.findings if self.wizard.plan else ()
+    def _findings(self) -> tuple[Item, ...]:
+        return grouped(self.wizard.plan.findings) if self.wizard.plan else ()
 
     def _finding_lines(self, width: int) -> list[Line]:
         if not self.session.vms:
@@ -90,10 +90,7 @@ left and right take another text, v another VM. c sends the text to the terminal
         if not self._findings():
             return [line((f"{self.wizard.glyphs.yes} Nothing is found against this plan.", "good"))]
         glyphs = self.wizard.glyphs
-        return [
-            line((f"{severity_mark(one.severity, glyphs)} ", SEVERITY_ROLE[one.severity]), (cut(one.what, width - 2, glyphs.more), ""), key=place)
-            for place, one in enumerate(self._findings())
-        ]
+        return [item_line(one, width, glyphs, key=place) for place, one in enumerate(self._findings())]
 
     def text(self, format: Format) -> str:
         """What the VM in hand comes to in one format. ``WizardError`` where the format can't carry it."""
@@ -177,7 +174,7 @@ left and right take another text, v another VM. c sends the text to the terminal
         findings, plan = self._findings(), self.wizard.plan
         if not isinstance(event.key, int) or event.key >= len(findings) or plan is None:
             return
-        finding = findings[event.key]
+        finding = findings[event.key].finding
         name = next((vm.name for vm in plan.vms if finding in vm.findings), self.session.current)
         self.wizard.look(state.select(self.session, name))
         self.wizard.action_go("vms")
@@ -200,7 +197,7 @@ left and right take another text, v another VM. c sends the text to the terminal
         shown = [findings[chosen]] if focused and isinstance(chosen, int) and chosen < len(findings) else list(findings)
         glyphs = self.wizard.glyphs
         self.app.push_screen(
-            Read(plural(len(shown), "finding"), lambda width: [one for finding in shown for one in (*finding_lines(finding, width, glyphs), BLANK)])
+            Read(plural(len(shown), "finding"), lambda width: [one for item in shown for one in (*item_lines(item, width, glyphs), BLANK)])
         )
 
 
