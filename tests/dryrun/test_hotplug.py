@@ -10,12 +10,15 @@ import pytest
 from tests.dryrun.plans import NIC, NVME, SECOND_VF, VF, host, plan, vm
 from wizard.arch.ste import StreamConfig
 from wizard.dryrun import Report, Status, Stopper, dry_run, lay_out, report_lines, trace_address
+from wizard.dryrun.layout import FunctionLayout, Layout
 from wizard.dryrun.proof import prove
-from wizard.dryrun.world import World
+from wizard.dryrun.world import Vm, World
 from wizard.nesting import Vdevice
+from wizard.nesting.iommufd import Area
 from wizard.nesting.qemu import ids_of
 from wizard.plan.model import Plan
 from wizard.plan.request import HotplugRequest
+from wizard.smmu.tables import bypass_entry
 
 
 def ports() -> Plan:
@@ -79,6 +82,71 @@ def test_a_candidate_is_part_of_the_proof() -> None:
     stranger = world.smmus[smmu].add(replace(world.devices[VF], name="0000:13:00.0", streams=(0x1300,)))
     viommu.vdevices[0xA00] = Vdevice(viommu, stranger, 0xA00)
     assert "StreamID 0x1300, which is not the VM's" in prove(world, "web", smmu).text
+
+
+def with_bars(made: Layout) -> Layout:
+    """A kernel and a QEMU that map BARs into the VM."""
+    return replace(made, vms=tuple(replace(found, peer_to_peer=True) for found in made.vms))
+
+
+def test_a_candidate_is_proved_plugged_with_its_bars() -> None:
+    """One proof of each SMMU of the VM as it starts, and one for each candidate; its BARs are mapped while it is plugged and not after."""
+    made = with_bars(lay_out(ports(), host()))
+    report = dry_run(ports(), host(), layout=made)
+    assert report.ok, report.findings
+    near, far = (next(f.smmu for f in made.functions if f.address == address) for address in (NVME, NIC))
+    assert {(proof.smmu, proof.plugged) for proof in report.proofs} == {
+        (near, ()), (far, ()), (near, (SECOND_VF,)), (near, (VF,)), (near, (NIC,)), (far, (NIC,)),
+    }  # fmt: skip
+    assert all(proof.proved for proof in report.proofs)
+    leaves = {proof.plugged: proof.pages for proof in report.proofs if proof.smmu == near}
+    assert leaves[VF,] > leaves[()]
+    world = World(made)
+    candidate = next(f for f in made.functions if f.address == VF)
+    assert candidate.bars
+    areas = list(world.vms["web"].iommufd.areas)
+    world.realize("web", candidate)
+    assert {area.pa for area in world.vms["web"].iommufd.areas} - {area.pa for area in areas} == {bar.pa for bar in candidate.bars}
+    table = world.vms["web"].iommufd.parents[0].table
+    assert table.lookup(candidate.bars[0].ipa) == candidate.bars[0].pa
+    world.stop("web")
+    assert world.vms["web"].iommufd.areas == areas
+    assert table.lookup(candidate.bars[0].ipa) is None
+
+
+def test_a_bar_that_stays_mapped_after_the_unplug_is_refused() -> None:
+    world = World(with_bars(lay_out(ports(), host())))
+    candidate = next(f for f in world.layout.functions if f.address == VF)
+    world.vms["web"].iommufd.map(Area(candidate.bars[0].ipa, candidate.bars[0].pa, candidate.bars[0].size, device=True))
+    proof = prove(world, "web", candidate.smmu)
+    assert not proof.proved
+    assert f"to {candidate.bars[0].pa:#x}, a BAR of {VF}" in proof.text
+
+
+def test_a_candidate_that_is_not_isolated_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only once it is plugged: its entry then leads somewhere else than its VM's stage 2."""
+    plug = World.plug
+
+    def wrong(world: World, held: Vm, function: FunctionLayout) -> None:
+        plug(world, held, function)
+        if function.address == VF:
+            world.smmus[function.smmu].streams.set(function.streams[0], bypass_entry())
+
+    monkeypatch.setattr(World, "plug", wrong)
+    report = dry_run(ports(), host())
+    found = [finding for finding in report.findings if finding.code == "dry-run-not-isolated"]
+    assert not report.ok
+    assert len(found) == 1
+    assert f"with {VF} plugged, the entry of {VF}" in found[0].what
+
+
+def test_bars_that_nobody_knows_are_named_as_not_covered() -> None:
+    made = with_bars(lay_out(ports(), host()))
+    unknown = replace(made, functions=tuple(replace(f, bars=(), bars_known=f.address != VF) for f in made.functions))
+    world = World(unknown)
+    near = next(f.smmu for f in unknown.functions if f.address == NVME)
+    assert any(text.startswith(f"The BARs of {VF} are not known") for text in prove(world, "web", near).assumptions)
+    assert not any("are not known" in text for text in prove(World(made), "web", near).assumptions)
 
 
 def test_an_address_of_a_candidate() -> None:

@@ -5,8 +5,8 @@ Host memory is modelled: guest RAM lies in scattered chunks above 4 GiB, one VM 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from wizard.base.address import Address
 from wizard.base.finding import Finding
@@ -34,7 +34,9 @@ from wizard.dryrun.layout import (
 from wizard.host.known import Source
 from wizard.host.model import Function, Host
 from wizard.nesting.qemu import ids_of
+from wizard.plan.candidate import Candidate
 from wizard.plan.model import DevicePlan, Plan, PortPlan, VmPlan, VsmmuPlan
+from wizard.plan.regions import regions_of
 
 _REDISTRIBUTORS, _ECAM = 64 << 20, 256 << 20
 
@@ -94,7 +96,7 @@ def _vm(vm: VmPlan, host: Host, smmus: tuple[SmmuLayout, ...], taken: int, assum
         findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=f"{size_text(memory)} is beyond 52-bit physical addresses"))
     chunks, taken = ((), taken) if findings else _chunks(memory, page, vm.memory.hugepages, taken)
     dmabuf = (host.facts.kernel.config or {}).get("CONFIG_VFIO_PCI_DMABUF") in ("y", "m")
-    if len(vm.devices) > 1 and host.facts.kernel.config is None:
+    if len(vm.devices) + len(list(candidates(vm, host))) > 1 and host.facts.kernel.config is None:
         assumptions.append("The kernel's configuration was not recorded; it is taken to have no dma-buf for VFIO, so that BARs are not in the IOAS.")
     vsmmus = tuple(_vsmmu(vsmmu) for vsmmu in vm.vsmmus if vsmmu.smmu is not None)
     assumptions.append("Host memory is modelled: which frames a VM gets is decided when it starts. The doorbell is one modelled ITS page.")
@@ -152,39 +154,59 @@ def _functions(plan: Plan, host: Host, vms: list[VmLayout], smmus: tuple[SmmuLay
     present = {smmu.name for smmu in smmus}
     assigned = {device.host for vm in plan.vms for device in vm.devices}
     companions: dict[str, None] = {}
-    host_bar = max(HOST_BARS, *(chunk.pa + chunk.size for vm in vms for chunk in vm.chunks), 0)
+    places = _Places(host.page_size or 4096, max(HOST_BARS, *(chunk.pa + chunk.size for vm in vms for chunk in vm.chunks), 0))
     for vm, made in zip(plan.vms, vms, strict=True):
-        guest_bar = made.window[0]
+        places.start(made)
         for device in vm.devices:
             if device.smmu not in present:
                 assumptions.append(f"{device.host} is behind no SMMUv3 of this host: there is nothing to rehearse for it.")
                 continue
-            bars = []
-            for length in sorted(device.bars, reverse=True):
-                # Regions below a page of the host are not mapped one by one: each has a page of its own.
-                span = max(host.page_size or 4096, 1 << max(0, length - 1).bit_length())
-                guest_bar, host_bar = -(-guest_bar // span) * span, -(-host_bar // span) * span
-                bars.append(Bar(guest_bar, host_bar, span))
-                guest_bar, host_bar = guest_bar + span, host_bar + span
-            yield _assigned(host, vm, device, tuple(bars), assumptions)
+            yield _assigned(host, vm, device, places.bars(made, device.bars), assumptions)
             group = host.groups.get(device.group) if device.group is not None else None
             companions |= dict.fromkeys(member for member in (group.devices if group else ()) if member not in assigned)
-    for vm in plan.vms:
+    for vm, made in zip(plan.vms, vms, strict=True):
         for port, function in candidates(vm, host):
             if function.smmu in present and str(function) not in assigned:
                 assigned.add(str(function))
-                yield _pluggable(host, vm, port, function, assumptions)
+                yield _pluggable(host, vm, made, port, function, places, assumptions)
     for address in companions:
         companion = host.functions.get(address)
         if companion is not None and companion.smmu in present and address not in assigned:
             yield _companion(host, companion)
 
 
-def _pluggable(host: Host, vm: VmPlan, port: PortPlan, function: Function, assumptions: list[str]) -> FunctionLayout:
+@dataclass(slots=True)
+class _Places:
+    """Where BARs are: one after the other in each guest's window, and above everything else on the host."""
+
+    page: int
+    on_host: int
+    in_guest: dict[str, int] = field(default_factory=dict)
+
+    def start(self, vm: VmLayout) -> None:
+        """A guest's BARs begin with its window."""
+        self.in_guest[vm.name] = vm.window[0]
+
+    def bars(self, vm: VmLayout, sizes: Iterable[int]) -> tuple[Bar, ...]:
+        """Memory regions of these sizes, the largest first."""
+        bars, inside = [], self.in_guest[vm.name]
+        for length in sorted(sizes, reverse=True):
+            # Regions below a page of the host are not mapped one by one: each has a page of its own.
+            span = max(self.page, 1 << max(0, length - 1).bit_length())
+            inside, self.on_host = -(-inside // span) * span, -(-self.on_host // span) * span
+            bars.append(Bar(inside, self.on_host, span))
+            inside, self.on_host = inside + span, self.on_host + span
+        self.in_guest[vm.name] = inside
+        return tuple(bars)
+
+
+def _pluggable(host: Host, vm: VmPlan, made: VmLayout, port: PortPlan, function: Function, places: _Places, assumptions: list[str]) -> FunctionLayout:
     vsmmu = next((v.id for v in vm.vsmmus if v.bus == port.bus and v.smmu is not None), None)
+    regions = regions_of(Candidate(host, str(function), function))
     return replace(
         _companion(host, function), vm=vm.name, device=port.id, vsmmu=vsmmu, vsid=Address(0, port.secondary, 0, 0).rid if vsmmu else None,
-        canwbs=_canwbs(function, assumptions), hotplug=True,
+        canwbs=_canwbs(function, assumptions), hotplug=True, bars=places.bars(made, (*regions.high, *regions.low)),
+        bars_known=regions.source != "unknown",
     )  # fmt: skip
 
 
@@ -202,7 +224,7 @@ def _assigned(host: Host, vm: VmPlan, device: DevicePlan, bars: tuple[Bar, ...],
     return replace(
         base, vm=vm.name, device=device.id, name=device.name, vsmmu=device.vsmmu, vsid=device.vsid, bars=bars,
         canwbs=_canwbs(function, assumptions),
-        ats_shown=device.ats != "off",
+        ats_shown=device.ats != "off", bars_known=device.bars_from != "unknown",
     )  # fmt: skip
 
 

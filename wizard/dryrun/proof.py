@@ -57,7 +57,7 @@ def prove(world: World, vm: str, smmu: str) -> Proof:
     return Proof(
         vm=vm, smmu=smmu, proved=broken is None, text=_text(claim, reached) if broken is None else broken, pages=reached.walked.leaves,
         table_bytes=reached.walked.table_bytes, steps=tuple(steps), hardware=tuple(said), assumptions=assumptions(world, vm, host),
-        plugged=tuple(function.address for function in claim.plugged if function.smmu == smmu), counterexample=broken,
+        plugged=tuple(function.address for function in claim.plugged), counterexample=broken,
     )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ class _Run:
         self.total = len(self.functions) * len(SCENARIOS) + 2 * len(layout.vms) + 1
         self.done = 0
         self.proofs: dict[tuple[str, str], Proof] = {}
+        self.plugged: dict[tuple[str, str], Proof] = {}
         self.step("building host and guests")
         self.world = World(layout)
 
@@ -73,23 +74,37 @@ class _Run:
             self.proofs[vm, smmu] = prove(self.world, vm, smmu)
         return self.proofs[vm, smmu]
 
+    def prove_plugged(self, function: FunctionLayout) -> None:
+        """The proofs of the VM with a function of a free port plugged, on each of its SMMUs: another state of the world than without it."""
+        vm = function.vm or ""
+        self.world.realize(vm, function)
+        for smmu in dict.fromkeys(f.smmu for f in self.layout.functions_of(vm) if not f.hotplug or f is function):
+            self.plugged[function.address, smmu] = prove(self.world, vm, smmu)
+        self.world.reset(vm, replug=True)
+
+    def proof_with(self, function: FunctionLayout) -> Callable[[str, str], Proof]:
+        """The proofs with that function plugged."""
+        return lambda vm, smmu: self.plugged[function.address, smmu]
+
     def report(self, plan: Plan) -> Report:
         """Play everything."""
         for vm in self.layout.vms:
             self.step(f"proving isolation of {vm.name}")
-            for smmu in dict.fromkeys(f.smmu for f in self.layout.assigned(vm.name)):
+            for smmu in dict.fromkeys(f.smmu for f in self.layout.functions_of(vm.name)):
                 self.prove(vm.name, smmu)
         cells = []
         for function in self.functions:
+            if function.hotplug:
+                self.prove_plugged(function)
             for scenario in SCENARIOS:
                 self.step(f"{function.vm} {function.address}: {scenario.view.title}")
-                cells.append(play(self.world, function, scenario, self.prove))
+                cells.append(play(self.world, function, scenario, self.prove if not function.hotplug else self.proof_with(function)))
         costs = []
         for vm in self.layout.vms:
             self.step(f"counting the cost of {vm.name}")
             costs += costs_of(self.world, vm.name, self.workload)
         self.progress(self.total, self.total, "done")
-        proofs = tuple(self.proofs.values())
+        proofs = (*self.proofs.values(), *self.plugged.values())
         findings = ordered((*_failures(cells), *_broken(proofs), *self.layout.findings, *plan.findings))
         return Report(
             schema=1,
@@ -127,9 +142,7 @@ def trace_of(plan: Plan, host: Host, function: str, scenario: str, *, layout: La
 def _once(world: World, function: FunctionLayout, scenario: Scenario, proofs: Callable[[str, str], Proof], *, tracing: bool) -> Cell:
     name = function.vm or ""
     if function.hotplug:
-        # Another state of the world than the one that was proved.
         world.realize(name, function)
-        proofs = partial(prove, world)
     bench = Bench(world, world.vms[name], function, proofs, tracing=tracing)
     status, text = Status.PASSED, ""
     try:
@@ -185,4 +198,9 @@ def _failures(cells: list[Cell]) -> list[Finding]:
 
 
 def _broken(proofs: tuple[Proof, ...]) -> list[Finding]:
-    return [NOT_ISOLATED.at(proof.vm, smmu=proof.smmu, because=f"{proof.counterexample or proof.text}.") for proof in proofs if not proof.proved]
+    found = []
+    for proof in proofs:
+        if not proof.proved:
+            later = f"with {', '.join(proof.plugged)} plugged, " if proof.plugged else ""
+            found.append(NOT_ISOLATED.at(proof.vm, smmu=proof.smmu, because=f"{later}{proof.counterexample or proof.text}."))
+    return found

@@ -131,18 +131,25 @@ class World:
         memory = GuestMemory(self.memory, vm.chunks)
         iommufd = Iommufd(vm.name, vm.doorbell)
         made = Vm(vm, iommufd, memory)
-        aperture = 1 << min((min(s.smmu.features.oas, 48) for s in self.smmus.values()), default=48)
         try:
             for chunk in _joined(vm.chunks):
                 iommufd.map(Area(chunk.ipa, chunk.pa, chunk.size))
-            for function in self.layout.assigned(vm.name) if vm.peer_to_peer else ():
-                for bar in function.bars:
-                    # QEMU goes on without a BAR that the IOAS does not take; only peer-to-peer DMA to it is lost.
-                    if bar.ipa + bar.size <= aperture:
-                        iommufd.map(Area(bar.ipa, bar.pa, bar.size, device=True))
+            for function in self.layout.assigned(vm.name):
+                self._map_bars(made, function)
         except KernelError as error:
             made.trouble[""] = Trouble(error)
         return made
+
+    def _areas(self, vm: Vm, function: FunctionLayout) -> list[Area]:
+        """The BARs of a function that QEMU maps into the VM's IOAS; it goes on without one that is too high, and peer-to-peer DMA to it is lost."""
+        aperture = 1 << min((min(s.smmu.features.oas, 48) for s in self.smmus.values()), default=48)
+        bars = [bar for bar in function.bars if bar.ipa + bar.size <= aperture] if vm.layout.peer_to_peer else []
+        return [Area(bar.ipa, bar.pa, bar.size, device=True) for bar in bars]
+
+    def _map_bars(self, vm: Vm, function: FunctionLayout) -> None:
+        for area in self._areas(vm, function):
+            if area not in vm.iommufd.areas:
+                vm.iommufd.map(area)
 
     def start(self, name: str) -> None:
         """Start a VM's QEMU: every function is realized, in the order of the command line."""
@@ -173,8 +180,10 @@ class World:
         if vsmmu is None or function.vsid is None:
             vm.iommufd.bind(device)
             self._plain(vm, device)
-            return
-        vsmmu.plug(device, function.vsid, self.layout.smmu(function.smmu).ids)
+        else:
+            vsmmu.plug(device, function.vsid, self.layout.smmu(function.smmu).ids)
+        if function.hotplug:
+            self._map_bars(vm, function)
 
     def _plain(self, vm: Vm, device: Device) -> None:
         """A function without a vIOMMU: an HWPT that maps guest RAM (iommufd_cdev_autodomains_get())."""
@@ -193,6 +202,15 @@ class World:
                 continue
             vm.iommufd.free_vdevice(device)
             vm.iommufd.detach(device)
+        self._unmap_plugged(vm)
+
+    def _unmap_plugged(self, vm: Vm) -> None:
+        """The BARs of functions that are no longer plugged leave the IOAS."""
+        for function in self.layout.functions_of(vm.layout.name):
+            if function.hotplug:
+                for area in self._areas(vm, function):
+                    if area in vm.iommufd.areas:
+                        vm.iommufd.unmap(area)
 
     def reset(self, name: str, *, replug: bool) -> None:
         """Back to how the world was before ``name``'s guest ran: memory, caches, queues, counters. ``replug`` also starts its QEMU again."""

@@ -13,7 +13,7 @@ from enum import IntEnum
 from functools import cached_property
 from operator import attrgetter
 
-from wizard.arch.command import COMMAND_BYTES
+from wizard.arch.command import COMMAND_BYTES, Op
 from wizard.arch.ste import STE, StreamConfig
 from wizard.nesting import invalidate, vste
 from wizard.nesting.errors import KernelError
@@ -142,6 +142,21 @@ class Iommufd:
         self.areas.insert(place, area)
         for parent in self.parents:
             _fill(parent, area)
+
+    def unmap(self, area: Area) -> None:
+        """IOMMU_IOAS_UNMAP of a whole mapping, with the invalidation that the driver sends; ``KernelError`` ENOENT for one that there is not.
+
+        arm_smmu_tlb_inv_walk() of a nesting parent drops stage 1 of its VMID too, since it was built over the old stage 2.
+        """
+        if area not in self.areas:
+            raise KernelError("ENOENT", "iopt_unmap_iova()", f"nothing is mapped at {area.iova:#x}")
+        self.areas.remove(area)
+        for parent in self.parents:
+            parent.table.unmap(area.iova, area.size)
+            if parent.contexts is None:
+                parent.smmu.submit([invalidate.encode(Op.TLBI_S12_VMALL, VMID=parent.vmid)])
+            else:
+                parent.smmu.submit([invalidate.encode(Op.TLBI_NH_ASID, ASID=parent.asid)])
 
     def window_page(self, page_size: int) -> int:
         """Where in the SW MSI window the doorbell's page is: the first one, as there is one ITS page (iommufd_sw_msi_get_map())."""
