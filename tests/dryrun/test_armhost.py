@@ -81,15 +81,39 @@ def test_every_bit_of_a_guests_entry(kernel: dict[str, Any]) -> None:
 def test_every_command(kernel: dict[str, Any]) -> None:
     """255 opcodes in the middle of a batch, an unknown vSID, more than a batch of 63: errno and entry_num."""
     assert len(kernel["commands"]) == 255 + 3
+    host = Machine().smmu(ids=Ids(), kernel=Kernel(release=kernel["release"]))
     differ = []
     for case in kernel["commands"]:
         batch = [(low, high) for low, high in case["batch"]]
         try:
-            mine = ("ok", issue(batch, 1, {VSID: SID}.get, lambda words: None))
+            mine = ("ok", issue(batch, 1, {VSID: SID}.get, lambda words: None, host.check))
         except KernelError as error:
             mine = (error.errno, error.done)
         if mine != (case["answer"], case["done"]):
             differ.append((case["batch"][1], case["answer"], case["done"], mine))
+    assert differ == []
+
+
+def test_every_field(kernel: dict[str, Any]) -> None:
+    """The opcodes that may pass with every other bit, and the range fields in combination: as the release of the host's kernel has it.
+
+    Where 7.2 lets a command through that the hardware finds ILLEGAL, the queue stands until the driver's interrupt handler has skipped it. The
+    emulated host may take longer than the second that the kernel waits for its CMD_SYNC (ARM_SMMU_POLL_TIMEOUT_US), and says ETIMEDOUT then.
+    """
+    host = Machine().smmu(ids=Ids(), kernel=Kernel(release=kernel["release"]))
+    assert len(kernel["fields"]) > 900
+    differ = []
+    for case in kernel["fields"]:
+        words = case["words"][0], case["words"][1]
+        host.skipped.clear()
+        try:
+            mine = {("ok", issue([words], 1, {VSID: SID}.get, host.submit, host.check))}
+        except KernelError as error:
+            mine = {(error.errno, error.done)}
+        if host.skipped:
+            mine.add(("ETIMEDOUT", 0))
+        if (case["answer"], case["done"]) not in mine:
+            differ.append((hex(words[0]), hex(words[1]), case["answer"], case["done"], mine))
     assert differ == []
 
 

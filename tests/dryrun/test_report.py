@@ -122,7 +122,7 @@ def test_text_says_what_failed_and_what_it_follows(report: Report) -> None:
 def test_text_says_what_does_not_apply_and_what_cannot_be_offered(report: Report) -> None:
     """PRI, stall and HTTU are reported, not passed over (sources: design-scenarios)."""
     lines = list(report_lines(report))
-    at = lines.index("  cannot be offered on Linux 7.2 and QEMU 11.1")
+    at = lines.index("  cannot be offered on Linux 7.2, 7.3 and QEMU 11.1")
     assert [line.split(" (")[0].strip() for line in lines[at + 1 : at + 4]] == [
         "n/a  page requests", "n/a  stalled transactions", "n/a  hardware update of access flag and dirty state",
     ]  # fmt: skip

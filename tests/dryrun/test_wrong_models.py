@@ -49,8 +49,8 @@ def never_full(own: Veventq, event: Event) -> bool:
     return True
 
 
-def one_batch(commands: list[Words], vmid: int, stream_of: Any, submit: Any) -> int:
-    submit(tuple(invalidate.convert(words, vmid, stream_of) for words in commands))
+def one_batch(commands: list[Words], vmid: int, stream_of: Any, submit: Any, check: Any) -> int:
+    submit(tuple(invalidate.convert(words, vmid, stream_of, check) for words in commands))
     return len(commands)
 
 

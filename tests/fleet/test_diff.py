@@ -197,7 +197,26 @@ def test_kernel_page_size_and_firmware() -> None:
         kernel=replace(base.kernel, release="7.3.0", page_size=65536),
         identity=replace(base.identity, firmware="another"),
     )
-    assert {code for code, _ in codes(compare(base, after))} == {"kernel-changed", "page-size-changed", "firmware-changed"}
+    expected = {"kernel-changed", "page-size-changed", "firmware-changed", "guest-commands-check-won"}
+    assert {code for code, _ in codes(compare(base, after))} == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("7.2.13", "7.3.4", "guest-commands-check-won"),
+        ("7.3.4", "7.2.13", "guest-commands-check-lost"),
+        ("7.3.4", "7.3.5-rc1", None),
+        ("7.3.4", "", "guest-commands-check-lost"),
+        ("", "7.3.4", None),
+        ("7.2.13", "7.3.0-rc1", None),
+        ("6.18.0", "7.2.13", None),
+    ],
+)
+def test_an_update_that_changes_how_a_guests_commands_are_checked(before: str, after: str, expected: str | None) -> None:
+    base = facts("arm64-virt-canwbs")
+    old, new = (replace(base, kernel=replace(base.kernel, release=release)) for release in (before, after))
+    assert {code for code, _ in codes(compare(old, new)) if code.startswith("guest-commands")} == ({expected} if expected else set())
 
 
 def test_two_hosts_have_lost_nothing_at_a_reboot() -> None:

@@ -29,10 +29,10 @@ def test_published_masks(mask: int, names: set[str]) -> None:
 
 
 def test_bits_are_those_of_the_driver() -> None:
-    """arm-smmu-v3.h of Linux 7.2: 26 features, 0 to 25 without a gap, and five options."""
-    assert [int(member) for member in Feature] == [1 << bit for bit in range(26)]
+    """arm-smmu-v3.h of Linux 7.3: 27 features, 0 to 26 without a gap, and five options."""
+    assert [int(member) for member in Feature] == [1 << bit for bit in range(27)]
     assert [int(member) for member in Option] == [1 << bit for bit in range(5)]
-    assert unnamed(0x8C000001) == 0x8C000000
+    assert unnamed(0x8C000001) == 0x88000000
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,11 @@ def test_bits_are_those_of_the_driver() -> None:
         (0x00000FEF, F.RANGE_INV, "5.4.0", None),
         (0x00000FEF, F.PRI, "4.19.0", False),
         (0x001C1FFF, F.SVA, "6.18.0", False),
-        (0x01088705, F.BTM, "7.2.13", None),  # no kernel up to 7.2 probes it
+        (0x01088705, F.BTM, "7.2.13", None),  # no kernel up to 7.3 probes it
+        (0x01088705, F.BTM, "7.3.4", None),
+        (0x01088705, F.DS, "7.2.13", None),
+        (0x01088705, F.DS, "7.3.0-rc2", None),
+        (0x01088705, F.DS, "7.3.4", False),
         (0x01088705, F.BBML2, "7.2.13", True),
         (0x001E1FBF, F.S2FWB, None, None),
         (0x001E1FBF, F.S2FWB, "garbage", None),

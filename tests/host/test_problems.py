@@ -174,6 +174,9 @@ CASES: dict[str, tuple[Change, str]] = {
     "stream-id-shared": (lambda facts: facts, "arm64-virt"),
     "group-shared": (lambda facts: facts, "arm64-virt"),
     "no-canwbs": (lambda facts: facts, "arm64-virt"),
+    "guest-commands-checked": (kernel(release="7.3.4-armhost"), "arm64-virt-canwbs"),
+    "guest-commands-unchecked": (lambda facts: facts, "arm64-virt-canwbs"),
+    "guest-commands-unknown": (kernel(release=""), "arm64-virt-canwbs"),
     "no-group": (function(NVME, iommu_group=None), "arm64-virt-canwbs"),
     "smmu-not-used": (both(function(NVME, iommu=None, iommu_group=None), not_a_member), "arm64-virt-canwbs"),
     "not-an-endpoint": (lambda facts: facts, "arm64-virt"),
@@ -262,7 +265,7 @@ CASES: dict[str, tuple[Change, str]] = {
 ELSEWHERE = {
     "bus-reset-shared": "grace-1s", "no-smmu": "grace-1s", "stream-id-taken": "grace-1s", "stream-id-shared": "grace-1s", "group-shared": "grace-1s",
     "no-canwbs": "arm64-virt-canwbs", "pf-has-vfs": "vfio-arm64-virt-canwbs", "smmu-events": "grace-1s", "not-an-endpoint": None,
-    "not-on-vfio": None,
+    "not-on-vfio": None, "guest-commands-unchecked": "arm64-virt",
 }  # fmt: skip
 
 

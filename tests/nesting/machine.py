@@ -73,10 +73,10 @@ class Guest:
         self.streams.set(vsid, ste)  # type: ignore[arg-type]
 
 
-def translated() -> tuple[Device, Vsmmu]:
+def translated(kernel: Kernel | None = None) -> tuple[Device, Vsmmu]:
     """A function of StreamID 0x1300 behind a vSMMU as vSID 0x900, with an empty stage 1 of its guest's."""
     host = Machine()
-    device = host.function(host.smmu(), "a", 0x1300)
+    device = host.function(host.smmu(kernel=kernel), "a", 0x1300)
     vsmmu = host.vsmmu(host.vm())
     vsmmu.plug(device, 0x900)
     Guest(vsmmu).table(0x900)

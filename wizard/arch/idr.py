@@ -138,9 +138,10 @@ ABI_FIELDS: dict[str, frozenset[str]] = {
     "IDR0": frozenset({"ST_LEVEL", "TERM_MODEL", "STALL_MODEL", "TTENDIAN", "CD2L", "ASID16", "TTF"}),
     "IDR1": frozenset({"SIDSIZE", "SSIDSIZE"}),
     "IDR3": frozenset({"BBML", "RIL"}),
-    "IDR5": frozenset({"VAX", "GRAN64K", "GRAN16K", "GRAN4K"}),
+    "IDR5": frozenset({"VAX", "GRAN64K", "GRAN16K", "GRAN4K", "DS"}),
 }
-"""Fields that the kernel's ABI says may be used of ``struct iommu_hw_info_arm_smmuv3`` (include/uapi/linux/iommufd.h, Linux 7.2);
+"""Fields that the kernel's ABI says may be used of ``struct iommu_hw_info_arm_smmuv3`` (include/uapi/linux/iommufd.h, Linux 7.3,
+whose words are those of 7.2 and whose list has IDR5.DS beside it);
 every other bit of those words is shown raw."""
 
 

@@ -9,7 +9,7 @@ from wizard.arch.idr import ADDRESS_BITS, IDR0, IDR1, IDR3, IDR5
 from wizard.dryrun.layout import SmmuLayout
 from wizard.host.known import Source
 from wizard.host.model import Function, Host, Smmu
-from wizard.nesting.host import Kernel
+from wizard.nesting.kernel import Kernel
 from wizard.plan.model import Plan, PortPlan, VmPlan
 from wizard.smmu.ids import Ids
 from wizard.smmu.support import masked_bits
@@ -60,7 +60,11 @@ def smmu_layout(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> S
         ats=known("ats", bool(IDR0(ids.idr0).ATS)) and bool(IDR0(ids.idr0).ATS),
         cmdqv=known("cmdqv", any(v.cmdqv.resolved for vm in plan.vms for v in vm.vsmmus if v.smmu == smmu.name)),
         page_size=host.page_size or 4096,
+        release=host.facts.kernel.release,
     )
+    if accelerated and kernel.checks_fields is None:
+        which = f"The kernel {kernel.release} may be older or newer than" if kernel.release else "The kernel's release was not recorded; it may be"
+        assumptions.append(f"{which} Linux 7.3, which checks a guest's commands field by field; they are taken as checked by opcode alone.")
     return SmmuLayout(smmu.name, ids, kernel, ats_measured=smmu.known("ats").measured)
 
 

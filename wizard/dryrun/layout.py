@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from wizard.base.finding import Finding
-from wizard.nesting.host import MSI_IOVA, MSI_LENGTH, Kernel
+from wizard.nesting.host import MSI_IOVA, MSI_LENGTH
+from wizard.nesting.kernel import Kernel
 from wizard.plan.request import Mode
 from wizard.smmu.ids import Ids
 

@@ -152,13 +152,15 @@ class World:
                 vm.iommufd.map(area)
 
     def start(self, name: str) -> None:
-        """Start a VM's QEMU: every function is realized, in the order of the command line."""
+        """Start a VM's QEMU: every function is realized, in the order of the command line; then the machine is reset for the first time."""
         vm = self.vms[name]
         trouble = vm.trouble.get("")
         vm.trouble = {"": trouble} if trouble else {}
         vm.vsmmus = {v.id: self._vsmmu(vm, v) for v in vm.layout.vsmmus}
         for function in self.layout.assigned(name):
             self.realize(name, function)
+        for vsmmu in vm.vsmmus.values():
+            vsmmu.reset()
 
     def _vsmmu(self, vm: Vm, vsmmu: VsmmuLayout) -> Vsmmu:
         return Vsmmu(vm.iommufd, vsmmu.ids, vm.memory, ViommuType.TEGRA241_CMDQV if vsmmu.cmdqv else ViommuType.ARM_SMMUV3)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.base.text import parse_size, size
 from wizard.host import libvirt
+from wizard.host.commands import guest_commands
 from wizard.host.devices import grace_gpu
 from wizard.host.klog_findings import log_findings
 from wizard.host.model import ARM64, KIND_NAMES, Host
@@ -221,3 +222,6 @@ def policy_subjects(host: Host) -> Iterator[Finding]:
     for ruling in host.facts.policy:
         if ruling.subject not in host.functions and ruling.subject not in host.smmus:
             yield POLICY_MISSES.at(ruling.subject)
+
+
+rule(guest_commands)

@@ -7,8 +7,9 @@ features to older releases, and use the same bits.
 
 from __future__ import annotations
 
-import re
 from enum import IntFlag
+
+from wizard.base.release import reached, release_of
 
 
 class Feature(IntFlag):
@@ -40,6 +41,7 @@ class Feature(IntFlag):
     S2FWB = 1 << 23
     BBML2 = 1 << 24
     HAFT = 1 << 25
+    DS = 1 << 26
 
 
 class Option(IntFlag):
@@ -69,6 +71,7 @@ KNOWN_SINCE: dict[Feature, tuple[int, int]] = {
     Feature.S2FWB: (6, 15),
     Feature.BBML2: (6, 17),
     Feature.HAFT: (6, 13),
+    Feature.DS: (7, 3),
 }
 """First release of which a clear bit is known to mean no; features not named here are as old as the mask."""
 
@@ -87,15 +90,6 @@ NOT_BY_SILICON_ALONE: dict[Feature, str] = {
 }
 """Why a clear bit need not mean that the hardware lacks the feature: what else the driver asks for."""
 
-_RELEASE = re.compile(r"(\d{1,4})\.(\d{1,4})")
-_CANDIDATE = re.compile(r"-rc\d")
-
-
-def release_of(text: str | None) -> tuple[int, int] | None:
-    """Version and patch level of a kernel release: ``6.8.0-1138-nvidia`` is (6, 8). None for anything else."""
-    match = _RELEASE.match(text or "")
-    return (int(match[1]), int(match[2])) if match else None
-
 
 def knows(bit: Feature, release: str | None) -> bool:
     """Whether a kernel of this release is known to look for a feature.
@@ -103,13 +97,9 @@ def knows(bit: Feature, release: str | None) -> bool:
     A release candidate of the first release that has it may have been cut before: S2FWB's detection came with 6.15-rc4.
     """
     if bit is Feature.BTM:
-        return False  # probed by no kernel up to 7.2
-    since, found = KNOWN_SINCE.get(bit), release_of(release)
-    if since is None:
-        return True
-    if found is None or found < since:
-        return False
-    return found > since or not _CANDIDATE.search(release or "")
+        return False  # probed by no kernel up to 7.3
+    since = KNOWN_SINCE.get(bit)
+    return since is None or reached(release, since) is True
 
 
 def feature(mask: int, bit: Feature, release: str | None) -> bool | None:
@@ -128,3 +118,6 @@ def feature_names(mask: int) -> str:
 def unnamed(mask: int) -> int:
     """Bits of a features mask that have no name here: shown raw, since a newer kernel may have given them one."""
     return mask & ~int(sum(Feature))
+
+
+__all__ = ["KNOWN_SINCE", "NOT_BY_SILICON_ALONE", "Feature", "Option", "feature", "feature_names", "knows", "release_of", "unnamed"]

@@ -70,7 +70,7 @@ def capabilities(told: Told) -> dict[str, Known]:
     found |= {name: _used(told, bit, raw[name]) for name, bit in by_mask.items()}
     found["nesting"] = first(_tried(probed.nest_parent, "IOMMU_HWPT_ALLOC_NEST_PARENT"), _nesting(told, _unless(raw["nesting"], errata.no_nesting)))
     found["s2fwb"] = _used(told, Feature.S2FWB, _unless(raw["s2fwb"], errata.no_s2fwb))
-    found["btm"] = Known(False, told.said, "no kernel up to 7.2 sets BTM") if log and log.features is not None else UNKNOWN
+    found["btm"] = Known(False, told.said, "no kernel up to 7.3 sets BTM") if log and log.features is not None else UNKNOWN
     cohacc = _firmware(told, None if told.iort is None else told.iort.cohacc)
     found["coherent_walks"] = first(by_log(told, Feature.COHERENCY), cohacc, raw["coherent_walks"])
     found["stalls"] = by_log(told, Feature.STALLS)

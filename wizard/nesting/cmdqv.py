@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wizard.nesting.errors import KernelError
+from wizard.nesting.host import Vdevice, Viommu, ViommuType
 from wizard.nesting.invalidate import Words
-from wizard.nesting.iommufd import Vdevice, Viommu, ViommuType
 from wizard.smmu import Consumed, cmdqv
 from wizard.smmu.cmdqv import LARGEST_SIDS, VIRTUAL_SID_BITS
 

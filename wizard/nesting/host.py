@@ -1,26 +1,28 @@
-"""The host kernel's SMMUv3 driver, as far as nesting needs it: masters, groups, VMIDs, and the stream table that the hardware reads.
+"""The host kernel's SMMUv3 driver, as far as nesting needs it: its objects, VMIDs, and the stream table that the hardware reads.
 
-The simulated hardware is ``wizard.smmu``; this room writes its tables and issues its commands as Linux does.
+The simulated hardware is ``wizard.smmu``; this room writes its tables and issues its commands as Linux does. Masters, groups, HWPTs, vIOMMUs
+and vDEVICEs name each other, so they are declared together here; ``Iommufd`` makes them and says who may.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from enum import IntEnum
+from functools import cached_property
 
 from wizard.arch.command import CommandError, Op
 from wizard.arch.event import Event
 from wizard.arch.ste import STE, STE_BYTES
 from wizard.nesting import invalidate
 from wizard.nesting.errors import KernelError
-from wizard.nesting.events import stalled, why_not
+from wizard.nesting.events import Veventq, stalled, why_not
+from wizard.nesting.fields import FieldCheck
+from wizard.nesting.kernel import Kernel
+from wizard.nesting.vste import Vste
 from wizard.smmu import Ids, Memory, Smmu
 from wizard.smmu.regime import stage1_start
-from wizard.smmu.tables import Allocator, PageTable, StreamTable, abort_entry
-
-if TYPE_CHECKING:
-    from wizard.nesting.iommufd import Hwpt, Iommufd, Vdevice, Viommu
+from wizard.smmu.tables import Allocator, ContextTable, PageTable, StreamTable, abort_entry, stage1_entry, stage2_entry
 
 SPLIT = 8
 """STRTAB_SPLIT of Linux: 256 StreamIDs in a level 2 stream table."""
@@ -30,16 +32,12 @@ MSI_LENGTH = 0x10_0000
 """MSI_IOVA_BASE and MSI_IOVA_LENGTH: where the kernel puts the doorbell for every VFIO device behind an SMMUv3."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """What this kernel makes of one SMMU (its ARM_SMMU_FEAT_* and options), which may be less than the ID registers say."""
+class ViommuType(IntEnum):
+    """enum iommu_viommu_type."""
 
-    nesting: bool = True
-    s2fwb: bool = False
-    force_sync: bool = False
-    ats: bool = False
-    cmdqv: bool = False
-    page_size: int = 4096
+    DEFAULT = 0
+    ARM_SMMUV3 = 1
+    TEGRA241_CMDQV = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +54,7 @@ class Group:
 class Device:
     """A master: a function as the SMMU driver knows it. ``canwbs`` and ``ats`` are per device, from its IORT root complex.
 
+    ``owner`` is the iommufd context that bound it, which counts as itself alone (iommu_group_claim_dma_owner()).
     ``direct`` says that firmware asks for a 1:1 mapping, which makes it unassignable. ``pasids`` are SSIDs that the host itself uses.
     """
 
@@ -68,7 +67,7 @@ class Device:
     direct: bool = False
     isolated_msi: bool = True
     pasids: frozenset[int] = frozenset()
-    owner: Iommufd | None = None
+    owner: object | None = None
     vdevice: Vdevice | None = None
     vmaster: tuple[Viommu, int] | None = None
     installed: STE = field(default_factory=abort_entry)
@@ -80,12 +79,79 @@ class Device:
         return self.streams[0]
 
 
+@dataclass(eq=False)
+class Parent:
+    """A paging HWPT: stage 2 of one SMMU, as a nesting parent has to be, else the host's own stage 1 (``contexts``), which Linux prefers."""
+
+    smmu: HostSmmu
+    table: PageTable
+    vmid: int
+    nest_parent: bool
+    contexts: ContextTable | None = None
+    asid: int = 0
+
+    @cached_property
+    def entry(self) -> STE:
+        """The STE of a device that is attached to it (arm_smmu_make_s2_domain_ste(), arm_smmu_make_cdtable_ste())."""
+        features = self.smmu.smmu.features
+        if self.contexts is not None:
+            return stage1_entry(self.contexts, S1CIR=1, S1COR=1, S1CSH=3)
+        return stage2_entry(self.table, vmid=self.vmid, output_bits=min(features.oas, 48), S2PTW=1, S2FWB=int(self.smmu.kernel.s2fwb))
+
+
+@dataclass(slots=True, eq=False)
+class Nested:
+    """A nested HWPT: a guest's stage 1 on a vIOMMU."""
+
+    viommu: Viommu
+    vste: Vste
+
+
+Hwpt = Parent | Nested
+
+
+@dataclass(slots=True, eq=False)
+class Vdevice:
+    """A function under the StreamID that its guest knows it by."""
+
+    viommu: Viommu
+    device: Device
+    vsid: int
+
+
+@dataclass(slots=True, eq=False)
+class Viommu:
+    """A guest's share of one SMMU: its vSID table, and the VMID that is forced on its invalidations."""
+
+    type: ViommuType
+    parent: Parent
+    vdevices: dict[int, Vdevice] = field(default_factory=dict)
+    veventq: Veventq | None = None
+
+    @property
+    def smmu(self) -> HostSmmu:
+        """The SMMU that it is a share of."""
+        return self.parent.smmu
+
+    @property
+    def vmid(self) -> int:
+        """That of its parent HWPT: two vIOMMUs on one parent share it (arm_vsmmu_init())."""
+        return self.parent.vmid
+
+    def stream_of(self, vsid: int) -> int | None:
+        """The StreamID of a vSID (arm_vsmmu_vsid_to_sid())."""
+        vdevice = self.vdevices.get(vsid)
+        return vdevice.device.sid if vdevice is not None else None
+
+
 class HostSmmu:
     """One physical SMMU under Linux. ``space`` is where the kernel's tables are, in ``memory`` that all SMMUs of the host share."""
 
     def __init__(self, name: str, ids: Ids, memory: Memory, space: Allocator, kernel: Kernel) -> None:
         self.name, self.kernel, self.space = name, kernel, space
         self.smmu = Smmu(ids, memory)
+        # A kernel whose release nobody read is taken as one that checks less.
+        self.check = FieldCheck.of(ids, ats=kernel.ats) if kernel.checks_fields else None
         bits = self.smmu.features.sidsize
         two_level = self.smmu.features.st_level and bits > SPLIT
         self.streams = StreamTable(memory, space, log2size=bits if two_level else min(bits, 16), split=SPLIT if two_level else None)

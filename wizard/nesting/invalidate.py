@@ -1,6 +1,7 @@
 """Invalidation by a VMM: arm_vsmmu_convert_user_cmd() and arm_vsmmu_cache_invalidate().
 
-The kernel decides by opcode, forces the VMID or the StreamID, and hands what is left to the command queue unlooked at.
+The kernel decides by opcode and forces the VMID or the StreamID. Since Linux 7.3 it also looks at every other field (``fields``); 7.2 and older
+hand what is left to the command queue unlooked at.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import lru_cache
 from wizard.arch import command
 from wizard.arch.command import Command, Op, StreamCommand, Tlbi
 from wizard.nesting.errors import KernelError
+from wizard.nesting.fields import FieldCheck
 
 BATCH = 63
 """Commands between two CMD_SYNCs: CMDQ_BATCH_ENTRIES - 1."""
@@ -23,9 +25,14 @@ ALLOWED = TLBI | STREAM | {Op.TLBI_NSNH_ALL}
 Words = tuple[int, int]
 
 
-def convert(words: Words, vmid: int, stream_of: Callable[[int], int | None]) -> Words:
-    """One command as the hardware gets it; ``stream_of`` finds the StreamID of a vSID. ``KernelError`` EIO for what may not pass."""
+def convert(words: Words, vmid: int, stream_of: Callable[[int], int | None], check: FieldCheck | None = None) -> Words:
+    """One command as the hardware gets it; ``stream_of`` finds the StreamID of a vSID, ``check`` is that of Linux 7.3, None up to 7.2.
+
+    ``KernelError`` EIO for what may not pass. What passes with a check passes without one.
+    """
     where = "arm_vsmmu_convert_user_cmd()"
+    if check is not None:
+        check.validate(words)
     plain = Command.of_words(words)
     opcode = plain.Opcode
     if opcode == Op.TLBI_NSNH_ALL:
@@ -47,7 +54,10 @@ def _words(record: Command) -> Words:
     return low, high
 
 
-def issue(commands: Sequence[Words], vmid: int, stream_of: Callable[[int], int | None], submit: Callable[[tuple[Words, ...]], None]) -> int:
+def issue(
+    commands: Sequence[Words], vmid: int, stream_of: Callable[[int], int | None], submit: Callable[[tuple[Words, ...]], None],
+    check: FieldCheck | None = None,
+) -> int:  # fmt: skip
     """Convert and submit in batches of 63, each closed by a CMD_SYNC; answers how many commands went.
 
     ``KernelError`` where one may not pass, with ``done`` as the kernel writes it to entry_num: every command before the bad one, also those
@@ -56,7 +66,7 @@ def issue(commands: Sequence[Words], vmid: int, stream_of: Callable[[int], int |
     batch: list[Words] = []
     for done, words in enumerate(commands):
         try:
-            batch.append(convert(words, vmid, stream_of))
+            batch.append(convert(words, vmid, stream_of, check))
         except KernelError as error:
             raise KernelError(error.errno, error.where, error.why, done=done) from None
         if len(batch) == BATCH:

@@ -1,4 +1,4 @@
-"""iommufd's objects as one VMM sees them: IOAS, HWPTs, vIOMMU, vDEVICE, vEVENTQ. Linux 7.2, drivers/iommu/iommufd.
+"""iommufd's objects as one VMM sees them: IOAS, HWPTs, vIOMMU, vDEVICE, vEVENTQ. Linux 7.2 and 7.3, drivers/iommu/iommufd.
 
 One ``Iommufd`` is one open /dev/iommu with one IOAS, which is what QEMU uses for a VM. Stage 2 is per SMMU: each parent HWPT maps the whole
 IOAS and has a VMID of its own, shared by every vIOMMU that is made on it.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
-from functools import cached_property
+from dataclasses import dataclass
 from operator import attrgetter
 
 from wizard.arch.command import COMMAND_BYTES, Op
@@ -18,9 +16,9 @@ from wizard.arch.ste import STE, StreamConfig
 from wizard.nesting import invalidate, vste
 from wizard.nesting.errors import KernelError
 from wizard.nesting.events import Veventq
-from wizard.nesting.host import MSI_IOVA, MSI_LENGTH, Device, HostSmmu
+from wizard.nesting.host import MSI_IOVA, MSI_LENGTH, Device, HostSmmu, Hwpt, Nested, Parent, Vdevice, Viommu, ViommuType
 from wizard.nesting.vste import Vste
-from wizard.smmu.tables import ContextTable, PageTable, context_descriptor, stage1_entry, stage2_entry
+from wizard.smmu.tables import ContextTable, context_descriptor
 
 DEEPEST = LONGEST = 1 << 19
 """Entries of a vEVENTQ, and commands of one invalidation, at most."""
@@ -32,14 +30,6 @@ NORMAL, NORMAL_FWB, DEVICE = 0xF, 0x6, 0x1
 """Stage 2 MemAttr of io-pgtable-arm: write-back, write-back with S2FWB, Device-nGnRE."""
 
 
-class ViommuType(IntEnum):
-    """enum iommu_viommu_type."""
-
-    DEFAULT = 0
-    ARM_SMMUV3 = 1
-    TEGRA241_CMDQV = 2
-
-
 @dataclass(frozen=True, slots=True)
 class Area:
     """One mapping of an IOAS: ``size`` bytes from ``iova`` to the host's ``pa``."""
@@ -48,71 +38,6 @@ class Area:
     pa: int
     size: int
     device: bool = False
-
-
-@dataclass(eq=False)
-class Parent:
-    """A paging HWPT: stage 2 of one SMMU, as a nesting parent has to be, else the host's own stage 1 (``contexts``), which Linux prefers."""
-
-    smmu: HostSmmu
-    table: PageTable
-    vmid: int
-    nest_parent: bool
-    contexts: ContextTable | None = None
-    asid: int = 0
-
-    @cached_property
-    def entry(self) -> STE:
-        """The STE of a device that is attached to it (arm_smmu_make_s2_domain_ste(), arm_smmu_make_cdtable_ste())."""
-        features = self.smmu.smmu.features
-        if self.contexts is not None:
-            return stage1_entry(self.contexts, S1CIR=1, S1COR=1, S1CSH=3)
-        return stage2_entry(self.table, vmid=self.vmid, output_bits=min(features.oas, 48), S2PTW=1, S2FWB=int(self.smmu.kernel.s2fwb))
-
-
-@dataclass(slots=True, eq=False)
-class Nested:
-    """A nested HWPT: a guest's stage 1 on a vIOMMU."""
-
-    viommu: Viommu
-    vste: Vste
-
-
-Hwpt = Parent | Nested
-
-
-@dataclass(slots=True, eq=False)
-class Vdevice:
-    """A function under the StreamID that its guest knows it by."""
-
-    viommu: Viommu
-    device: Device
-    vsid: int
-
-
-@dataclass(slots=True, eq=False)
-class Viommu:
-    """A guest's share of one SMMU: its vSID table, and the VMID that is forced on its invalidations."""
-
-    type: ViommuType
-    parent: Parent
-    vdevices: dict[int, Vdevice] = field(default_factory=dict)
-    veventq: Veventq | None = None
-
-    @property
-    def smmu(self) -> HostSmmu:
-        """The SMMU that it is a share of."""
-        return self.parent.smmu
-
-    @property
-    def vmid(self) -> int:
-        """That of its parent HWPT: two vIOMMUs on one parent share it (arm_vsmmu_init())."""
-        return self.parent.vmid
-
-    def stream_of(self, vsid: int) -> int | None:
-        """The StreamID of a vSID (arm_vsmmu_vsid_to_sid())."""
-        vdevice = self.vdevices.get(vsid)
-        return vdevice.device.sid if vdevice is not None else None
 
 
 class Iommufd:
@@ -315,7 +240,7 @@ class Iommufd:
             raise KernelError("ENOMEM", "arm_vsmmu_cache_invalidate()", f"{count} commands are more than kcalloc() has room for", done=count)
         if not count:
             raise KernelError("EINVAL", "iommu_copy_struct_from_full_user_array()", "an array without a command")
-        return invalidate.issue(commands, viommu.vmid, viommu.stream_of, viommu.smmu.submit)
+        return invalidate.issue(commands, viommu.vmid, viommu.stream_of, viommu.smmu.submit, viommu.smmu.check)
 
 
 def _new_paging(smmu: HostSmmu, *, nest_parent: bool) -> Parent:

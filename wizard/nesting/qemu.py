@@ -1,6 +1,7 @@
 """QEMU's ``arm-smmuv3,accel=on``: the guest's registers and command queue on one side, one vIOMMU of iommufd on the other.
 
-Follows hw/arm/smmuv3-accel.c and smmuv3_cmdq_consume() of QEMU 11.1: each command that reaches the hardware is an ioctl of its own.
+Follows hw/arm/smmuv3-accel.c and smmuv3_cmdq_consume() of QEMU 11.1: each command that reaches the hardware is an ioctl of its own. When GBPA
+and SMMUEN count is its own too (sources: qemu-gbpa).
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from wizard.arch.ste import L1STD, STE, STE_BYTES, StreamConfig
 from wizard.nesting import vste
 from wizard.nesting.errors import KernelError
 from wizard.nesting.events import Lost
-from wizard.nesting.host import Device
+from wizard.nesting.host import Device, Nested, Parent, Viommu, ViommuType
 from wizard.nesting.invalidate import Words
-from wizard.nesting.iommufd import Iommufd, Nested, Parent, Viommu, ViommuType
+from wizard.nesting.iommufd import Iommufd
 from wizard.smmu import Consumed, Ids
 from wizard.smmu.memory import Writable
 
@@ -116,7 +117,10 @@ class Vsmmu:
     # -- functions ----------------------------------------------------------------------------------------------------
 
     def plug(self, device: Device, vsid: int, raw: Ids | None = None) -> None:
-        """Realize a vfio-pci function: attach stage 2, compare, make the vIOMMU with the first one, attach GBPA's HWPT.
+        """Realize a vfio-pci function: attach stage 2, compare, make the vIOMMU where there is none (smmuv3_accel_set_iommu_device()).
+
+        Only the function that the vIOMMU is made with is attached to GBPA's HWPT (smmuv3_accel_alloc_viommu()). One that comes later stays on
+        stage 2, whatever GBPA.ABORT and SMMUEN say, until its CFGI_STE, a write to GBPA or a reset.
 
         ``raw`` are the host SMMU's raw ID registers. ``Incompatible`` and ``KernelError`` as QEMU meets them.
         """
@@ -127,14 +131,22 @@ class Vsmmu:
         if self.viommu is None:
             self._make_viommu(device, parent)
         self.behind[vsid] = Behind(device, vsid)
-        self.iommufd.attach(device, self._global())
 
     def _make_viommu(self, device: Device, parent: Parent) -> None:
-        viommu = self.iommufd.alloc_viommu(device, parent, self.type)
-        self.abort = self.iommufd.alloc_nested(viommu, (STE.build(V=1).words[0], 0))
-        self.bypass = self.iommufd.alloc_nested(viommu, (STE.build(V=1, Config=StreamConfig.BYPASS).words[0], 0))
-        self.viommu = viommu
-        self._make_veventq()
+        """smmuv3_accel_alloc_viommu(); what was made is given back when a step fails."""
+        self.viommu = self.iommufd.alloc_viommu(device, parent, self.type)
+        try:
+            self.abort = self.iommufd.alloc_nested(self.viommu, (STE.build(V=1).words[0], 0))
+            self.bypass = self.iommufd.alloc_nested(self.viommu, (STE.build(V=1, Config=StreamConfig.BYPASS).words[0], 0))
+            self._make_veventq()
+            self.iommufd.attach(device, self._global())
+        except KernelError:
+            self._free_viommu()
+            raise
+
+    def _free_viommu(self) -> None:
+        """smmuv3_accel_free_viommu(): the vEVENTQ and both HWPTs go with it."""
+        self.viommu = self.abort = self.bypass = None
 
     def _make_veventq(self) -> None:
         """smmuv3_accel_alloc_veventq(): once the guest has enabled its event queue."""
@@ -142,11 +154,16 @@ class Vsmmu:
             self.iommufd.alloc_veventq(self.viommu, 1 << EVENT_QUEUE)
 
     def unplug(self, vsid: int) -> None:
-        """smmuv3_accel_unset_iommu_device(): back to stage 2, the vDEVICE freed; then VFIO lets go."""
+        """smmuv3_accel_unset_iommu_device(): back to stage 2, the vDEVICE freed; then VFIO lets go.
+
+        With the last function goes the vIOMMU: one that is plugged then, of any SMMU, gets a new one.
+        """
         behind = self.behind.pop(vsid)
         if self.viommu is not None:
             self.iommufd.attach(behind.device, self.viommu.parent)
         self.iommufd.free_vdevice(behind.device)
+        if not self.behind:
+            self._free_viommu()
         self.iommufd.detach(behind.device)
 
     def _global(self) -> Nested:
@@ -159,25 +176,37 @@ class Vsmmu:
     # -- registers ----------------------------------------------------------------------------------------------------
 
     def write_cr0(self, value: int) -> None:
-        """The guest writes CR0."""
+        """The guest writes CR0. Nothing is attached anew, whatever becomes of SMMUEN (smmu_writel()): the HWPTs stay as the last CFGI_STE,
+        write to GBPA or reset left them.
+        """
         self.cr0 = CR0(value)
         self._make_veventq()
 
     def write_gbpa(self, value: int) -> None:
-        """The guest writes GBPA: smmuv3_accel_attach_gbpa_hwpt() for every function while the SMMU is off."""
-        self.gbpa = GBPA(value).replace(Update=0)
-        if not self.cr0.SMMUEN and self.viommu is not None:
-            for behind in self.behind.values():
+        """The guest writes GBPA: smmuv3_accel_attach_gbpa_hwpt() for every function, also while the SMMU is on; nothing without Update."""
+        written = GBPA(value)
+        if not written.Update:
+            return
+        self.gbpa = written.replace(Update=0)
+        self._attach_global()
+
+    def _attach_global(self) -> None:
+        """smmuv3_accel_attach_gbpa_hwpt(): goes on behind a function that is refused, and prints it."""
+        if self.viommu is None:
+            return
+        for behind in self.behind.values():
+            try:
                 self.iommufd.attach(behind.device, self._global())
+            except KernelError as error:
+                self.errors.append(f"Failed to attach GBPA hwpt for {behind.device.name}: {error}")
 
     def reset(self) -> None:
         """smmuv3_accel_reset(): registers as after power-on, every function on GBPA's HWPT; the guest's memory stays as it is."""
         self.cr0, self.gbpa = CR0(0), GBPA.build(SHCFG=1)
         self.strtab_base, self.strtab_cfg = StrtabBase(0), StrtabBaseCfg(0)
-        if self.viommu is not None:
-            for behind in self.behind.values():
-                self.iommufd.attach(behind.device, self._global())
-                behind.hwpt = None
+        self._attach_global()
+        for behind in self.behind.values():
+            behind.hwpt = None
 
     # -- stream table -------------------------------------------------------------------------------------------------
 

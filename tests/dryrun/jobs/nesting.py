@@ -188,6 +188,32 @@ def commands(context: Context, viommu: int) -> list[dict[str, Any]]:
     return found
 
 
+PASS = (Op.TLBI_NH_ALL, Op.TLBI_NSNH_ALL, Op.TLBI_NH_ASID, Op.TLBI_NH_VA, Op.TLBI_NH_VAA, Op.CFGI_CD, Op.CFGI_CD_ALL, Op.ATC_INV)
+
+
+def fields(context: Context, viommu: int) -> list[dict[str, Any]]:
+    """The opcodes that may pass, with every single bit beside the opcode and the vSID; and the range fields in every combination of 0 and not.
+
+    Each goes alone: what a kernel lets through, the emulated hardware meets.
+    """
+    cases: list[tuple[int, int]] = []
+    for op in PASS:
+        named = op in (Op.CFGI_CD, Op.CFGI_CD_ALL, Op.ATC_INV)
+        base = op | (VSID << 32 if named else 0)
+        cases += [(base | 1 << bit, 0) for bit in range(8, 32 if named else 64)] + [(base, 1 << bit) for bit in range(64)]
+    for op in (Op.TLBI_NH_VA, Op.TLBI_NH_VAA):
+        for tg in range(4):
+            for ttl in range(4):
+                for num, scale in ((0, 0), (3, 0), (0, 3), (31, 31)):
+                    cases.append(encode(op, TG=tg, TTL=ttl, NUM=num, SCALE=scale, Address=0x10_0000))
+    cases += [encode(Op.ATC_INV, StreamID=VSID, Size=size) for size in (0, 52, 53, 63)]
+    found = []
+    for words in cases:
+        said, done = context.invalidate(viommu, [words])
+        found.append({"words": list(words), "answer": said, "done": done})
+    return found
+
+
 def depths(context: Context, viommu: int) -> list[tuple[int, str]]:
     """How deep a vEVENTQ may be."""
     found = []
@@ -298,6 +324,7 @@ def nested(found: dict[str, Any], functions: dict[str, Function]) -> None:
     found["entries"] = entries(context, nvme, viommu)
     found["attach_stage1_with_vdevice"] = answer(lambda: nvme.attach(translate))
     found["commands"] = commands(context, viommu)
+    found["fields"] = fields(context, viommu)
     found["event"] = events(context, nvme, viommu)
 
 
@@ -335,7 +362,7 @@ def twins(found: dict[str, Any], first: Function, second: Function) -> None:
 
 def main() -> None:
     subprocess.run(["modprobe", "-a", "vfio-pci", "iommufd"], check=False)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"release": os.uname().release}
     functions = {address: Function(address) for address in (NVME, VF, NIC, *TWINS)}
     probe = Context()
     functions[NVME].bind(probe.fd)

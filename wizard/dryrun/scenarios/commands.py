@@ -1,4 +1,4 @@
-"""Commands of a guest: what passes, what is substituted, and what stops the batch. Linux 7.2 arm-smmu-v3-iommufd.c, tegra241-cmdqv.c."""
+"""Commands of a guest: what passes, what is substituted, and what stops the batch. Linux 7.2 and 7.3 arm-smmu-v3-iommufd.c, tegra241-cmdqv.c."""
 
 from __future__ import annotations
 
@@ -65,6 +65,68 @@ def unknown_vsid(bench: Bench) -> str:
     return "QEMU ignores it; the kernel says EIO"
 
 
+def _malformed(bench: Bench) -> dict[str, Words]:
+    """Commands that a guest may send by their opcode, each with a field that IHI 0070 4.3 and 4.4 reserves or that a guest has no say in."""
+    built = {
+        "CMD_TLBI_NH_VA with TG alone": command.build(Op.TLBI_NH_VA, TG=1, Address=0x1000),
+        "CMD_TLBI_NH_VA with TTL and no TG": command.build(Op.TLBI_NH_VA, TTL=3, Address=0x1000),
+        "CMD_TLBI_NH_ALL with an ASID": command.build(Op.TLBI_NH_ALL, ASID=1),
+        "CMD_TLBI_NH_ASID with an address": Tlbi(command.build(Op.TLBI_NH_ASID, ASID=1).value | 1 << 127),
+        "CMD_TLBI_NSNH_ALL with a VMID": command.build(Op.TLBI_NSNH_ALL, VMID=1),
+        "CMD_CFGI_CD with SSec": command.build(Op.CFGI_CD, StreamID=bench.vsid, SSec=1),
+        "CMD_CFGI_CD_ALL with Leaf": command.build(Op.CFGI_CD_ALL, StreamID=bench.vsid, Leaf=1),
+        "CMD_ATC_INV of Size 53": command.build(Op.ATC_INV, StreamID=bench.vsid, Size=53),
+    }
+    return {name: (record.words[0], record.words[1]) for name, record in built.items()}
+
+
+@scenario(
+    "malformed-commands", GROUP, "malformed commands, where the kernel looks at their fields", "arm_vsmmu_validate_user_cmd()",
+    "arm_vsmmu_validate_range()", stops=KERNEL,
+)  # fmt: skip
+def malformed(bench: Bench) -> str:
+    """Linux 7.3: they never reach the queue that every function of the SMMU shares."""
+    if bench.host.check is None:
+        raise NotApplicable("this kernel looks at the opcode, VMID and vSID alone (before Linux 7.3, or its release is not known)")
+    viommu = _viommu(bench)
+    _ = bench.stream
+    before = bench.host.commands, len(bench.host.skipped)
+    cases = _malformed(bench)
+    for name, words in cases.items():
+        error = bench.refused(lambda words=words: bench.vm.iommufd.invalidate(viommu, [words]), "EIO", name)  # type: ignore[misc]
+        if error.done:
+            raise Failed(f"{name}: entry_num is {error.done} instead of 0")
+    if (bench.host.commands, len(bench.host.skipped)) != before:
+        raise Failed("one of them reached the SMMU's queue")
+    return f"EIO for each of {len(cases)}; the SMMU's own queue sees none of them"
+
+
+@scenario(
+    "malformed-passed", GROUP, "malformed commands, where the kernel looks at the opcode alone", "arm_vsmmu_convert_user_cmd()",
+    "arm_smmu_cmdq_build_cmd()", "IHI 0070 4.1.3, 7.1 (CERROR_ILL)", stops=HARDWARE,
+)  # fmt: skip
+def malformed_passed(bench: Bench) -> str:
+    """Linux 7.2 and older: the hardware meets them in the queue that all functions share, and stops it where it finds one ILLEGAL."""
+    if bench.host.check is not None:
+        raise NotApplicable("this kernel looks at every field (Linux 7.3)")
+    viommu = _viommu(bench)
+    stream = bench.stream
+    before = len(bench.host.skipped)
+    cases = _malformed(bench)
+    for words in cases.values():
+        bench.vm.iommufd.invalidate(viommu, [words])
+    stopped = len(bench.host.skipped) - before
+    if not stopped:
+        raise Failed("the hardware finds none of them ILLEGAL")
+    buffer = bench.guest().map(stream)
+    bench.reaches(buffer.iova, bench.pa(buffer.ipa), what="a buffer after them")
+    bench.stopped_by = HARDWARE
+    return (
+        f"{stopped} of {len(cases)} stop the queue of {bench.function.smmu}, which all of its functions share, until the kernel has skipped them "
+        "('CMDQ error … Illegal command'): a tenant can slow down the others, and reaches nothing of theirs"
+    )
+
+
 @scenario("vmid", GROUP, "a command with another VM's VMID or StreamID", "arm_vsmmu_convert_user_cmd()", stops=KERNEL)
 def vmid(bench: Bench) -> str:
     """VMID and StreamID are forced, whatever the guest writes."""
@@ -76,6 +138,7 @@ def vmid(bench: Bench) -> str:
         fields = {name: f.mask << f.shift for name, f in layout.items() if name not in ("Opcode", "StreamID", "SSec")}
         if "StreamID" in layout:
             fields["StreamID"] = bench.vsid
+        # Without the check of Linux 7.3, which lets less pass.
         record = command.decode(*convert(encode(op, **fields), viommu.vmid, viommu.stream_of))
         if isinstance(record, Tlbi) and viommu.vmid != record.VMID:
             raise Failed(f"CMD_{op.name} goes out with VMID {record.VMID}")

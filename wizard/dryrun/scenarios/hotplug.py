@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wizard.arch.command import Op
 from wizard.arch.event import EventType
+from wizard.arch.registers import GBPA
 from wizard.arch.ste import StreamConfig
 from wizard.dryrun.bench import Bench, Failed, NotApplicable, scenario
 from wizard.dryrun.layout import GUEST_RAM
@@ -20,7 +21,7 @@ HARDWARE, NOBODY, KERNEL = Stopper.HARDWARE, Stopper.NOBODY, Stopper.KERNEL
     "iommufd_cdev_autodomains_get()", stops=HARDWARE, replug=True,
 )  # fmt: skip
 def hot_plug(bench: Bench) -> str:
-    """While the guest runs: nothing before it, then the VM's memory through GBPA's HWPT, then what the guest maps; those beside it go on."""
+    """While the guest runs: nothing before it, then the VM's memory through stage 2, then what the guest maps; those beside it go on."""
     if not bench.function.hotplug:
         raise NotApplicable("it is there from the start")
     bench.vsmmu.unplug(bench.vsid)
@@ -42,6 +43,31 @@ def hot_plug(bench: Bench) -> str:
             raise Failed(f"{beside.address} beside it lands at {outcome.pa}")
     vmid = bench.device.installed.S2VMID
     return f"vSID {bench.vsid:#x} behind {bench.function.vsmmu}, VMID {vmid} of the VM; until the guest's first CFGI_STE it reaches all of its memory"
+
+
+@scenario(
+    "hot-plug-abort", GROUP, "a function is plugged while GBPA.ABORT is set", "IHI 0070 6.3.14", "smmuv3_accel_alloc_viommu()",
+    "smmuv3_accel_set_iommu_device()", stops=NOBODY, replug=True,
+)  # fmt: skip
+def hot_plug_abort(bench: Bench) -> str:
+    """QEMU attaches GBPA's HWPT when it makes the vIOMMU, to the function that it makes it with; one that comes later stays on stage 2."""
+    if not bench.function.hotplug:
+        raise NotApplicable("it is there from the start: the machine's first reset attaches GBPA's HWPT to it")
+    abort = GBPA.build(ABORT=1, Update=1).value
+    bench.vsmmu.unplug(bench.vsid)
+    first = not bench.vsmmu.behind
+    bench.vsmmu.write_gbpa(abort)
+    bench.world.plug(bench.vm, bench.function)
+    bench.say("qemu", "device_add: " + ("a new vIOMMU, GBPA's HWPT attached" if first else "the vIOMMU is there, stage 2 attached"))
+    if first:
+        bench.stopped(GUEST_RAM, None, what="an access after it is plugged, GBPA.ABORT being 1")
+        return f"the first behind {bench.function.vsmmu}: a silent abort, as GBPA says"
+    bench.reaches(GUEST_RAM, bench.pa(GUEST_RAM), what="the VM's memory, GBPA.ABORT being 1")
+    bench.stopped(bench.vm.layout.top, EventType.F_TRANSLATION, stage2=True, what="the page above RAM")
+    bench.vsmmu.write_gbpa(abort)
+    bench.stopped(GUEST_RAM, None, what="an access after GBPA is written again")
+    bench.stopped_by = NOBODY
+    return "not the first behind its vSMMU: it reaches all of the VM's memory, whatever GBPA.ABORT says, until CFGI_STE or a write to GBPA"
 
 
 @scenario("unplug", GROUP, "the function is unplugged", "smmuv3_accel_unset_iommu_device()", "vfio_df_iommufd_unbind()", stops=HARDWARE, replug=True)

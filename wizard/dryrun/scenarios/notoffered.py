@@ -1,10 +1,10 @@
-"""What Linux 7.2 and QEMU 11.1 do not offer to a guest, whatever the hardware has."""
+"""What Linux, up to 7.3, and QEMU 11.1 do not offer to a guest, whatever the hardware has."""
 
 from __future__ import annotations
 
 from wizard.dryrun.bench import Bench, Needs, NotApplicable, scenario
 
-GROUP = "cannot be offered on Linux 7.2 and QEMU 11.1"
+GROUP = "cannot be offered on Linux 7.2, 7.3 and QEMU 11.1"
 
 
 @scenario("pri", GROUP, "page requests (PRI)", "arm_smmu_handle_event()", "smmuv3_cmdq_consume() (CMD_PRI_RESP unhandled)", needs=Needs.LAYOUT)

@@ -13,6 +13,7 @@ from wizard.base.text import visible
 from wizard.facts.vfio import is_vfio_driver
 from wizard.fleet.diff.changes import group_of, members_of
 from wizard.fleet.diff.pairs import Pairing
+from wizard.host.commands import checks_commands, matters
 from wizard.host.model import Accel, Function
 from wizard.plan.resolve import supply
 
@@ -277,6 +278,33 @@ def software(pairing: Pairing) -> Iterator[Finding]:
         yield KERNEL.at("kernel", before=visible(before), after=visible(after))
     if a.identity.firmware != b.identity.firmware:
         yield FIRMWARE.at("firmware", before=visible(a.identity.firmware or "not known"), after=visible(b.identity.firmware or "not known"))
+
+
+COMMANDS_LOST = diff_code(
+    "guest-commands-check-lost", WARNING, Area.HOST,
+    what="The kernel {before} checked every field of a guest's SMMU commands; {after}.",
+    why="Without the check a malformed command of a guest can stop the SMMU's own queue, which all functions behind it share, until the driver has "
+    "skipped it: a tenant can disturb the others.",
+    fix="Boot the newer kernel again, or give the functions of one SMMU to one tenant.",
+)  # fmt: skip
+COMMANDS_WON = diff_code(
+    "guest-commands-check-won", INFO, Area.HOST,
+    what="The kernel {after} checks every field of a guest's SMMU commands; {before} looked at the opcode alone.",
+    why="Since Linux 7.3 a malformed command ends in an error for its guest alone, and the queue that all functions of an SMMU share never sees it.",
+    fix="Nothing to do.",
+)  # fmt: skip
+
+
+@_rule(one_host=True)
+def guest_commands(pairing: Pairing) -> Iterator[Finding]:
+    """The check of Linux 7.3, by the kernels' releases (``wizard.host.commands``)."""
+    before, after = checks_commands(pairing.a), checks_commands(pairing.b)
+    names = [visible(host.facts.kernel.release or "of an unknown release") for host in (pairing.a, pairing.b)]
+    if before is True and after is not True and (matters(pairing.a) or matters(pairing.b)):
+        said = f"{names[1]} looks at the opcode alone" if after is False else f"whether the kernel {names[1]} does is not known"
+        yield COMMANDS_LOST.at("kernel", before=names[0], after=said)
+    elif before is False and after is True and matters(pairing.b):
+        yield COMMANDS_WON.at("kernel", before=names[0], after=names[1])
 
 
 def _endpoints(pairing: Pairing) -> Iterator[tuple[Function, Function]]:

@@ -132,7 +132,8 @@ HOTPLUG_UNKNOWN = plan_code(
 HOTPLUG_SMMU = plan_code(
     "hotplug-other-smmu", ERROR,
     what="VM {subject}: {function}, which may be plugged into {port}, sits behind {other}, and the port belongs to {smmu}.",
-    why="The kernel refuses a function of another SMMU behind this vSMMU (Invalid argument), and the running guest can't get another vSMMU.",
+    why="QEMU takes a function of another SMMU, and the kernel refuses its attach (Invalid argument): it then reaches all of the VM's memory with "
+    "no vIOMMU before it. The running guest can't get another vSMMU.",
     fix="Reserve a port on a vSMMU of {other}.",
 )  # fmt: skip
 HOTPLUG_VF = plan_code(
@@ -165,6 +166,14 @@ HOTPLUG_PROPERTY = plan_code(
     why="Hot-plugged functions are compared with the finalised values; QEMU refuses the device_add.",
     fix="Write {name}={host} for that vSMMU.",
 )  # fmt: skip
+HOTPLUG_BYPASS = plan_code(
+    "hotplug-bypass", WARNING,
+    what="VM {subject}: what is plugged into {port} reaches all of the VM's memory until the guest's driver has set it up, also where the guest "
+    "has set GBPA.ABORT.",
+    why="QEMU attaches what GBPA says when it makes the vIOMMU of {vsmmu}, to the first function behind it. One that is plugged beside others stays "
+    "on stage 2 until the guest's CMD_CFGI_STE, or its next write to GBPA (smmuv3_accel_set_iommu_device() of QEMU 11.1).",
+    fix="Nothing where the guest trusts the function. Else give it to the VM from the start, or reserve its port on a vSMMU that has nothing else.",
+)  # fmt: skip
 
 
 @rule
@@ -175,6 +184,8 @@ def hotplug(scene: Scene) -> Iterator[Finding]:
         if not port.hotplug:
             continue
         vsmmu = next((v for v in vm.vsmmus if v.bus == port.bus), None)
+        if vsmmu is not None and vsmmu.accel and len([p for p in vm.ports if p.bus == port.bus]) > 1:
+            yield HOTPLUG_BYPASS.at(scene.name, port=port.id, vsmmu=vsmmu.id)
         if vsmmu is None and vm.mode is Mode.ACCEL:
             yield HOTPLUG_WHERE.at(scene.name, port=port.id, why_not="" if vm.vsmmus else ": the VM has none")
         for address in port.candidates:

@@ -39,7 +39,8 @@ def known_smmu(scene: Scene) -> Iterator[Finding]:
 JOINED = plan_code(
     "smmus-joined", ERROR,
     what="VM {subject}: {function} sits behind {other}, not behind {smmu} of vSMMU {id}.",
-    why="A vSMMU hands its invalidations to one physical SMMU; the kernel refuses any other function (arm_smmu_attach_dev_nested: Invalid argument).",
+    why="A vSMMU hands its invalidations to one physical SMMU. QEMU starts with any other function, and the kernel refuses its attach "
+    "(arm_smmu_attach_dev_nested: Invalid argument): it then reaches all of the VM's memory with no vIOMMU before it, and its guest's driver fails.",
     fix="Leave vsmmu out for {function}: it gets a vSMMU of its own SMMU.",
 )  # fmt: skip
 
@@ -56,7 +57,8 @@ def one_smmu(scene: Scene) -> Iterator[Finding]:
 SPLIT = plan_code(
     "smmu-split", WARNING,
     what="VM {subject}: {smmu} is split over {count} vSMMUs ({ids}).",
-    why="On Linux 7.2 they share the VM's stage 2 of that SMMU and so one VMID: safe for Linux guests (one ASID space), not promised for others.",
+    why="On Linux 7.2 and 7.3 they share the VM's stage 2 of that SMMU and so one VMID: safe for Linux guests (one ASID space), not promised "
+    "for others.",
     fix="Use --layout per-smmu unless the guest needs them apart.",
 )  # fmt: skip
 
