@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.tools.cache import LOUD, cache
+from tests.tools.bound import bounded, keep_stderr, seconds_of
+from tests.tools.cache import LEFT_OUT, LOUD, cache
+from tests.tools.processes import start_children_attentive
 from tests.tools.qemu import require_iasl, require_qemu
 
 _private: list[str] = []
@@ -21,7 +24,9 @@ settings.load_profile("smmu-wizard")
 
 
 def pytest_configure() -> None:
-    """Keep the tests away from the settings, sessions and crash reports of whoever runs them."""
+    """Keep the tests away from the settings, sessions and crash reports of whoever runs them, and from how they were started."""
+    keep_stderr()
+    start_children_attentive()
     os.environ["SMMU_WIZARD_CACHE"] = str(cache())
     _private.append(tempfile.mkdtemp(prefix="smmu-wizard-tests-"))
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
@@ -34,6 +39,27 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(_private.pop(), ignore_errors=True)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """No preparation waits for ever."""
+    with bounded(seconds_of(item), f"what {item.nodeid} needs"):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """No test waits for ever."""
+    with bounded(seconds_of(item), item.nodeid):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """No clearing up waits for ever."""
+    with bounded(seconds_of(item), f"what follows {item.nodeid}"):
+        return (yield)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say once more, where it is read, which real counterparts were not there."""
     reasons: dict[str, int] = {}
@@ -41,6 +67,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if isinstance(report.longrepr, tuple) and LOUD in (reason := str(report.longrepr[2])):
             reason = reason.partition(LOUD)[2]
             reasons[reason] = reasons.get(reason, 0) + 1
+    left_out = [
+        str(what)
+        for report in terminalreporter.stats.get("passed", [])
+        if report.when == "call"
+        for name, what in report.user_properties
+        if name == LEFT_OUT
+    ]
+    if left_out:
+        terminalreporter.section("LEFT OUT", sep="!", red=True, bold=True)
+        for what in left_out:
+            terminalreporter.line(what, red=True)
     if reasons:
         terminalreporter.section("NOT RUN ON THIS MACHINE", sep="!", red=True, bold=True)
         for reason, count in sorted(reasons.items()):

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.cache import PROJECT
+from tests.tools.processes import LIMIT
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
@@ -78,6 +79,7 @@ def test_examples_say_what_the_page_says(page: Path, tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            timeout=LIMIT,
         )
         if not matches(example.expected, done.stdout):
             pytest.fail(f"{page.name}:{example.line}: $ {example.command}\nsays\n{done.stdout}\nnot\n{example.expected}", pytrace=False)

@@ -15,11 +15,12 @@ import pytest
 
 import wizard
 from tests.tools.cache import PROJECT, skip_loudly
+from tests.tools.processes import LIMIT
 
 
 def run(*words: str | Path, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
     """A command's result, whatever its status."""
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=LIMIT)
 
 
 def clean(*words: str | Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.libvirt import native
+from tests.tools.processes import LIMIT
 from wizard.rehearsal.process import running
 from wizard.rehearsal.report import Refused
 
@@ -32,7 +33,7 @@ async def test_a_refused_command_line_is_told_in_qemus_words(qemu: Path, tmp_pat
 
 @pytest.mark.qemu
 def test_iasl_reads_acpi_tables(iasl: Path) -> None:
-    assert "ACPI" in subprocess.run([iasl, "-v"], capture_output=True, text=True, check=True).stdout
+    assert "ACPI" in subprocess.run([iasl, "-v"], capture_output=True, text=True, check=True, timeout=LIMIT).stdout
 
 
 DOMAIN = """<domain type='qemu'>

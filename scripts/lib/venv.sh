@@ -47,6 +47,17 @@ find_python() {
     fail "Python 3.11 or newer is needed, and none was found${PYTHON:+ as $PYTHON}: install Debian's python3, or name one with PYTHON=…"
 }
 
+# A new virtual environment in VENV. An unpacked Debian's Python has its pip as a wheel below itself, and looks for it below /usr.
+new_environment() { # PYTHON
+    local wheel
+    wheel=$("$1" -c 'import glob, sys; print(*sorted(glob.glob(sys.base_prefix + "/usr/share/python-wheels/pip-*.whl"))[-1:])')
+    if [ -n "$wheel" ]; then
+        "$1" -m venv --clear --without-pip "$VENV" >&2 && "$VENV/bin/python" "$wheel/pip" --quiet install "$wheel" >&2 < /dev/null
+    else
+        "$1" -m venv --clear "$VENV" >&2
+    fi
+}
+
 # A virtual environment in VENV with the program, editable, and the named extra. An environment with more than was asked for is fine.
 environment() { # base|test
     local level=$1 python wanted have extra
@@ -64,7 +75,7 @@ environment() { # base|test
             "$python" -c 'import ensurepip, venv' 2> /dev/null || fail "$python has no venv module: install the one that belongs to it."
         fi
         note "Installing smmu-wizard${extra:+ and what its tests need} into $VENV"
-        [ "$(cat "$VENV/smmu-wizard-base" 2> /dev/null)" = "$wanted" ] || "$python" -m venv --clear "$VENV" >&2 || fail "No virtual environment could be made in $VENV."
+        [ "$(cat "$VENV/smmu-wizard-base" 2> /dev/null)" = "$wanted" ] || new_environment "$python" || fail "No virtual environment could be made in $VENV."
         PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 "$VENV/bin/python" -m pip --quiet install --editable "$PROJECT$extra" >&2 < /dev/null ||
             fail "pip could not install the packages (above is why): is the package index reachable?"
         printf '%s\n' "$wanted" > "$VENV/smmu-wizard-$level"

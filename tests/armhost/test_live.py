@@ -12,6 +12,7 @@ import pytest
 
 from tests.tools.armhost import Boot
 from tests.tools.cache import PROJECT
+from tests.tools.processes import LIMIT
 
 pytestmark = pytest.mark.armhost
 both = pytest.mark.parametrize("who", ["root", "nobody"])
@@ -117,7 +118,7 @@ def test_an_ordinary_user_sees_what_is_unknown_as_unknown(live: Boot) -> None:
 def test_a_snapshot_tells_elsewhere_what_the_live_host_told(live: Boot, who: str) -> None:
     live_list = live.json(f"list-{who}")
     command = [sys.executable, "-m", "wizard", "list", "--json", "--replay", str(live.out / f"record-{who}.out")]
-    replayed = json.loads(subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout)
+    replayed = json.loads(subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=LIMIT).stdout)
     assert replayed["functions"] == live_list["functions"]
     assert replayed["smmus"] == live_list["smmus"]
     assert replayed["groups"] == live_list["groups"]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.tools.processes import LIMIT
 from wizard.base import toml
 from wizard.base.json import out_of_bounds
 from wizard.base.text import shell_word, visible
@@ -19,7 +20,7 @@ from wizard.base.text import shell_word, visible
 def test_bash_reads_back_every_word_and_the_script_shows_nothing_odd(words: list[str]) -> None:
     script = "printf '%s\\0' " + " ".join(map(shell_word, words))
     assert visible(script.replace("\n", " ")) == script.replace("\n", " ")
-    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, env={"LC_ALL": "C"})
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, env={"LC_ALL": "C"}, timeout=LIMIT)
     assert done.stdout.decode().split("\0")[:-1] == words
 
 

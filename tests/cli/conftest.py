@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.tools.processes import LIMIT
+
 ROOT = Path(__file__).resolve().parents[2]
 CANWBS = str(ROOT / "fixtures" / "arm64-virt-canwbs.json")
 REFUSED = str(ROOT / "fixtures" / "arm64-virt.json")
@@ -20,7 +22,7 @@ def run(*words: str, stdin: str = "") -> Done:
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT,
         check=False,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

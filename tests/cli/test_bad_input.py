@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import CANWBS, REFUSED, ROOT, failed, refused, run
+from tests.tools.processes import LIMIT, children_of, ending, opened_by, session_of, wait_until
 from wizard.cli.main import main
 
 FUNCTION = "0000:14:00.0"
@@ -167,7 +168,7 @@ def test_a_full_disk_and_a_closed_pipe_on_standard_output(files: Path, command: 
     line = [sys.executable, "-m", "wizard", *source, *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment, timeout=LIMIT)
     assert done.returncode == 5, done.stderr
     assert done.stderr.splitlines()[-2:] == [
         "smmu-wizard: Standard output can't be written: No space left on device.",
@@ -175,28 +176,35 @@ def test_a_full_disk_and_a_closed_pipe_on_standard_output(files: Path, command: 
     ]
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    done = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, text=True, check=False, env=environment, timeout=LIMIT)
     os.close(write)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert "pipe" not in done.stderr.lower()
 
 
-@pytest.mark.parametrize("delay", [0.3, 1.0, 2.5])
-def test_an_interrupt_of_the_whole_process_group(tmp_path: Path, delay: float) -> None:
+def has_workers(pid: int) -> bool:
+    return bool(children_of(pid))
+
+
+def workers_read(pid: int) -> bool:
+    return any(CANWBS in opened_by(worker) for worker in children_of(pid))
+
+
+@pytest.mark.parametrize("moment", [has_workers, workers_read])
+def test_an_interrupt_of_the_whole_process_group(tmp_path: Path, moment: Callable[[int], bool]) -> None:
     """Ctrl-C while workers start, and while they read: one sentence, and nobody is left behind."""
     for number in range(1500):
         (tmp_path / f"{number:04}.json").symlink_to(CANWBS)
-    process = subprocess.Popen(
+    with ending(subprocess.Popen(
         [sys.executable, "-m", "wizard", "baseline", str(tmp_path), "--no-index"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    time.sleep(delay)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    if process.returncode != 130:  # a very slow machine had not begun, a very quick one was done
-        assert process.returncode in (-signal.SIGINT, 0, 1), err
-        return
-    assert err.splitlines()[-1] == "smmu-wizard: interrupted."
-    assert "Traceback" not in err
-    assert out == ""
+    )) as process:  # fmt: skip
+        wait_until(lambda: moment(process.pid), "the workers")
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 130, err
+        assert err.splitlines()[-1] == "smmu-wizard: interrupted."
+        assert "Traceback" not in err
+        assert out == ""
+        wait_until(lambda: not session_of(process.pid), "the workers to be gone")

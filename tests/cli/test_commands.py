@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from tests.cli.conftest import CANWBS, REFUSED, ROOT, failed, refused, run
+from tests.tools.processes import LIMIT
 
 
 def test_demo_is_the_fixture() -> None:
@@ -123,7 +124,7 @@ def test_escape_sequences_in_names_are_shown_as_text(tmp_path: Path) -> None:
 
 def test_a_closed_pipe_is_fine() -> None:
     words = f"{sys.executable} -m wizard --replay {CANWBS} list --json"
-    done = subprocess.run(["bash", "-c", f"{words} | head -c 1; exit ${{PIPESTATUS[0]}}"], capture_output=True, check=False, cwd=ROOT)
+    done = subprocess.run(["bash", "-c", f"{words} | head -c 1; exit ${{PIPESTATUS[0]}}"], capture_output=True, check=False, cwd=ROOT, timeout=LIMIT)
     assert done.returncode == 0
     assert done.stderr == b""
 
@@ -161,7 +162,7 @@ def test_what_cannot_be_written_is_status_5(tmp_path: Path) -> None:
 
 def test_listing_a_recording_never_loads_the_screen_or_the_live_host() -> None:
     code = "import sys; from wizard.cli.main import main; main(['--replay', sys.argv[1], 'list']); print('\\n'.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code, CANWBS], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code, CANWBS], capture_output=True, text=True, check=True, cwd=ROOT, timeout=LIMIT)
     loaded = set(done.stdout.split())
     assert not loaded & {"textual", "rich", "pyudev", "psutil", "numpy", "lxml", "tomlkit", "qemu"}
 

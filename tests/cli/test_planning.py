@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CANWBS, REFUSED, ROOT, failed, run
+from tests.tools.processes import LIMIT
 
 TWO = ("--vm", "web=0000:14:00.0", "--vm", "db=0000:11:10.0")
 
@@ -57,7 +58,7 @@ def test_qemu_script_and_json_say_the_same_words(profiles: Path, tmp_path: Path)
     script = tmp_path / "web.sh"
     assert run("--replay", CANWBS, "export", str(profiles / "web.toml"), "--format", "qemu", "-o", str(script)).returncode == 0
     assert script.stat().st_mode & 0o111
-    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    assert subprocess.run(["bash", "-n", str(script)], check=False, timeout=LIMIT).returncode == 0
     words = json.loads(run("--replay", CANWBS, "export", str(profiles / "web.toml"), "--format", "qemu-json").stdout)
     devices = [json.loads(value) for flag, value in pairwise(words) if flag == "-device"]
     assert [device["driver"] for device in devices] == ["pxb-pcie", "arm-smmuv3", "pcie-root-port", "vfio-pci"]
@@ -180,12 +181,12 @@ def test_memory_and_cpus_may_be_of_one_vm(tmp_path: Path) -> None:
 def test_prepare_binds_and_can_undo_itself(tmp_path: Path) -> None:
     script = tmp_path / "bind.sh"
     assert run("--replay", CANWBS, "prepare", "0000:14:00.0", "-o", str(script)).returncode == 0
-    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    assert subprocess.run(["bash", "-n", str(script)], check=False, timeout=LIMIT).returncode == 0
     text = script.read_text()
     assert "0000:14:00.0" in text
     assert "undo" in text
     # This machine is not the recorded host: the script must not touch it.
-    done = subprocess.run(["bash", str(script)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(["bash", str(script)], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=LIMIT)
     assert done.returncode != 0
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.dryrun.plans import NVME, VF
+from tests.tools.processes import LIMIT, ending
 from wizard.base.errors import UsageError
 from wizard.cli.dryrun import add_workload_options, workload_of
 from wizard.dryrun import Workload
@@ -25,7 +26,9 @@ PROJECT = Path(__file__).parents[2]
 
 def run(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "wizard", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin"}, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin"}, check=False, timeout=LIMIT
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +62,14 @@ def test_progress_is_for_terminals_and_fits_them(profiles: Path) -> None:
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, 40))
     # What a terminal is sent is read while it runs, since its buffer is small.
-    with subprocess.Popen(command, cwd=profiles, env=environment, stdout=subprocess.PIPE, stderr=follower, text=True) as running:
+    with ending(subprocess.Popen(command, cwd=profiles, env=environment, stdout=subprocess.PIPE, stderr=follower, text=True)) as running:
         os.close(follower)
         sent = b""
         with contextlib.suppress(OSError):  # EIO: the other end is closed
             while chunk := os.read(leader, 4096):
                 sent += chunk
         assert running.stdout is not None
-        shown = running.stdout.read()
+        shown, _ = running.communicate(timeout=LIMIT)
     os.close(leader)
     lines = [line for line in sent.decode().split("\r") if re.match(r"\d+/\d+ ", line)]
     assert len(lines) > 50

@@ -18,6 +18,7 @@ from qemu.qmp import QMPClient
 from tests.armhost.initrd import entry
 from tests.plan.hosts import E1000E, NVME, PAIR, VF0, planned
 from tests.tools.cache import cache, skip_loudly
+from tests.tools.processes import wait_until_async
 from tests.tools.qemu import require_firmware
 from wizard.export import qmp_hotplug
 from wizard.plan.model import VmPlan
@@ -52,9 +53,8 @@ def seen(console: Path) -> set[str]:
 
 
 async def until_seen(console: Path, address: str, there: bool = True) -> None:
-    async with asyncio.timeout(LIMIT):
-        while not seen(console) or (address in seen(console)) is not there:
-            await asyncio.sleep(0.2)
+    what = f"the guest to {'see' if there else 'miss'} {address}"
+    await wait_until_async(lambda: bool(seen(console)) and (address in seen(console)) is there, what, LIMIT)
 
 
 async def play(client: QMPClient, made: VmPlan, told: dict[str, Any], console: Path) -> None:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from tests.export.test_qemu import NASTY, SETS, free, harmless, names
 from tests.plan.hosts import E1000E, NVME, PAIR, VF0, VF1, changed, host, plan, vm
+from tests.tools.processes import LIMIT
 from wizard.base.errors import UsageError
 from wizard.export import bind_script, prepare_script
 from wizard.host.build import host_of
@@ -31,7 +32,7 @@ def words(script: str, tmp_path: Path, *, action: str = "do", plug: str = "") ->
     fake = "\n".join(f'{name}() {{ printf "%s\\0" {name} "$@"; printf "\\1\\0"; }}' for name in functions)
     path = tmp_path / "calls"
     path.write_text(f"action={action} dry= plug={plug}\n{fake}\nif [ $action = remove ]; then{tail}", encoding="utf-8")
-    done = subprocess.run(["bash", str(path)], capture_output=True, check=True)
+    done = subprocess.run(["bash", str(path)], capture_output=True, check=True, timeout=LIMIT)
     calls: list[list[str]] = [[]]
     for word in done.stdout.decode().split("\0")[:-1]:
         if word == "\1":
@@ -81,7 +82,7 @@ def test_vfs_come_first_and_are_compared_before_anything_is_bound(tmp_path: Path
 def test_no_word_of_a_plan_is_run(name: str, notes: str, path: str) -> None:
     made = plan(replace(SETS["hot-plug"], name=name, notes=notes, firmware=FirmwareRequest(code="/c", vars_template=f"/{path}", vars=f"/v{path}")))
     script = prepare_script(made, host())
-    assert subprocess.run(["bash", "-n"], input=script.encode(), check=False).returncode == 0
+    assert subprocess.run(["bash", "-n"], input=script.encode(), check=False, timeout=LIMIT).returncode == 0
     with tempfile.TemporaryDirectory() as scratch:
         calls = words(script, Path(scratch))
     assert ["vars", f"/{path}", f"/v{path}", "root"] in calls
@@ -104,14 +105,16 @@ def test_the_scripts_pseudonym_is_the_programs(machine_id: bytes, value: str) ->
     """HMAC-SHA256 with coreutils alone."""
     function = LIBRARY.read_text().split("pseudonym() {")[1].split("\n}")[0].replace("[ -r /etc/machine-id ] || return 0", "")
     function = function.replace("id=$(cat /etc/machine-id)", f"id={machine_id.hex()}")
-    done = subprocess.run(["bash", "-c", f'pseudonym() {{{function}\n}}\npseudonym "$1"', "x", value], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["bash", "-c", f'pseudonym() {{{function}\n}}\npseudonym "$1"', "x", value], capture_output=True, text=True, check=True, timeout=LIMIT
+    )
     assert done.stdout.strip() == hmac.new(machine_id.hex().encode(), value.encode(), hashlib.sha256).hexdigest()
 
 
 def test_usage_and_root(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text(prepare_script(plan(vm(NVME)), host()))
-    done = subprocess.run(["bash", str(script), "--what"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["bash", str(script), "--what"], capture_output=True, text=True, check=False, timeout=LIMIT)
     assert (done.returncode, "usage:" in done.stderr) == (2, True)
 
 
@@ -172,7 +175,7 @@ class Fake:
         library = library.replace("sys=/sys", f"sys={self.top}/sys").replace("/proc/self/", "/proc/").replace("/proc/net/", "/proc/")
         library = library.replace("/proc/", f"{self.top}/proc/")
         script = f"set -euo pipefail\ndry=\n{library}\nzpool() {{ return 1; }}\ncheck_free {NVME}\n"
-        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=LIMIT)
         assert done.returncode == bool(done.stderr), done.stderr
         return done.stderr.strip().removeprefix("STOP: ")
 

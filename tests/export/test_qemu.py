@@ -23,6 +23,7 @@ from qemu.qmp import ExecuteError, QMPClient
 
 from tests.plan.hosts import E1000E, FIXTURES, NVME, PAIR, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, host, plan, planned, vm
 from tests.plan.test_planner import requests, without_contradiction
+from tests.tools.processes import LIMIT
 from tests.tools.qemu import require_firmware
 from wizard.export import libvirt_xml, qemu_argv, qemu_json, qemu_script
 from wizard.export.command import Option, keyed
@@ -267,7 +268,7 @@ def _options(made: VmPlan) -> list[Option]:
 
 def _said_by(qemu: Path, words: list[str]) -> str:
     words = [word.replace(",pflash0=pflash0,pflash1=pflash1", "") for word in words]
-    done = subprocess.run([str(qemu), *words, "-S"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([str(qemu), *words, "-S"], capture_output=True, text=True, timeout=LIMIT, check=False)
     return done.stderr.strip().splitlines()[0].rpartition(": ")[2]
 
 
@@ -292,7 +293,7 @@ def test_the_shell_gives_qemu_every_word_as_it_was(name: str, path: str, notes: 
         made = replace(made, emulator=str(dump))
         script = Path(scratch) / "script"
         script.write_text(qemu_script(made), encoding="utf-8", newline="\n")
-        done = subprocess.run(["bash", str(script), "-serial", "null"], capture_output=True, check=True, cwd=scratch)
+        done = subprocess.run(["bash", str(script), "-serial", "null"], capture_output=True, check=True, cwd=scratch, timeout=LIMIT)
         assert done.stdout.decode().split("\0")[:-1] == [*qemu_argv(made)[1:], "-serial", "null"]
         assert sorted(os.listdir(scratch)) == ["qemu dump", "script"]
     assert harmless(line for line in qemu_script(made).splitlines() if line.lstrip().startswith("#"))

@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from tests.tools.processes import LIMIT
 from wizard.facts.live import read_live
 from wizard.facts.pseudonym import secrets_of
 from wizard.facts.redact import digest, redact
@@ -45,7 +46,7 @@ def test_functions_are_those_of_lspci() -> None:
     """Every function that lspci shows, with its ids, class and driver; nothing else."""
     if shutil.which("lspci") is None:
         pytest.skip("lspci is not installed")
-    listed = subprocess.run(["lspci", "-Dnnk"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["lspci", "-Dnnk"], capture_output=True, text=True, check=True, timeout=LIMIT).stdout
     expected = {}
     for paragraph in re.split(r"\n(?=\S)", listed.strip()):
         if match := re.match(r"(\S+) .*?\[([0-9a-f]{4})\]: .*\[([0-9a-f]{4}):([0-9a-f]{4})\]", paragraph):

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tools.processes import LIMIT
 from wizard.facts.model import Facts, Identity, InUse, Kernel, Moment, PciFunction, Policy, Program
 from wizard.facts.pseudonym import Secrets, secrets_of
 from wizard.facts.redact import digest, for_writing, redact
@@ -281,7 +282,7 @@ def shell(call: str, argument: str) -> str:
     script = re.search(r"```sh\n(.*?)```", (ROOT / "docs/snapshot.md").read_text(), re.DOTALL)
     assert script is not None
     words = ["sh", "-euc", f'{script[1]}\n{call} "$1"', "sh", argument]
-    done = subprocess.run(words, capture_output=True, check=True, env={"machine_id": MACHINE_ID, "PATH": "/usr/bin:/bin"})
+    done = subprocess.run(words, capture_output=True, check=True, env={"machine_id": MACHINE_ID, "PATH": "/usr/bin:/bin"}, timeout=LIMIT)
     return done.stdout.decode().strip()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.big_host import build_tree
 from tests.tools.cache import skip_loudly
+from tests.tools.processes import LIMIT
 from wizard.base import crew
 from wizard.base.crew import Part, read_together
 from wizard.base.errors import InputError
@@ -121,7 +122,7 @@ def test_a_tar_of_this_machine_gives_what_is_read_directly(tmp_path: Path) -> No
     devices_themselves = ["--exclude=resource[0-9]*", "--exclude=rom", "--exclude=vpd"]
     words = ["tar", "-C", "/", "-cf", str(tmp_path / "sys.tar"), *devices_themselves, *(f"sys/{place}" for place in places)]
     words += [f"sys/devices/{bridge}" for bridge in bridges]
-    subprocess.run(words, check=False, stderr=subprocess.DEVNULL)  # 2: attributes that could not be read
+    subprocess.run(words, check=False, stderr=subprocess.DEVNULL, timeout=LIMIT)  # 2: attributes that could not be read
     direct, packed = (from_tree(open_tree(source)) for source in ("/", str(tmp_path / "sys.tar")))
     assert packed.functions == direct.functions
     assert packed.nodes == direct.nodes
@@ -176,7 +177,7 @@ def test_a_built_host_is_one_for_lspci_too(tree: Path) -> None:
     if shutil.which("lspci") is None:
         pytest.skip("lspci is not installed")
     words = ["lspci", "-Dnnvk", "-A", "linux-sysfs", "-O", f"sysfs.path={tree}/sys/bus/pci"]
-    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=LIMIT).stdout
     expected = {}
     for paragraph in listed.strip().split("\n\n"):
         match = re.match(r"(\S+) .*?\[([0-9a-f]{4})\]: .*\[([0-9a-f]{4}):([0-9a-f]{4})\]", paragraph)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.tools.processes import LIMIT
 from wizard.base.errors import InputError
 from wizard.facts.model import Facts, IommuDevice, PciFunction
 from wizard.facts.snapshot import load
@@ -84,7 +85,9 @@ sys.stdout.buffer.write(msgspec.json.encode((facts.functions, facts.iommus)))
 
 def test_the_live_source_enumerates_a_recorded_host(recording: Path) -> None:
     """Real udev enumeration over the recording, in umockdev's testbed: the live source finds what the recorder found."""
-    done = subprocess.run(["umockdev-run", "--device", recording, "--", sys.executable, "-c", LIVE], capture_output=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        ["umockdev-run", "--device", recording, "--", sys.executable, "-c", LIVE], capture_output=True, check=True, cwd=ROOT, timeout=LIMIT
+    )
     functions, iommus = msgspec.json.decode(done.stdout, type=tuple[tuple[PciFunction, ...], tuple[IommuDevice, ...]])
     recorded = load(str(FIXTURES / "arm64-virt.json"))
     assert functions == recorded.functions
@@ -95,7 +98,7 @@ def test_umockdev_records_our_export_and_we_read_that(recording: Path) -> None:
     """umockdev-record's own words for the same host, order and all, are read back to the same functions."""
     if shutil.which("udevadm") is None:
         pytest.skip("umockdev-record needs udevadm")
-    done = subprocess.run(["umockdev-run", "--device", recording, "--", "umockdev-record", "--all"], capture_output=True, check=True)
+    done = subprocess.run(["umockdev-run", "--device", recording, "--", "umockdev-record", "--all"], capture_output=True, check=True, timeout=LIMIT)
     recorded: Facts = load(str(FIXTURES / "arm64-virt.json"))
     assert from_umockdev(done.stdout).functions == recorded.functions
 

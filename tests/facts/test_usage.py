@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.tools.cache import skip_loudly
+from tests.tools.processes import LIMIT
 from wizard.facts.record import from_tree
 from wizard.facts.snapshot import decode, encode
 from wizard.facts.tree import DirectoryTree, open_tree
@@ -222,5 +223,5 @@ def test_the_session_is_found_through_sudo() -> None:
     connection = f"198.51.100.7 50000 {own[0]} 22"
     # exec would replace the process that has the variable: sh has to stay above it.
     shell = ["sh", "-c", '"$@"; exit $?', "sh", *words]
-    done = subprocess.run(shell, capture_output=True, text=True, check=True, env={**os.environ, "SSH_CONNECTION": connection})
+    done = subprocess.run(shell, capture_output=True, text=True, check=True, env={**os.environ, "SSH_CONNECTION": connection}, timeout=LIMIT)
     assert done.stdout.strip() == str(connection.split())

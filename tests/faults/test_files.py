@@ -3,29 +3,63 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import stat
 import subprocess
 import sys
-import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.tools.cache import PROJECT, skip_loudly
+from tests.tools.processes import LIMIT, ending
 
 OLD, NEW = "old line\n" * 40_000, "the new line\n" * 40_000
+# Saves over and over, each time ended at the next moment: before and after every call that Python makes into C, which is where the
+# system calls are. A child of its own for each, so that a kill costs no start of an interpreter.
 SAVER = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from wizard.base.files import write_all
+number, directory = signal.Signals(int(sys.argv[1])), Path(sys.argv[2])
 old, new = "old line\\n" * 40_000, "the new line\\n" * 40_000
-first, second = Path(sys.argv[1], "a.toml"), Path(sys.argv[1], "b.toml")
-print("ready", flush=True)
+files = directory / "a.toml", directory / "b.toml"
+moment = whole = torn = 0
 while True:
-    write_all({first: new, second: new}, force=True)
-    write_all({first: old, second: old}, force=True)
+    for file in files:
+        file.write_text(old)
+    moment += 1
+    child = os.fork()
+    if child == 0:
+        left = moment
+        def watch(frame, event, argument):
+            global left
+            if event.startswith("c_"):
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), number)
+        try:
+            sys.setprofile(watch)
+            write_all({file: new for file in files}, force=True)
+            sys.setprofile(None)
+        except KeyboardInterrupt:
+            os._exit(130)
+        os._exit(0 if left > 0 else 1)  # 1: it was told to end, and did not
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    names = {path.name for path in directory.iterdir()}
+    texts = {file.read_text() for file in files}
+    assert texts <= {old, new}, f"moment {moment}: bytes of neither"
+    if number == signal.SIGKILL:
+        for path in directory.glob(".*.tmp"):
+            path.unlink()
+    else:
+        assert names == {"a.toml", "b.toml"}, f"moment {moment}: {names}"
+    torn += len(texts) == 2
+    if status == 0:
+        break
+    assert status == (-9 if number == signal.SIGKILL else 130), f"moment {moment}: status {status}"
+print(moment, torn)
 """
 
 
@@ -35,7 +69,7 @@ def wizard(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedP
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=LIMIT,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         cwd=cwd,
@@ -55,48 +89,25 @@ def plan(*words: str | Path) -> tuple[str | Path, ...]:
     return ("--demo", "plan", "--vm", "web=0000:14:00.0", "--vm", "db=0000:41:00.0", *words)
 
 
-def test_killed_at_any_moment_a_file_is_the_old_or_the_new_one(tmp_path: Path) -> None:
-    for name in ("a.toml", "b.toml"):
-        (tmp_path / name).write_text(OLD)
-    seen = set()
-    moments = random.Random(8)
-    for _ in range(25):
-        saver = subprocess.Popen([sys.executable, "-c", SAVER, tmp_path], stdout=subprocess.PIPE, text=True, cwd=PROJECT)
-        assert saver.stdout is not None
-        assert saver.stdout.readline() == "ready\n"
-        time.sleep(moments.random() * 0.05)
-        saver.send_signal(signal.SIGKILL)
-        saver.wait()
-        saver.stdout.close()
-        for name in ("a.toml", "b.toml"):
-            text = (tmp_path / name).read_text()
-            assert text in (OLD, NEW), f"{len(text)} bytes of neither"
-            seen.add(text)
-    assert seen == {OLD, NEW}  # else no kill fell between two saves, and nothing was shown
-    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {"a.toml", "b.toml"}
-
-
-def test_interrupted_saves_leave_no_temporary_file(tmp_path: Path) -> None:
-    program = SAVER.replace("while True:", "try:\n  while True:", 1) + "except KeyboardInterrupt:\n    sys.exit(130)\n"
-    moments = random.Random(9)
-    for _ in range(25):
-        saver = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True, cwd=PROJECT)
-        assert saver.stdout is not None
-        assert saver.stdout.readline() == "ready\n"
-        time.sleep(0.01 + moments.random() * 0.05)
-        saver.send_signal(signal.SIGINT)
-        assert saver.wait() == 130
-        saver.stdout.close()
-    assert {path.name for path in tmp_path.iterdir()} <= {"a.toml", "b.toml"}
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+def test_ended_at_any_moment_a_file_is_the_old_or_the_new_one(tmp_path: Path, number: signal.Signals) -> None:
+    """And an interrupt leaves no temporary file either."""
+    words = [sys.executable, "-c", SAVER, str(int(number)), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=PROJECT, timeout=2 * LIMIT)
+    assert done.returncode == 0, done.stderr
+    moments, torn = map(int, done.stdout.split())
+    assert moments > 20
+    assert torn > 0  # else none fell between the two files, and nothing was shown
 
 
 def test_two_writers_of_one_profile_leave_one_whole_profile(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "wizard", "--demo", "plan", "-o", str(tmp_path), "--force"]
-    writers = [
-        subprocess.Popen([*words, "--vm", f"web={function}"], cwd=PROJECT, stderr=subprocess.DEVNULL)
-        for function in ("0000:14:00.0", "0000:41:00.0") * 3
-    ]
-    assert {writer.wait() for writer in writers} == {0}
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(ending(subprocess.Popen([*words, "--vm", f"web={function}"], cwd=PROJECT, stderr=subprocess.DEVNULL)))
+            for function in ("0000:14:00.0", "0000:41:00.0") * 3
+        ]
+        assert {writer.wait(LIMIT) for writer in writers} == {0}
     assert [path.name for path in tmp_path.iterdir()] == ["web.toml"]
     assert wizard("--demo", "check", tmp_path / "web.toml").returncode == 0
 
@@ -128,7 +139,7 @@ def test_root_saving_over_a_users_file_leaves_it_to_the_user(tmp_path: Path) -> 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Path:
     """A file system of 64 KiB, in a mount namespace of whoever uses it."""
-    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True, timeout=LIMIT).returncode:
         skip_loudly("no full disk can be made", "run the tests as root, where a tmpfs can be mounted")
     directory = tmp_path / "small"
     directory.mkdir()
@@ -137,7 +148,7 @@ def small_disk(tmp_path: Path) -> Path:
 
 def on_small_disk(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
     script = f'mount -t tmpfs -o size=64k none "{directory}" && cd "{PROJECT}" && {command}'
-    return subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=LIMIT)
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(small_disk: Path) -> None:
@@ -179,7 +190,7 @@ def test_a_read_only_directory_is_said(tmp_path: Path) -> None:
         for parent in (tmp_path, *tmp_path.parents):
             if parent != Path("/tmp") and parent != Path("/"):
                 parent.chmod(parent.stat().st_mode | 0o055)
-    done = subprocess.run(words, capture_output=True, text=True, cwd=PROJECT, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=PROJECT, check=False, timeout=LIMIT)
     if "Permission denied" in done.stderr and "can't be written" not in done.stderr:
         skip_loudly("another user can't run this interpreter", "put the environment where nobody may read it")
     assert done.returncode == 5, done.stderr

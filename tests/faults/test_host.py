@@ -13,6 +13,7 @@ import pytest
 
 from tests.fuzz.readers import SEEDS
 from tests.tools.cache import PROJECT, skip_loudly
+from tests.tools.processes import LIMIT
 
 FUNCTION = "0000:14:00.0"
 
@@ -25,7 +26,7 @@ def interposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         skip_loudly("no attribute can be made to answer EIO", "install a C compiler (gcc)")
     library = tmp_path_factory.mktemp("eio") / "eio.so"
     source = Path(__file__).parent / "eio.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-w", "-o", library, source, "-ldl"], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-w", "-o", library, source, "-ldl"], check=True, timeout=LIMIT)
     return library
 
 
@@ -52,7 +53,7 @@ def wizard(tree: Path, *words: str, **environment: str) -> subprocess.CompletedP
         text=True,
         check=False,
         cwd=PROJECT,
-        timeout=120,
+        timeout=LIMIT,
         env={**os.environ, **environment},
     )
 
@@ -133,7 +134,7 @@ def test_what_only_root_may_read_is_said_once(tree: Path) -> None:
     before = table.stat().st_mode
     table.chmod(0o400)
     words = ["setpriv", "--reuid", "65534", "--clear-groups", "--inh-caps=-all", sys.executable, "-m", "wizard", "--root", str(tree), "record"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=PROJECT, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=PROJECT, check=False, timeout=LIMIT)
     table.chmod(before)
     if "Permission denied" in done.stderr:
         skip_loudly("another user can't run this interpreter", "put the environment where everybody may read it")

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.tools.cache import PROJECT
+from tests.tools.processes import LIMIT, ending, in_terminal, is_waiting, wait_until
 
 WIZARD = f'"{sys.executable}" -m wizard --demo'
 
 
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, check=False, cwd=PROJECT, timeout=120, env={**os.environ, **environment}
+        ["bash", "-c", command], capture_output=True, text=True, check=False, cwd=PROJECT, timeout=LIMIT, env={**os.environ, **environment}
     )
 
 
@@ -63,41 +64,49 @@ def test_a_file_is_never_taken_for_standard_output() -> None:
     assert (PROJECT / "fixtures/arm64-virt.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("after", [0.0, 0.05, 0.15, 0.3, 0.6])
-def test_an_interrupt_ends_with_130_and_no_traceback(after: float) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wizard", "translate", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PROJECT
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(b"{}\n")
-    process.stdin.flush()
-    process.stdout.readline()  # it runs, and waits for the next case
-    time.sleep(after)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said.decode() == "smmu-wizard: interrupted.\n"
+@contextmanager
+def answering(program: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """The program, that has answered one case and reads for the next; ``program`` runs before it."""
+    code = f"{program}\nimport sys; from wizard.cli.main import entry; sys.argv = ['smmu-wizard', 'translate', '-']; sys.exit(entry())"
+    words = [sys.executable, "-c", code]
+    with ending(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PROJECT)) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"{}\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        yield process
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["at once", "while it waits"])
+def test_an_interrupt_ends_with_130_and_no_traceback(waiting: bool) -> None:
+    with answering() as process:
+        if waiting:
+            wait_until(lambda: is_waiting(process.pid), "the program to wait for the next case")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=LIMIT)
+        assert process.returncode == 130
+        assert said.decode() == "smmu-wizard: interrupted.\n"
+
+
+def test_a_background_job_of_a_script_is_deaf_to_an_interrupt() -> None:
+    """A shell starts it with SIGINT ignored, and that is respected: it goes on with its work."""
+    with answering("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.send_signal(signal.SIGINT)
+        process.stdin.write(b"{}\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        _, said = process.communicate(timeout=LIMIT)
+        assert (process.returncode, said) == (3, b"")  # to its end, and {} is no case
 
 
 def test_the_wizard_ends_when_its_terminal_goes_away() -> None:
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(PROJECT)
-        os.environ["TERM"] = "xterm-256color"
-        os.execv(sys.executable, [sys.executable, "-m", "wizard", "--demo"])
-    seen, end = b"", time.monotonic() + 60
-    while b"\x1b[?1049h" not in seen and time.monotonic() < end:  # it took the alternate screen
-        seen += os.read(terminal, 65536)
-    os.close(terminal)  # a hang-up
-    while time.monotonic() < end:
-        ended, _ = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return
-        time.sleep(0.1)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    pytest.fail("it still ran a minute after its terminal was gone")
+    with in_terminal([sys.executable, "-m", "wizard", "--demo"], cwd=PROJECT) as wizard:
+        wizard.shows(b"\x1b[?1049h")  # it took the alternate screen
+        wizard.hang_up()
+        assert wizard.end() == -signal.SIGHUP
 
 
 def test_no_home_and_no_place_to_write(tmp_path: Path) -> None:

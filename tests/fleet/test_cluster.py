@@ -16,6 +16,7 @@ import pytest
 
 from tests.fleet.hosts import bound, fixture, fixture_names, renamed, write
 from tests.tools.cache import skip_loudly
+from tests.tools.processes import LIMIT
 from wizard.base.errors import ProgramError, UsageError
 from wizard.fleet import cluster as room
 from wizard.fleet.baseline import Part, conclude, merge, part_of, part_of_fleet
@@ -91,7 +92,7 @@ def test_no_scheduler_there(monkeypatch: pytest.MonkeyPatch, paths: list[str]) -
         thread.start()
         with pytest.raises(ProgramError, match="something else"):
             gather(paths, read=reader(address))
-        thread.join()
+        thread.join(LIMIT)
     for address in ("", "nonsense", "http://host:1", "tcp://host", "tcp://host:99999"):
         with pytest.raises(UsageError, match="no address of a Dask scheduler"):
             reader(address)

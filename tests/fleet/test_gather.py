@@ -8,7 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from tests.fleet.hosts import bound, fixture, renamed, write
 from tests.tools.cache import PROJECT
+from tests.tools.processes import LIMIT, ending
 from wizard.base.errors import OutputError, UsageError
 from wizard.facts.snapshot import encode
 from wizard.fleet import gather as room
@@ -179,12 +180,11 @@ def test_two_processes_share_an_index(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from wizard.fleet.gather import gather;"
         "print(len(gather(sys.argv[2:], index=Path(sys.argv[1])).entries))"
     )
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "index.sqlite"), *paths], stdout=subprocess.PIPE, text=True, cwd=PROJECT)
-        for _ in range(2)
-    ]
-    assert [process.communicate()[0] for process in both] == ["12\n", "12\n"]
-    assert [process.returncode for process in both] == [0, 0]
+    words = [sys.executable, "-c", code, str(tmp_path / "index.sqlite"), *paths]
+    with ExitStack() as stack:
+        both = [stack.enter_context(ending(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=PROJECT))) for _ in range(2)]
+        assert [process.communicate(timeout=LIMIT)[0] for process in both] == ["12\n", "12\n"]
+        assert [process.returncode for process in both] == [0, 0]
 
 
 def test_a_file_that_is_gone_leaves_the_index_too(tmp_path: Path) -> None:

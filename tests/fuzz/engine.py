@@ -54,16 +54,21 @@ def search(reader: Reader, runs: int, seed: int, save: bool) -> int:
     """Different places that broke within a number of runs."""
     seeds, known = reader.seeds(), set[str]()
     started = time.monotonic()
-    for number in range(runs):
-        random = Random(f"{reader.name} {seed} {number}")
-        data = mutate(random.choice(seeds), random, reader.kind)
-        error = one(reader, data)
-        if error is not None and (where := place(error)) not in known:
-            known.add(where)
-            kept = keep(reader, data) if save else Path("(not kept)")
-            print(f"{reader.name} {seed} {number}: {where}: {str(error)[:300]!r}  {kept}", flush=True)
-        if number % 1000 == 999:
-            gc.collect()
+    tried = 0
+    try:
+        for tried in range(runs):
+            random = Random(f"{reader.name} {seed} {tried}")
+            data = mutate(random.choice(seeds), random, reader.kind)
+            error = one(reader, data)
+            if error is not None and (where := place(error)) not in known:
+                known.add(where)
+                kept = keep(reader, data) if save else Path("(not kept)")
+                print(f"{reader.name} {seed} {tried}: {where}: {str(error)[:300]!r}  {kept}", flush=True)
+            if tried % 1000 == 999:
+                gc.collect()
+    except KeyboardInterrupt:
+        print(f"{reader.name}: interrupted; {runs - tried} of {runs} inputs of seed {seed} were not tried", flush=True)
+        raise
     rate = runs / max(time.monotonic() - started, 0.001)
     print(f"{reader.name}: {runs} inputs, {rate:.0f}/s, {len(known)} broke it; peak memory {peak() >> 20} MiB", flush=True)
     return len(known) + (peak() > MEMORY)
@@ -91,7 +96,7 @@ def guided(reader: Reader, runs: int) -> None:
 
 
 def main() -> int:
-    """The status: 1 when something broke."""
+    """The status: 1 when something broke, 130 when it was interrupted."""
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description="Mutated inputs for the readers.")
     parser.add_argument("reader", nargs="?", choices=[*READERS, "all"], default="all")
     parser.add_argument("runs", nargs="?", type=int, default=1000)
@@ -105,7 +110,15 @@ def main() -> int:
         guided(READERS[arguments.reader], arguments.runs)
         return 0
     readers = list(READERS.values()) if arguments.reader == "all" else [READERS[arguments.reader]]
-    return int(sum(search(reader, arguments.runs, arguments.seed, not arguments.dry) for reader in readers) > 0)
+    broke = 0
+    for number, reader in enumerate(readers):
+        try:
+            broke += search(reader, arguments.runs, arguments.seed, not arguments.dry)
+        except KeyboardInterrupt:
+            if rest := [other.name for other in readers[number + 1 :]]:
+                print(f"not tried at all: {', '.join(rest)}", flush=True)
+            return 130
+    return int(broke > 0)
 
 
 if __name__ == "__main__":

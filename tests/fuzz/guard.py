@@ -63,8 +63,7 @@ def guarded(*directories: str, seconds: float = SECONDS) -> Iterator[None]:
 
     timers = {signal.SIGALRM: (signal.ITIMER_REAL, 10 * seconds), signal.SIGVTALRM: (signal.ITIMER_VIRTUAL, seconds)}
     before = {number: signal.signal(number, late) for number in timers}
-    for timer, after in timers.values():
-        signal.setitimer(timer, after)
+    left = {number: signal.setitimer(timer, after)[0] for number, (timer, after) in timers.items()}  # the bound of the whole test, above all
     _state["on"] = True
     try:
         yield
@@ -73,6 +72,7 @@ def guarded(*directories: str, seconds: float = SECONDS) -> Iterator[None]:
         for number, (timer, _) in timers.items():
             signal.setitimer(timer, 0)
             signal.signal(number, before[number])
+            signal.setitimer(timer, left[number])
 
 
 def peak() -> int:

@@ -13,6 +13,7 @@ import pytest
 from tests.fuzz.mutate import mutate
 from tests.fuzz.readers import READERS, shown
 from tests.tools.cache import PROJECT
+from tests.tools.processes import LIMIT
 
 DOCUMENTED = {0, 1, 2, 3, 4, 5}
 
@@ -21,7 +22,7 @@ def wizard(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run in an empty directory of its own, with its own state, so that what it leaves can be seen."""
     state = directory / "state"
     done = subprocess.run(
-        [sys.executable, "-m", "wizard", *words], capture_output=True, check=False, timeout=120, cwd=directory, stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "wizard", *words], capture_output=True, check=False, timeout=LIMIT, cwd=directory, stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(PROJECT), "XDG_STATE_HOME": str(state), "PYTHONIOENCODING": "utf-8"},
         text=True, encoding="utf-8",
     )  # fmt: skip

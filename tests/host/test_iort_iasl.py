@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import iort_tables
+from tests.tools.processes import LIMIT
 from wizard.arch.iort import NodeType
 from wizard.host.iort import Iort, ItsGroup, NamedComponent, Pmcg, Rmr, RootComplex, Smmu, SmmuV3, decode_iort
 
@@ -53,7 +54,7 @@ class Shown:
 def disassembled(raw: bytes, place: Path) -> tuple[dict[str, str], list[Shown]]:
     table = place / "table.bin"
     table.write_bytes(raw)
-    done = subprocess.run([IASL, "-p", place / "table", "-d", table], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([IASL, "-p", place / "table", "-d", table], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stderr
     text = (place / "table.dsl").read_text()
     assert "Invalid" not in done.stderr + text

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.tools.cache import PROJECT, skip_loudly
+from tests.tools.processes import LIMIT
 from wizard.cli.parser import build
 
 OPTIONS = sorted({option for action in build()._actions for option in action.option_strings})
@@ -16,7 +17,7 @@ OPTIONS = sorted({option for action in build()._actions for option in action.opt
 
 def test_manual_page_and_reference_are_up_to_date() -> None:
     """The completions may differ by the version of shtab that made them; the test below looks at what they do."""
-    done = subprocess.run([sys.executable, PROJECT / "scripts/manpage", "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, PROJECT / "scripts/manpage", "--check"], capture_output=True, text=True, check=False, timeout=LIMIT)
     assert "man/" not in done.stderr, done.stderr
     assert "docs/" not in done.stderr, done.stderr
 
@@ -25,7 +26,7 @@ def test_the_manual_page_has_no_errors() -> None:
     if shutil.which("groff") is None:
         skip_loudly("the manual page can't be formatted", "install groff")
     words = ["groff", "-man", "-Tutf8", "-P-c", "-P-b", "-P-u", "-ww", str(PROJECT / "man/smmu-wizard.1")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=LIMIT)
     assert done.stderr == ""
     for heading in ("NAME", "SYNOPSIS", "EXIT STATUS", "FILES"):
         assert heading in done.stdout
@@ -41,7 +42,7 @@ function=$(complete -p smmu-wizard | sed 's/.*-F \\([^ ]*\\).*/\\1/')
 $function smmu-wizard
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd=PROJECT)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd=PROJECT, timeout=LIMIT)
     return [word.strip() for word in done.stdout.splitlines()]
 
 

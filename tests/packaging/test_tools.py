@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 from tests.tools.cache import PROJECT
+from tests.tools.processes import LIMIT
 from wizard.base.exits import Exit
 
 
 def test_every_benchmark_is_known_to_the_one_command_and_to_its_page() -> None:
-    done = subprocess.run([sys.executable, PROJECT / "scripts/benchmarks", "--list"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, PROJECT / "scripts/benchmarks", "--list"], capture_output=True, text=True, check=True, timeout=LIMIT)
     listed = {line.split()[0] for line in done.stdout.splitlines()}
     page = (PROJECT / "benchmarks/README.md").read_text(encoding="utf-8")
     assert {"list", "plan", "translate", "tui", "proof"} <= listed
@@ -20,7 +21,7 @@ def test_every_benchmark_is_known_to_the_one_command_and_to_its_page() -> None:
 
 def test_the_fuzzer_runs_from_its_own_command() -> None:
     words = [sys.executable, "-m", "tests.fuzz.engine", "policy", "50", "--seed", "1", "--dry"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=PROJECT)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=PROJECT, timeout=LIMIT)
     assert done.returncode == 0, done.stdout
     assert "policy: 50 inputs" in done.stdout
 

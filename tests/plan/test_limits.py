@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from tests.plan.hosts import E1000E, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, changed, codes, facts, host, plan, planned, vm
 from tests.plan.test_rules import cmdqv, kernel, pools, regions, rich, two_nodes, with_oas
+from tests.tools.processes import LIMIT
 from wizard.facts.model import FirmwareImage, Node
 from wizard.plan.model import VmPlan
 from wizard.plan.request import (
@@ -206,7 +207,7 @@ def test_machine_types(type_: str, target: str, fits: bool) -> None:
 @pytest.mark.qemu
 def test_machine_types_are_those_of_qemu(qemu: Path) -> None:
     """``-machine help`` of the real one names every virt-X.Y that the rule lets pass, and no other."""
-    said = subprocess.run([qemu, "-machine", "help"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([qemu, "-machine", "help"], capture_output=True, text=True, check=True, timeout=LIMIT).stdout
     has = {word for line in said.splitlines() for word in line.split()[:1] if word.startswith("virt-")}
     version = max(tuple(int(part) for part in name.removeprefix("virt-").split(".")) for name in has)
     target = f"qemu={version[0]}.{version[1]}"

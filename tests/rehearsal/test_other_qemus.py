@@ -17,6 +17,7 @@ import pytest
 
 from tests.export.test_qemu import SETS, planned_ok
 from tests.tools.cache import PROJECT
+from tests.tools.processes import LIMIT
 from tests.tools.qemu import require_firmware, require_old_qemu
 from wizard.base.errors import ProgramError
 from wizard.dryrun.model import Cancelled
@@ -71,9 +72,11 @@ def sabotage(what: signal.Signals) -> Iterator[None]:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    yield
-    over.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(LIMIT)
 
 
 def test_a_qemu_that_dies_is_reported(qemu: Path) -> None:
@@ -122,7 +125,9 @@ def test_what_is_no_qemu_is_status_4(program: str | None, says: str, tmp_path: P
 
 def test_the_command_reports_as_json_and_says_what_it_does(qemu: Path, tmp_path: Path) -> None:
     def wizard(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "wizard", "--demo", *words], capture_output=True, text=True, check=False, cwd=PROJECT)
+        return subprocess.run(
+            [sys.executable, "-m", "wizard", "--demo", *words], capture_output=True, text=True, check=False, cwd=PROJECT, timeout=LIMIT
+        )
 
     assert wizard("plan", "--vm", "web=0000:14:00.0", "-o", str(tmp_path)).returncode == 0
     done = wizard("rehearse", str(tmp_path / "web.toml"), "--qemu", str(qemu), "--json")

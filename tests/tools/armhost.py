@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.tools.cache import PROJECT, cache, skip_loudly
+from tests.tools.processes import LIMIT
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def boot(job: Path, scratch: Path, options: Sequence[str] = (), limit: int = 180
     shutil.copy(job, directory)
     directory.chmod(0o755)
     words: list[str | Path] = [PROJECT / "scripts/armhost", "run", "--out", out, "--timeout", str(limit), *options, directory / job.name]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=limit + LIMIT)
     if done.returncode:
         pytest.fail(f"the emulated host ended with status {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", pytrace=False)
     return Boot(out)

@@ -12,6 +12,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 #: A skip that begins so is listed once more at the end of the run: something real was not asked.
 LOUD = "NOT RUN: "
+#: A property of a test that says what it left out, though it passed: listed at the end too.
+LEFT_OUT = "left out"
 
 
 def cache() -> Path:

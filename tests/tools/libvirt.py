@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.tools.cache import cache, skip_loudly
+from tests.tools.processes import LIMIT
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def require_libvirt() -> Path:
         skip_loudly("no libvirt", "scripts/debian-tools --with libvirt unpacks one")
     if os.geteuid() != 0:
         skip_loudly("libvirt needs a mount namespace", "run the tests as root")
-    if subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False).returncode:
+    if subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False, timeout=LIMIT).returncode:
         skip_loudly("libvirt needs a mount namespace", "allow this container one (CAP_SYS_ADMIN)")
     return root
 

@@ -10,6 +10,7 @@ from functools import cache as once
 from pathlib import Path
 
 from tests.tools.cache import cache, skip_loudly
+from tests.tools.processes import LIMIT
 
 #: iommufd and accel came with 10.2; nothing older can be asked about them.
 OLDEST = (10, 2)
@@ -28,7 +29,7 @@ def find_qemu() -> Path | None:
 
 def version(qemu: Path) -> tuple[int, int]:
     """Major and minor version, as ``--version`` says; (0, 0) when it says something else."""
-    said = subprocess.run([qemu, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    said = subprocess.run([qemu, "--version"], capture_output=True, text=True, timeout=LIMIT, check=False).stdout
     found = re.search(r"version (\d+)\.(\d+)", said)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 

@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.tools.processes import LIMIT
+
 _LAUNCHER = """
 import json, resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -32,5 +34,5 @@ class Usage:
 
 def measure(*words: str | Path, cwd: Path) -> Usage:
     """Run a command to its end and see what it took."""
-    done = subprocess.run([sys.executable, "-S", "-c", _LAUNCHER, *words], cwd=cwd, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-S", "-c", _LAUNCHER, *words], cwd=cwd, capture_output=True, text=True, check=True, timeout=LIMIT)
     return Usage(**json.loads(done.stdout))

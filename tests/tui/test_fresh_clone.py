@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.cache import PROJECT, skip_loudly
+from tests.tools.processes import LIMIT
 from tests.tui.conftest import NVME, VF
 from tests.tui.test_tmux import Terminal
 
@@ -28,7 +29,7 @@ def clone(tmp_path: Path) -> Path:
             skip_loudly("the README's command was not typed in a fresh clone", f"install {program}")
     if not (PROJECT / ".git").exists():
         skip_loudly("the README's command was not typed in a fresh clone", "run the tests in a git checkout")
-    subprocess.run(["git", "-c", "safe.directory=*", "clone", "--quiet", str(PROJECT), str(tmp_path / "clone")], check=True)
+    subprocess.run(["git", "-c", "safe.directory=*", "clone", "--quiet", str(PROJECT), str(tmp_path / "clone")], check=True, timeout=LIMIT)
     return tmp_path / "clone"
 
 
@@ -65,5 +66,5 @@ def test_two_vms_by_keyboard_are_taken_by_qemu(terminal: Terminal, clone: Path, 
     for vm, address in (("storage", NVME), ("web", VF)):
         assert f"host={address}" in (clone / f"{vm}.sh").read_text()
         words = ["scripts/demo", "rehearse", f"{vm}.toml", "--qemu", str(qemu)]
-        done = subprocess.run(words, cwd=clone, capture_output=True, text=True, check=False, env={**os.environ, **NOTHING})
+        done = subprocess.run(words, cwd=clone, capture_output=True, text=True, check=False, env={**os.environ, **NOTHING}, timeout=LIMIT)
         assert done.returncode == 0, done.stdout + done.stderr

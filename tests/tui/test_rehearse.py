@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
+from tests.tools.processes import command_lines, wait_until_async
 from tests.tui.conftest import NVME, app, cursor_to, press, said, settle, shown, shows, type_text
 
 
@@ -65,12 +64,7 @@ async def test_it_can_be_stopped_and_no_qemu_stays(qemu: Path, tmp_path: Path) -
         await shows(pilot, "asked for by QMP …")
         await pilot.press("s")
         await shows(pilot, "Not rehearsed yet")
-        for _ in range(100):
-            if b"7321" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout:
-                break
-            await asyncio.sleep(0.1)
-        else:
-            pytest.fail("the QEMU that was stopped is still there")
+        await wait_until_async(lambda: not any("7321" in words for words in command_lines()), "the QEMU that was stopped to be gone")
 
 
 async def test_without_a_qemu_it_says_what_to_do(tmp_path: Path) -> None:

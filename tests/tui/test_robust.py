@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import resource
-import select
 import signal
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from tests.tools.processes import LIMIT, InTerminal, in_terminal, wait_until
 from tests.tui.conftest import FIXTURES, NVME, VF, app, cursor_to, host, press, said, settle, shown, shows, told, type_text, until
 from wizard.facts.model import Moment
 from wizard.facts.snapshot import load
@@ -37,7 +38,7 @@ def run(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """The program as a person calls it."""
     return subprocess.run(
         [sys.executable, "-m", "wizard", *words],
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=120,
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=LIMIT,
         env={**os.environ, "PYTHONPATH": str(FIXTURES.parent), **settings},
     )  # fmt: skip
 
@@ -93,7 +94,7 @@ def test_an_internal_error_is_one_sentence_a_report_and_70(tmp_path: Path) -> No
         f"sys.exit(main(['--demo', '--script', {str(script)!r}]))"
     )
     settings = {**os.environ, "PYTHONPATH": str(FIXTURES.parent)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=settings, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=settings, timeout=LIMIT)
     assert done.returncode == 70
     assert done.stderr.startswith("smmu-wizard: an internal error (ZeroDivisionError at ")
     assert "Traceback" not in done.stderr + done.stdout
@@ -115,55 +116,48 @@ def test_an_error_in_a_worker_names_what_failed(tmp_path: Path) -> None:
         f"sys.exit(main(['--demo', '--script', {str(script)!r}]))"
     )
     settings = {**os.environ, "PYTHONPATH": str(FIXTURES.parent)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=settings, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=settings, timeout=LIMIT)
     assert done.returncode == 70
     assert "ZeroDivisionError" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
 
+@contextmanager
+def wizard_in_terminal(*, ignoring: Sequence[signal.Signals] = ()) -> Iterator[InTerminal]:
+    """The wizard in a terminal of its own, ready for keys."""
+    words = [sys.executable, "-m", "wizard", "--demo"]
+    with in_terminal(words, environment={"PYTHONPATH": str(FIXTURES.parent)}, ignoring=ignoring) as wizard:
+        wizard.shows(b"Help")
+        yield wizard
+
+
+def make_vm(wizard: InTerminal, state: Path) -> None:
+    """Keys that give the NVMe to a new VM, until that is written down."""
+    wizard.press(b"/", b"smmu3.0x")  # the line of the filter pushes the list down
+    wizard.press(b"14:00", b"1 of 23 shown")
+    wizard.press(b"\r", b"1 of 23 shown")
+    wizard.press(b"a", b"new VM")
+    wizard.press(b"\r", b"Name of the new VM")
+    wizard.press(b"\r", b"has 1 function now")
+    wait_until(lambda: any(state.glob("session-*.json")), "the session to be kept")
+
+
+def kept_vms(state: Path) -> list[dict[str, Any]]:
+    """The VMs of the one session that is kept, which is nobody else's to read."""
+    (kept,) = state.glob("session-*.json")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    vms: list[dict[str, Any]] = json.loads(kept.read_bytes())["vms"]
+    return vms
+
+
 def test_a_session_that_was_cut_off_is_offered_again(tmp_path: Path) -> None:
     """A real terminal that goes away (SIGHUP), then another wizard."""
     state = tmp_path / "state" / "smmu-wizard"
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(TERM="xterm-256color", PYTHONPATH=str(FIXTURES.parent))
-        os.execv(sys.executable, [sys.executable, "-m", "wizard", "--demo"])
-    reader = threading.Thread(target=_drain, args=(terminal,), daemon=True)
-    reader.start()
-    os.write(terminal, b"")
-    _until(lambda: len(SEEN.get(terminal, b"")) > 2000)
-    for keys in (b"/", b"14:00", b"\r", b"a", b"\r", b"\r"):
-        os.write(terminal, keys)
-        threading.Event().wait(0.6)
-    _until(lambda: any(state.glob("session-*.json")))
-    os.kill(pid, signal.SIGHUP)
-    os.waitpid(pid, 0)
-    (kept,) = state.glob("session-*.json")
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert json.loads(kept.read_bytes())["vms"][0]["functions"][0]["host"] == NVME
-
-
-SEEN: dict[int, bytes] = {}
-
-
-def _drain(terminal: int) -> None:
-    while True:
-        try:
-            # A read that waits would hold the terminal open when the test closes it.
-            if not select.select([terminal], [], [], 0.1)[0]:
-                continue
-            data = os.read(terminal, 65536)
-        except (OSError, ValueError):
-            return
-        SEEN[terminal] = SEEN.get(terminal, b"") + data
-
-
-def _until(holds: object) -> None:
-    for _ in range(300):
-        if holds():  # type: ignore[operator]
-            return
-        threading.Event().wait(0.1)
-    raise AssertionError({terminal: seen[-2000:] for terminal, seen in SEEN.items()})
+    with wizard_in_terminal() as wizard:
+        make_vm(wizard, state)
+        os.kill(wizard.pid, signal.SIGHUP)
+        assert wizard.end() == -signal.SIGHUP
+    assert kept_vms(state)[0]["functions"][0]["host"] == NVME
 
 
 async def test_the_kept_session_is_taken_up(tmp_path: Path) -> None:
@@ -383,59 +377,48 @@ def test_every_name_of_the_help_can_be_configured() -> None:
     assert {"assign", "go-rehearse", "iort", "next-value", "replace", "up", "scroll-right"} <= action_names()
 
 
-def _in_a_terminal(*, ignoring: signal.Signals | None = None) -> tuple[int, int]:
-    """The wizard in a terminal of its own, with a VM made in it: its process and the terminal's other end."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        if ignoring is not None:
-            signal.signal(ignoring, signal.SIG_IGN)
-        os.environ.update(TERM="xterm-256color", PYTHONPATH=str(FIXTURES.parent))
-        os.execv(sys.executable, [sys.executable, "-m", "wizard", "--demo"])
-    SEEN.pop(terminal, None)
-    threading.Thread(target=_drain, args=(terminal,), daemon=True).start()
-    _until(lambda: b"Help" in SEEN.get(terminal, b""))
-    return pid, terminal
-
-
-def _make_vm(terminal: int, state: Path) -> None:
-    for keys in (b"/", b"14:00", b"\r", b"a", b"\r", b"\r"):
-        os.write(terminal, keys)
-        threading.Event().wait(0.6)
-    _until(lambda: any(state.glob("session-*.json")))
-
-
 def test_a_polite_signal_leaves_the_terminal_in_order_and_the_session_kept(tmp_path: Path) -> None:
     state = tmp_path / "state" / "smmu-wizard"
-    pid, terminal = _in_a_terminal()
-    _make_vm(terminal, state)
-    os.kill(pid, signal.SIGTERM)
-    _, status = os.waitpid(pid, 0)
-    assert os.WTERMSIG(status) == signal.SIGTERM
-    _until(lambda: b"ended by SIGTERM" in SEEN[terminal])
-    # The alternate screen is left, the cursor shown: what a shell finds.
-    assert SEEN[terminal].rindex(b"\x1b[?1049l") < SEEN[terminal].rindex(b"ended by SIGTERM")
-    assert b"\x1b[?25h" in SEEN[terminal]
-    (kept,) = state.glob("session-*.json")
-    assert json.loads(kept.read_bytes())["vms"][0]["functions"][0]["host"] == NVME
+    with wizard_in_terminal() as wizard:
+        make_vm(wizard, state)
+        os.kill(wizard.pid, signal.SIGTERM)
+        assert wizard.end() == -signal.SIGTERM
+        wizard.shows(b"ended by SIGTERM")
+        # The alternate screen is left, the cursor shown: what a shell finds.
+        assert wizard.seen.rindex(b"\x1b[?1049l") < wizard.seen.rindex(b"ended by SIGTERM")
+        assert b"\x1b[?25h" in wizard.seen
+    assert kept_vms(state)[0]["functions"][0]["host"] == NVME
 
 
 def test_a_byte_of_another_character_set_ends_nothing() -> None:
-    pid, terminal = _in_a_terminal()
-    os.write(terminal, b"\xff\xfe")
-    threading.Event().wait(0.5)
-    os.write(terminal, b"6")
-    _until(lambda: b"Drivers" in SEEN[terminal] or b"Hardware" in SEEN[terminal])
-    os.write(terminal, b"q")
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert b"Traceback" not in SEEN[terminal]
+    with wizard_in_terminal() as wizard:
+        wizard.press(b"\xff\xfe")
+
+        def doctor() -> bool:  # the key after such a byte may be lost with it
+            wizard.press(b"6")
+            return b"Drivers" in wizard.seen or b"Hardware" in wizard.seen
+
+        wait_until(doctor, "the doctor")
+        wizard.press(b"q")
+        assert wizard.end() == 0
+        assert b"Traceback" not in wizard.seen
+
+
+def test_signals_that_were_ignored_from_the_start_are_ignored() -> None:
+    """As under nohup, or in the background of a script: whoever started it so wants it to live on."""
+    with wizard_in_terminal(ignoring=(signal.SIGHUP, signal.SIGTERM)) as wizard:
+        os.kill(wizard.pid, signal.SIGTERM)
+        os.kill(wizard.pid, signal.SIGHUP)
+        wizard.press(b"6", b"Host")
+        wizard.press(b"q")
+        assert wizard.end() == 0
 
 
 def test_a_terminal_that_goes_away_unsaid_ends_it() -> None:
     """As under nohup: no signal comes, and the terminal reads as an endless end of file."""
-    pid, terminal = _in_a_terminal(ignoring=signal.SIGHUP)
-    os.close(terminal)
-    _until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+    with wizard_in_terminal(ignoring=(signal.SIGHUP,)) as wizard:
+        wizard.hang_up()
+        wizard.end()
 
 
 async def test_pipes_and_devices_are_not_opened_as_profiles_or_snapshots(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.tools.processes import LIMIT
 from tests.tui.conftest import NVME, VF, host
 from wizard.plan.planner import make_plan
 from wizard.plan.request import Request
@@ -161,5 +162,5 @@ def test_the_lists_of_the_core_never_import_textual() -> None:
         "import sys; from wizard.cli.main import main; main(['--demo', 'list']);"
         "assert not [m for m in sys.modules if m.startswith(('textual', 'rich', 'wizard.tui'))]"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=LIMIT)
     assert done.returncode == 0, done.stderr

@@ -6,13 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.tools.processes import LIMIT, wait_until
 from tests.tui.conftest import FIXTURES, NVME, VF
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed (apt-get install tmux)")
@@ -27,7 +27,7 @@ class Terminal:
 
     def run(self, *words: str) -> str:
         """One tmux command."""
-        return subprocess.run(["tmux", "-S", self.socket, *words], capture_output=True, text=True, check=True, timeout=30).stdout
+        return subprocess.run(["tmux", "-S", self.socket, *words], capture_output=True, text=True, check=True, timeout=LIMIT).stdout
 
     def start(self, **environment: str) -> None:
         """A shell in the directory."""
@@ -35,7 +35,7 @@ class Terminal:
         settings.pop("TMUX", None)
         subprocess.run(
             ["tmux", "-S", self.socket, "-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "sh"],
-            check=True, env=settings, cwd=self.directory, timeout=30,
+            check=True, env=settings, cwd=self.directory, timeout=LIMIT,
         )  # fmt: skip
 
     def keys(self, *keys: str) -> None:
@@ -43,15 +43,17 @@ class Terminal:
         for key in keys:
             self.run("send-keys", key)
 
-    def shows(self, *texts: str, within: float = 60) -> str:
+    def shows(self, *texts: str, within: float = LIMIT) -> str:
         """Wait until the screen shows every text; the screen."""
-        end = time.monotonic() + within
-        while time.monotonic() < end:
+        screen = ""
+
+        def shown() -> bool:
+            nonlocal screen
             screen = self.run("capture-pane", "-p")
-            if all(text in screen for text in texts):
-                return screen
-            time.sleep(0.1)
-        raise AssertionError(f"{texts} not shown:\n{screen}")
+            return all(text in screen for text in texts)
+
+        wait_until(shown, lambda: f"{texts} on the screen:\n{screen}", within)
+        return screen
 
     def give(self, address: str, vm: str, *, others: int) -> None:
         """On the host screen: find a function by its address and give it to a new VM; ``others``: how many VMs there are already."""
@@ -100,8 +102,8 @@ def test_from_the_start_to_two_written_profiles(terminal: Terminal, tmp_path: Pa
     for vm, address in (("storage", NVME), ("web", VF)):
         profile = tomllib.loads((tmp_path / f"{vm}.toml").read_text())
         assert profile["function"][0]["host"] == address
-        assert subprocess.run(["bash", "-n", str(tmp_path / f"{vm}.sh")], check=False).returncode == 0
-        assert subprocess.run(["bash", "-n", str(tmp_path / f"{vm}.prepare.sh")], check=False).returncode == 0
+        assert subprocess.run(["bash", "-n", str(tmp_path / f"{vm}.sh")], check=False, timeout=LIMIT).returncode == 0
+        assert subprocess.run(["bash", "-n", str(tmp_path / f"{vm}.prepare.sh")], check=False, timeout=LIMIT).returncode == 0
 
 
 def test_the_mouse_does_what_the_keys_do(terminal: Terminal) -> None:

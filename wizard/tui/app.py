@@ -363,6 +363,8 @@ class WizardApp(KeysInOrder):
         if self.is_headless:
             return
         for number in (signal.SIGHUP, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue  # whoever started it (nohup, a script) wants it to live on
             asyncio.get_running_loop().add_signal_handler(number, self.ended_by, number)
         self.set_interval(2.0, self._look_at_terminal)
 

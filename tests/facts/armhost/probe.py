@@ -74,7 +74,11 @@ def refused(name: str, act: Callable[[], object]) -> None:
 refused("nothing bound", lambda: probe(read_live(), yes, said.append))
 for endpoint in ENDPOINTS:
     bind(endpoint)
-time.sleep(2)
+end = time.monotonic() + 120
+while lost := [name for name in ENDPOINTS if not any((SYS / name / "vfio-dev").glob("vfio*"))]:
+    if time.monotonic() > end:
+        raise TimeoutError(f"no VFIO device of {lost}")
+    os.sched_yield()
 refused("not confirmed", lambda: probe(read_live(), lambda question: False, said.append))
 (OUT / "probed.json").write_bytes(encode(probe(read_live(), yes, said.append)))
 

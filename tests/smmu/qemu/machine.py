@@ -70,7 +70,7 @@ class Machine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
         self._qtest.close()
         self._process.kill()
-        self._process.wait()
+        self._process.wait(60)
         self._said.close()
         self._scratch.cleanup()
 
