@@ -20,7 +20,7 @@ CODE = sorted(
 )
 ANCHOR = re.compile(r'<a id="([^"]+)"></a>')
 CITED = re.compile(r"\bsources: ([a-z]+-[\w-]+(?:, [a-z]+-[\w-]+)*)")
-PAGE = re.compile(r"[\w./-]*\w\.md\b")
+PAGE = re.compile(r"\b(?:[\w.-]+/)+[\w.-]+\.md\b|\b[A-Z]+\.md\b")
 # Spellings of what was once cited and can't be looked up: a key on its own, a page of another tree, a document that nobody else has.
 BARE = re.compile(
     r'"""(?:Rows? )?[MPS]\d+\b|\bproblems\.md \d|\bdomain/[a-z]+\.md|\bsection \d+ of the design\b|\bthe design\b|\bdomain knowledge\b', re.I
