@@ -10,7 +10,8 @@ from wizard.host.build import host_of
 from wizard.host.model import Host
 from wizard.plan.model import Plan
 from wizard.plan.planner import make_plan
-from wizard.plan.request import FunctionRequest, Layout, Mode, Properties, Request, VmRequest
+from wizard.plan.properties import Properties
+from wizard.plan.request import FunctionRequest, Layout, Mode, Request, VmRequest
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 NVME, NIC, VF, SECOND_VF = "0000:14:00.0", "0000:41:00.0", "0000:11:10.0", "0000:11:10.2"

@@ -31,6 +31,7 @@ from wizard.export.qemu import options
 from wizard.facts.model import Program
 from wizard.plan.model import VmPlan
 from wizard.plan.planner import make_plan
+from wizard.plan.properties import Properties
 from wizard.plan.request import (
     DiskRequest,
     FunctionRequest,
@@ -40,7 +41,6 @@ from wizard.plan.request import (
     Mode,
     NetworkRequest,
     NodeRequest,
-    Properties,
     Request,
     VmRequest,
     VsmmuRequest,

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from tests.fleet.hosts import SMMUS, bound, fixture, tuned
 from wizard.facts.model import Program
-from wizard.fleet.baseline import POINTS, BaselineView, Part, conclude, merge, part_of, written
+from wizard.fleet.baseline import POINTS, BaselineView, Part, conclude, merge, part_of
 from wizard.fleet.kind import Kind, kind_of
 from wizard.fleet.match import answer_of
 from wizard.fleet.place import place
@@ -22,6 +22,7 @@ from wizard.fleet.summary import HostSummary, Offer, Pool, SmmuSummary, summaris
 from wizard.fleet.template import template_of
 from wizard.host.build import host_of
 from wizard.plan.planner import make_plan
+from wizard.plan.properties import declared
 from wizard.plan.request import FunctionRequest, Request, VmRequest
 from wizard.profile import read_profile
 
@@ -240,7 +241,7 @@ def test_every_able_host_supplies_the_baseline_and_nothing_richer_is_common(host
         assert set(held.held_down_by.names) == {name for name, points in supplies.items() if richer and richer[0] not in points}
         left = [points for name, points in supplies.items() if name not in held.held_down_by.names]
         gained = [point for point in richer if left and point in set.intersection(*left)]
-        assert held.without_them == (written(held.property, gained[-1][at]) if gained else None)
+        assert held.without_them == (declared(held.property).spell(gained[-1][at]) if gained else None)
     assert not any(point != chosen and all(a >= b for a, b in zip(point, chosen, strict=True)) for point in common)
 
 

@@ -17,7 +17,8 @@ from wizard.facts.snapshot import load
 from wizard.fleet.diff import DiffView, diff
 from wizard.fleet.diff.profiles import NamedRequest
 from wizard.host.build import host_of
-from wizard.plan.request import FunctionRequest, Mode, Properties, VmRequest
+from wizard.plan.properties import Properties
+from wizard.plan.request import FunctionRequest, Mode, VmRequest
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 

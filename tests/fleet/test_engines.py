@@ -20,7 +20,8 @@ from wizard.fleet.summary import summarise
 from wizard.host.build import host_of
 from wizard.plan.model import VmPlan
 from wizard.plan.planner import make_plan
-from wizard.plan.request import DiskRequest, FunctionRequest, Layout, Mode, Properties, Request, VmRequest
+from wizard.plan.properties import Properties
+from wizard.plan.request import DiskRequest, FunctionRequest, Layout, Mode, Request, VmRequest
 
 SCHEMA = json.loads((Path(__file__).parent / "data" / "kubevirt.schema.json").read_text())
 

@@ -24,7 +24,8 @@ from wizard.fleet.request import FleetRequest, Wish, read_request, schema
 from wizard.fleet.summary import HostSummary, Offer, Pool, SmmuSummary, summarise
 from wizard.host.build import host_of
 from wizard.plan.planner import make_plan
-from wizard.plan.request import Mode, Properties, Request, VmRequest
+from wizard.plan.properties import Properties
+from wizard.plan.request import Mode, Request, VmRequest
 from wizard.profile import read_profile
 
 NVME = '[[device]]\nids = "1b36:0010"\n'

@@ -17,7 +17,8 @@ from wizard.fleet.request import FleetRequest, Wish
 from wizard.fleet.summary import HostSummary, Pool, summarise, summary_of
 from wizard.host.build import host_of
 from wizard.plan.planner import make_plan
-from wizard.plan.request import FunctionRequest, Properties, Request, VmRequest
+from wizard.plan.properties import Properties
+from wizard.plan.request import FunctionRequest, Request, VmRequest
 
 ABOUT_THE_FUNCTION = {"accel-refused", "accel-not-known", "not-assignable", "in-use", "pf-has-vfs", "no-vfio-cdev", "group-shared-accelerated"}
 """Errors of a plan that speak of one function; others are about the VM or the host as a whole."""

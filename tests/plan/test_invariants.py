@@ -13,17 +13,8 @@ from wizard.base.finding import Severity
 from wizard.export.qemu import options
 from wizard.host.model import Accel, Host
 from wizard.plan.model import Plan, VmPlan
-from wizard.plan.request import (
-    DiskRequest,
-    FunctionRequest,
-    HotplugRequest,
-    Layout,
-    Mode,
-    NetworkRequest,
-    Properties,
-    Switch,
-    VmRequest,
-)
+from wizard.plan.properties import Properties, Switch
+from wizard.plan.request import DiskRequest, FunctionRequest, HotplugRequest, Layout, Mode, NetworkRequest, VmRequest
 from wizard.plan.written import written
 
 GIB = 1 << 30

@@ -13,6 +13,7 @@ from tests.plan.test_rules import cmdqv, kernel, pools, regions, rich, two_nodes
 from tests.tools.processes import LIMIT
 from wizard.facts.model import FirmwareImage, Node
 from wizard.plan.model import VmPlan
+from wizard.plan.properties import Properties
 from wizard.plan.request import (
     DiskRequest,
     FirmwareRequest,
@@ -23,7 +24,6 @@ from wizard.plan.request import (
     Mode,
     NetworkRequest,
     NodeRequest,
-    Properties,
     VsmmuRequest,
 )
 from wizard.plan.written import written

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from tests.plan.hosts import E1000E, FIXTURES, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, codes, facts, host, plan, planned, vm
 from wizard.plan.model import VmPlan
 from wizard.plan.planner import make_plan
+from wizard.plan.properties import Properties
 from wizard.plan.regions import high_window
 from wizard.plan.request import (
     DiskRequest,
@@ -22,7 +23,6 @@ from wizard.plan.request import (
     Mode,
     NetworkRequest,
     NodeRequest,
-    Properties,
     Request,
     VmRequest,
     VsmmuRequest,

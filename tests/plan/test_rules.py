@@ -34,7 +34,8 @@ from wizard.base.finding import REGISTRY, Definition, Kind, Severity
 from wizard.facts.model import FirmwareImage, Group, InUse, Node
 from wizard.host.model import Host
 from wizard.plan import rules
-from wizard.plan.model import PortPlan, Property, VmPlan
+from wizard.plan.model import PortPlan, VmPlan
+from wizard.plan.properties import Properties, Property
 from wizard.plan.request import (
     DiskRequest,
     FirmwareRequest,
@@ -46,7 +47,6 @@ from wizard.plan.request import (
     Mode,
     NetworkRequest,
     NodeRequest,
-    Properties,
     VmRequest,
     VsmmuRequest,
 )

@@ -14,18 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from wizard.plan.request import (
-    DiskRequest,
-    FirmwareRequest,
-    FunctionRequest,
-    HotplugRequest,
-    MadeFor,
-    Mode,
-    NetworkRequest,
-    NodeRequest,
-    Properties,
-    VmRequest,
-)
+from wizard.plan.properties import Properties
+from wizard.plan.request import DiskRequest, FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, NetworkRequest, NodeRequest, VmRequest
 from wizard.profile import edit_profile, read_profile, write_profile
 
 GIB = 1 << 30

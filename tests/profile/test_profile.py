@@ -18,6 +18,7 @@ from tests.plan.test_planner import requests
 from wizard.base.errors import InputError
 from wizard.base.finding import Severity
 from wizard.plan.planner import make_plan
+from wizard.plan.properties import Properties
 from wizard.plan.request import (
     DiskRequest,
     FirmwareRequest,
@@ -28,7 +29,6 @@ from wizard.plan.request import (
     Mode,
     NetworkRequest,
     NodeRequest,
-    Properties,
     Request,
     VmRequest,
     VsmmuRequest,

@@ -10,7 +10,8 @@ from tests.tui.conftest import NVME, VF, host
 from wizard.cli.parser import parse
 from wizard.cli.planoptions import request_of
 from wizard.plan.planner import make_plan
-from wizard.plan.request import DiskRequest, Layout, NetworkRequest, Properties
+from wizard.plan.properties import Properties
+from wizard.plan.request import DiskRequest, Layout, NetworkRequest
 from wizard.tui import state
 from wizard.tui.commands import plan_words
 from wizard.tui.state import Session

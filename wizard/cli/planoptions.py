@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from wizard.base.address import Address
 from wizard.base.errors import UsageError
 from wizard.base.text import is_number, parse_size, visible
+from wizard.plan.properties import AUTO, DECLARED, Properties
 
 T = TypeVar("T")
 
@@ -27,11 +28,11 @@ def add_plan_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--fall-back", action="store_true", help="allow the next lower modes")
     command.add_argument("--layout", choices=["per-smmu", "per-function"], default="per-smmu")
     command.add_argument("--split", metavar="NAME", action="append", default=[], help="an SMMU whose functions get a vSMMU each")
-    command.add_argument("--ats", choices=["on", "off", "auto"])
-    command.add_argument("--ril", choices=["on", "off", "auto"])
-    command.add_argument("--ssidsize", metavar="BITS|auto")
-    command.add_argument("--oas", metavar="44|48|auto")
-    command.add_argument("--cmdqv", choices=["on", "off", "auto"])
+    for one in DECLARED:
+        if one.switch:
+            command.add_argument(f"--{one.name}", choices=["on", "off", AUTO])
+        else:
+            command.add_argument(f"--{one.name}", metavar="|".join((*one.words[1:], AUTO) if one.words else ("BITS", AUTO)))
     hotplug = "leave a port free for one of these functions"
     command.add_argument("--hotplug", metavar="[NAME=]FUNCTION[,FUNCTION…]", action="append", default=[], help=hotplug)
     command.add_argument("--target", metavar="qemu=VERSION", help="plan for this QEMU (default: the one found, else the newest known)")
@@ -51,7 +52,6 @@ def request_of(arguments: argparse.Namespace) -> Any:
         HotplugRequest,
         Layout,
         Mode,
-        Properties,
         Request,
         VmRequest,
     )
@@ -70,13 +70,8 @@ def request_of(arguments: argparse.Namespace) -> Any:
     asked = {address for _, addresses in vms for address in addresses} | {a for free in hotplug.values() for one in free for a in one.functions}
     if vain := [address for address in allowed if address not in asked]:
         raise UsageError(f"--allow-in-use {vain[0]}: no VM asks for this function.", "Name a function of --vm or --hotplug.")
-    properties = Properties(
-        ats=arguments.ats,
-        ril=arguments.ril,
-        ssidsize=_width(arguments.ssidsize, "--ssidsize"),
-        oas=_width(arguments.oas, "--oas"),
-        cmdqv=arguments.cmdqv,
-    )
+    wishes = {one.name: getattr(arguments, one.name) for one in DECLARED}
+    properties = Properties(**{one.name: wishes[one.name] if one.switch else _width(wishes[one.name], f"--{one.name}") for one in DECLARED})
     return Request(
         vms=tuple(
             VmRequest(

@@ -27,26 +27,16 @@ from wizard.fleet.gather import Fleet
 from wizard.fleet.kind import Kind
 from wizard.fleet.summary import HostSummary, Pool, SmmuSummary
 from wizard.host.model import Accel
-from wizard.plan.model import PROPERTIES
-from wizard.plan.resolve import OAS_CHOICES, SSIDSIZE_MAX
+from wizard.plan.properties import DECLARED, declared
 from wizard.plan.target import parse_version
 
 SCHEMA = 1
 NAMES = 20
 """Hosts that are named for one value; the others are counted."""
 
-RANGES: dict[str, tuple[int, ...]] = {
-    "ats": (0, 1),
-    "ril": (0, 1),
-    "ssidsize": tuple(range(SSIDSIZE_MAX + 1)),
-    "oas": OAS_CHOICES,
-    "cmdqv": (0, 1),
-}
-"""The values that QEMU takes, from poor to rich."""
-
 GRANULES = ("4k", "16k", "64k")
 Vector = tuple[int, ...]
-POINTS: tuple[Vector, ...] = tuple(product(*(RANGES[name] for name in PROPERTIES)))
+POINTS: tuple[Vector, ...] = tuple(product(*(one.choices for one in DECLARED)))
 """Every vSMMU there can be: 336."""
 
 EVERY = (1 << len(POINTS)) - 1
@@ -169,7 +159,7 @@ def can_accelerate(pool: Pool, *, assume: bool) -> bool:
 
 def oas_fault(smmu: SmmuSummary, *, assume: bool) -> tuple[str, str] | None:
     """Code and words where the SMMU supplies not even the least: of oas that is 44 bits, and QEMU refuses it on an SMMU with fewer."""
-    oas, least = smmu.offer("oas"), RANGES["oas"][0]
+    oas, least = smmu.offer("oas"), declared("oas").least
     if oas.compared is not None and oas.compared < least:
         return "property-exceeds-host", f"{smmu.name} has {oas.compared} address bits, and oas={least} is the least that can be written."
     if not oas.measured and not assume:
@@ -180,9 +170,8 @@ def oas_fault(smmu: SmmuSummary, *, assume: bool) -> tuple[str, str] | None:
 def vector_of(smmu: SmmuSummary, *, assume: bool) -> Vector:
     """What an SMMU supplies, as a point."""
     values = []
-    for name, offer in zip(PROPERTIES, smmu.offers, strict=True):
-        value = offer.assumed if assume else offer.richest
-        values.append(max(choice for choice in RANGES[name] if choice <= max(value, RANGES[name][0])))
+    for one, offer in zip(DECLARED, smmu.offers, strict=True):
+        values.append(one.reach(offer.assumed if assume else offer.richest))
     return tuple(values)
 
 
@@ -303,7 +292,7 @@ def conclude(part: Part, kind: Kind, *, skipped: Mapping[str, int] | None = None
         common &= points
     tops = sorted(_tops(common), key=_rank, reverse=True)
     able = _shown(tops[0]) if tops else None
-    held = tuple(_held(part, place, tops[0]) for place in range(len(PROPERTIES))) if tops else ()
+    held = tuple(_held(part, place, tops[0]) for place in range(len(DECLARED))) if tops else ()
     has = {size: sum((named for sizes, named in part.granules.items() if size in sizes), Named()) for size in GRANULES}
     lacks = {size: sum((named for sizes, named in part.granules.items() if size not in sizes), Named()) for size in GRANULES}
     missing = tuple(Held(size, "off", lacks[size], "on" if has[size].count else None) for size in GRANULES if lacks[size].count)
@@ -352,23 +341,17 @@ def _tops(points: int) -> Iterator[Vector]:
 
 def _rank(point: Vector) -> tuple[int, ...]:
     """By which of several richest points is taken: first what most guests miss most."""
-    value = dict(zip(PROPERTIES, point, strict=True))
-    return tuple(value[name] for name in ("oas", "ats", "ssidsize", "ril", "cmdqv"))
-
-
-def written(name: str, value: int) -> str:
-    """As QEMU takes it."""
-    return str(value) if name in ("ssidsize", "oas") else "on" if value else "off"
+    return tuple(value for _, value in sorted(zip(DECLARED, point, strict=True), key=lambda pair: pair[0].rank))
 
 
 def _shown(point: Vector) -> dict[str, str]:
-    return {name: written(name, value) for name, value in zip(PROPERTIES, point, strict=True)}
+    return {one.name: one.spell(value) for one, value in zip(DECLARED, point, strict=True)}
 
 
 def _held(part: Part, place: int, chosen: Vector) -> Held:
     """Who stands against the next richer value, and the richest that all others supply: the rest of the baseline stays as it is."""
-    name = PROPERTIES[place]
-    richer = [value for value in RANGES[name] if value > chosen[place]]
+    one = DECLARED[place]
+    richer = [value for value in one.choices if value > chosen[place]]
     holders, rest = Named(), EVERY
     for points, named in part.points.items():
         if richer and not _has(points, chosen, place, richer[0]):
@@ -376,7 +359,7 @@ def _held(part: Part, place: int, chosen: Vector) -> Held:
         else:
             rest &= points
     gained = [value for value in richer if holders.count < sum(named.count for named in part.points.values()) and _has(rest, chosen, place, value)]
-    return Held(name, written(name, chosen[place]), holders, written(name, max(gained)) if gained else None)
+    return Held(one.name, one.spell(chosen[place]), holders, one.spell(max(gained)) if gained else None)
 
 
 def _has(points: int, chosen: Vector, place: int, value: int) -> bool:

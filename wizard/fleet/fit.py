@@ -7,7 +7,7 @@ those that the fewest other wishes want go first. Deterministic; the planner has
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -18,9 +18,8 @@ from wizard.fleet.baseline import can_accelerate, oas_fault
 from wizard.fleet.pack import Problem, most, pack
 from wizard.fleet.request import FleetRequest, Wish
 from wizard.fleet.summary import HostSummary, Pool, SmmuSummary
-from wizard.plan.model import PROPERTIES
+from wizard.plan.properties import AUTO, declared
 from wizard.plan.request import Mode
-from wizard.plan.resolve import OAS_CHOICES
 
 MOST = 65536
 """VMs of one host that are counted."""
@@ -172,29 +171,20 @@ def _refusal(summary: HostSummary, request: FleetRequest, pool: Pool) -> Refusal
     return None
 
 
-def asked_properties(request: FleetRequest) -> Iterator[tuple[str, str | int]]:
-    """The properties that the request writes."""
-    for name in PROPERTIES:
-        value = getattr(request.vm.properties, name)
-        if value is not None:
-            yield name, value
-
-
 def property_fault(smmu: SmmuSummary, request: FleetRequest) -> tuple[str, str] | None:
     """Code and words of the first written property that the SMMU does not supply: the planner's own comparison (host_compare)."""
     if request.vm.properties.oas is None and (fault := oas_fault(smmu, assume=request.vm.assume_accel)) is not None:
         return fault
-    for name, value in asked_properties(request):
-        if value == "auto":
+    for name, value in request.vm.properties.asked():
+        if value == AUTO:
             continue
-        offer = smmu.offer(name)
-        wanted = value if isinstance(value, int) else int(value == "on")
-        least = wanted == (OAS_CHOICES[0] if name == "oas" else 0)
+        offer, one = smmu.offer(name), declared(name)
+        wanted = one.number(str(value)) or 0
+        least = wanted == one.least
         shown = f"{name}={value}"
         if offer.compared is not None and wanted > offer.compared:
-            has = offer.compared if name in ("oas", "ssidsize") else "on" if offer.compared else "off"
-            return "property-exceeds-host", f"{smmu.name} has {name} {has}, and {shown} is asked for."
-        if not offer.measured and (not least or name == "oas") and not request.vm.assume_accel:
+            return "property-exceeds-host", f"{smmu.name} has {name} {one.spell(offer.compared)}, and {shown} is asked for."
+        if not offer.measured and not (least and one.least_passes) and not request.vm.assume_accel:
             how = "assumed" if offer.compared is not None else "not known"
             return "property-unproven", f"What {smmu.name} has of {name} is {how}, and {shown} is asked for."
         if name == "cmdqv" and wanted and smmu.cmdqv_fits is False:
@@ -208,8 +198,11 @@ def host_fault(summary: HostSummary, request: FleetRequest) -> Refusal | None:
         return Refusal("host", "no-kvm", "The host has no /dev/kvm.")
     if request.vm.mode is Mode.ACCEL and not summary.qemu_accel and request.vm.target is None:
         return Refusal("host", "plan-needs-newer-qemu", f"Its QEMU {summary.qemu} has no accel (11.0 has).")
-    if request.vm.properties.cmdqv == "on" and not summary.qemu_cmdqv and request.vm.target is None:
-        return Refusal("host", "plan-needs-newer-qemu", f"Its QEMU {summary.qemu} has no cmdqv (11.1 has).")
+    for name, value in request.vm.properties.asked():
+        one = declared(name)
+        if value != one.plain(one.unset) and name not in summary.qemu_properties and request.vm.target is None and summary.qemu_accel:
+            since = f"{one.since[0]}.{one.since[1]}"
+            return Refusal("host", "plan-needs-newer-qemu", f"Its QEMU {summary.qemu} has no {name} ({since} has).")
     return None
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import msgspec
 
-from wizard.fleet.baseline import nearness, written
+from wizard.fleet.baseline import nearness
 from wizard.fleet.entry import summary_of_entry
 from wizard.fleet.fit import MOST, STAGES, Refusal, Sieve, by_memory, capacity, host_fault, sieve, wish_available
 from wizard.fleet.gather import Fleet
 from wizard.fleet.request import FleetRequest
 from wizard.fleet.summary import HostSummary
-from wizard.plan.model import PROPERTIES
+from wizard.plan.properties import AUTO, NAMES, declared
 from wizard.plan.request import Mode
 
 
@@ -74,12 +74,12 @@ def answer_of(name: str, summary: HostSummary, request: FleetRequest) -> Answer:
     assume = request.vm.assume_accel
     offers = {}
     if used and request.vm.mode is Mode.ACCEL:
-        for place, name_ in enumerate(PROPERTIES):
+        for place, name_ in enumerate(NAMES):
             offers[name_] = min((o.assumed if assume else o.richest) for o in (summary.smmus[smmu].offers[place] for smmu in used))
     auto = {
         name_: tuple(sorted({_auto(summary.smmus[smmu].offer(name_).automatic, name_) for smmu in used}))
-        for name_ in PROPERTIES
-        if getattr(request.vm.properties, name_) == "auto"
+        for name_ in NAMES
+        if request.vm.properties.of(name_) == AUTO
     }
     return Answer(
         name=name,
@@ -94,7 +94,7 @@ def answer_of(name: str, summary: HostSummary, request: FleetRequest) -> Answer:
 
 
 def _auto(value: int | None, name: str) -> str:
-    return "unknown" if value is None else written(name, value)
+    return "unknown" if value is None else declared(name).spell(value)
 
 
 def _miss(held: Sieve, packed: int, memory: int | None, fault: Refusal | None) -> Miss:

@@ -15,7 +15,7 @@ from wizard.base.errors import InputError
 from wizard.base.finding import Finding, Severity
 from wizard.base.text import plural, visible
 from wizard.facts.model import Facts
-from wizard.fleet.baseline import RANGES, Named, written
+from wizard.fleet.baseline import Named
 from wizard.fleet.codes import fleet_code
 from wizard.fleet.fit import sieve, vms_of
 from wizard.fleet.gather import Progress
@@ -24,9 +24,10 @@ from wizard.fleet.request import FleetRequest
 from wizard.fleet.summary import summary_of
 from wizard.host.build import host_of
 from wizard.host.model import Host
-from wizard.plan.model import PROPERTIES, Plan, VmPlan
+from wizard.plan.model import Plan, VmPlan
 from wizard.plan.planner import make_plan
-from wizard.plan.request import FirmwareRequest, FunctionRequest, Mode, Properties, Request
+from wizard.plan.properties import DECLARED, NAMES, Properties, declared
+from wizard.plan.request import FirmwareRequest, FunctionRequest, Mode, Request
 from wizard.plan.target import parse_version
 from wizard.profile import write_profile
 
@@ -153,7 +154,7 @@ def place(
         asked=request.count,
         placed=placed,
         room=room,
-        properties={name: str(value) for name in PROPERTIES if (value := getattr(common, name)) is not None} if shares else {},
+        properties={name: str(value) for name, value in common.asked()} if shares else {},
         machine=machine if shares else None,
         hosts=views,
         profiles=profiles,
@@ -184,13 +185,12 @@ def _shares(answers: Sequence[Answer], request: FleetRequest) -> dict[str, int]:
 def _common(answers: Sequence[Answer], request: FleetRequest) -> Properties:
     """What the request writes; the rest: the richest that all chosen hosts supply, so that the guest sees one platform."""
     values: dict[str, str | int] = {}
-    for name in PROPERTIES:
-        asked = getattr(request.vm.properties, name)
+    for one in DECLARED:
+        asked = request.vm.properties.of(one.name)
         if asked is not None:
-            values[name] = asked
+            values[one.name] = asked
         elif answers and request.vm.mode is Mode.ACCEL:
-            value = min(answer.offers.get(name, RANGES[name][0]) for answer in answers)
-            values[name] = value if name in ("ssidsize", "oas") else written(name, value)
+            values[one.name] = one.plain(min(answer.offers.get(one.name, one.least) for answer in answers))
     return msgspec.convert(values, Properties)
 
 
@@ -324,7 +324,7 @@ def _views(state: _Placement, shares: Mapping[str, int]) -> tuple[tuple[HostView
 
 def _auto(answers: Iterable[Answer], request: FleetRequest) -> Iterable[Finding]:
     """``auto`` never hides a mismatch: said of all hosts that can, chosen or not, since a VM may be started on any of them."""
-    for name in PROPERTIES:
+    for name in NAMES:
         if getattr(request.vm.properties, name) != "auto":
             continue
         by_value: dict[str, Named] = {}
@@ -334,7 +334,7 @@ def _auto(answers: Iterable[Answer], request: FleetRequest) -> Iterable[Finding]
         if len(by_value) > 1 or "unknown" in by_value:
             shown = "; ".join(f"{value} on {', '.join(map(visible, hosts.names[:3]))}{_more(hosts)}" for value, hosts in sorted(by_value.items()))
             least = min((_number(value) for value in by_value), default=0)
-            yield AUTO_DIFFERS.at(name, values=shown, least=written(name, max(least, RANGES[name][0])))
+            yield AUTO_DIFFERS.at(name, values=shown, least=declared(name).spell(declared(name).reach(least)))
 
 
 def _number(value: str) -> int:

@@ -17,7 +17,7 @@ from wizard.host.build import host_of
 from wizard.host.model import Accel, Function, Host, Smmu
 from wizard.host.pci import extcaps
 from wizard.host.verdict import UNASSIGNABLE
-from wizard.plan.model import PROPERTIES
+from wizard.plan.properties import NAMES
 from wizard.plan.resolve import automatic, cmdqv_fits, cmdqv_param, richest, supply
 from wizard.plan.target import Target, target_of
 
@@ -51,7 +51,7 @@ class Offer(Small, frozen=True, array_like=True):
 
 
 class SmmuSummary(Small, frozen=True, array_like=True):
-    """One SMMU that has endpoints below it. ``offers`` are in the order of ``PROPERTIES``."""
+    """One SMMU that has endpoints below it. ``offers`` are in the order of ``NAMES``."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ class SmmuSummary(Small, frozen=True, array_like=True):
 
     def offer(self, name: str) -> Offer:
         """A property by its name."""
-        return self.offers[PROPERTIES.index(name)]
+        return self.offers[NAMES.index(name)]
 
 
 class Pool(Small, frozen=True, array_like=True):
@@ -98,7 +98,7 @@ class HostSummary(Small, frozen=True, array_like=True):
     kvm: bool | None
     qemu: str | None  # version of the installed one
     qemu_accel: bool  # whether it, or the newest known where none is installed, has accel
-    qemu_cmdqv: bool
+    qemu_properties: tuple[str, ...]  # of an accelerated vSMMU
     nodes: tuple[tuple[int, int], ...]  # host node, bytes of memory; only nodes with CPUs and memory
     smmus: tuple[SmmuSummary, ...]
     pools: tuple[Pool, ...]
@@ -130,7 +130,7 @@ def summary_of(host: Host) -> HostSummary:
         kvm=facts.kvm,
         qemu=target.name if target.installed else None,
         qemu_accel=target.accel,
-        qemu_cmdqv=target.cmdqv,
+        qemu_properties=tuple(name for name in NAMES if name in target.properties),
         nodes=tuple((node.id, node.memory) for node in facts.nodes if node.cpus and node.memory),
         smmus=tuple(_smmu(host, smmu, target) for smmu in smmus),
         pools=tuple(_pools(host, {smmu.name: place for place, smmu in enumerate(smmus)})),
@@ -143,7 +143,7 @@ def _smmu(host: Host, smmu: Smmu, target: Target) -> SmmuSummary:
         name=smmu.name,
         kind=smmu.kind,
         numa_node=smmu.numa_node,
-        offers=tuple(_offer(host, smmu, name, target) for name in PROPERTIES),
+        offers=tuple(_offer(host, smmu, name, target) for name in NAMES),
         granules=tuple(size for size in ("4k", "16k", "64k") if smmu.known(f"gran{size}")),
         cmdqv_fits=None if param is None else cmdqv_fits(param),
         cmdqv_functions=1 << param.log2vsids if param else 16,
@@ -153,7 +153,7 @@ def _smmu(host: Host, smmu: Smmu, target: Target) -> SmmuSummary:
 def _offer(host: Host, smmu: Smmu, name: str, target: Target) -> Offer:
     compared = supply(smmu, name).compared
     auto = automatic(host, smmu, name)
-    offered = name != "cmdqv" or target.cmdqv
+    offered = not target.accel or name in target.properties
     return Offer(
         richest=richest(host, smmu, name, assumed=False) if offered else 0,
         assumed=richest(host, smmu, name, assumed=True) if offered else 0,

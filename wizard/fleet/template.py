@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from wizard.base.text import visible
 from wizard.fleet.baseline import BaselineView, Held
+from wizard.plan.properties import declared
 
 _BLANKS = str.maketrans({"\n": " ", "\r": " ", "\t": " "})
 
@@ -41,7 +42,7 @@ def _lines(view: BaselineView) -> Iterator[str]:
     yield ""
     yield "[properties]"
     for held in view.properties:
-        value = held.value if held.property in ("ssidsize", "oas") else f'"{held.value}"'
+        value = f'"{held.value}"' if declared(held.property).switch else held.value
         yield f"{held.property} = {value}{_comment(held)}"
     yield ""
     yield "[[device]]"

@@ -20,6 +20,7 @@ import msgspec
 
 from wizard.base.address import Address
 from wizard.base.finding import Finding, Severity
+from wizard.plan.properties import Resolved
 from wizard.plan.request import FirmwareRequest, MadeFor, Mode, VmRequest
 
 ROOT_BUS = "pcie.0"
@@ -29,53 +30,14 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     """Base of what a plan is made of: frozen, by keyword."""
 
 
-class Property(Made, frozen=True, kw_only=True):
-    """A vSMMU's property: what is written on the command line, what it comes to, and where that is from.
-
-    ``written`` is None where the target QEMU has no such property. ``resolved`` is None where it can't be known. With
-    ``auto`` the function ``decided_by`` decides, and ``resolved`` is what QEMU will make of it on this host.
-    """
-
-    written: str | None
-    resolved: int | None  # 0 or 1 for switches, bits for widths
-    origin: str  # request, host, auto, default
-    source: str = "none"  # where the host's value is known from (Known.source)
-    decided_by: str | None = None
-
-    @property
-    def auto(self) -> bool:
-        """Whether QEMU decides it when it starts."""
-        return self.written == "auto"
-
-    def show(self) -> str:
-        """For people: ``on``, ``48``, ``auto (will be 48)``."""
-        if self.written is None:
-            return "not offered"
-        if not self.auto:
-            return self.written
-        return f"auto (will be {self.resolved})" if self.resolved is not None else "auto (unknown)"
-
-
-PROPERTIES = ("ats", "ril", "ssidsize", "oas", "cmdqv")
-
-
-class VsmmuPlan(Made, frozen=True, kw_only=True):
-    """One virtual SMMU: ``-device arm-smmuv3``."""
+class VsmmuPlan(Resolved, frozen=True, kw_only=True):
+    """One virtual SMMU, with its properties: ``-device arm-smmuv3``."""
 
     id: str
     smmu: str | None  # the host's SMMU, None when unknown
     bus: str  # primary-bus: the id of a pxb, or pcie.0
     accel: bool
-    ats: Property
-    ril: Property
-    ssidsize: Property
-    oas: Property
-    cmdqv: Property
     stage: str | None = None
-
-    def properties(self) -> tuple[tuple[str, Property], ...]:
-        """Name and property, in the order in which they are written."""
-        return tuple((name, getattr(self, name)) for name in PROPERTIES)
 
 
 class BusPlan(Made, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -20,7 +21,6 @@ from wizard.plan.candidate import Candidate, canonical, look_up
 from wizard.plan.drivers import vfio_driver
 from wizard.plan.ladder import judge, rungs, take, virtio_settings
 from wizard.plan.model import (
-    PROPERTIES,
     ROOT_BUS,
     BusPlan,
     DevicePlan,
@@ -237,11 +237,9 @@ def _vsmmus(host: Host, request: VmRequest, layout: Layouted, devices: Sequence[
         behind = [device.host for device in devices if device.vsmmu == vsmmu.id]
         held = len(behind) + sum(port.hotplug for port in layout.ports if port.bus == vsmmu.bus)
         left_out = {name for name, fits in (("ats", ats), ("cmdqv", held <= cmdqv_functions(host, smmu))) if not fits}
-        properties = resolve(host, smmu, (vsmmu.properties, request.properties), target, next(iter(behind), None), assumed=assumed, left_out=left_out)
-        ats_, ril, ssidsize, oas, cmdqv = (properties[name] for name in PROPERTIES)
-        made.append(
-            VsmmuPlan(id=vsmmu.id, smmu=vsmmu.smmu, bus=vsmmu.bus or "", accel=True, ats=ats_, ril=ril, ssidsize=ssidsize, oas=oas, cmdqv=cmdqv)
-        )
+        wishes, first = (vsmmu.properties, request.properties), next(iter(behind), None)
+        properties: dict[str, Any] = resolve(host, smmu, wishes, target, first, assumed=assumed, left_out=left_out)
+        made.append(VsmmuPlan(id=vsmmu.id, smmu=vsmmu.smmu, bus=vsmmu.bus or "", accel=True, **properties))
     return tuple(made)
 
 

@@ -11,8 +11,7 @@ from typing import Literal
 
 import msgspec
 
-Switch = Literal["on", "off", "auto"]
-Width = int | Literal["auto"]
+from wizard.plan.properties import Properties, Switch
 
 DEFAULT_MEMORY = 1 << 30
 DEFAULT_CPUS = 2
@@ -35,16 +34,6 @@ class Layout(StrEnum):
 
     PER_SMMU = "per-smmu"
     PER_FUNCTION = "per-function"
-
-
-class Properties(Asked, frozen=True, kw_only=True):
-    """The properties of a vSMMU. None: the richest explicit value that the host supplies."""
-
-    ats: Switch | None = None
-    ril: Switch | None = None
-    ssidsize: Width | None = None  # 0 to 20 bits
-    oas: Width | None = None  # 44 or 48 bits
-    cmdqv: Switch | None = None
 
 
 class VsmmuRequest(Asked, frozen=True, kw_only=True):

@@ -12,21 +12,14 @@ from dataclasses import dataclass
 
 from wizard.arch.cmdqv import CmdqvParam
 from wizard.arch.cmdqv import cmdqv_param as decode
-from wizard.base.text import is_number
 from wizard.host.known import UNKNOWN, Known, Source
 from wizard.host.model import Host, Smmu
-from wizard.plan.model import PROPERTIES, Property
-from wizard.plan.request import Properties
+from wizard.plan.properties import AUTO, NAMES, Properties, Property, declared
 from wizard.plan.target import Target
 
-OAS_CHOICES = (44, 48)  # QEMU: "model only implements auto, 44 bit, or 48 bit OAS"
-SSIDSIZE_MAX = 20
-OAS_DEFAULT = 44
 CMDQV_VERSION = 1  # QEMU 11.1's CMDQV_VER and least sizes (tegra241_cmdqv_probe)
 CMDQV_LOG2VCMDQS = 1
 CMDQV_LOG2VSIDS = 4
-
-_UNSET = {"ats": "off", "ril": "on", "ssidsize": "0", "oas": "44", "cmdqv": "off"}  # QEMU 11.0's defaults; of every QEMU without accel
 
 
 @dataclass(frozen=True)
@@ -98,43 +91,37 @@ def resolve(
     one bit for all of them), cmdqv where more functions are behind the vSMMU than it matches.
     """
     return {
-        name: _resolve(host, smmu, name, _wish(wishes, name), target, first_device, assumed=assumed, allowed=name not in left_out)
-        for name in PROPERTIES
+        name: _resolve(host, smmu, name, _wish(wishes, name), target, first_device, assumed=assumed, allowed=name not in left_out) for name in NAMES
     }
 
 
 def _wish(wishes: Sequence[Properties], name: str) -> str | int | None:
-    return next((value for wish in wishes if (value := getattr(wish, name)) is not None), None)
+    return next((value for wish in wishes if (value := wish.of(name)) is not None), None)
 
 
 def _resolve(
     host: Host, smmu: Smmu | None, name: str, wish: str | int | None, target: Target, first: str | None, *, assumed: bool, allowed: bool
 ) -> Property:
-    supplied = supply(smmu, name)
-    if wish == "auto":
-        return Property(written="auto", resolved=automatic(host, smmu, name), origin="auto", source=str(supplied.compared.source), decided_by=first)
-    if wish == _UNSET[name] and name == "cmdqv" and target.accel and not target.cmdqv:
-        return Property(written=None, resolved=0, origin="request")  # such a QEMU can do nothing else, and has no word for it
+    supplied, property_ = supply(smmu, name), declared(name)
+    if wish == AUTO:
+        return Property(written=AUTO, resolved=automatic(host, smmu, name), origin="auto", source=str(supplied.compared.source), decided_by=first)
+    if wish == property_.plain(property_.unset) and target.accel and name not in target.properties:
+        return Property(written=None, resolved=property_.unset, origin="request")  # such a QEMU can do nothing else, and has no word for it
     if wish is not None:
-        return Property(written=str(wish), resolved=as_number(name, str(wish)), origin="request", source=str(supplied.compared.source))
-    if not target.accel or (name == "cmdqv" and not target.cmdqv):
-        return Property(written=None, resolved=as_number(name, _UNSET[name]), origin="default")
-    value = richest(host, smmu, name, assumed=assumed) if allowed else 0
-    text = str(value) if name in ("ssidsize", "oas") else "on" if value else "off"
-    return Property(written=text, resolved=value, origin="host", source=str(supplied.compared.source))
+        return Property(written=str(wish), resolved=property_.number(str(wish)), origin="request", source=str(supplied.compared.source))
+    if not target.accel or name not in target.properties:
+        return Property(written=None, resolved=property_.unset, origin="default")
+    value = richest(host, smmu, name, assumed=assumed) if allowed else property_.least
+    return Property(written=property_.spell(value), resolved=value, origin="host", source=str(supplied.compared.source))
 
 
 def richest(host: Host, smmu: Smmu | None, name: str, *, assumed: bool) -> int:
     """The richest value that the host is known to supply; the least one where nothing is known (every host passes it)."""
     value = supply(smmu, name).value(assumed=assumed) or 0
-    if name == "oas":
-        return max((bits for bits in OAS_CHOICES if bits <= value), default=OAS_DEFAULT)
-    if name == "ssidsize":
-        return min(value, SSIDSIZE_MAX)
     if name == "cmdqv":
         param = cmdqv_param(host, smmu)
         return int(bool(value) and param is not None and cmdqv_fits(param))
-    return int(bool(value))
+    return declared(name).reach(value)
 
 
 def automatic(host: Host, smmu: Smmu | None, name: str) -> int | None:
@@ -144,13 +131,6 @@ def automatic(host: Host, smmu: Smmu | None, name: str) -> int | None:
         return None if not value.known else int(bool(value) and (param is None or cmdqv_fits(param)))
     compared = supply(smmu, name).compared
     return _number(compared) if compared.known else None
-
-
-def as_number(name: str, text: str) -> int | None:
-    """``on`` is 1, ``off`` 0, a width its bits; None for anything that is neither."""
-    if name in ("ssidsize", "oas"):
-        return int(text) if is_number(text.removeprefix("-")) else None
-    return {"on": 1, "off": 0}.get(text)
 
 
 def ats_for_all(host: Host, smmus: Iterable[Smmu | None], *, assumed: bool) -> bool:

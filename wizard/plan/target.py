@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from wizard.facts.model import Facts, Program
+from wizard.plan.properties import AUTO, DECLARED, NAMES
 
 NEWEST = (11, 1)  # the newest QEMU whose rules this program knows
 _VERSION = re.compile(r"(?:qemu=)?([0-9]{1,3})\.([0-9]{1,3})(?:\.[0-9]{1,9})*")
@@ -21,9 +22,9 @@ class Target:
 
     version: tuple[int, int]
     pluggable: bool  # -device arm-smmuv3, several of them (10.2)
-    accel: bool  # accel, ats, ril, ssidsize, oas (11.0)
+    accel: bool  # 11.0
+    properties: frozenset[str]  # those of an accelerated vSMMU that it has, by name
     auto: bool  # auto is resolved from the host, and is the default (11.1)
-    cmdqv: bool  # 11.1
     vfio_ats: bool  # vfio-pci,ats= (11.1)
     installed: bool  # whether the host has it
     path: str = "qemu-system-aarch64"
@@ -45,8 +46,8 @@ def by_version(version: tuple[int, int], *, path: str = "qemu-system-aarch64", i
         version=version,
         pluggable=version >= (10, 2),
         accel=version >= (11, 0),
+        properties=frozenset(one.name for one in DECLARED if one.since <= version),
         auto=version >= (11, 1),
-        cmdqv=version >= (11, 1),
         vfio_ats=version >= (11, 1),
         installed=installed,
         path=path,
@@ -65,8 +66,8 @@ def of_program(program: Program) -> Target | None:
         version=version,
         pluggable="smmu_per_bus" in smmu,
         accel="accel" in smmu,
-        auto=smmu.get("ats") == "auto",
-        cmdqv="cmdqv" in smmu,
+        properties=frozenset(NAMES) & smmu.keys(),
+        auto=smmu.get("ats") == AUTO,
         vfio_ats="ats" in program.properties.get("vfio-pci", {}),
         installed=True,
         path=program.path,

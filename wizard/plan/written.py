@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from wizard.base.text import is_number
 from wizard.plan.memory import cpu_text
-from wizard.plan.model import Property, VmPlan, VsmmuPlan
+from wizard.plan.model import VmPlan, VsmmuPlan
+from wizard.plan.properties import Properties, Property, declared
 from wizard.plan.request import (
     DiskRequest,
     FunctionRequest,
@@ -18,7 +18,6 @@ from wizard.plan.request import (
     Mode,
     NetworkRequest,
     NodeRequest,
-    Properties,
     VmRequest,
     VsmmuRequest,
 )
@@ -101,19 +100,17 @@ def _vsmmu(vm: VmPlan, vsmmu: VsmmuPlan) -> VsmmuRequest:
         bus_nr=bus.bus_nr if bus else None,
         slot=bus.slot if bus else None,
         numa_node=bus.numa_node if bus else None,
-        properties=Properties(
-            ats=_switch(vsmmu.ats), ril=_switch(vsmmu.ril), ssidsize=_width(vsmmu.ssidsize), oas=_width(vsmmu.oas), cmdqv=_switch(vsmmu.cmdqv)
-        ),
+        properties=Properties(**{name: _wish(name, prop) for name, prop in vsmmu.properties()}),
     )
 
 
-def _switch(prop: Property) -> Any:  # one of the literals, or what a profile had in its place
-    # A QEMU without the property does what "off" says: written, so that a newer one gives the guest no other platform.
-    return "off" if prop.written is None and prop.resolved == 0 else prop.written
-
-
-def _width(prop: Property) -> Any:
-    return int(prop.written) if prop.written is not None and is_number(prop.written.removeprefix("-")) else prop.written
+def _wish(name: str, prop: Property) -> Any:  # what a profile may hold, or what one had in its place
+    one = declared(name)
+    if prop.written is None:
+        # A QEMU without the property does what the value says: written, so that a newer one gives the guest no other platform.
+        return one.plain(one.unset) if one.switch and prop.resolved == one.unset == 0 else None
+    value = one.number(prop.written)
+    return prop.written if value is None else one.plain(value)
 
 
 def _hotplug(vm: VmPlan) -> tuple[HotplugRequest, ...]:

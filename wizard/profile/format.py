@@ -13,6 +13,7 @@ from typing import Any
 import tomlkit
 
 from wizard.plan import request as ask
+from wizard.plan.properties import DECLARED, Properties
 from wizard.profile.kinds import ADDRESS, BOOL, CPUS, ID, IDS, PAGES, SIZE, SWITCH, Kind, choice, many, number, text, width
 
 VERSION = 1
@@ -48,14 +49,8 @@ class Table:
     nested: tuple[str, Callable[..., Any], tuple[str, ...]] | None = field(default=None)  # keys that form a struct of their own
 
 
-PROPERTY_KEYS = (
-    Key("ats", "ats", SWITCH, "ATS: the guest's functions may cache translations"),
-    Key("ril", "ril", SWITCH, "range invalidation commands"),
-    Key("ssidsize", "ssidsize", width(0, 20), "bits of a SubstreamID (PASID); 0 for none"),
-    Key("oas", "oas", width(32, 56), "bits of an output address: QEMU has 44 and 48"),
-    Key("cmdqv", "cmdqv", SWITCH, "the guest's own command queues (NVIDIA Grace)"),
-)
-_PROPERTIES = ("properties", ask.Properties, tuple(key.attr for key in PROPERTY_KEYS))
+PROPERTY_KEYS = tuple(Key(one.name, one.name, SWITCH if one.field is None else width(*one.field), one.doc) for one in DECLARED)
+_PROPERTIES = ("properties", Properties, tuple(key.attr for key in PROPERTY_KEYS))
 
 TOP = Table(
     "",
@@ -135,7 +130,7 @@ TABLES = (
         ask.FirmwareRequest,
         "firmware",
     ),
-    Table("properties", PROPERTY_KEYS, "properties of every vSMMU that does not write its own", ask.Properties, "properties"),
+    Table("properties", PROPERTY_KEYS, "properties of every vSMMU that does not write its own", Properties, "properties"),
     Table(
         "vsmmu",
         (

@@ -27,9 +27,8 @@ def plan_words(vms: Sequence[VmRequest], vm: VmRequest | None = None, *, output:
     ):
         words += [option, str(value)] if value else []
     words += ["--fall-back"] if first.fall_back else []
-    for name in ("ats", "ril", "ssidsize", "oas", "cmdqv"):
-        value = getattr(first.properties, name)
-        words += [f"--{name}", str(value)] if value is not None else []
+    for name, wish in first.properties.asked():
+        words += [f"--{name}", str(wish)]
     words += ["--target", first.target] if first.target else []
     words += ["--user", first.user] if first.user != "root" else []
     words += ["--assume-accel"] if first.assume_accel else []

@@ -15,6 +15,7 @@ from wizard.fleet.diff.changes import group_of, members_of
 from wizard.fleet.diff.pairs import Pairing
 from wizard.host.commands import checks_commands, matters
 from wizard.host.model import Accel, Function
+from wizard.plan.properties import NAMES
 from wizard.plan.resolve import supply
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
@@ -176,14 +177,13 @@ PROPERTY_UNKNOWN = diff_code(
     why="Without a probe or the kernel's log of the boot nobody can tell; the plan then writes the least value.",
     fix="Record the host with `sudo smmu-wizard record --probe`, soon after its boot.",
 )  # fmt: skip
-_COMPARED = ("ats", "ril", "ssidsize", "oas", "cmdqv")
 
 
 @_rule()
 def properties(pairing: Pairing) -> Iterator[Finding]:
     """What QEMU compares of every SMMU that is on both sides."""
     for old, new in pairing.smmu_pairs():
-        for name in _COMPARED:
+        for name in NAMES:
             before, after = supply(old, name).compared, supply(new, name).compared
             if before.value == after.value or not before.known:
                 continue

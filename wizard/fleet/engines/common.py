@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from wizard.fleet.baseline import can_accelerate
 from wizard.fleet.summary import HostSummary, Pool
-from wizard.plan.model import PROPERTIES
-
-OF_SWITCHES = ("ats", "ril", "cmdqv")
+from wizard.plan.properties import NAMES
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ def tell(summary: HostSummary) -> Told:
     """What there is to tell; assumptions count as unknown."""
     able = [pool for pool in summary.pools if pool.smmu >= 0 and can_accelerate(pool, assume=False)]
     used = sorted({pool.smmu for pool in able})
-    properties = {name: min(summary.smmus[smmu].offers[place].richest for smmu in used) for place, name in enumerate(PROPERTIES) if used}
+    properties = {name: min(summary.smmus[smmu].offers[place].richest for smmu in used) for place, name in enumerate(NAMES) if used}
     unknown = any(pool.accel == "unknown" for pool in summary.pools)
     granules = [set(summary.smmus[smmu].granules) for smmu in used]
     return Told(

@@ -18,7 +18,8 @@ from wizard.fleet.engines.common import Count, tell
 from wizard.fleet.engines.nfd import NAMESPACE
 from wizard.fleet.summary import HostSummary
 from wizard.host.devices import GRACE_GPUS, NVIDIA
-from wizard.plan.model import PROPERTIES, VmPlan
+from wizard.plan.model import VmPlan
+from wizard.plan.properties import NAMES, declared
 from wizard.plan.request import Mode
 
 PREFIX = "host-devices.local"
@@ -97,9 +98,9 @@ def _affinity(vm: VmPlan) -> dict[str, Any]:
     expressions: list[dict[str, Any]] = [{"key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"]}]
     if vm.mode is Mode.ACCEL and vm.vsmmus:
         expressions.append({"key": f"{NAMESPACE}/accel", "operator": "In", "values": ["yes"]})
-        for name in PROPERTIES:
-            needed = max((prop.resolved or 0 for vsmmu in vm.vsmmus if not (prop := getattr(vsmmu, name)).auto), default=0)
-            if needed and name in ("oas", "ssidsize"):
+        for name in NAMES:
+            needed = max((prop.resolved or 0 for vsmmu in vm.vsmmus if not (prop := vsmmu.of(name)).auto), default=0)
+            if needed and not declared(name).switch:
                 expressions.append({"key": f"{NAMESPACE}/{name}", "operator": "Gt", "values": [str(needed - 1)]})
             elif needed:
                 expressions.append({"key": f"{NAMESPACE}/{name}", "operator": "In", "values": ["true"]})

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wizard.base.text import visible
-from wizard.fleet.engines.common import OF_SWITCHES, tell
+from wizard.fleet.engines.common import tell
 from wizard.fleet.summary import HostSummary
+from wizard.plan.properties import declared
 
 NAMESPACE = "smmu.feature.node.kubernetes.io"
 LIMIT = 64 << 10  # bytes of a feature file; NFD ignores a larger one
@@ -23,7 +24,7 @@ def labels(summary: HostSummary) -> Iterator[tuple[str, str]]:
     yield "accel", told.accel
     yield "count", str(told.smmus)
     for name, value in told.properties.items():
-        yield name, ("true" if value else "false") if name in OF_SWITCHES else str(value)
+        yield name, ("true" if value else "false") if declared(name).switch else str(value)
     if told.granules:
         yield "granules", "_".join(told.granules)
     for count in told.counts:

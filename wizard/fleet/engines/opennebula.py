@@ -20,10 +20,11 @@ from wizard.base.errors import UsageError
 from wizard.base.text import visible
 from wizard.export import libvirt_xml
 from wizard.export.libvirt import QEMU_NS
-from wizard.fleet.engines.common import OF_SWITCHES, tell
+from wizard.fleet.engines.common import tell
 from wizard.fleet.summary import HostSummary
 from wizard.plan.memory import cpu_text
-from wizard.plan.model import PROPERTIES, Property, VmPlan, VsmmuPlan
+from wizard.plan.model import VmPlan, VsmmuPlan
+from wizard.plan.properties import NAMES, Property, declared
 from wizard.plan.request import Mode
 
 _SEGMENT = "0000"
@@ -35,7 +36,7 @@ def host_attributes(summary: HostSummary) -> str:
     told = tell(summary)
     lines = [_attribute("SMMU_ACCEL", told.accel), _attribute("SMMU_COUNT", str(told.smmus))]
     for name, value in told.properties.items():
-        lines.append(_attribute(f"SMMU_{name.upper()}", ("yes" if value else "no") if name in OF_SWITCHES else str(value)))
+        lines.append(_attribute(f"SMMU_{name.upper()}", ("yes" if value else "no") if declared(name).switch else str(value)))
     free: dict[str, int] = {}
     for count in told.counts:
         free[count.ids] = free.get(count.ids, 0) + count.free
@@ -179,9 +180,9 @@ def _requirements(vm: VmPlan) -> str:
     terms = ['SMMU_ACCEL = "yes"']
     kinds = Counter(device.ids for device in vm.devices if device.ids)
     terms += [f"SMMU_FREE_{ids.replace(':', '_').upper()} > {count - 1}" for ids, count in sorted(kinds.items())]
-    for name in PROPERTIES:
-        needed = max((prop.resolved or 0 for vsmmu in vm.vsmmus if not (prop := getattr(vsmmu, name)).auto), default=0)
-        if needed and name in ("oas", "ssidsize"):
+    for name in NAMES:
+        needed = max((prop.resolved or 0 for vsmmu in vm.vsmmus if not (prop := vsmmu.of(name)).auto), default=0)
+        if needed and not declared(name).switch:
             terms.append(f"SMMU_{name.upper()} > {needed - 1}")
         elif needed:
             terms.append(f'SMMU_{name.upper()} = "yes"')

@@ -10,6 +10,7 @@ from wizard.base.text import size, visible
 from wizard.plan.candidate import canonical, look_up
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
+from wizard.plan.properties import declared
 from wizard.plan.regions import is_grace_gpu, power_of_two, regions_of, window
 from wizard.plan.request import Mode
 from wizard.plan.resolve import supply
@@ -211,8 +212,8 @@ def hotplug(scene: Scene) -> Iterator[Finding]:
                 known = supply(candidate.smmu, name).compared
                 host = known.value if isinstance(known.value, int) else 0
                 if prop.resolved is not None and known.known and prop.resolved > host:
-                    shown = str(host) if name in ("oas", "ssidsize") else "on" if host else "off"
-                    yield HOTPLUG_PROPERTY.at(scene.name, function=address, port=port.id, name=name, value=prop.show(), host=shown)
+                    has = declared(name).spell(host)
+                    yield HOTPLUG_PROPERTY.at(scene.name, function=address, port=port.id, name=name, value=prop.show(), host=has)
 
 
 def _windows(scene: Scene, port_id: str, address: str) -> Iterator[Finding]:

@@ -6,38 +6,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from wizard.base.finding import Finding
-from wizard.base.text import is_number, visible
+from wizard.base.text import visible
 from wizard.host.known import Source
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
-from wizard.plan.model import PROPERTIES, VsmmuPlan
+from wizard.plan.model import VsmmuPlan
+from wizard.plan.properties import declared
 from wizard.plan.request import Layout, Mode
-from wizard.plan.resolve import OAS_CHOICES, SSIDSIZE_MAX, cmdqv_fits, cmdqv_functions, cmdqv_param, richest, supply
+from wizard.plan.resolve import cmdqv_fits, cmdqv_functions, cmdqv_param, richest, supply
 from wizard.plan.rules.base import Scene, rule
 
 VALUE = plan_code(
     "property-value", ERROR,
     what="VM {subject}: vSMMU {id} can't have {name}={value}.",
-    why="{why}",
+    why="QEMU ends: '{because}'.",
     fix="Write {allowed}, or leave it out.",
 )  # fmt: skip
-_ALLOWED = {
-    "ats": ("on, off or auto", "QEMU takes on, off or auto."),
-    "ril": ("on, off or auto", "QEMU takes on, off or auto."),
-    "cmdqv": ("on, off or auto", "QEMU takes on, off or auto."),
-    "ssidsize": ("0 to 20 or auto", "Parameter 'ssidsize' does not accept anything else."),
-    "oas": ("44, 48 or auto", "QEMU SMMUv3 model only implements auto, 44 bit, or 48 bit OAS."),
-}
-
-
-def value_fits(name: str, value: str) -> bool:
-    """Whether QEMU takes the value at all."""
-    if value == "auto":
-        return True
-    if name == "ssidsize":
-        return is_number(value) and int(value) <= SSIDSIZE_MAX
-    if name == "oas":
-        return is_number(value) and int(value) in OAS_CHOICES
-    return value in ("on", "off")
 
 
 @rule
@@ -45,15 +28,16 @@ def values(scene: Scene) -> Iterator[Finding]:
     """S-table: the values of each property."""
     for vsmmu in scene.vm.vsmmus:
         for name, prop in vsmmu.properties():
-            if prop.written is not None and not value_fits(name, prop.written):
-                allowed, why = _ALLOWED[name]
-                yield VALUE.at(scene.name, id=vsmmu.id, name=name, value=visible(prop.written), why=why, allowed=allowed)
+            one = declared(name)
+            if prop.written is not None and not one.takes(prop.written):
+                value, because = visible(prop.written), visible(one.refusal(prop.written))
+                yield VALUE.at(scene.name, id=vsmmu.id, name=name, value=value, because=because, allowed=one.allowed)
 
 
 EMULATED_VALUES = plan_code(
     "property-needs-accel", ERROR,
     what="VM {subject}: vSMMU {id} is not accelerated and can't have {name}={value}.",
-    why="QEMU: ats, cmdqv and ssidsize can only be enabled, ril only disabled, if accel=on; oas must be 44 bits when accel=off.",
+    why="QEMU ends: '{because}'.",
     fix="Leave {name} out.",
 )  # fmt: skip
 STAGE = plan_code(
@@ -68,7 +52,6 @@ EMULATED_VFIO = plan_code(
     why="vfio-pci behind an emulated arm-smmuv3 can't work in QEMU: 'requires iommu MAP notifier which is not currently supported'.",
     fix="Accelerate the vSMMU, or use --mode virtio-iommu or --mode none.",
 )  # fmt: skip
-_WITHOUT = {"ats": ("off", "auto"), "ril": ("on", "auto"), "ssidsize": ("0", "auto"), "oas": ("44", "auto"), "cmdqv": ("off", "auto")}
 
 
 @rule
@@ -80,8 +63,9 @@ def without_accel(scene: Scene) -> Iterator[Finding]:
                 yield STAGE.at(scene.name, id=vsmmu.id, stage=visible(vsmmu.stage))
             continue
         for name, prop in vsmmu.properties():
-            if prop.written is not None and prop.written not in _WITHOUT[name]:
-                yield EMULATED_VALUES.at(scene.name, id=vsmmu.id, name=name, value=visible(prop.written))
+            if prop.written is not None and not prop.auto and declared(name).number(prop.written) not in declared(name).emulated:
+                words = declared(name).needs_accel
+                yield EMULATED_VALUES.at(scene.name, id=vsmmu.id, name=name, value=visible(prop.written), because=words)
         for device in scene.vm.devices_of(vsmmu):
             yield EMULATED_VFIO.at(scene.name, id=vsmmu.id, function=device.host)
 
@@ -100,7 +84,7 @@ def in_vain(scene: Scene) -> Iterator[Finding]:
     request = scene.vm.request
     if request.mode is Mode.ACCEL:
         return
-    asked = [f"{name}={value}" for name in PROPERTIES if (value := getattr(request.properties, name)) is not None]
+    asked = [f"{name}={value}" for name, value in request.properties.asked()]
     asked += [f"layout {request.layout}"] if request.layout is not Layout.PER_SMMU else []
     asked += [f"split of {name}" for name in request.split]
     asked += [f"vSMMU {vsmmu.id}" for vsmmu in request.vsmmus]
@@ -128,13 +112,6 @@ LEAST = plan_code(
     why="Every host passes the least value; a richer one is written only when the host is known to have it, not by assumption.",
     fix="Record the host with --probe to learn more.",
 )  # fmt: skip
-_MESSAGES = {
-    "ats": "Host SMMUv3 doesn't support Address Translation Services",
-    "ril": "Host SMMUv3 doesn't support Range Invalidation",
-    "ssidsize": "Host SMMUv3 SSIDSIZE not compatible",
-    "oas": "Host SMMUv3 supports only {host}-bit IPA, but the vSMMU OAS implies {value}-bit IPA",
-    "cmdqv": "CMDQV requested but not supported",
-}
 
 
 @rule
@@ -148,18 +125,18 @@ def host_compare(scene: Scene) -> Iterator[Finding]:
         for name, prop in vsmmu.properties():
             if prop.written is None or prop.auto or prop.resolved is None:
                 continue
-            known = supply(smmu, name).compared
-            least = prop.resolved == (OAS_CHOICES[0] if name == "oas" else 0)
+            known, one = supply(smmu, name).compared, declared(name)
+            least = prop.resolved == one.least
             host = known.value if isinstance(known.value, int) else 0
-            shown = known.show() if name in ("oas", "ssidsize") or not known.known else "on" if host else "off"
+            shown = one.spell(host) if known.known else known.show()
             words: dict[str, Any] = {"id": vsmmu.id, "name": name, "value": prop.written, "smmu": smmu.name}
             if known.known and prop.resolved > host:
-                message = _MESSAGES[name].format(host=host, value=prop.written)
+                message = one.exceeds.format(host=host, value=prop.written)
                 fix = f"Write {name}={shown}, or leave {name} out to get the richest value that the host supplies."
-                if name == "oas" and host < OAS_CHOICES[0]:
-                    fix = "No oas that QEMU has fits this host: use --mode virtio-iommu or none."
+                if host < one.least:
+                    fix = f"No {name} that QEMU has fits this host: use --mode virtio-iommu or none."
                 yield EXCEEDS.at(scene.name, **words, host=shown, message=message, fix=fix)
-            elif not known.measured and (not least or name == "oas") and not scene.vm.request.assume_accel:
+            elif not known.measured and not (least and one.least_passes) and not scene.vm.request.assume_accel:
                 yield UNPROVEN.at(scene.name, **words, known="assumed" if known.source is Source.ASSUMED else "not known")
             elif not known.measured and least and prop.origin == "host":
                 unknown.append(f"{name}={prop.written}")
@@ -199,7 +176,7 @@ def auto(scene: Scene) -> Iterator[Finding]:
     for vsmmu in scene.vm.vsmmus:
         devices = scene.vm.devices_of(vsmmu)
         names = [name for name, prop in vsmmu.properties() if prop.auto]
-        waiting = [name for name in names if name != "cmdqv"]
+        waiting = [name for name in names if declared(name).decided_cold]
         if waiting and vsmmu.accel and not devices:
             yield AUTO_EMPTY.at(scene.name, id=vsmmu.id, names=", ".join(waiting))
         elif names and vsmmu.accel:
@@ -212,10 +189,8 @@ def auto(scene: Scene) -> Iterator[Finding]:
 
 
 def _shown(vsmmu: VsmmuPlan, name: str) -> str:
-    value = getattr(vsmmu, name).resolved
-    if value is None:
-        return "unknown"
-    return str(value) if name in ("oas", "ssidsize") else "on" if value else "off"
+    value = vsmmu.of(name).resolved
+    return "unknown" if value is None else declared(name).spell(value)
 
 
 ATS_MIXED = plan_code(

@@ -9,6 +9,7 @@ from wizard.base.text import visible
 from wizard.host.libvirt import NAMES, lacks
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import VmPlan
+from wizard.plan.properties import DECLARED
 from wizard.plan.rules.base import Scene, rule
 from wizard.plan.target import NEWEST, Target, installed, parse_version
 
@@ -88,9 +89,10 @@ def lacking(vm: VmPlan, able: Target) -> Iterator[tuple[str, str, str]]:
     elif not able.accel:
         fix = "Use QEMU 11.0 or later, or --mode virtio-iommu or none."
         yield "accel=on", "arm-smmuv3 has accel since QEMU 11.0.", fix
-    written = {name: prop for vsmmu in vm.vsmmus for name, prop in vsmmu.properties() if prop.written is not None}
-    if able.accel and not able.cmdqv and "cmdqv" in written:
-        yield "cmdqv", "arm-smmuv3 has cmdqv since QEMU 11.1.", "Leave cmdqv out."
+    written = {name for vsmmu in vm.vsmmus for name, prop in vsmmu.properties() if prop.written is not None}
+    for one in DECLARED:
+        if able.accel and one.name in written - able.properties:
+            yield one.name, f"arm-smmuv3 has {one.name} since QEMU {one.since[0]}.{one.since[1]}.", f"Leave {one.name} out."
     if able.accel and not able.auto and any(prop.auto for vsmmu in vm.vsmmus for _, prop in vsmmu.properties()):
         why = "auto is resolved from the host since QEMU 11.1; 11.0 says that it is not supported."
         yield "auto properties", why, "Write the values out."

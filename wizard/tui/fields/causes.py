@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wizard.plan.model import PROPERTIES
+from wizard.plan.properties import NAMES
 
 # Which field a finding is about, by its code; the first part of a code that is found here wins.
 _FIELD_OF = {
@@ -53,7 +53,7 @@ _FIELD_OF = {
 def field_of(code: str, subject: str, text: str, keys: list[str]) -> str | None:
     """The key of the field that causes a finding, among those that are there: by a property's name, its subject, its code."""
     if code.startswith(("property", "auto")):
-        for name in PROPERTIES:
+        for name in NAMES:
             if name in text.split():
                 found = next((key for key in keys if key.startswith("vsmmu/") and key.endswith(f"/{name}") and key.split("/")[1] in text), None)
                 return found or f"property/{name}"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from wizard.base.text import plural
-from wizard.plan.model import PROPERTIES, VmPlan, VsmmuPlan
-from wizard.plan.request import Layout, Mode, Properties, VmRequest, VsmmuRequest
+from wizard.plan.model import VmPlan, VsmmuPlan
+from wizard.plan.properties import AUTO, NAMES, Properties, declared
+from wizard.plan.request import Layout, Mode, VmRequest, VsmmuRequest
 from wizard.tui.fields.model import YES_NO, Change, Field, yes
 
 
@@ -43,8 +44,8 @@ def vsmmu_fields(vm: VmRequest, planned: VmPlan | None, opened: frozenset[str]) 
         section=section,
         about="one vSMMU for each SMMU, or for each function",
     )
-    for name in PROPERTIES:
-        yield _property(f"property/{name}", name, getattr(vm.properties, name), None, _all(name), section)
+    for name in NAMES:
+        yield _property(f"property/{name}", name, vm.properties.of(name), None, _all(name), section)
     for vsmmu in planned.vsmmus if planned else ():
         key = f"vsmmu/{vsmmu.id}"
         shown = " ".join(f"{name} {one.written or '-'}" for name, one in vsmmu.properties())
@@ -61,7 +62,7 @@ def vsmmu_fields(vm: VmRequest, planned: VmPlan | None, opened: frozenset[str]) 
         if key in opened:
             written = next((one for one in vm.vsmmus if one.id == vsmmu.id), None)
             for name, one in vsmmu.properties():
-                own = getattr(written.properties, name) if written else None
+                own = written.properties.of(name) if written else None
                 yield _property(f"{key}/{name}", name, own, one.show(), _own(vsmmu, planned, name), section, depth=1)
             if vsmmu.smmu:
                 yield Field(
@@ -77,29 +78,22 @@ def vsmmu_fields(vm: VmRequest, planned: VmPlan | None, opened: frozenset[str]) 
 
 
 def _property(key: str, name: str, wish: str | int | None, resolved: str | None, change: Change, section: str, depth: int = 0) -> Field:
-    switch = name in ("ats", "ril", "cmdqv")
-    choices = ("default", "auto", "on", "off") if switch else ("default", "auto", "44", "48") if name == "oas" else ()
-    about = {
-        "ats": "address translation services: the function is then trusted with host physical addresses",
-        "ril": "range invalidation",
-        "ssidsize": "bits of PASID, 0 to 20, or auto",
-        "oas": "output address size in bits",
-        "cmdqv": "the guest's own invalidation queue",
-    }[name]
+    one = declared(name)
+    choices = ("default", *one.words) if one.words else ()
     value = "default" if wish is None else str(wish)
     note = (
         (f"comes to {resolved}" if resolved else "the host's richest")
         if wish is None
         else (f"comes to {resolved}" if resolved and resolved != value else "")
     )
-    return Field(key, name, value, change, choices, text="" if wish is None else str(wish), note=note, depth=depth, section=section, about=about)
+    return Field(key, name, value, change, choices, text="" if wish is None else str(wish), note=note, depth=depth, section=section, about=one.about)
 
 
 def _wish(name: str, text: str) -> str | int | None:
     text = text.strip()
     if text in ("", "default"):
         return None
-    if name in ("ssidsize", "oas") and text != "auto":
+    if not declared(name).switch and text != AUTO:
         if not text.isdecimal() or int(text) > 64:
             raise ValueError("A number of bits, auto, or nothing for the default.")
         return int(text)
