@@ -123,6 +123,20 @@ def test_a_bar_that_stays_mapped_after_the_unplug_is_refused() -> None:
     assert f"to {candidate.bars[0].pa:#x}, a BAR of {VF}" in proof.text
 
 
+def test_an_entry_that_stays_after_the_unplug_is_refused() -> None:
+    """The host may give the function to somebody else, whose DMA would go into the VM."""
+    world = World(lay_out(ports(), host()))
+    candidate = next(f for f in world.layout.functions if f.address == VF)
+    world.realize("web", candidate)
+    entry = world.devices[VF].installed
+    assert prove(world, "web", candidate.smmu).proved
+    world.stop("web")
+    world.start("web")
+    assert prove(world, "web", candidate.smmu).proved
+    world.smmus[candidate.smmu].streams.set(candidate.streams[0], entry)
+    assert f"({VF}, which no VM has)" in prove(world, "web", candidate.smmu).text
+
+
 def test_a_candidate_that_is_not_isolated_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only once it is plugged: its entry then leads somewhere else than its VM's stage 2."""
     plug = World.plug

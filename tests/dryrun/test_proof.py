@@ -14,6 +14,7 @@ from tests.dryrun.plans import NVME, VF, host, plan, two_vms, vm
 from wizard.arch import command
 from wizard.arch.command import Command, Op, StreamCommand, Tlbi
 from wizard.arch.descriptor import Stage2Leaf
+from wizard.arch.idr import IDR0, IDR5
 from wizard.arch.ste import STE, StreamConfig
 from wizard.dryrun import Layout, lay_out, writable
 from wizard.dryrun.layout import ITS_TRANSLATER
@@ -29,6 +30,7 @@ from wizard.smmu.cmdqv import Vintf
 from wizard.smmu.context import stage2_of
 from wizard.smmu.regime import STRIDE
 from wizard.smmu.tables import Allocator, PageTable, StreamTable, stage2_entry
+from wizard.smmu.walk import swapped
 
 OWN = 0x2_0000_0000
 SIZE = 0x400_0000
@@ -397,3 +399,76 @@ def test_host_memory_in_stage_2_breaks_it() -> None:
     proof = prove(made, "web", SMMU)
     assert not proof.proved
     assert "the host" in (proof.counterexample or "")
+
+
+# -- the form in which an entry describes its table -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("granule", [12, 14, 16])
+def test_big_endian_tables_are_walked(granule: int) -> None:
+    """S2ENDI: the same descriptors with their bytes the other way round."""
+    memory, table = stage2(granule)
+    table.map(0x4000_0000, OWN, SIZE)
+    for address in table.tables:
+        for at in range(0, 8 << max(STRIDE[granule], table.levels[0].mask.bit_length()), 8):
+            if word := memory.read(address + at):
+                memory.write(address + at, swapped(word))
+    ids = Ids(idr0=IDR0(Ids().idr0).replace(TTENDIAN=0).value)
+    regime = stage2_of(stage2_entry(table, vmid=1, output_bits=44, S2ENDI=1), ids.features).regime
+    for own, expected in (((OWN, OWN + SIZE), True), ((OWN, OWN + SIZE - (1 << granule)), False)):
+        walked = Walked()
+        assert (check_tables(memory, regime, Grant((Interval(*own),)), walked) is None) == expected
+        assert walked.bytes == SIZE or not expected
+
+
+def test_52_bit_tables_are_walked() -> None:
+    """64 KiB pages with address bits 51:48 in bits 15:12 of a descriptor, and blocks of 4 TiB at level 1 (DDI 0487 D8.3)."""
+    far, memory = 0xA_0000_0000_0000, Memory(((0x4000_0000, 0x8000_0000),))
+    table = PageTable(memory, Allocator(0x4000_0000, 0x6000_0000), stage=2, granule=16, input_bits=52, start=1, wide=True)
+    table.map(0x4000_0000, far, 0x4_0000)
+    table.map(1 << 42, far + (1 << 42), 1 << 42, level=1)
+    features = Ids(idr5=IDR5(Ids().idr5).replace(OAS=6).value).features
+    regime = stage2_of(stage2_entry(table, vmid=1, output_bits=52), features).regime
+    whole = (Interval(far, far + 0x4_0000), Interval(far + (1 << 42), far + (2 << 42)))
+    assert check_tables(memory, regime, Grant(whole), Walked()) is None
+    below = tuple(Interval(interval.start & (1 << 48) - 1, interval.end & (1 << 48) - 1) for interval in whole)
+    for wrong, ipa, pa in ((below, 1 << 42, far + (1 << 42)), (whole[1:], 0x4000_0000, far)):
+        stray = check_tables(memory, regime, Grant(wrong), Walked())
+        assert stray is not None
+        assert (stray.ipa, stray.pa) == (ipa, pa)
+
+
+def test_a_contiguous_leaf_lies_in_its_run_where_its_address_does() -> None:
+    """The simulated SMMU's own TLB entry of such a leaf covers addresses that no leaf has; all of them the VM's or not, it is refused."""
+    memory, table = stage2()
+    table.map(0x4000_0000, OWN + 0x8000, 4096, contiguous=True)
+    stray = check_tables(memory, table, Grant((Interval(OWN, OWN + 0x10_0000),)), Walked())
+    assert stray is not None
+    assert (stray.ipa, stray.pa) == (0x4000_0000, OWN + 0x8000)
+    assert "does not lie in its contiguous run of 0x10000 bytes" in stray.why
+
+
+def test_a_contiguous_leaf_beside_the_vms_memory_counts_as_its_run() -> None:
+    """A BAR or the ITS page: the leaf is in it, its run is not. A run that memory and BAR have together is granted."""
+    memory, table = stage2()
+    bar = Interval(OWN + 0x10_0000, OWN + 0x10_4000)
+    table.map(0x4010_0000, bar.start, 4096, contiguous=True)
+    own = (Interval(OWN, OWN + 0x1000),)
+    assert check_tables(memory, table, Grant(own, (bar,)), Walked()) is not None
+    assert check_tables(memory, table, Grant(own, (Interval(bar.start, bar.start + 0x1_0000),)), Walked()) is None
+    rest = Interval(bar.end, bar.start + 0x1_0000)
+    assert check_tables(memory, table, Grant((*own, rest), (bar,)), Walked()) is None
+
+
+def test_tables_that_loop_end() -> None:
+    """512 descriptors of each level lead to one table: each table once, and the leaves of the last level are what counts."""
+    memory, table = stage2()
+    loop = 0x5000_0000
+    for at in range(512):
+        memory.write(loop + 8 * at, loop | 3)
+        memory.write(table.root + 8 * at, loop | 3)
+    walked = Walked()
+    stray = check_tables(memory, table, Grant((Interval(OWN, OWN + SIZE),)), walked)
+    assert stray is not None
+    assert stray.pa == loop
+    assert walked.tables < 2000

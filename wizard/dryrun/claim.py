@@ -9,7 +9,7 @@ from functools import cached_property
 from wizard.dryrun.grants import Grant, Interval, covers, merged, overlaps
 from wizard.dryrun.layout import HOST_TABLES, ITS_TRANSLATER, FunctionLayout
 from wizard.dryrun.world import ITS_FRAME, Vm, World
-from wizard.nesting import HostSmmu, Parent, Viommu
+from wizard.nesting import HostSmmu, Nested, Parent, Viommu
 from wizard.smmu.inventory import Inventory, StreamEntry
 
 
@@ -34,11 +34,16 @@ class Claim:
         """Every StreamID of this SMMU that the plan knows, with its function."""
         return {sid: function for function in self.world.layout.functions if function.smmu == self.host.name for sid in function.streams}
 
+    def there(self, function: FunctionLayout) -> bool:
+        """Whether a function is its VM's now: always, unless it is meant for a free port and is not plugged."""
+        device, vm = self.world.devices.get(function.address), self.world.vms.get(function.vm or "")
+        return vm is not None and (not function.hotplug or (device is not None and device.owner is vm.iommufd))
+
     @cached_property
     def _groups(self) -> dict[int, frozenset[str]]:
         found: dict[int, frozenset[str]] = {}
         for function in self.world.layout.functions:
-            if function.vm is not None:
+            if function.vm is not None and self.there(function):
                 found[function.group] = found.get(function.group, frozenset()) | {function.vm}
         return found
 
@@ -47,7 +52,9 @@ class Claim:
         function = self.streams.get(sid)
         if function is None:
             return frozenset()
-        return frozenset({function.vm}) if function.vm is not None else self._groups.get(function.group, frozenset())
+        if function.vm is not None and self.there(function):
+            return frozenset({function.vm})
+        return self._groups.get(function.group, frozenset())
 
     @property
     def own(self) -> Iterator[tuple[int, FunctionLayout]]:
@@ -65,6 +72,7 @@ class Claim:
             for behind in vsmmu.behind.values():
                 held += [behind.hwpt.viommu if behind.hwpt is not None else None, behind.device.vmaster[0] if behind.device.vmaster else None]
                 held.append(behind.device.vdevice.viommu if behind.device.vdevice is not None else None)
+                held.append(hwpt.viommu if isinstance(hwpt := behind.device.group.hwpt, Nested) else None)
             for viommu in dict.fromkeys(held):
                 if viommu is not None and viommu.smmu is self.host:
                     yield name, viommu
@@ -77,7 +85,7 @@ class Claim:
         layout, page = self.vm.layout, self.host.kernel.page_size
         own = tuple(Interval(chunk.pa, chunk.pa + chunk.size) for chunk in layout.chunks)
         its = Interval(ITS_TRANSLATER & -page, (ITS_TRANSLATER & -page) + page)
-        there = [f for f in self.world.layout.functions_of(layout.name) if not f.hotplug or f in self.plugged] if layout.peer_to_peer else []
+        there = [f for f in self.world.layout.functions_of(layout.name) if self.there(f)] if layout.peer_to_peer else []
         bars = tuple(Interval(bar.pa, bar.pa + bar.size) for function in there for bar in function.bars)
         return Grant(own, (its, *bars), Interval(*HOST_TABLES))
 
@@ -85,11 +93,10 @@ class Claim:
         """Whether ``size`` bytes from ``start`` are all the VM's to reach."""
         return covers(merged((*self.grant.own, *self.grant.others)), start, size)
 
-    @cached_property
-    def plugged(self) -> tuple[FunctionLayout, ...]:
-        """The functions of free ports that are plugged now, wherever they are."""
-        mine = [f for f in self.world.layout.functions_of(self.vm.layout.name) if f.hotplug]
-        return tuple(f for f in mine if f.address in self.world.devices and self.world.devices[f.address].owner is self.vm.iommufd)
+    @property
+    def plugged(self) -> Iterator[FunctionLayout]:
+        """The VM's functions of free ports that are plugged now, wherever they are."""
+        return (f for f in self.world.layout.functions_of(self.vm.layout.name) if f.hotplug and self.there(f))
 
     @cached_property
     def guests(self) -> list[Interval]:
