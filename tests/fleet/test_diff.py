@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from wizard.base.address import Address
-from wizard.base.finding import REGISTRY, Kind
+from wizard.base.finding import REGISTRY, Kind, Severity
 from wizard.facts.model import Facts, Group, Identity, Node, PciFunction
 from wizard.facts.snapshot import load
 from wizard.fleet.diff import DiffView, diff
@@ -218,6 +218,21 @@ def test_an_update_that_changes_how_a_guests_commands_are_checked(before: str, a
     base = facts("arm64-virt-canwbs")
     old, new = (replace(base, kernel=replace(base.kernel, release=release)) for release in (before, after))
     assert {code for code, _ in codes(compare(old, new)) if code.startswith("guest-commands")} == ({expected} if expected else set())
+
+
+def test_what_the_log_says_since() -> None:
+    """A CMD_SYNC timeout after an update, and the other way round; the faults that both have are no news, however often they were."""
+    before = facts("arm64-virt-canwbs")
+    line = "[  900.1] arm-smmu-v3 arm-smmu-v3.0.auto: CMD_SYNC timeout at 0x0000001f [hwprod 0x00000023, hwcons 0x0000001e]"
+    after = replace(before, moment=replace(before.moment, log=(*before.moment.log, *before.moment.log, line)))
+    found = [(finding.code, finding.subject) for finding in compare(before, after).findings]
+    assert found == [("log-says-more", "smmu3.0x000000000c000000")]
+    [more] = compare(before, after).findings
+    assert more.severity is Severity.ERROR
+    assert "CMD_SYNC timeout" in more.what
+    assert [(finding.code, finding.subject) for finding in compare(after, before).findings] == [("log-says-less", "smmu3.0x000000000c000000")]
+    unread = replace(before, log=(), moment=replace(before.moment, log=()))
+    assert not {finding.code for finding in compare(unread, after).findings} & {"log-says-more", "log-says-less"}
 
 
 def test_two_hosts_have_lost_nothing_at_a_reboot() -> None:

@@ -243,6 +243,7 @@ def _klog(data: bytes) -> None:
     from wizard.facts.snapshot import decode, encode
     from wizard.host.build import host_of
     from wizard.host.doctor import diagnose
+    from wizard.host.klog_findings import told
     from wizard.host.view import list_view
 
     facts = decode(HOST.read_bytes(), "host")
@@ -251,7 +252,18 @@ def _klog(data: bytes) -> None:
     host = host_of(facts)
     msgspec.json.encode(list_view(host))
     msgspec.json.encode(diagnose(host))
+    assert len(told(host)) <= len(host.log.troubles) + len(host.log.event_counts) + 2 * len(host.log.smmus) + 1
     assert decode(encode(facts), "again") == facts
+
+
+def _examples() -> bytes:
+    """Every kind of line that is known, and an event as newer kernels print it alone."""
+    from wizard.host.klog_lines import LINES
+
+    smmu = "arm-smmu-v3 arm-smmu-v3.0.auto: "
+    named = [f"{smmu}event: F_PERMISSION client: 0000:14:00.0 sid: 0x1400 ssid: 0x3 iova: 0x2000 ipa: 0x4080000",
+             f'{smmu}priv inst write s2 "Stage 1 translation table fetch" ttd_read stall stag: 0x12']  # fmt: skip
+    return "\n".join(f"[  900.{place:06}] {line}" for place, line in enumerate([*(kind.example for kind in LINES), *named])).encode()
 
 
 def _translate(data: bytes) -> None:
@@ -338,7 +350,7 @@ READERS = {
         Reader("config", "bytes", _configs, _config),
         Reader("umockdev", "text", _umockdevs, _umockdev),
         Reader("tree", "json", lambda: [(SEEDS / "tree.json").read_bytes()], _tree),
-        Reader("klog", "text", lambda: [path.read_bytes() for path in sorted(_DATA.glob("*.dmesg"))], _klog),
+        Reader("klog", "text", lambda: [path.read_bytes() for path in sorted(_DATA.rglob("*.dmesg"))] + [_examples()], _klog),
         Reader("translate", "json", _cases, _translate),
         Reader("policy", "text", _policies, _policy),
         Reader("keys", "text", _key_scripts, _keys),

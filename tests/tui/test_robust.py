@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +18,11 @@ import msgspec
 import pytest
 
 from tests.tools.processes import LIMIT, InTerminal, in_terminal, wait_until
-from tests.tui.conftest import FIXTURES, NVME, VF, app, cursor_to, host, press, said, settle, shown, shows, told, type_text, until
-from wizard.facts.model import Moment
+from tests.tui.conftest import FIXTURES, NVME, app, cursor_to, host, press, said, settle, shown, shows, told, type_text
 from wizard.facts.snapshot import load
 from wizard.host.build import host_of
 from wizard.tui.app import WizardApp
 from wizard.tui.config import Config, load_config
-from wizard.tui.live import Sources
 from wizard.tui.script import parse_script, play
 
 
@@ -288,40 +285,6 @@ async def test_profiles_with_errors_are_opened_and_mended(tmp_path: Path) -> Non
         await press(pilot, "4", "w", "y")
     assert profile.read_text().startswith("# my own VM\n")
     assert "many" not in profile.read_text()
-
-
-async def test_devices_that_come_and_go_are_marked_and_the_cursor_stays() -> None:
-    """The recorded host without the VFs, with the NVMe on vfio-pci, then whole again."""
-    facts = load(str(FIXTURES / "arm64-virt-canwbs.json"))
-    less = tuple(msgspec.structs.replace(f, driver="vfio-pci") if f.address == NVME else f for f in facts.functions if f.physfn is None)
-    other = host_of(msgspec.structs.replace(facts, functions=less))
-    events: list[str] = []
-    go = threading.Event()
-
-    def changes(stop: threading.Event) -> Iterator[str]:
-        while not stop.wait(0.05):
-            if go.is_set():
-                go.clear()
-                events.append(VF)
-                yield VF
-
-    wizard = WizardApp(host(), live=Sources(lambda: other, changes, lambda: Moment(memory_available=5 << 30)), config=Config(ascii=False))
-    async with wizard.run_test(size=(120, 40)) as pilot:
-        await shows(pilot, NVME)
-        await pilot.press("slash", *"14", "colon", *"00", "enter", "escape")
-        await until(pilot, lambda: wizard.screen.query_one("#table").cursor == NVME)  # type: ignore[attr-defined]
-        assert wizard.screen.query_one("#table").cursor == NVME  # type: ignore[attr-defined]
-        go.set()
-        await until(pilot, lambda: VF not in wizard.host.functions and VF not in shown(pilot) and len(wizard._notifications) >= 2)
-        assert events == [VF]
-        assert wizard.screen.query_one("#table").cursor == NVME  # type: ignore[attr-defined]
-        assert VF not in shown(pilot)
-        assert "vfio-pci" in shown(pilot)
-        messages = "\n".join(one.message for one in wizard._notifications)
-        assert f"{VF} is gone" in messages
-        assert f"{NVME} is on driver vfio-pci now" in messages
-        assert wizard.following.changes == {VF: "gone", "0000:11:10.2": "gone", NVME: "driver"}
-        wizard.exit(0)
 
 
 def test_the_configuration_gives_keys_and_keeps_the_theme(tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ def split(lines: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     boot: list[str] = []
     moment: list[str] = []
     for line in whole(lines):
-        if (_MOMENT.search(line) and not _ALLOCATED.search(line)) or _WORD.fullmatch(line):
+        if ": Adding to iommu group " in line:  # one for each device: most of a large host's lines
+            boot.append(line)
+        elif (_MOMENT.search(line) and not _ALLOCATED.search(line)) or _WORD.fullmatch(line):
             moment.append(line)
         elif _BOOT.search(line):
             boot.append(line)

@@ -15,6 +15,8 @@ from wizard.facts.tree import Tree
 
 _JOURNAL = ("--dmesg", "--boot", "--output=short-monotonic", "--no-hostname", "--no-pager", "--quiet")
 _TIMEOUT = 10  # seconds
+_RECORD_SIZE = 16384
+_AT_ONCE = 4096  # lines
 _RECORD = re.compile(r"(\d+),(\d+),(\d+),[^;]*;(.*)", re.DOTALL)
 _ESCAPED = re.compile(r"(?:\\x[0-9a-f]{2})+")
 
@@ -55,6 +57,44 @@ def lines_of(record: bytes) -> tuple[int | None, list[str]]:
     return int(match[2]), [f"[{stamp // 1_000_000:5}.{stamp % 1_000_000:06}] {line}" for line in text.split("\n") if line]
 
 
+class LogTail:
+    """What the kernel says, from what its ring buffer still has on.
+
+    Nothing where /dev/kmsg can't be opened: who may not read the log is told so with the facts.
+    """
+
+    def __init__(self, path: str = "/dev/kmsg") -> None:
+        self._descriptor: int | None = None
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            self.close()
+
+    def lines(self) -> list[str]:
+        """Lines since the last time (the first time: all), as dmesg prints them; at most so many that a flood does not hold the caller up."""
+        found: list[str] = []
+        while self._descriptor is not None and len(found) < _AT_ONCE:
+            try:
+                record = os.read(self._descriptor, _RECORD_SIZE)
+            except BrokenPipeError:
+                continue  # overwritten while nobody looked: the next read goes on with what is there
+            except BlockingIOError:
+                break
+            except OSError:
+                self.close()
+                break
+            if not record:
+                break
+            found += lines_of(record)[1]
+        return found
+
+    def close(self) -> None:
+        """No longer."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 def read_kmsg(tree: Tree) -> tuple[list[str], bool]:
     """As ``read_kernel_log``, out of the ring buffer alone."""
     try:
@@ -67,7 +107,7 @@ def read_kmsg(tree: Tree) -> tuple[list[str], bool]:
     try:
         while True:
             try:
-                record = os.read(descriptor, 16384)  # one record a read
+                record = os.read(descriptor, _RECORD_SIZE)  # one record a read
             except BlockingIOError:
                 break
             except BrokenPipeError:

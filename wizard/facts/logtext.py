@@ -59,7 +59,11 @@ def plain(line: str) -> str:
 
 def message(line: str) -> str:
     """The line as the kernel wrote it: without what dmesg, journal or syslog put before."""
-    line = plain(line)
+    return unstamped(plain(line))
+
+
+def unstamped(line: str) -> str:
+    """As ``message``, of a line that ``whole`` or ``plain`` gave."""
     match = _PREFIX.match(line)
     return line[match.end() if match else 0 :].rstrip()
 
@@ -68,7 +72,8 @@ def whole(lines: Iterable[str]) -> Iterator[str]:
     """Each message on one line: what was wrapped is joined again, behind the time stamp of its first part."""
     open_line, pieces = "", 0
     for line in map(plain, lines):
-        if open_line and pieces < _PIECES and _continues(open_line, line):
+        begins = line[:1] == "[" and line[1:2] in " 0123456789"  # dmesg's own stamp: nearly every line of nearly every log
+        if not begins and open_line and pieces < _PIECES and _continues(open_line, line):
             before = open_line.rstrip()
             open_line = (before + _joint(before, line) + line)[:LINE]
             pieces += 1
@@ -81,13 +86,13 @@ def whole(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _continues(before: str, line: str) -> bool:
-    if not line or (line[0] == "[" and line[1:2] in " 0123456789"):
+    if not line:
         return False
     if not _OF_INTEREST.search(before):
         # Nothing but a time stamp: what it belongs to is on the next line.
         return bool(_PREFIX.fullmatch(before.rstrip() + " ")) and not _stamped(line)
     # Until its colon has come, a message has not even begun.
-    begun = ":" in message(before)
+    begun = ":" in unstamped(before)
     if _stamped(line) or (begun and _BEGINS.match(line)):
         return False
     return not _COMPLETE.search(before.rstrip())

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from wizard.facts.logtext import message, whole
+from wizard.facts.logtext import message, unstamped, whole
 from wizard.host import klog_codes as codes
 from wizard.host import klog_lines
 from wizard.host.klog_events import EventReader
@@ -34,7 +34,7 @@ def parse_log(lines: Iterable[str]) -> KernelLog:
     """Facts out of log lines, in order; lines that say nothing of them are passed over. Never raises for odd lines."""
     reader = _Reader()
     for line in whole(lines):
-        reader.read(message(line))
+        reader.read(unstamped(line))
     return reader.result()
 
 

@@ -5,6 +5,7 @@ Which line leads to which finding is declared in ``klog_lines``, what an event m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from wizard.arch.event import EventType
@@ -23,10 +24,20 @@ from wizard.host.model import Function, Host, Smmu
 _SHOWN = 3  # different wordings that one finding quotes
 
 
-def log_findings(host: Host) -> tuple[Finding, ...]:
-    """Every finding of the log, in the order of ``klog_lines``, then the events."""
+Key = tuple[str, ...]
+"""What makes two findings of logs the same one: code, subject, for events also number and StreamID. How often and when they were said does not."""
+
+
+def told(host: Host) -> dict[Key, Finding]:
+    """Every finding of the log by its key: lines in the order of ``klog_lines``, then what the firmware overrides, then the events."""
     names = smmu_names(host)
-    return (*_troubles(host, names), *_passthrough(host), *_coherency(host, names), *_events(host, names))
+    plain = (*_troubles(host, names), *_passthrough(host), *_coherency(host, names))
+    return {(finding.code, finding.subject): finding for finding in plain} | dict(_events(host, names))
+
+
+def log_findings(host: Host) -> tuple[Finding, ...]:
+    """Every finding of the log."""
+    return tuple(host.told.values())
 
 
 def findings_about(host: Host, subjects: Sequence[str]) -> tuple[Finding, ...]:
@@ -113,15 +124,20 @@ EVENTS = define(
 )  # fmt: skip
 
 
-def _events(host: Host, names: Mapping[str, str]) -> Iterator[Finding]:
+def _events(host: Host, names: Mapping[str, str]) -> Iterator[tuple[Key, Finding]]:
     """Event records by SMMU, kind and StreamID (sources: problem-26)."""
+    owners_of: dict[tuple[str, int], list[Function]] = {}
+    if host.log.event_counts:
+        for function in host.functions.values():
+            for above, known in itertools.product({function.smmu, function.iort_smmu} - {None}, function.stream_ids):
+                owners_of.setdefault((above or "", known), []).append(function)
     records: dict[tuple[str, int, int | None], list[Event]] = {}
     for event in host.log.events:
         records.setdefault((event.smmu, event.number, event.stream_id), []).append(event)
     for key, count in sorted(host.log.event_counts.items(), key=lambda item: (item[0][0], item[0][1], -1 if item[0][2] is None else item[0][2])):
         device, number, stream = key
         kept = records.get(key, [])
-        owners = _owners(host, names.get(device, device), stream)
+        owners = owners_of.get((names.get(device, device), -1 if stream is None else stream), [])
         # The kernel's word first: where several functions have one StreamID, it knows which it was set up for.
         named = [*(event.client for event in kept if event.client), *map(str, owners)]
         who = next(iter(named), None)
@@ -134,20 +150,19 @@ def _events(host: Host, names: Mapping[str, str]) -> Iterator[Finding]:
         why = [meaning.HARMLESS] if meaning.harmless(kept) else [explained.why.format(**words), *meaning.further(kept)]
         name = next((event.name for event in kept), f"event {number:#04x}")
         shown = meaning.fields(kept)
-        yield EVENTS.at(
-            names.get(device, device),
-            severity=Severity.INFO if number == EventType.E_PAGE_REQUEST else None,
-            count=plural(count, f"event {number:#04x}", f"events {number:#04x}") + (f" {name}" if not name.startswith("event") else ""),
-            stream="unknown" if stream is None else f"{stream:#x}",
-            device=(who or f"no known function{requester}") + (f"; {', '.join(others)} has it too" if others else ""),
-            seen=f": {shown}" if shown else "",
-            why=" ".join(text[0].upper() + text[1:] for text in why),
-            fix=explained.fix.format(**words),
+        yield (
+            (EVENTS.code, names.get(device, device), name, str(stream)),
+            EVENTS.at(
+                names.get(device, device),
+                severity=Severity.INFO if number == EventType.E_PAGE_REQUEST else None,
+                count=plural(count, f"event {number:#04x}", f"events {number:#04x}") + (f" {name}" if not name.startswith("event") else ""),
+                stream="unknown" if stream is None else f"{stream:#x}",
+                device=(who or f"no known function{requester}") + (f"; {', '.join(others)} has it too" if others else ""),
+                seen=f": {shown}" if shown else "",
+                why=" ".join(text[0].upper() + text[1:] for text in why),
+                fix=explained.fix.format(**words),
+            ),
         )
-
-
-def _owners(host: Host, smmu: str, stream: int | None) -> list[Function]:
-    return [function for function in host.functions.values() if stream in function.stream_ids and smmu in (function.smmu, function.iort_smmu)]
 
 
 def _whose(owners: Sequence[Function]) -> str:

@@ -227,6 +227,13 @@ class Host(msgspec.Struct, frozen=True, dict=True):
         return parse_log((*self.facts.log, *self.facts.moment.log))
 
     @cached_property
+    def told(self) -> Mapping[tuple[str, ...], Finding]:
+        """What the kernel's log means, as findings by what makes two of them the same (``klog_findings.Key``)."""
+        from wizard.host.klog_findings import told
+
+        return told(self)
+
+    @cached_property
     def assumed(self) -> Assumed:
         """Which places of the snapshot nobody measured."""
         return Assumed(self.facts.assumptions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from wizard.base.text import plural, size
+from wizard.host.klog_findings import findings_about
 from wizard.host.known import Known, Source
 from wizard.host.model import Accel, Function, Host, Smmu
 from wizard.tui.glyphs import Glyphs
@@ -144,10 +145,20 @@ def verdict_lines(host: Host, address: str, width: int, glyphs: Glyphs) -> Itera
         for finding in verdict.todo:
             yield from finding_lines(finding, width, glyphs)
         yield BLANK
+    yield from log_lines(host, address, width, glyphs)
     if along := comes_along(host, address):
         yield heading("Comes along: the same IOMMU group")
         for other in along:
             yield line(f"  {other}  {host.functions[other].name}")
+        yield BLANK
+
+
+def log_lines(host: Host, subject: str, width: int, glyphs: Glyphs) -> Iterator[Line]:
+    """What the kernel's log says of a function or an SMMU."""
+    if told := findings_about(host, [subject]):
+        yield heading("The kernel's log says")
+        for finding in told:
+            yield from finding_lines(finding, width, glyphs)
         yield BLANK
 
 
@@ -178,6 +189,7 @@ def smmu_lines(host: Host, smmu: Smmu, width: int, glyphs: Glyphs) -> Iterator[L
         words = " ".join(f"IDR{number} {word:#010x}" for number, word in enumerate(smmu.registers.words))
         yield from wrap(f"{words} IIDR {smmu.registers.iidr:#010x} AIDR {smmu.registers.aidr:#x}", width, "dim", first="  words        ", lead="dim")
     yield BLANK
+    yield from log_lines(host, smmu.name, width, glyphs)
     if smmu.capabilities:
         yield heading("What this kernel uses: value, known from")
         yield from known_lines(smmu.capabilities, width)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wizard.base.errors import InputError, WizardError
+from wizard.base.finding import Finding, Severity
 from wizard.base.text import plural, visible
 from wizard.facts.model import Moment
 from wizard.facts.source import Kind, recorded
 from wizard.host.model import Host
 from wizard.host.opening import open_host
 from wizard.tui.files import trouble
-from wizard.tui.live import FIGURES, Sources, differences, watch
+from wizard.tui.live import FIGURES, Sources, differences, news, watch, with_lines
 
 if TYPE_CHECKING:
     from wizard.tui.app import WizardApp
@@ -55,6 +57,24 @@ class Following:
     def _figures(self) -> None:
         if self.sources is not None and not self._stop.is_set():
             self.app.call_from_thread(self._figures_now, self.sources.moment())
+            if lines := self.sources.log():
+                old = self.app.host
+                # A large host's log is read here, and not where keys wait.
+                new = with_lines(old, lines)
+                if new is not None:
+                    self.app.call_from_thread(self._log_now, lines, old, new, news(old, new))
+
+    def _log_now(self, lines: Sequence[str], old: Host, new: Host, fresh: Sequence[Finding]) -> None:
+        if self.app.host is not old:  # read again meanwhile: the lines belong to what it is now
+            new = with_lines(self.app.host, lines) or self.app.host
+        self.app.show_host(new)
+        self._tell_log(fresh)
+
+    def _tell_log(self, fresh: Sequence[Finding]) -> None:
+        for finding in fresh[:3]:
+            self.app.say(finding.what, "error" if finding.severity is Severity.ERROR else "warning")
+        if len(fresh) > 3:
+            self.app.say(f"{plural(len(fresh) - 3, 'finding')} more of the kernel's log: see the doctor.", "warning")
 
     def _figures_now(self, moment: Moment) -> None:
         if moment != self.moment:
@@ -65,6 +85,7 @@ class Following:
         """Another reading of the host: what is new, gone or on another driver is marked, the cursor stays."""
         app = self.app
         found = differences(app.host, host)
+        fresh = news(app.host, host) if self.sources is not None else ()
         self.changes |= found
         self.moment = host.facts.moment
         app.show_host(host)
@@ -74,6 +95,7 @@ class Following:
             app.say(f"{address} {words}.")
         if len(found) > 3:
             app.say(f"{plural(len(found) - 3, 'function')} more changed.")
+        self._tell_log(fresh)
 
     def read_again(self) -> None:
         """Read a live host again now, in a worker."""

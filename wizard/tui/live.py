@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from wizard.base.errors import WizardError
+from wizard.base.finding import Finding, ordered
+from wizard.facts.klog import MOMENT_LINES, split
+from wizard.facts.kmsg import LogTail
 from wizard.facts.model import Moment
 from wizard.host.model import Host
 
@@ -24,6 +27,7 @@ class Sources:
     read: Callable[[], Host]
     changes: Callable[[threading.Event], Iterator[str]]  # addresses
     moment: Callable[[], Moment]
+    log: Callable[[], Sequence[str]] = tuple  # lines of the kernel's log since the last time; the first time all that there are
 
 
 def live_sources(read: Callable[[], Host]) -> Sources:
@@ -34,7 +38,7 @@ def live_sources(read: Callable[[], Host]) -> Sources:
 
         return (change.address for change in events(stop))
 
-    return Sources(read, changes, moment)
+    return Sources(read, changes, moment, LogTail().lines)
 
 
 def moment() -> Moment:
@@ -53,6 +57,24 @@ def differences(old: Host, new: Host) -> dict[str, str]:
         if before is not None and before.facts.driver != function.facts.driver:
             found[address] = "driver"
     return found
+
+
+def with_lines(host: Host, lines: Sequence[str]) -> Host | None:
+    """The host with what the kernel has logged since it was read; None when nothing of it matters, or all of it is known."""
+    facts = host.facts
+    known = {*facts.log, *facts.moment.log}
+    boot, moment = split(lines)
+    fresh = [line for line in (*boot, *moment) if line not in known]
+    if not fresh:
+        return None
+    # What is said now belongs to the moment, whatever it is: the host is the same one, and so is its digest.
+    log = (*facts.moment.log, *fresh)[-MOMENT_LINES:]
+    return msgspec.structs.replace(host, facts=msgspec.structs.replace(facts, moment=msgspec.structs.replace(facts.moment, log=log)))
+
+
+def news(old: Host, new: Host) -> tuple[Finding, ...]:
+    """What the log of one reading says that the other's did not, errors first."""
+    return ordered(finding for key, finding in new.told.items() if key not in old.told)
 
 
 def watch(sources: Sources, stop: threading.Event, changed: Callable[[Host], None], failed: Callable[[WizardError], None]) -> None:

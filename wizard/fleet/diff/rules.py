@@ -307,6 +307,36 @@ def guest_commands(pairing: Pairing) -> Iterator[Finding]:
         yield COMMANDS_WON.at("kernel", before=names[0], after=names[1])
 
 
+LOG_MORE = diff_code(
+    "log-says-more", WARNING, Area.HOST,
+    what="The kernel's log says now what it did not say before: {what}",
+    why="{why}",
+    fix="{fix}",
+)  # fmt: skip
+LOG_LESS = diff_code(
+    "log-says-less", INFO, Area.HOST,
+    what="The kernel's log does not say any more: {what}",
+    why="The cause is gone, or it has not come up since the last boot: a log begins anew with each.",
+    fix="Nothing to do; look again when the devices were used.",
+)  # fmt: skip
+
+
+@_rule(one_host=True)
+def logs(pairing: Pairing) -> Iterator[Finding]:
+    """What the log of one record has and that of the other has not; a log that was not read is no answer."""
+    if any(not (side.facts.log or side.facts.moment.log) for side in (pairing.a, pairing.b)):
+        return
+    names = pairing.functions | pairing.smmus
+    before = {(key[0], names.get(key[1], key[1]), *key[2:]): finding for key, finding in pairing.a.told.items()}
+    after = pairing.b.told
+    for key, finding in after.items():
+        if key not in before:
+            yield LOG_MORE.at(finding.subject, severity=finding.severity, what=finding.what, why=finding.why, fix=finding.fix)
+    for key, finding in before.items():
+        if key not in after and finding.severity is not INFO:
+            yield LOG_LESS.at(finding.subject, what=finding.what)
+
+
 def _endpoints(pairing: Pairing) -> Iterator[tuple[Function, Function]]:
     for old, new in pairing.function_pairs():
         if not (old.is_bridge or new.is_bridge):
