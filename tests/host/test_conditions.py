@@ -87,7 +87,7 @@ def test_a_function_that_says_it_is_in_the_group_is_in_it(host: Hosts) -> None:
 
 def test_without_the_groups_their_regions_are_unknown(host: Hosts) -> None:
     facts = host("arm64-virt-canwbs").facts
-    assert judged(replace(facts, groups=())) == (Accel.UNKNOWN, {"reserved-regions-unknown"})
+    assert judged(replace(facts, groups=())) == (Accel.UNKNOWN, {"reserved-regions-unknown", "group-members-unknown"})
     assert judged(replace(facts, groups=()), "0000:81:00.0")[1] >= {"group-shared"}
 
 
@@ -188,7 +188,8 @@ def test_a_refusal_is_not_laid_at_canwbs_where_the_kernels_options_are_unknown(h
     dark = asked(replace(facts, acpi={}, log=(), kernel=replace(facts.kernel, config=None)), viommu="EOPNOTSUPP")
     accel, codes = judged(dark)
     assert accel is Accel.NO
-    assert codes == {"viommu-refused"}
+    # What decides whether it can be given away at all is said beside a no.
+    assert codes == {"viommu-refused", "msi-isolation-unknown", "stream-ids-unknown"}
     why = reason(host_of(dark).verdict(NVME), "viommu-refused")
     assert "CONFIG_ARM_SMMU_V3_IOMMUFD" in why
     assert "CANWBS" in why

@@ -70,6 +70,20 @@ def not_a_member(facts: Facts) -> Facts:
     return replace(facts, iommus=tuple(replace(i, members=tuple(m for m in i.members if m != NVME)) for i in facts.iommus))
 
 
+def in_no_group(facts: Facts) -> Facts:
+    return replace(facts, groups=tuple(replace(g, devices=tuple(d for d in g.devices if d != NVME)) for g in facts.groups))
+
+
+def without_iommu(facts: Facts) -> Facts:
+    """The kernel uses none for the NVMe: no link, no group, in no list, and no line of the log."""
+    return both(function(NVME, iommu=None, iommu_group=None), not_a_member, in_no_group, log_without(f"{NVME}: Adding to iommu group"))(facts)
+
+
+def intel_without_it(facts: Facts) -> Facts:
+    """Intel's IOMMU, and the kernel uses none for the NVMe."""
+    return without_iommu(intel(facts))
+
+
 def log_without(*words: str) -> Change:
     return lambda facts: replace(facts, log=tuple(line for line in facts.log if not any(word in line for word in words)))
 
@@ -177,8 +191,14 @@ CASES: dict[str, tuple[Change, str]] = {
     "guest-commands-checked": (kernel(release="7.3.4-armhost"), "arm64-virt-canwbs"),
     "guest-commands-unchecked": (lambda facts: facts, "arm64-virt-canwbs"),
     "guest-commands-unknown": (kernel(release=""), "arm64-virt-canwbs"),
-    "no-group": (function(NVME, iommu_group=None), "arm64-virt-canwbs"),
-    "smmu-not-used": (both(function(NVME, iommu=None, iommu_group=None), not_a_member), "arm64-virt-canwbs"),
+    "no-group": (intel_without_it, "arm64-virt-canwbs"),
+    "group-unknown": (both(function(NVME, iommu_group=None), in_no_group), "arm64-virt-canwbs"),
+    "group-members-unknown": (group(devices=()), "arm64-virt-canwbs"),
+    "smmu-not-used": (without_iommu, "arm64-virt-canwbs"),
+    "smmu-unknown": (both(function(NVME, iommu=None), not_a_member), "arm64-virt-canwbs"),
+    "function-silent": (function(NVME, config="ff" * 4096, config_length=4096), "arm64-virt-canwbs"),
+    "coherency-unknown": (both(unprobed, lambda facts: replace(facts, acpi={}, log=())), "arm64-virt-canwbs"),
+    "ats-need-unknown": (function(NVME, config="", config_length=0), "arm64-virt-canwbs"),
     "not-an-endpoint": (lambda facts: facts, "arm64-virt"),
     "no-nesting": (mask(0x01008705), "arm64-virt-canwbs"),
     "nesting-unknown": (both(unprobed, lambda facts: replace(facts, log=())), "arm64-virt-canwbs"),
@@ -239,7 +259,10 @@ CASES: dict[str, tuple[Change, str]] = {
     "in-use": (lambda facts: replace(facts, in_use=(InUse(address=NVME, kind="mount", detail="/dev/nvme0n1p2 on /"),)), "arm64-virt-canwbs"),
     "pf-has-vfs": (lambda facts: facts, "arm64-virt-canwbs"),
     "group-not-viable": (function("0000:81:00.0", driver="vfio-pci"), "arm64-virt-canwbs"),
-    "no-vfio-cdev": (function(NVME, driver="vfio-pci"), "arm64-virt-canwbs"),
+    "no-vfio-cdev": (both(function(NVME, driver="vfio-pci"), option("CONFIG_VFIO_DEVICE_CDEV", "n")), "arm64-virt-canwbs"),
+    "vfio-cdev-unknown": (function(NVME, driver="vfio-pci"), "arm64-virt-canwbs"),  # its configuration has CONFIG_VFIO_DEVICE_CDEV
+    "not-looked-at": (lambda facts: replace(facts, unread={"/sys/class/iommu": "not in this tree"}), "arm64-virt-canwbs"),
+    "x86-iommu-option": (kernel(cmdline="console=ttyAMA0 iommu=pt"), "arm64-virt-canwbs"),
     "driver-override-left": (function(NVME, driver_override="vfio-pci"), "arm64-virt-canwbs"),
     "grace-gpu-driver": (grace, "arm64-virt-canwbs"),
     "grace-gi-nodes-missing": (grace, "arm64-virt-canwbs"),

@@ -169,5 +169,8 @@ def run_prepare(arguments: argparse.Namespace) -> int:
 
     host = host_for(arguments)
     functions = [find_function(host, text) for text in arguments.functions]
+    for function in functions:
+        for obstacle in host.verdict(function.facts.address).obstacles:
+            raise UsageError(f"{function} can't be given to a VM, nor to a vfio driver: {obstacle.what}", obstacle.fix)
     emit(arguments, bind_script(host, [str(function) for function in functions]), mode=0o755)
     return Exit.OK

@@ -40,9 +40,9 @@ def smmu_layout(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> S
         """``otherwise`` counts where nobody knows, ``rests_on`` where nobody measured: the plan would not be one without it."""
         value = smmu.known(name)
         if value.known and value.source is not Source.ASSUMED:
-            return bool(value)
-        given = rests_on if rests_on is not None else bool(value) if value.known else otherwise
-        against = f", although {value.note or 'what is assumed'} speaks against it" if value.known and bool(value) != given else ""
+            return value.is_true
+        given = rests_on if rests_on is not None else value.is_true if value.known else otherwise
+        against = f", although {value.note or 'what is assumed'} speaks against it" if value.known and value.is_true != given else ""
         assumptions.append(f"{smmu.name}: {name} is taken as {'yes' if given else 'no'}{against}; nobody measured it.")
         return given
 
@@ -96,7 +96,7 @@ def _guessed(smmu: Smmu, plan: Plan, assumptions: list[str]) -> Ids:
     return Ids(
         idr0=IDR0.build(
             S1P=1, S2P=1, TTF=2, COHACC=1, HYP=1, ATS=value("ats", most("ats")), ASID16=1, VMID16=1, TTENDIAN=0, ST_LEVEL=1, CD2L=1,
-            STALL_MODEL=0 if smmu.known("stalls") else 1,
+            STALL_MODEL=0 if smmu.known("stalls").is_true else 1,
         ).value,
         idr1=IDR1.build(SIDSIZE=value("sidsize", 32), SSIDSIZE=value("ssidsize", most("ssidsize")), CMDQS=19, EVENTQS=19, PRIQS=19).value,
         idr3=IDR3.build(RIL=value("ril", most("ril")), FWB=value("s2fwb", 0)).value,

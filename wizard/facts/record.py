@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -11,6 +12,7 @@ from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts import functions, platform, usage
 from wizard.facts.firmware import find_firmware
+from wizard.facts.held import Place
 from wizard.facts.klog import split
 from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
 from wizard.facts.pci_ids import named
@@ -72,8 +74,31 @@ def assemble(tree: Tree, **known: object) -> Facts:
         "device_tree": platform.has_device_tree(tree),
         **known,
     }
+    if not tree.live:
+        tree.unread |= {place.value: "not in this tree" for place in _missing(tree, parts) if place.value not in tree.unread}
     parts["unread"] = dict(sorted(tree.unread.items()))
     return Facts(**parts)  # type: ignore[arg-type]
+
+
+def _missing(tree: Tree, parts: Mapping[str, object]) -> Iterator[Place]:
+    """Places that a copy of a host does not have: on the host itself their absence would be an answer, in a copy it is none."""
+    for place, part, directory in (
+        (Place.FUNCTIONS, "functions", functions.DEVICES),
+        (Place.IOMMUS, "iommus", "sys/class/iommu"),
+        (Place.GROUPS, "groups", "sys/kernel/iommu_groups"),
+    ):
+        if not parts.get(part) and not _there(tree, directory):
+            yield place
+    if not parts.get("log") and not parts.get("log_complete"):
+        yield Place.LOG
+    tables = parts.get("acpi")
+    if isinstance(tables, dict) and "IORT" not in tables and not parts.get("device_tree") and not tree.names("sys/firmware/acpi/tables"):
+        yield Place.IORT
+
+
+def _there(tree: Tree, directory: str) -> bool:
+    above, _, name = directory.rpartition("/")
+    return name in tree.names(above)
 
 
 def unique(used: list[InUse]) -> tuple[InUse, ...]:

@@ -17,6 +17,7 @@ import msgspec
 from wizard.base.errors import InputError
 from wizard.base.json import out_of_bounds
 from wizard.base.text import size, visible
+from wizard.facts.held import COLLECTIONS
 from wizard.facts.model import FORMAT, VERSION, Facts, as_json
 from wizard.facts.moment import put_back, set_apart
 
@@ -29,7 +30,11 @@ _RECORD = "Record the host again with `smmu-wizard record -o FILE`, or name anot
 class _Head(msgspec.Struct):
     format: str | None = None
     version: int | None = None
-    functions: list[msgspec.Raw] = []
+    functions: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    iommus: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    groups: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    log: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    acpi: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 def load(source: str) -> Facts:
@@ -119,12 +124,20 @@ def decode(data: bytes, name: str) -> Facts:
             f"{name} is a snapshot of version {head.version}; this program reads up to version {VERSION}.",
             "Update smmu-wizard on this machine, or record with this version.",
         )
-    if len(head.functions) > FUNCTIONS:
-        raise InputError(f"{name} has {len(head.functions)} functions, more than {FUNCTIONS}.", "No host has that many. " + _RECORD)
+    count = 0 if head.functions is msgspec.UNSET else len(head.functions)
+    if count > FUNCTIONS:
+        raise InputError(f"{name} has {count} functions, more than {FUNCTIONS}.", "No host has that many. " + _RECORD)
     try:
-        return put_back(_whole_bytes(msgspec.json.decode(data, type=Facts)))
+        return put_back(_with_gaps(_whole_bytes(msgspec.json.decode(data, type=Facts)), head))
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise InputError(f"{name} is a damaged snapshot: {visible(str(error))}.", _RECORD) from error
+
+
+def _with_gaps(facts: Facts, head: _Head) -> Facts:
+    """The same facts; a collection that the file does not name at all was not read, be it empty in memory."""
+    gaps = [place for name, place in COLLECTIONS.items() if getattr(head, name) is msgspec.UNSET and place.value not in facts.unread]
+    unread = facts.unread | {place.value: "not in this snapshot" for place in gaps}
+    return msgspec.structs.replace(facts, unread=dict(sorted(unread.items()))) if gaps else facts
 
 
 def _whole_bytes(facts: Facts) -> Facts:

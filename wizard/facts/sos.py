@@ -14,6 +14,7 @@ import re
 
 from wizard.base.address import Address
 from wizard.facts.functions import LIMIT, last_function
+from wizard.facts.held import Place
 from wizard.facts.model import Group, IommuDevice, PciFunction
 from wizard.facts.tree import Tree
 from wizard.facts.umockdev import parse
@@ -49,8 +50,16 @@ def of_sos(tree: Tree) -> tuple[tuple[PciFunction, ...], tuple[IommuDevice, ...]
         if properties.get("SUBSYSTEM") == "pci" and _SLOT.fullmatch(address) and len(functions) < LIMIT:
             function = _function(tree, path, address, properties, told.get(address, ""), owners)
             functions += [function] if function else []
-    for place in ("/sys/bus/pci/devices", "/sys/kernel/iommu_groups"):
-        tree.unread[place] = "not in a sos report"
+    held = {
+        Place.FUNCTIONS: bool(devices),
+        Place.LINKS: False,
+        Place.GROUP_LINKS: any(function.iommu_group is not None for function in functions),  # lspci prints them since pciutils 3.7
+        Place.CONFIG: any(function.config_length for function in functions),
+        Place.RESOURCES: False,
+        Place.GROUPS: False,
+        Place.IOMMUS: bool(devices),
+    }
+    tree.unread |= {place.value: "not in a sos report" for place, there in held.items() if not there}
     groups: dict[int, list[str]] = {}
     for function in functions:
         if function.iommu_group is not None:

@@ -162,7 +162,7 @@ def _refusal(summary: HostSummary, request: FleetRequest, pool: Pool) -> Refusal
     if request.vm.mode is Mode.ACCEL:
         if pool.smmu < 0 or not can_accelerate(pool, assume=assume):
             return Refusal("accel", pool.code or "no-smmu", pool.reason or f"{subject} has no SMMU above it.")
-    elif not (pool.assignable and pool.alone):
+    elif not (pool.assignable and pool.alone) or (pool.undecided and not assume):
         return Refusal("accel", pool.code or "group-shared", pool.reason or f"{subject} is not alone in its IOMMU group.")
     if pool.blocked:
         return Refusal("free", pool.code or "in-use", pool.reason or f"{subject} is not free.")

@@ -16,12 +16,11 @@ from wizard.facts.model import Facts
 from wizard.host.build import host_of
 from wizard.host.model import Accel, Function, Host, Smmu
 from wizard.host.pci import extcaps
-from wizard.host.verdict import UNASSIGNABLE
 from wizard.plan.properties import NAMES
 from wizard.plan.resolve import automatic, cmdqv_fits, cmdqv_param, richest, supply
 from wizard.plan.target import Target, target_of
 
-VERSION = 2
+VERSION = 3
 """Of the form of a summary: an index that holds others reads the snapshots again."""
 
 VFS_MAX = 256
@@ -79,7 +78,8 @@ class Pool(Small, frozen=True, array_like=True):
     reason: str | None  # in words, of the first function
     blocked: bool  # by what the preparation script can't mend: in use, PF with live VFs
     alone: bool  # in its IOMMU group
-    assignable: bool  # at all, also without a vIOMMU
+    assignable: bool  # nothing is known to forbid it, also without a vIOMMU
+    undecided: bool  # what was not read may forbid it
     vf: bool
     to_make: bool  # VFs that the preparation script would make
     pf: str | None  # the PF of VFs
@@ -144,7 +144,7 @@ def _smmu(host: Host, smmu: Smmu, target: Target) -> SmmuSummary:
         kind=smmu.kind,
         numa_node=smmu.numa_node,
         offers=tuple(_offer(host, smmu, name, target) for name in NAMES),
-        granules=tuple(size for size in ("4k", "16k", "64k") if smmu.known(f"gran{size}")),
+        granules=tuple(size for size in ("4k", "16k", "64k") if smmu.known(f"gran{size}").is_true),
         cmdqv_fits=None if param is None else cmdqv_fits(param),
         cmdqv_functions=1 << param.log2vsids if param else 16,
     )
@@ -191,8 +191,9 @@ def _pool(host: Host, function: Function, places: dict[str, int]) -> Pool:
         code=reason.code if reason else None,
         reason=reason.what if reason else None,
         blocked=stop is not None,
-        alone=group is not None and len(group.devices) == 1,
-        assignable=not any(finding.code in UNASSIGNABLE for finding in verdict.reasons),
+        alone=group is not None and len(group.devices) == 1,  # as far as is known; a list that was not read leaves it undecided
+        assignable=not verdict.obstacles,
+        undecided=verdict.assignable is None,
         vf=function.is_vf,
         to_make=False,
         pf=function.facts.physfn,

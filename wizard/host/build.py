@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from wizard.arch.cmdqv import CmdqvParam, cmdqv_param
 from wizard.base.address import Address
 from wizard.facts import model as facts_model
+from wizard.facts.held import Place, why_unread
 from wizard.facts.model import Facts, PciFunction
 from wizard.host import smmu as smmu_room
 from wizard.host.assumed import Assumed
@@ -20,7 +21,7 @@ from wizard.host.iort import Stream, component_stream_ids
 from wizard.host.klog import KernelLog, parse_log, smmu_bases
 from wizard.host.known import UNKNOWN, Known, Source
 from wizard.host.model import Function, Host, Smmu, Verdict
-from wizard.host.pci.config import decode_config
+from wizard.host.pci.config import ConfigSpace, decode_config
 from wizard.host.pci.topology import PciNode, aliases_known, dma_aliases
 from wizard.host.silicon import hardware, registers_of
 from wizard.host.todo import todo_of
@@ -28,6 +29,9 @@ from wizard.host.verdict import Verdicts, judge
 
 BRIDGE_HEADERS = (1, 2)  # PCI-to-PCI and CardBus; a function that reads all ones shows another
 HOST_BRIDGE = 0x0600  # class and sub-class; an "other bridge" (0x0680, NVSwitch) is an endpoint that can be given away
+BRIDGE_CLASSES = frozenset({HOST_BRIDGE, 0x0604, 0x0607, 0x0609})  # PCI-to-PCI, CardBus and semi-transparent: where the header could not be read
+_HEADER = 0x0F  # bytes: what has to be read for its type
+_BAD_STREAM = 0x02
 _BASE = re.compile(r"smmu3\.0x([0-9a-f]+)")
 _KINDS = (("smmu3.", "smmuv3"), ("smmu.", "smmuv2"), ("dmar", "intel"), ("ivhd", "amd"), ("viommu", "virtio"))
 
@@ -48,14 +52,20 @@ class _Builder:
         self._viommu = cache(self._find_viommu)
         self._isolated_msi = cache(self._find_isolated_msi)
         self._config = cache(self._find_config)
+        self._untranslated = cache(self._find_untranslated)
         self._bridges_known = cache(self._find_bridges_known)
         self.log: KernelLog = parse_log(facts.log)
         self.aliases = self.log.aliases
         self.firmware = Firmware(facts.acpi.get("IORT"))
         self.by_address = {function.address: function for function in facts.functions}
         self.assumed = Assumed(facts.assumptions)
+        self.unread = {place: why_unread(facts, place) for place in Place}
+        self.release = facts.kernel.release or self.log.release or ""
+        self.physical = {vf: pf.address for pf in facts.functions for vf in pf.virtfns}
         self.nodes = self._nodes()
         self.groups = groups_of(facts)
+        self.group_of = {member: group.id for group in self.groups.values() for member in group.devices}
+        self.iommus = _iommus(facts)
         self.policies = {policy.subject: policy for policy in facts.policy}
         self.probed: dict[str, list[facts_model.HwInfo]] = {}
         self.iommu_of = self._iommus_by_function()
@@ -67,7 +77,7 @@ class _Builder:
                 self.probed.setdefault(name, []).append(info)
         self.answers = {info.address: info for info in facts.hw_info if info.error is None}
         self.functions = {function.address: self._function(function) for function in facts.functions}
-        self.smmus = {iommu.name: self._smmu(iommu) for iommu in facts.iommus}
+        self.smmus = {iommu.name: self._smmu(iommu) for iommu in self.iommus.values()}
         self.any_smmuv3 = any(smmu.kind == "smmuv3" for smmu in self.smmus.values())
         self.other_iommu = next((smmu.kind for smmu in self.smmus.values() if smmu.kind != "smmuv3"), None)
         self.streams: dict[tuple[str, int], list[str]] = {}
@@ -101,7 +111,7 @@ class _Builder:
                 # One that is not in the snapshot stays named: what it does to DMA is unknown then.
                 parent=_address(above),
                 config=decode_config(_bytes(function.config), function.config_length),
-                virtual=function.physfn is not None,
+                virtual=function.physfn is not None or function.address in self.physical,
             )
         return nodes
 
@@ -116,21 +126,60 @@ class _Builder:
         node = self.nodes[address]
         own = self.firmware.stream(address.segment, address.rid)
         streams, source = self._stream_ids(address, own)
+        group = self.group_of.get(facts.address) if facts.iommu_group is None else facts.iommu_group
+        smmu = self._above(facts, group, own)
         return Function(
             facts=facts,
             address=address,
             config=node.config,
             parent=str(node.parent) if node.parent in self.nodes else None,
-            smmu=self.iommu_of.get(facts.address),
+            smmu=smmu.value if isinstance(smmu.value, str) else None,
+            smmu_source=smmu,
             iort_smmu=None if own is None else _name(own.smmu.base),
             stream_ids=streams,
             stream_source=source,
-            group=facts.iommu_group,
+            group=group,
             numa_node=None if facts.numa_node < 0 else facts.numa_node,
             capabilities=Capabilities(lambda: self._site(facts, node)),
-            is_bridge=node.config.header_type in BRIDGE_HEADERS or int(facts.class_, 16) >> 8 == HOST_BRIDGE,
+            is_bridge=_is_bridge(node.config, int(facts.class_, 16)),
             policy=self.policies.get(facts.address),
         )
+
+    def _above(self, facts: PciFunction, group: int | None, own: Stream | None) -> Known:
+        """The IOMMU above a function that the kernel uses for it, by name; None where nothing names it."""
+        if name := self.iommu_of.get(facts.address):
+            return Known(name, Source.SYSFS)
+        # A source without links shows by the group that there is one: only vfio's no-IOMMU mode makes a group without.
+        if group is None or self.unread[Place.LINKS] is None or self._no_iommu_mode:
+            return UNKNOWN
+        if own is not None:
+            return Known(
+                _name(own.smmu.base), self._iort_source, f"by its group ({group}) the kernel uses an IOMMU for it, and the firmware names this one"
+            )
+        if len(self.facts.iommus) == 1 and self.unread[Place.IOMMUS] is None:
+            return Known(
+                self.facts.iommus[0].name, Source.SYSFS, f"by its group ({group}) the kernel uses an IOMMU for it, and the host has this one alone"
+            )
+        return UNKNOWN
+
+    @property
+    def _no_iommu_mode(self) -> bool:
+        return self.facts.kernel.module_parameters.get("vfio.enable_unsafe_noiommu_mode", "N") not in ("N", "0")
+
+    @property
+    def _iort_source(self) -> Source:
+        return Source.ASSUMED if self.assumed.covers("acpi.IORT") else Source.IORT
+
+    def _none_above(self, function: Function) -> bool:
+        """Whether it was looked at, and the kernel uses no IOMMU for the function: nothing that would show one does."""
+        address = function.facts.address
+        if function.smmu is not None or function.group is not None or address in self.log.groups:
+            return False
+        if self.unread[Place.LINKS] is None or self.unread[Place.GROUP_LINKS] is None:
+            # The list of IOMMUs, or another function's link, shows that links are what this source holds.
+            return self.unread[Place.IOMMUS] is None or bool(self.iommu_of) or bool(self.group_of)
+        # Under ACPI the kernel makes a link by IORT alone.
+        return self.firmware.whole and self.firmware.smmu_count is not None and function.iort_smmu is None
 
     def _stream_ids(self, address: Address, own: Stream | None) -> tuple[tuple[int, ...], Known]:
         """Of every requester ID its DMA may carry: iort_pci_iommu_init() over pci_for_each_dma_alias()."""
@@ -157,7 +206,8 @@ class _Builder:
 
     def _site(self, facts: PciFunction, node: PciNode) -> Site:
         address = node.address
-        physical = self.nodes.get(Address.parse(facts.physfn)) if facts.physfn in self.by_address and facts.physfn else None
+        pf = facts.physfn or self.physical.get(facts.address)
+        physical = self.nodes.get(Address.parse(pf)) if pf and pf in self.by_address else None
         return Site(
             facts=facts,
             space=node.config,
@@ -172,7 +222,9 @@ class _Builder:
 
     def _find_canwbs(self, segment: int) -> Known:
         told = self._told_by_iort(self.firmware.canwbs(segment))
-        if told.value is False and "nvidia" in self.facts.kernel.release:
+        if told.is_false and not self.release:
+            return Known(None, Source.NONE, "IORT says no, which NVIDIA's kernels do not heed, and which kernel runs was not read")
+        if told.is_false and "nvidia" in self.release:
             # Their iort.c takes every root complex for coherent: a clear bit proves nothing on it.
             return Known(None, Source.NONE, "NVIDIA's kernels take CANWBS for granted, whatever IORT says")
         return told
@@ -201,6 +253,7 @@ class _Builder:
             kind=kind,
             base=base,
             device=iommu.device,
+            listed=any(iommu is one for one in self.facts.iommus),
             numa_node=self._numa(base, below),
             functions=tuple(map(str, below)),
             platform_devices=tuple(member for member in iommu.members if member not in self.by_address),
@@ -234,7 +287,7 @@ class _Builder:
                 viommu_cmdqv=None if assumed else _all_tried([info.viommu_cmdqv for info in infos]),
                 cmdqv=_cmdqv(infos),
             ),
-            release=self.facts.kernel.release,
+            release=self.release,
             iort=self.firmware.smmu(int(match[1], 16)) if match else None,
             log_assumed=self.assumed.covers(f"log.{iommu.name}"),
             bits_assumed=frozenset(self.assumed.below(f"log.{iommu.name}")) if self.assumed else frozenset(),
@@ -276,9 +329,14 @@ class _Builder:
             isolated_msi=self._isolated_msi(),
             config=self._config,
             made_up=self._made_up(function),
-            release=self.facts.kernel.release,
+            release=self.release,
+            none_above=above is None and self._none_above(function),
+            iommus_unread=self.unread[Place.IOMMUS],
+            groups_unread=self.unread[Place.GROUPS],
+            iort_unread=None if self.firmware.iort is not None else self.unread[Place.IORT] or "not there, or needs root",
+            untranslated=self._untranslated,
         )
-        return judge(evidence, lambda: todo_of(self.facts, function, evidence.group, self.functions))
+        return judge(evidence, lambda fit: todo_of(self.facts, function, evidence.group, self.functions, fit=fit))
 
     def _made_up(self, function: Function) -> tuple[str, ...]:
         """What the verdict of a function rests on and nobody measured, in words."""
@@ -313,21 +371,31 @@ class _Builder:
     def _links(self) -> dict[str, int]:
         return {iommu.device: int(match[1], 16) for iommu in self.facts.iommus if iommu.device and (match := _BASE.fullmatch(iommu.name))}
 
+    def _find_untranslated(self) -> str:
+        """What becomes of DMA that no stream table entry is for, where the log shows it: C_BAD_STREAMID is an abort (IHI 0070, 7.3.3)."""
+        events = (*self.log.event_counts, *parse_log(self.facts.moment.log).event_counts)
+        seen = sorted({stream for _, number, stream in events if number == _BAD_STREAM and stream is not None})
+        if not seen:
+            return ""
+        streams = ", ".join(f"{stream:#x}" for stream in seen[:4]) + (" …" if len(seen) > 4 else "")
+        return f"; an SMMU aborted DMA of StreamID {streams}, for which it has no entry (C_BAD_STREAMID)"
+
     def _find_isolated_msi(self) -> Known:
+        if self.firmware.its_groups:
+            return Known(True, self._iort_source, "IORT has an ITS group")
+        if self.firmware.whole:
+            # Under ACPI a function's MSI domain is found by its ITS group alone (iort_get_device_domain()).
+            return Known(False, self._iort_source, "IORT has no ITS group")
         if self.log.its:
             return Known(True, Source.LOG, "the kernel found a GIC ITS")
-        if self.firmware.its_groups:
-            return Known(True, Source.IORT, "IORT has an ITS group")
-        if self.log.gicv2m:
-            return Known(False, Source.LOG, "the host has GICv2m and no ITS")
-        if self.firmware.iort is not None and not self.firmware.findings:
-            return Known(False, Source.IORT, "IORT has no ITS group")
-        return UNKNOWN
+        return Known(False, Source.LOG, "the host has GICv2m and no ITS") if self.log.gicv2m else UNKNOWN
 
     def _find_config(self, option: str) -> Known:
         config = self.facts.kernel.config
         if option == "CONFIG_IOMMUFD" and self.facts.iommufd:
             return Known(True, Source.SYSFS, "/dev/iommu is there")
+        if option == "CONFIG_NVGRACE_GPU_VFIO_PCI" and "nvgrace-gpu-vfio-pci" in self.facts.kernel.drivers:
+            return Known(True, Source.SYSFS, "the driver is loaded")
         if config is None:
             return UNKNOWN
         source = Source.ASSUMED if self.assumed.covers("kernel.config") else Source.CONFIG
@@ -342,6 +410,22 @@ class _Builder:
 # What refuses for good: the kernel or the SMMU can't, or this kernel does not know the call. Anything else (EBUSY, ENOMEM, EPERM…)
 # is of the moment and proves nothing.
 _REFUSALS = frozenset({"EOPNOTSUPP", "ENOTSUP", "ENOTTY"})
+
+
+def _iommus(facts: Facts) -> dict[str, facts_model.IommuDevice]:
+    """What /sys/class/iommu lists, and what a function's own link names beside it."""
+    found = {iommu.name: iommu for iommu in facts.iommus}
+    for function in facts.functions:
+        if function.iommu is not None and function.iommu not in found:
+            found[function.iommu] = facts_model.IommuDevice(name=function.iommu)
+    return found
+
+
+def _is_bridge(space: ConfigSpace, class_code: int) -> bool:
+    """By the header's own type; by the class where no header was read, or it reads all ones."""
+    if class_code >> 8 == HOST_BRIDGE or (space.length >= _HEADER and not space.dead):
+        return class_code >> 8 == HOST_BRIDGE or space.header_type in BRIDGE_HEADERS
+    return class_code >> 8 in BRIDGE_CLASSES
 
 
 def _all_tried(results: list[str | None]) -> bool | None:

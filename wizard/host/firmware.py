@@ -56,6 +56,11 @@ class Firmware:
             return
         self.findings = tuple(_findings(self.iort.defects))
 
+    @property
+    def whole(self) -> bool:
+        """Whether there is a table and all of it was understood, so that its silence says something too."""
+        return self.iort is not None and not self.findings
+
     def stream(self, segment: int, rid: int) -> Stream | None:
         """The SMMU and StreamID of a requester ID."""
         return None if self.iort is None else stream_id(self.iort, segment, rid)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from wizard.arch.bits import Record, field
-from wizard.arch.pci import Cap, ExtCap
+from wizard.arch.pci import USER_READABLE, Cap, ExtCap
 from wizard.base.address import Address
 from wizard.facts.model import HwInfo, PciFunction
 from wizard.host.known import UNKNOWN, Known, Source
@@ -21,7 +21,18 @@ from wizard.host.pci.bars import parse_resource
 from wizard.host.pci.config import ConfigSpace, Presence
 from wizard.host.pci.topology import PciNode
 
-_SHORT = "only {length} bytes of configuration space could be read; root would tell"
+
+def _unreadable(space: ConfigSpace) -> str:
+    """Why configuration space does not say whether a capability is there, and whether root would tell."""
+    if space.dead:
+        return "its configuration space reads all ones: it does not answer"
+    if not space.length:
+        return "its configuration space was not recorded"
+    if space.length <= USER_READABLE:
+        return f"only {space.length} bytes of configuration space could be read; root would tell"
+    if space.notes:
+        return f"its configuration space is damaged: {space.notes[0].what}"
+    return f"only {space.length} bytes of configuration space were recorded"
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -109,7 +120,7 @@ def _present(site: Site, capability: Cap | ExtCap, *, shared: bool = False) -> K
     space = site.physical if shared and site.physical is not None else site.space
     presence = space.presence(capability)
     if presence is Presence.UNKNOWN:
-        return Known(None, Source.NONE, _SHORT.format(length=space.length))
+        return Known(None, Source.NONE, _unreadable(space))
     return Known(presence is Presence.PRESENT, site.told)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from wizard.facts import model as facts_model
+from wizard.facts.held import Place, why_unread
 from wizard.facts.model import Facts
 from wizard.host.model import Group, Region
 
@@ -17,12 +18,14 @@ def groups_of(facts: Facts) -> dict[int, Group]:
             linked.setdefault(function.iommu_group, []).append(function.address)
     listed = {group.id: group for group in facts.groups}
     numbers = [*listed, *sorted(linked.keys() - listed)]
-    return {number: _group(listed.get(number) or facts_model.Group(id=number), linked.get(number, [])) for number in numbers}
+    told = why_unread(facts, Place.GROUPS) is None
+    return {number: _group(listed.get(number) or facts_model.Group(id=number), linked.get(number, []), listed=told) for number in numbers}
 
 
-def _group(group: facts_model.Group, linked: list[str]) -> Group:
+def _group(group: facts_model.Group, linked: list[str], *, listed: bool) -> Group:
     regions, known = _regions(group.reserved_regions)
-    return Group(group.id, group.type, tuple(dict.fromkeys((*group.devices, *linked))), regions, known)
+    members_known = listed and bool(group.devices)  # a group that nobody is in is gone: an empty list is one that was not read
+    return Group(group.id, group.type, tuple(dict.fromkeys((*group.devices, *linked))), regions, known, members_known=members_known)
 
 
 @lru_cache(maxsize=256)  # most groups of a host have the same lines

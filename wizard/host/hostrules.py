@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from wizard.arch.pci import STANDARD_SPACE
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.base.text import parse_size, size
+from wizard.facts.held import Place, why_unread
 from wizard.host import libvirt
 from wizard.host.commands import guest_commands
 from wizard.host.devices import grace_gpu
@@ -38,6 +40,43 @@ def _define(code: str, severity: Severity, kind: Kind, area: Area, *, what: str,
 def is_smmuv3_host(host: Host) -> bool:
     """Whether acceleration is a question here at all."""
     return any(smmu.kind == "smmuv3" for smmu in host.smmus.values())
+
+
+NOT_LOOKED_AT = _define(
+    "not-looked-at", Severity.INFO, Kind.VERDICT, Area.HOST,
+    what="Not looked at: {places}.",
+    why="What was recorded here says nothing of them, neither that they are there nor that they are not: what rests on them is unknown.",
+    fix="{remedy}",
+)  # fmt: skip
+_WORDS = {
+    Place.FUNCTIONS: "PCI functions", Place.IOMMUS: "the list of IOMMUs (/sys/class/iommu)", Place.LINKS: "links from functions to their IOMMU",
+    Place.GROUP_LINKS: "links from functions to their IOMMU group", Place.GROUPS: "IOMMU groups (/sys/kernel/iommu_groups)",
+    Place.CONFIG: "configuration space", Place.RESOURCES: "BARs (resource)", Place.LOG: "the kernel's log of the boot",
+    Place.IORT: "the firmware's IORT",
+}  # fmt: skip
+
+
+@rule
+def not_looked_at(host: Host) -> Iterator[Finding]:
+    """What a source could not hold, or a user not read: once, with what would tell."""
+    facts = host.facts
+    unread = {place: reason for place in Place if (reason := why_unread(facts, place)) is not None}
+    if not facts.functions and Place.FUNCTIONS not in unread and facts.origin not in ("live", "root"):
+        unread[Place.FUNCTIONS] = "none was recorded"
+    endpoints = [function for function in host.functions.values() if not function.is_bridge]
+    if Place.CONFIG not in unread and endpoints and not any(function.config.length > STANDARD_SPACE for function in endpoints):
+        unread[Place.CONFIG] = f"at most {max(function.config.length for function in endpoints)} bytes of each function"
+    places = [f"{_WORDS[place]} ({reason})" for place, reason in unread.items()]
+    kernel = facts.kernel
+    if kernel.config is None:
+        places.append(f"the kernel's configuration ({facts.unread.get('/proc/config.gz', 'not found')})")
+    if not kernel.release:
+        places.append("which kernel runs")
+    if not places:
+        return
+    as_root = "Read the host as root: `sudo smmu-wizard doctor`, or `sudo smmu-wizard record` for a recording of all of it."
+    elsewhere = "Record the host itself with `sudo smmu-wizard record -o host.json`, and look at that: it reads all of this."
+    yield NOT_LOOKED_AT.at("host", places=", ".join(places), remedy=as_root if facts.origin == "live" else elsewhere)
 
 
 NOT_SMMUV3_HOST = _define(
@@ -71,7 +110,7 @@ def passthrough(host: Host) -> Iterator[Finding]:
     """iommu.passthrough=1 (sources: problem-19)."""
     for word in (host.facts.kernel.cmdline or "").split():
         on = re.fullmatch(r"iommu\.passthrough=(1|[yY]\w*|[tT]\w*|[oO][nN]\w*)", word)  # kstrtobool()
-        if (on or word == "iommu=pt") and is_smmuv3_host(host):
+        if on and is_smmuv3_host(host):
             yield PASSTHROUGH.at("host", option=word)
 
 
@@ -102,7 +141,8 @@ NO_VFIO = _define(
 def vfio(host: Host) -> Iterator[Finding]:
     """Kernel shipped without VFIO (sources: problem-29)."""
     kernel = host.facts.kernel
-    if kernel.config is not None and kernel.config.get("CONFIG_VFIO_PCI", "n") == "n" and "vfio-pci" not in kernel.drivers:
+    silent = "n" if kernel.config and not kernel.config_partial else None  # part of a configuration says nothing by its silence
+    if kernel.config is not None and kernel.config.get("CONFIG_VFIO_PCI", silent) == "n" and "vfio-pci" not in kernel.drivers:
         yield NO_VFIO.at("host", release=kernel.release)
 
 
@@ -198,14 +238,22 @@ V2_OPTION = _define(
     why="It belongs to the driver of SMMUv2; this host has SMMUv3s, whose driver is arm_smmu_v3.",
     fix="Remove it.",
 )  # fmt: skip
+X86_OPTION = _define(
+    "x86-iommu-option", Severity.INFO, Kind.VERDICT, Area.CMDLINE,
+    what="{option} on the kernel command line does nothing here.",
+    why="iommu=, intel_iommu= and amd_iommu= are options of x86; on arm64 iommu.passthrough= and iommu.strict= say how devices are translated.",
+    fix="Remove it.",
+)  # fmt: skip
 
 
 @rule
 def v2_option(host: Host) -> Iterator[Finding]:
-    """Options of arm-smmu on a host with SMMUv3 (sources: problem-30)."""
+    """Options of arm-smmu on a host with SMMUv3 (sources: problem-30), and of x86 (kernel-parameters.txt)."""
     for word in (host.facts.kernel.cmdline or "").split():
         if word.startswith(("arm-smmu.disable_bypass", "arm_smmu.disable_bypass")) and is_smmuv3_host(host):
             yield V2_OPTION.at("host", option=word)
+        elif word.startswith(("iommu=", "intel_iommu=", "amd_iommu=")) and is_smmuv3_host(host):
+            yield X86_OPTION.at("host", option=word)
 
 
 POLICY_MISSES = _define(

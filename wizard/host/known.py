@@ -31,8 +31,18 @@ class Known(msgspec.Struct, frozen=True):
     note: str = ""
 
     def __bool__(self) -> bool:
-        """Whether it is known to be true (a number above zero counts)."""
+        """Refused: "not read" is no false. Ask ``is_true``, ``is_false`` or ``known``, or, for an answer, ``proved`` or ``refuted``."""
+        raise TypeError("a Known is neither true nor false: ask is_true, is_false, known, proved or refuted")
+
+    @property
+    def is_true(self) -> bool:
+        """Known to be true (a number above zero counts), be it by assumption."""
         return bool(self.value)
+
+    @property
+    def is_false(self) -> bool:
+        """Known to be false (zero counts), be it by assumption; what was not read is not."""
+        return self.value is not None and not self.value
 
     @property
     def known(self) -> bool:
@@ -43,6 +53,16 @@ class Known(msgspec.Struct, frozen=True):
     def measured(self) -> bool:
         """Known, and not by assumption: only such a value may carry a yes."""
         return self.value is not None and self.source not in (Source.NONE, Source.ASSUMED)
+
+    @property
+    def proved(self) -> bool:
+        """True by somebody's word: what a yes may rest on."""
+        return self.measured and self.is_true
+
+    @property
+    def refuted(self) -> bool:
+        """False by somebody's word: what a no may rest on."""
+        return self.measured and self.is_false
 
     def show(self) -> str:
         """For people: yes, no, unknown, or the value."""
@@ -57,7 +77,10 @@ UNKNOWN = Known(None)
 
 
 def first(*candidates: Known) -> Known:
-    """The first that is known, in order of trust; UNKNOWN with the first note when none is."""
+    """The first that somebody measured, in order of trust, else the first that is assumed; UNKNOWN with the first note when none is known."""
+    for candidate in candidates:
+        if candidate.measured:
+            return candidate
     for candidate in candidates:
         if candidate.known:
             return candidate

@@ -50,6 +50,17 @@ class Verdict(msgspec.Struct, frozen=True, dict=True):
     accel: Accel
     reasons: tuple[Finding, ...]
     find_todo: Callable[[], tuple[Finding, ...]]
+    obstacles: tuple[Finding, ...] = ()  # of the reasons, those that forbid giving the function to a VM at all, accelerated or not
+    undecided: tuple[Finding, ...] = ()  # of the reasons, what was not read and may be such an obstacle
+
+    def __post_init__(self) -> None:
+        if (self.accel is Accel.YES) is bool(self.reasons):
+            raise ValueError("a verdict other than yes has reasons, and a yes has none")
+
+    @property
+    def assignable(self) -> bool | None:
+        """Whether the function can be given to a VM at all, with acceleration or without; None: not known."""
+        return False if self.obstacles else None if self.undecided else True
 
     @cached_property
     def todo(self) -> tuple[Finding, ...]:
@@ -98,6 +109,7 @@ class Smmu(msgspec.Struct, frozen=True):
     kind: str  # smmuv3, smmuv2, intel, amd, virtio, other
     base: int | None
     device: str | None
+    listed: bool  # /sys/class/iommu has it; False: only links of functions name it
     numa_node: int | None
     functions: tuple[str, ...]  # addresses, sorted
     platform_devices: tuple[str, ...]
@@ -136,6 +148,7 @@ class Group(msgspec.Struct, frozen=True):
     devices: tuple[str, ...]  # PCI addresses and platform devices, bridges included
     regions: tuple[Region, ...]
     regions_known: bool = True  # False: they could not be read, or not all be understood
+    members_known: bool = True  # False: only links of functions say who is in it
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -155,7 +168,8 @@ class Function(msgspec.Struct, frozen=True, dict=True):
     address: Address
     config: ConfigSpace
     parent: str | None  # the bridge above, None below a root bus
-    smmu: str | None  # name of the SMMU above it that the kernel uses for it
+    smmu: str | None  # name of the SMMU above it that the kernel uses for it; None: none, or not known
+    smmu_source: Known  # where that is known from
     iort_smmu: str | None  # the one that the firmware names, whatever the kernel did
     stream_ids: tuple[int, ...]
     stream_source: Known  # where the StreamIDs are known from

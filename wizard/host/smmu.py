@@ -107,7 +107,7 @@ def _used(told: Told, bit: Feature, raw: Known) -> Known:
     said = by_log(told, bit)
     if said.known:
         return said
-    if raw and not knows(bit, told.driver):
+    if raw.is_true and not knows(bit, told.driver):
         since = ".".join(map(str, KNOWN_SINCE[bit]))
         why = f"the hardware has it, but only kernels from {since} on are known to use it, and this one is {told.release or 'not named'}"
         return Known(None, Source.NONE, why)
@@ -133,31 +133,31 @@ def _firmware(told: Told, value: bool | int | None) -> Known:
 def _httu(told: Told, raw: Known) -> Known:
     flags = [by_log(told, bit) for bit in (Feature.HA, Feature.HD, Feature.HAFT)]
     if flags[0].known and flags[1].known:
-        return Known(sum(bool(flag) for flag in flags), told.said, "by the firmware's word under ACPI")
+        return Known(sum(flag.is_true for flag in flags), told.said, "by the firmware's word under ACPI")
     return first(_firmware(told, None if told.iort is None else told.iort.httu), raw)
 
 
 def _stall_model(told: Told) -> Known:
     stalls, forced = by_log(told, Feature.STALLS), by_log(told, Feature.STALL_FORCE)
-    return Known(2 if forced else 0 if stalls else 1, told.said, stalls.note) if stalls.known else UNKNOWN
+    return Known(2 if forced.is_true else 0 if stalls.is_true else 1, told.said, stalls.note) if stalls.known else UNKNOWN
 
 
 def _endian(told: Told) -> Known:
     little, big = by_log(told, Feature.TT_LE), by_log(told, Feature.TT_BE)
-    if not (little or big):
+    if not (little.is_true or big.is_true):
         return UNKNOWN
-    return Known(0 if little and big else 2 if little else 3, told.said, little.note)
+    return Known(0 if little.is_true and big.is_true else 2 if little.is_true else 3, told.said, little.note)
 
 
 def _table_level(told: Told) -> Known:
     two_level = by_log(told, Feature.TWO_LVL_STRTAB)
     # A clear bit may only mean that there are 8 or fewer StreamID bits.
-    return Known(1, told.said, two_level.note) if two_level else UNKNOWN
+    return Known(1, told.said, two_level.note) if two_level.is_true else UNKNOWN
 
 
 def _vax(told: Told, raw: Known) -> Known:
     said = by_log(told, Feature.VAX)
-    return Known(52 if said else 48, told.said, said.note) if said.known else raw
+    return Known(52 if said.is_true else 48, told.said, said.note) if said.known else raw
 
 
 def _force_sync(told: Told, errata: Errata) -> Known:
@@ -173,7 +173,7 @@ def _tried(result: bool | None, what: str) -> Known:
 
 
 def _unless(value: Known, erratum: bool) -> Known:
-    return Known(False, value.source, "cleared by an erratum rule of the kernel") if value and erratum else value
+    return Known(False, value.source, "cleared by an erratum rule of the kernel") if value.is_true and erratum else value
 
 
 def _cmdqv(told: Told) -> Known:

@@ -28,6 +28,7 @@ class Situation(msgspec.Struct, frozen=True):
     function: Function
     group: Group | None
     functions: Mapping[str, Function]
+    fit: bool = True  # False: it can't be given to a VM at all
 
 
 Rule = Callable[[Situation], Iterable[Finding]]
@@ -40,11 +41,11 @@ def rule(check: Rule) -> Rule:
     return check
 
 
-def todo_of(facts: Facts, function: Function, group: Group | None, functions: Mapping[str, Function]) -> tuple[Finding, ...]:
+def todo_of(facts: Facts, function: Function, group: Group | None, functions: Mapping[str, Function], *, fit: bool = True) -> tuple[Finding, ...]:
     """Every finding of kind todo about one endpoint; none about a bridge."""
     if function.is_bridge:
         return ()
-    situation = Situation(facts, function, group, functions)
+    situation = Situation(facts, function, group, functions, fit)
     return ordered(finding for check in RULES for finding in check(situation))
 
 
@@ -69,7 +70,7 @@ def in_use(at: Situation) -> Iterator[Finding]:
 
 
 PF_HAS_VFS = _todo(
-    "pf-has-vfs", Severity.ERROR, Area.DRIVERS,
+    "pf-has-vfs", Severity.INFO, Area.DRIVERS,
     what="{subject} is a physical function with {count} live virtual functions.",
     why="Taking its driver away removes the VFs, and every VM that has one loses its device.",
     fix="Give its VFs instead, or remove them first (echo 0 > /sys/bus/pci/devices/{subject}/sriov_numvfs).",
@@ -86,7 +87,7 @@ def pf_with_vfs(at: Situation) -> Iterator[Finding]:
 
 NOT_ON_VFIO = _todo(
     "not-on-vfio", Severity.INFO, Area.DRIVERS,
-    what="{subject} is on driver {driver}, not on a vfio driver.",
+    what="{subject} {on}, not on a vfio driver.",
     why="QEMU takes a function only from vfio-pci or a variant of it.",
     fix="Run the preparation script (`smmu-wizard export PROFILE --format prepare`, or `smmu-wizard prepare {subject}`).",
 )  # fmt: skip
@@ -98,6 +99,14 @@ NO_CDEV = _todo(
 )  # fmt: skip
 
 
+CDEV_UNKNOWN = _todo(
+    "vfio-cdev-unknown", Severity.WARNING, Area.HOST,
+    what="{subject} is on {driver}, and no VFIO character device of it was recorded.",
+    why="iommufd is reached through /dev/vfio/devices/vfioN; whether the function has one was not read.",
+    fix="Record the host again, with the function's vfio-dev directory; on the host, look into /dev/vfio/devices.",
+)  # fmt: skip
+
+
 def on_vfio(function: Function) -> bool:
     """Bound to vfio-pci or a variant driver (nvgrace_gpu_vfio_pci, mlx5_vfio_pci …)."""
     return is_vfio_driver(function.facts.driver)
@@ -106,10 +115,17 @@ def on_vfio(function: Function) -> bool:
 @rule
 def vfio_driver(at: Situation) -> Iterator[Finding]:
     """The driver, and the cdev that comes with it (sources: problem-9)."""
-    if not on_vfio(at.function):
-        yield NOT_ON_VFIO.at(at.function, driver=at.function.facts.driver or "none")
-    elif not at.function.facts.vfio_dev:
-        yield NO_CDEV.at(at.function, driver=at.function.facts.driver)
+    if not on_vfio(at.function) and at.fit:
+        yield NOT_ON_VFIO.at(at.function, on=f"is on driver {at.function.facts.driver}" if at.function.facts.driver else "has no driver")
+    elif on_vfio(at.function) and not at.function.facts.vfio_dev:
+        yield (NO_CDEV if _makes_no_cdev(at.facts) else CDEV_UNKNOWN).at(at.function, driver=at.function.facts.driver)
+
+
+def _makes_no_cdev(facts: Facts) -> bool:
+    """Whether the kernel is known to make no cdev for what it binds: by its configuration, else on the host itself, where it would show."""
+    silent = "n" if facts.kernel.config and not facts.kernel.config_partial else None
+    built = (facts.kernel.config or {}).get("CONFIG_VFIO_DEVICE_CDEV", silent)
+    return built == "n" or (built is None and facts.origin == "live")
 
 
 OVERRIDE_LEFT = _todo(
@@ -124,6 +140,8 @@ OVERRIDE_LEFT = _todo(
 def override(at: Situation) -> Iterator[Finding]:
     """An override that says something else than the driver (sources: problem-7)."""
     wanted = at.function.facts.driver_override
+    if at.function.facts.driver is None and at.function.facts.vfio_dev:
+        return  # it is on a vfio driver whose name was not read
     if wanted and wanted.replace("_", "-") != (at.function.facts.driver or "").replace("_", "-"):
         yield OVERRIDE_LEFT.at(at.function, override=wanted, driver=at.function.facts.driver or "none")
 
@@ -250,7 +268,7 @@ PASID_PATH = _todo(
 @rule
 def pasid_path(at: Situation) -> Iterator[Finding]:
     """PASID refused for want of ACS (sources: problem-22)."""
-    if not at.function.known("pasid"):
+    if not at.function.known("pasid").is_true:
         return
     path = str(at.function.known("acs_path").value or "")
     missing = sorted({"RR", "UF"} & set(path.removeprefix("lacks").split())) if path.startswith("lacks") else []

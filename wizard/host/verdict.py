@@ -8,29 +8,40 @@ from wizard.base.finding import Finding
 from wizard.host.conditions import CONDITIONS, Evidence
 from wizard.host.model import Accel, Verdict
 
-
-def judge(evidence: Evidence, find_todo: Callable[[], tuple[Finding, ...]]) -> Verdict:
-    """The verdict. A no names what is known to fail; an unknown names what is missing and how to learn it."""
-    failed: list[Finding] = []
-    missing: list[Finding] = []
-    for check in CONDITIONS:
-        answer = check(evidence)
-        if answer.holds is False and answer.finding:
-            failed.append(answer.finding)
-        elif answer.holds is None and answer.finding:
-            missing.append(answer.finding)
-    if failed:
-        return Verdict(Accel.NO, tuple(failed), find_todo)
-    if missing:
-        return Verdict(Accel.UNKNOWN, tuple(missing), find_todo)
-    return Verdict(Accel.YES, (), find_todo)
-
-
 UNASSIGNABLE = frozenset({
     "not-an-endpoint", "no-group", "no-smmu", "smmu-off", "smmu-failed", "smmu-not-used", "smmu-not-coherent", "no-iommu-map", "machine-not-arm64",
     "stream-id-taken", "stream-id-shared", "direct-region", "one-to-one-requested", "msi-not-isolated", "ats-required",
 })  # fmt: skip
 """Codes of a verdict's reasons that forbid giving the function to a VM at all, with acceleration or without."""
+UNDECIDED = frozenset({
+    "smmu-unknown", "stream-ids-unknown", "dma-aliases-unknown", "group-unknown", "group-members-unknown", "reserved-regions-unknown",
+    "msi-isolation-unknown", "coherency-unknown", "ats-need-unknown", "function-silent",
+})  # fmt: skip
+"""Codes that say that nobody knows whether the function can be given to a VM at all: what was not read may be one of the above."""
+
+
+def judge(evidence: Evidence, find_todo: Callable[[bool], tuple[Finding, ...]]) -> Verdict:
+    """The verdict. A no names what is known to fail; an unknown names what is missing and how to learn it.
+
+    ``find_todo`` is asked with whether the function may be given away: of one that can't be, nothing is to be done for it.
+    """
+    failed: dict[Finding, None] = {}
+    missing: dict[Finding, None] = {}
+    for check in CONDITIONS:
+        answer = check(evidence)
+        if answer.finding is not None:  # by the type, all but those that hold
+            (failed if answer.holds is False else missing)[answer.finding] = None
+    obstacles = tuple(finding for finding in failed if finding.code in UNASSIGNABLE)
+    undecided = tuple(finding for finding in missing if finding.code in UNDECIDED)
+    # What is not known stays beside a no where it decides whether the function can be given away at all: no other mode can do without it.
+    told = (*failed, *(undecided if not obstacles else ())) if failed else tuple(missing)
+    return Verdict(
+        Accel.NO if failed else Accel.UNKNOWN if missing else Accel.YES,
+        told,
+        lambda: find_todo(not obstacles),
+        obstacles,
+        undecided,
+    )
 
 
 _Make = Callable[[str], Verdict]

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
 from wizard.host.model import Accel, Host
-from wizard.host.verdict import UNASSIGNABLE
 from wizard.plan.candidate import Candidate
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import VmPlan
@@ -61,6 +60,12 @@ VIRTIO_IMPOSSIBLE = plan_code(
     why="Every IOVA range and page size that the guest may use has to fit the host's, for every function of the VM: the device is machine-wide.",
     fix="Use --mode none, or leave out the functions that do not fit.",
 )  # fmt: skip
+VIRTIO_UNKNOWN = plan_code(
+    "virtio-iommu-not-known", ERROR,
+    what="Whether VM {subject} can have a virtio-iommu is not known: {because}",
+    why="Every IOVA range and page size that the guest may use has to fit the host's, for every function of the VM: the device is machine-wide.",
+    fix="Record the host itself with `sudo smmu-wizard record`, or use --mode none.",
+)  # fmt: skip
 EMULATED_SMMU = plan_code(
     "vfio-behind-emulated-smmu", INFO,
     what="VM {subject} has no accelerated SMMU, and gets no emulated one in its place.",
@@ -82,7 +87,9 @@ def judge(host: Host, request: VmRequest, mode: Mode, candidates: Sequence[tuple
             if own is not Mode.NONE:
                 yield from _accel(request, candidate)
         return
-    if mode is Mode.VIRTIO_IOMMU and (obstacle := virtio_obstacle(host, [candidate for candidate, _ in candidates], request.memory)):
+    if mode is Mode.VIRTIO_IOMMU and host.page_size is None:
+        yield VIRTIO_UNKNOWN.at(visible(request.name), because="the host's page size was not read.")
+    elif mode is Mode.VIRTIO_IOMMU and (obstacle := virtio_obstacle(host, [candidate for candidate, _ in candidates], request.memory)):
         yield VIRTIO_IMPOSSIBLE.at(visible(request.name), because=obstacle)
     elif mode is request.mode and candidates:
         yield EMULATED_SMMU.at(visible(request.name))
@@ -122,16 +129,16 @@ def _accel(request: VmRequest, candidate: Candidate) -> Iterator[Finding]:
     if verdict.accel is Accel.YES:
         return
     # One reason, and where the others stand: a sentence that nobody reads to its end helps nobody. What forbids assignment itself weighs most.
-    first = next((reason for reason in verdict.reasons if reason.code in UNASSIGNABLE), verdict.reasons[0] if verdict.reasons else None)
+    first = (*verdict.obstacles, *verdict.reasons)[0]  # what is no yes has reasons
     others = len(verdict.reasons) - 1
     more = f" ({plural(others, 'more reason')}: `smmu-wizard show {candidate.function}`.)" if others > 0 else ""
     values: dict[str, Any] = {
-        "because": (first.what if first else "nothing is known of it.") + more,
-        "why": first.why if first else "",
-        "fix": first.fix if first else "Record the host with --probe.",
+        "because": first.what + more,
+        "why": first.why,
+        "fix": first.fix,
         "vm": visible(request.name),
         # What forbids assignment itself is no better in a lower mode.
-        "lower": "" if UNASSIGNABLE & {reason.code for reason in verdict.reasons} else LOWER,
+        "lower": "" if verdict.obstacles else LOWER,
     }
     code = REFUSED if verdict.accel is Accel.NO else ASSUMED if request.assume_accel else NOT_KNOWN
     yield code.at(candidate.address, **values)
@@ -140,15 +147,15 @@ def _accel(request: VmRequest, candidate: Candidate) -> Iterator[Finding]:
 def virtio_obstacle(host: Host, candidates: Sequence[Candidate], memory: int) -> str | None:
     """Why a virtio-iommu is impossible for these functions and this much guest memory; None when it is possible."""
     if host.page_size not in GRANULES:
-        return f"the host's page size is {host.page_size or 'not known'}."
+        return f"the host's page size is {host.page_size}."
     for candidate in candidates:
         smmu = candidate.smmu
-        if smmu is None:
+        if smmu is None and candidate.verdict.assignable is False:
             return f"{candidate.address} has no SMMU above it, so its DMA can't be mapped."
-        if smmu.kind != "smmuv3":
-            continue
+        if smmu is None or smmu.kind != "smmuv3":
+            continue  # whether there is one at all is the verdict's to say
         granule = smmu.known(f"gran{GRANULES[host.page_size]}")
-        if granule.known and not granule:
+        if granule.is_false:
             return f"{smmu.name} lacks the {GRANULES[host.page_size]} granule that the guest's pages would need."
         members = [d for d in (candidate.group.devices if candidate.group else ()) if d != candidate.address and _endpoint(host, d)]
         shared = [c.address for c in candidates if c.address in members]

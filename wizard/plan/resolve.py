@@ -128,7 +128,7 @@ def automatic(host: Host, smmu: Smmu | None, name: str) -> int | None:
     """What QEMU's auto comes to: the raw field, as it is; CMDQV when the host's can be used."""
     if name == "cmdqv":
         value, param = supply(smmu, name).used, cmdqv_param(host, smmu)
-        return None if not value.known else int(bool(value) and (param is None or cmdqv_fits(param)))
+        return None if not value.known else int(value.is_true and (param is None or cmdqv_fits(param)))
     compared = supply(smmu, name).compared
     return _number(compared) if compared.known else None
 

@@ -191,7 +191,7 @@ def matches(index: Index, address: str, wanted: Filter, vm: str | None) -> bool:
 def _field_matches(index: Index, function: Function, field: str, value: str, vm: str | None) -> bool:
     facts = function.facts
     if field == "cap":
-        return any(value in name and bool(known) for name, known in function.capabilities.items())
+        return any(value in name and known.is_true for name, known in function.capabilities.items())
     if field == "accel":
         return not function.is_bridge and index.host.verdict(facts.address).accel.value.startswith(value)
     if field == "group":

@@ -1,7 +1,8 @@
 """What a condition is, and what it looks at.
 
-A condition answers True (holds), False (fails) or None (not known), with the finding that says so. Each is one short
-function beside the findings it can give; they are asked in the order in which their modules are listed in the package.
+A condition holds, fails or is not known, and the last two come with the finding that says so: an answer without one is refused where it
+is made, so that nothing that was not read can count as a yes. Each is one short function beside the findings it can give; they are asked
+in the order in which their modules are listed in the package.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.host.known import Known
-from wizard.host.model import Function, Group, Smmu
+from wizard.host.model import ARM64, Function, Group, Smmu
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -21,12 +22,17 @@ class Evidence(msgspec.Struct, frozen=True):
     function: Function
     smmu: Smmu | None
     group: Group | None
+    none_above: bool  # it was looked at, and the kernel uses no IOMMU for it: False is "not known", never "there is one"
     sharing: tuple[tuple[int, str], ...]  # StreamIDs that another function has too, inside its group or not
     alias_refused: str | None  # the function that had its StreamID first, by the kernel's log
     smmu_failed: str | None  # why the kernel's driver gave up the SMMU that the firmware puts above it
     ats_refused: bool  # the kernel logged that it must have ATS and can't
     one_to_one: bool  # the kernel logged that firmware wants it mapped 1:1
-    any_smmuv3: bool  # the host has an SMMUv3 at all
+    any_smmuv3: bool  # the host is known to have an SMMUv3
+    iommus_unread: str | None  # why /sys/class/iommu was not looked at
+    groups_unread: str | None  # why /sys/kernel/iommu_groups was not looked at
+    iort_unread: str | None  # why the firmware's IORT was not looked at
+    untranslated: Callable[[], str]  # what the SMMUs' events say of DMA like this function's; empty where they say nothing
     other_iommu: str | None  # kind of IOMMU where it is no SMMUv3
     device_tree: bool  # the firmware described the hardware by a device tree, not by ACPI
     acpi_smmus: int | None  # SMMUv3 nodes of the IORT, None without a table
@@ -40,6 +46,11 @@ class Evidence(msgspec.Struct, frozen=True):
     made_up: tuple[str, ...]  # what the answer would rest on and nobody measured
 
     @property
+    def no_such_machine(self) -> bool:
+        """It is known to be no arm64 machine, and so to have no SMMUv3."""
+        return bool(self.machine) and self.machine not in ARM64 and not self.any_smmuv3
+
+    @property
     def outside(self) -> tuple[tuple[int, str], ...]:
         """Of ``sharing``, who is not in the function's own group: nothing the kernel does keeps the two apart."""
         inside = self.group.devices if self.group else ()
@@ -47,13 +58,31 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one condition says."""
+    """What one condition says: made by ``HOLDS``, ``fails()`` and ``not_known()`` alone."""
 
     holds: bool | None
     finding: Finding | None = None
 
+    def __post_init__(self) -> None:
+        if self.holds is not True and self.holds is not False and self.holds is not None:
+            raise TypeError("an answer is True, False or None, not something that counts as one")
+        if (self.holds is True) is not (self.finding is None):
+            raise ValueError("an answer that fails or is not known says why, and one that holds has nothing to say")
+
 
 HOLDS = Answer(True)
+
+
+def fails(finding: Finding) -> Answer:
+    """What is known to forbid acceleration: it may rest on nothing that was assumed or not read."""
+    return Answer(False, finding)
+
+
+def not_known(finding: Finding) -> Answer:
+    """What nobody read, or only assumed; the finding names what would tell."""
+    return Answer(None, finding)
+
+
 Condition = Callable[[Evidence], Answer]
 CONDITIONS: list[Condition] = []
 

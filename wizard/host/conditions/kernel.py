@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from wizard.base.finding import Area, Finding, Severity
 from wizard.facts.vfio import is_vfio_driver
-from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
+from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
 from wizard.host.devices import grace_gpu
 from wizard.host.klog import release_of
 from wizard.host.known import Known, Source
@@ -28,11 +28,11 @@ MSI_UNKNOWN = verdict_code(
 @condition
 def isolated_msi(evidence: Evidence) -> Answer:
     """iommu_group_has_isolated_msi(): an ITS, not GICv2m (sources: problem-33)."""
-    if evidence.smmu is None or evidence.viommu.value is True:
-        return HOLDS
-    if evidence.isolated_msi.value is False:
-        return Answer(False, MSI_SHARED.at(evidence.function, because=evidence.isolated_msi.note))
-    return HOLDS if evidence.isolated_msi.measured else Answer(None, MSI_UNKNOWN.at(evidence.function))
+    if evidence.smmu is None or evidence.smmu.kind not in ("smmuv3", "smmuv2") or evidence.viommu.is_true:
+        return HOLDS  # interrupts of other machines have other ways, which are not judged here
+    if evidence.isolated_msi.refuted:
+        return fails(MSI_SHARED.at(evidence.function, because=evidence.isolated_msi.note))
+    return HOLDS if evidence.isolated_msi.proved else not_known(MSI_UNKNOWN.at(evidence.function))
 
 
 KERNEL_LACKS = verdict_code(
@@ -62,14 +62,12 @@ def kernel_options(evidence: Evidence) -> Answer:
     known = {option: evidence.config(option) for option in OPTIONS}
     if evidence.function.facts.vfio_dev:
         known["CONFIG_VFIO_DEVICE_CDEV"] = Known(True, Source.SYSFS)
-    lacking = [option for option, has in known.items() if has.value is False]
+    lacking = [option for option, has in known.items() if has.refuted]
     if lacking:
         why = " ".join(OPTIONS[option] for option in lacking)
-        return Answer(False, KERNEL_LACKS.at(evidence.function, release=evidence.release, options=", ".join(lacking), why=why))
-    unknown = [option for option, has in known.items() if not has.measured]
-    if unknown:
-        return Answer(None, _unknown(evidence, unknown, known[unknown[0]]))
-    return HOLDS
+        return fails(KERNEL_LACKS.at(evidence.function, release=evidence.release, options=", ".join(lacking), why=why))
+    unknown = [option for option, has in known.items() if not has.proved]
+    return not_known(_unknown(evidence, unknown, known[unknown[0]])) if unknown else HOLDS
 
 
 def _unknown(evidence: Evidence, options: list[str], first: Known) -> Finding:
@@ -105,9 +103,12 @@ def driver_of_grace(evidence: Evidence) -> Answer:
     """A Grace GPU needs a driver that the kernel was built without (sources: problem-8); one that it is bound to is there, whoever built it."""
     gpu, driver = grace_gpu(evidence.function), evidence.function.facts.driver
     there = is_vfio_driver(driver) and driver != "vfio-pci"
-    if gpu and not there and evidence.config("CONFIG_NVGRACE_GPU_VFIO_PCI").value is False:
-        return Answer(False, NO_GRACE_DRIVER.at(evidence.function, gpu=gpu, release=evidence.release))
-    return HOLDS
+    if gpu is None or there:
+        return HOLDS
+    built = evidence.config("CONFIG_NVGRACE_GPU_VFIO_PCI")
+    if built.refuted:
+        return fails(NO_GRACE_DRIVER.at(evidence.function, gpu=gpu, release=evidence.release))
+    return HOLDS if built.proved else not_known(_unknown(evidence, ["CONFIG_NVGRACE_GPU_VFIO_PCI"], built))
 
 
 MADE_UP = verdict_code(
@@ -122,5 +123,5 @@ MADE_UP = verdict_code(
 def measured(evidence: Evidence) -> Answer:
     """An assumed value never makes a yes."""
     if evidence.made_up:
-        return Answer(None, MADE_UP.at(evidence.function, what_rests=", ".join(evidence.made_up)))
+        return not_known(MADE_UP.at(evidence.function, what_rests=", ".join(evidence.made_up)))
     return HOLDS

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from wizard.base.finding import Area, Severity
-from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
+from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
+from wizard.host.conditions.registers import registers_unknown
 from wizard.host.devices import needs_ats
-from wizard.host.known import Known, Source
+from wizard.host.known import UNKNOWN, Known, Source
+from wizard.host.model import Function
 
 NO_NESTING = verdict_code(
     "no-nesting", Area.HARDWARE,
@@ -33,11 +35,9 @@ def nests(evidence: Evidence) -> Answer:
     if evidence.smmu is None or evidence.viommu.value is True:
         return HOLDS
     nesting = evidence.smmu.known("nesting")
-    if not nesting.measured:
-        return Answer(None, NESTING_UNKNOWN.at(evidence.smmu.name, smmu=evidence.smmu.name, because=_because(nesting)))
-    if nesting.value is False:
-        return Answer(False, NO_NESTING.at(evidence.smmu.name, smmu=evidence.smmu.name, because=nesting.note or f"known from {nesting.source}"))
-    return HOLDS
+    if nesting.refuted:
+        return fails(NO_NESTING.at(evidence.smmu.name, smmu=evidence.smmu.name, because=nesting.note or f"known from {nesting.source}"))
+    return HOLDS if nesting.proved else not_known(NESTING_UNKNOWN.at(evidence.smmu.name, smmu=evidence.smmu.name, because=_because(nesting)))
 
 
 NOT_COHERENT = verdict_code(
@@ -48,15 +48,25 @@ NOT_COHERENT = verdict_code(
 )  # fmt: skip
 
 
+COHERENCY_UNKNOWN = verdict_code(
+    "coherency-unknown", Area.HOST, severity=Severity.INFO,
+    what="Whether {smmu} walks its tables coherently with the CPUs' caches is not known.",
+    why="VFIO and iommufd refuse every device without it (IOMMU_CAP_CACHE_COHERENCY). The kernel's log of the boot, the firmware's IORT or a "
+    "function that iommufd took would tell.",
+    fix="Read the host as root (`sudo smmu-wizard record`), soon after its boot.",
+)  # fmt: skip
+
+
 @condition
 def walks_coherently(evidence: Evidence) -> Answer:
     """IOMMU_CAP_CACHE_COHERENCY is FEAT_COHERENCY; a function that iommufd took proves it."""
-    if evidence.smmu is None or (evidence.smmu.registers and not evidence.smmu.registers.assumed):
+    smmu = evidence.smmu
+    if smmu is None or smmu.kind != "smmuv3" or (smmu.registers and not smmu.registers.assumed):
         return HOLDS
-    coherent = evidence.smmu.known("coherent_walks")
-    if coherent.value is False and coherent.measured:
-        return Answer(False, NOT_COHERENT.at(evidence.smmu.name, smmu=evidence.smmu.name, because=coherent.note or f"known from {coherent.source}"))
-    return HOLDS
+    coherent = smmu.known("coherent_walks")
+    if coherent.refuted:
+        return fails(NOT_COHERENT.at(smmu.name, smmu=smmu.name, because=coherent.note or f"known from {coherent.source}"))
+    return HOLDS if coherent.proved else not_known(COHERENCY_UNKNOWN.at(smmu.name, smmu=smmu.name))
 
 
 NO_COHERENT = verdict_code(
@@ -81,17 +91,17 @@ def coherent(evidence: Evidence) -> Answer:
     if evidence.smmu is None or evidence.viommu.value is True or _coherent(evidence):
         return HOLDS
     canwbs, s2fwb, function = evidence.canwbs, evidence.smmu.known("s2fwb"), evidence.function
-    if canwbs.measured and s2fwb.measured:
-        return Answer(False, NO_COHERENT.at(function, segment=function.address.segment))
+    if canwbs.refuted and s2fwb.refuted:
+        return fails(NO_COHERENT.at(function, segment=function.address.segment))
     if evidence.viommu.value is False:
         return HOLDS  # what refused it is named by the next condition
     more = f" Of S2FWB: {s2fwb.note}." if s2fwb.note and not s2fwb.known else ""
-    return Answer(None, COHERENT_UNKNOWN.at(function, canwbs=_state(canwbs), s2fwb=_state(s2fwb), more=more))
+    return not_known(COHERENT_UNKNOWN.at(function, canwbs=_state(canwbs), s2fwb=_state(s2fwb), more=more))
 
 
 def _coherent(evidence: Evidence) -> bool:
     s2fwb = evidence.smmu.known("s2fwb") if evidence.smmu else evidence.canwbs
-    return bool((evidence.canwbs.measured and evidence.canwbs) or (s2fwb.measured and s2fwb))
+    return evidence.canwbs.proved or s2fwb.proved
 
 
 VIOMMU_REFUSED = verdict_code(
@@ -115,12 +125,12 @@ def viommu_tried(evidence: Evidence) -> Answer:
         return HOLDS
     if evidence.viommu.value is None:
         odd = evidence.viommu.note
-        return Answer(None, VIOMMU_FAILED.at(evidence.function, because=odd)) if odd else HOLDS
+        return not_known(VIOMMU_FAILED.at(evidence.function, because=odd)) if odd else HOLDS
     known = {name: evidence.smmu.known(name) for name in ("nesting", "s2fwb", "cmdq_force_sync")}
     named = (
-        (known["nesting"].measured and known["nesting"].value is False)
-        or (known["cmdq_force_sync"].measured and known["cmdq_force_sync"].value is True)
-        or (known["s2fwb"].measured and known["s2fwb"].value is False and evidence.canwbs.measured and evidence.canwbs.value is False)
+        known["nesting"].refuted
+        or known["cmdq_force_sync"].proved
+        or (known["s2fwb"].refuted and evidence.canwbs.refuted)
         or evidence.config("CONFIG_ARM_SMMU_V3_IOMMUFD").value is False
     )
     if named:
@@ -131,7 +141,7 @@ def viommu_tried(evidence: Evidence) -> Answer:
     if not _coherent(evidence):
         options.append("neither CANWBS nor S2FWB is in use")
     because = f"Of what was recorded it may be that {' or that '.join(options)}." if options else "Nothing recorded here explains it."
-    return Answer(False, VIOMMU_REFUSED.at(evidence.function, smmu=evidence.smmu.name, tried=evidence.viommu.note, because=because))
+    return fails(VIOMMU_REFUSED.at(evidence.function, smmu=evidence.smmu.name, tried=evidence.viommu.note, because=because))
 
 
 def _state(known: Known) -> str:
@@ -146,32 +156,48 @@ ATS_REQUIRED = verdict_code(
 )  # fmt: skip
 
 
+ATS_UNDECIDED = verdict_code(
+    "ats-need-unknown", Area.HOST, severity=Severity.INFO,
+    what="Whether {subject} can work here is not known: {because}.",
+    why="A device that must have ATS (pci_ats_required: CXL.cache devices, GPUs like them) is refused by the SMMU's driver where it can't have it.",
+    fix="Read the host as root (`sudo smmu-wizard record`): configuration space past 256 bytes and IORT tell.",
+)  # fmt: skip
+
+
 @condition
 def ats_where_required(evidence: Evidence) -> Answer:
     """pci_ats_required() devices fail to probe when ATS can't be enabled (sources: problem-37)."""
-    if evidence.smmu is None or not (kind := _needs_ats(evidence)):
+    function, above = evidence.function, evidence.smmu
+    if above is None or above.kind != "smmuv3":
         return HOLDS
-    offer, smmu = evidence.function.known("root_complex_ats"), evidence.smmu.known("ats")
-    lacking = None
+    offer, smmu = function.known("root_complex_ats"), above.known("ats")
     if evidence.ats_refused:
         lacking = "the kernel's log says that it was refused"
-    elif offer.value is False and offer.measured:
-        lacking = "the firmware's root complex does not offer it"
-    elif smmu.value is False and smmu.measured:
-        lacking = f"{evidence.smmu.name} does not offer it"
-    if lacking is None:
+        return fails(ATS_REQUIRED.at(function, lacking=lacking, kind="a device that must have ATS", message="SMMU doesn't support ATS"))
+    if offer.proved and smmu.proved:
         return HOLDS
-    return Answer(False, ATS_REQUIRED.at(evidence.function, lacking=lacking, kind=kind, message="SMMU doesn't support ATS"))
+    needs, kind = _needs_ats(function)
+    if needs.is_false:
+        return HOLDS
+    if needs.proved and (offer.refuted or smmu.refuted):
+        lacking = "the firmware's root complex does not offer it" if offer.refuted else f"{above.name} does not offer it"
+        return fails(ATS_REQUIRED.at(function, lacking=lacking, kind=kind, message="SMMU doesn't support ATS"))
+    if needs.is_true:
+        return not_known(ATS_UNDECIDED.at(function, because=f"it is {kind}, and whether SMMU and root complex offer ATS was not read"))
+    return not_known(ATS_UNDECIDED.at(function, because="whether it is a device that must have ATS was not read"))
 
 
-def _needs_ats(evidence: Evidence) -> str | None:
-    if evidence.ats_refused:
-        return "a device that must have ATS"
-    function = evidence.function
-    # Asked in the order of what it costs; without the capability itself pci_ats_required() says no to all of them.
-    if needs_ats(function):
-        return "a GPU that works like a CXL.cache device" if function.known("ats") else None
-    return "a CXL.cache device" if function.known("cxl_cache") and function.known("ats") else None
+def _needs_ats(function: Function) -> tuple[Known, str]:
+    """Whether it is such a device, and which. Without the capability itself pci_ats_required() says no to all of them."""
+    # Asked in the order of what it costs: nearly every function is none by its PCI Express capability or the whole of its space.
+    cache = Known(True, Source.SYSFS) if needs_ats(function) else function.known("cxl_cache")
+    kind = "a GPU that works like a CXL.cache device" if needs_ats(function) else "a CXL.cache device"
+    if cache.is_false:
+        return cache, kind
+    ats = function.known("ats")
+    if ats.is_false:
+        return ats, kind
+    return (cache if ats.is_true and cache.known else UNKNOWN), kind
 
 
 FORCE_SYNC = verdict_code(
@@ -185,7 +211,10 @@ FORCE_SYNC = verdict_code(
 @condition
 def no_force_sync(evidence: Evidence) -> Answer:
     """CMDQ_FORCE_SYNC rules a vIOMMU out."""
-    forced = evidence.smmu.known("cmdq_force_sync") if evidence.smmu else None
-    if evidence.smmu is not None and forced and forced.measured:
-        return Answer(False, FORCE_SYNC.at(evidence.smmu.name, smmu=evidence.smmu.name))
-    return HOLDS
+    smmu = evidence.smmu
+    if smmu is None or smmu.kind != "smmuv3":
+        return HOLDS
+    forced = smmu.known("cmdq_force_sync")
+    if forced.proved:
+        return fails(FORCE_SYNC.at(smmu.name, smmu=smmu.name))
+    return HOLDS if forced.refuted else not_known(registers_unknown(smmu))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from wizard.base.finding import Area, Severity
+from wizard.base.finding import Area, Finding, Severity
 from wizard.base.text import plural
-from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
-from wizard.host.model import ARM64, KIND_NAMES
+from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
+from wizard.host.model import KIND_NAMES
 
 NOT_ENDPOINT = verdict_code(
     "not-an-endpoint", Area.HARDWARE,
@@ -19,8 +19,22 @@ NOT_ENDPOINT = verdict_code(
 def endpoint(evidence: Evidence) -> Answer:
     """vfio_pci_probe(): only header type 0."""
     if evidence.function.is_bridge:
-        return Answer(False, NOT_ENDPOINT.at(evidence.function))
+        return fails(NOT_ENDPOINT.at(evidence.function))
     return HOLDS
+
+
+SILENT = verdict_code(
+    "function-silent", Area.HARDWARE, severity=Severity.WARNING,
+    what="{subject} does not answer: its configuration space reads all ones.",
+    why="The kernel wakes a function before it reads: one that reads all ones was removed, has failed, or has no power. What it can do is not known.",
+    fix="Look at it with `lspci -vvv -s {subject}` and at the kernel's log; reset it, reseat it or cycle its power, then look again.",
+)  # fmt: skip
+
+
+@condition
+def answers(evidence: Evidence) -> Answer:
+    """pci_config_pm_runtime_get() comes before each read of /sys/…/config: all ones are no sleep (drivers/pci/pci-sysfs.c)."""
+    return not_known(SILENT.at(evidence.function)) if evidence.function.config.dead and not evidence.function.is_vf else HOLDS
 
 
 ACCEL_OFF = verdict_code(
@@ -36,7 +50,7 @@ def policy(evidence: Evidence) -> Answer:
     """An administrator may overrule what is known to be broken."""
     ruling = evidence.function.policy or (evidence.smmu.policy if evidence.smmu else None)
     if ruling is not None and ruling.accel == "off":
-        return Answer(False, ACCEL_OFF.at(evidence.function, what_for=ruling.subject, reason=ruling.reason))
+        return fails(ACCEL_OFF.at(evidence.function, what_for=ruling.subject, reason=ruling.reason))
     return HOLDS
 
 
@@ -56,7 +70,7 @@ ALIAS_REFUSED = verdict_code(
 NO_SMMU = verdict_code(
     "no-smmu", Area.HARDWARE,
     what="{subject} has no SMMU above it.",
-    why="{because}, so its DMA goes to memory untranslated.",
+    why="{because}. Nothing translates its DMA for a VM or keeps it from others' memory{untranslated}.",
     fix="Move the card to a slot behind an SMMU (`smmu-wizard list` shows what is behind one), or choose another function.",
 )  # fmt: skip
 NOT_ARM64 = verdict_code(
@@ -71,6 +85,12 @@ SMMU_OFF = verdict_code(
     why="There is no entry in /sys/class/iommu{cause}.",
     fix="{step}",
 )  # fmt: skip
+SMMU_UNKNOWN = verdict_code(
+    "smmu-unknown", Area.HOST, severity=Severity.INFO,
+    what="Whether an SMMU is above {subject} is not known{because}.",
+    why="Its iommu link, its group, the list of IOMMUs (/sys/class/iommu) and the firmware's IORT would each tell; {lacking}.",
+    fix="Record the host itself: `sudo smmu-wizard record`.",
+)  # fmt: skip
 NO_IOMMU_MAP = verdict_code(
     "no-iommu-map", Area.HARDWARE,
     what="This host's device tree puts no SMMU above {subject}.",
@@ -80,7 +100,7 @@ NO_IOMMU_MAP = verdict_code(
 SMMU_NOT_USED = verdict_code(
     "smmu-not-used", Area.KCONFIG,
     what="The firmware puts {subject} behind {smmu}, but the kernel uses no IOMMU for it.",
-    why="The function has no iommu link, and the log kept here does not say why.",
+    why="The function has neither an iommu link nor a group, and the log kept here does not say why.",
     fix="Look for 'arm-smmu-v3' and the address in `dmesg`: the driver may have failed to probe, or the function may have been added too late.",
 )  # fmt: skip
 
@@ -100,24 +120,49 @@ def smmu_above(evidence: Evidence) -> Answer:
     if evidence.smmu is not None:
         if evidence.smmu.kind == "smmuv3":
             return HOLDS
-        return Answer(False, OTHER_IOMMU.at(function, whose=f"The IOMMU of {function}", kind=KIND_NAMES.get(evidence.smmu.kind, evidence.smmu.kind)))
+        return fails(OTHER_IOMMU.at(function, whose=f"The IOMMU of {function}", kind=KIND_NAMES.get(evidence.smmu.kind, evidence.smmu.kind)))
     if evidence.alias_refused:
-        return Answer(False, ALIAS_REFUSED.at(function, smmu=function.iort_smmu or "an SMMU", other=evidence.alias_refused))
+        return fails(ALIAS_REFUSED.at(function, smmu=function.iort_smmu or "an SMMU", other=evidence.alias_refused))
     if evidence.smmu_failed:
-        return Answer(False, SMMU_FAILED.at(function, smmu=function.iort_smmu, because=evidence.smmu_failed))
+        return fails(SMMU_FAILED.at(function, smmu=function.iort_smmu, because=evidence.smmu_failed))
+    if evidence.other_iommu and not evidence.any_smmuv3 and (evidence.none_above or evidence.no_such_machine):
+        unused = f"The kernel uses no IOMMU for {function}, and the one of this host"
+        whose = unused if evidence.none_above else "The IOMMU of this host"
+        return fails(OTHER_IOMMU.at(function, whose=whose, kind=KIND_NAMES.get(evidence.other_iommu, evidence.other_iommu)))
+    if evidence.no_such_machine:
+        if evidence.iommus_unread is None:
+            return fails(NOT_ARM64.at(function, machine=evidence.machine))
+        return fails(OTHER_IOMMU.at(function, whose=f"An IOMMU of a machine of kind {evidence.machine}", kind="of another kind"))
+    if not evidence.none_above:
+        return not_known(_unknown(evidence))
     if not evidence.any_smmuv3:
-        if evidence.other_iommu:
-            whose = f"The kernel uses no IOMMU for {function}, and the one of this host"
-            return Answer(False, OTHER_IOMMU.at(function, whose=whose, kind=KIND_NAMES.get(evidence.other_iommu, evidence.other_iommu)))
-        if evidence.machine and evidence.machine not in ARM64:
-            return Answer(False, NOT_ARM64.at(function, machine=evidence.machine))
-        if evidence.device_tree:
-            return Answer(False, NO_IOMMU_MAP.at(function))
-        cause, step = _off(evidence.acpi_smmus)
-        return Answer(False, SMMU_OFF.at(function, cause=cause, step=step))
+        return _host_without(evidence)
     if function.iort_smmu:
-        return Answer(False, SMMU_NOT_USED.at(function, smmu=function.iort_smmu))
-    return Answer(False, NO_SMMU.at(function, because=_unmapped(evidence)))
+        return fails(SMMU_NOT_USED.at(function, smmu=function.iort_smmu))
+    return fails(NO_SMMU.at(function, because=_unmapped(evidence), untranslated=evidence.untranslated()))
+
+
+def _host_without(evidence: Evidence) -> Answer:
+    """No SMMU is listed; only where the list itself was looked at is that an answer."""
+    function = evidence.function
+    if evidence.iommus_unread is not None:
+        return not_known(_unknown(evidence))
+    if evidence.device_tree:
+        return fails(NO_IOMMU_MAP.at(function))
+    cause, step = _off(evidence.acpi_smmus)
+    return fails(SMMU_OFF.at(function, cause=cause, step=step))
+
+
+def _unknown(evidence: Evidence) -> Finding:
+    function = evidence.function
+    because = ""
+    if function.group is not None:
+        because = f": it is in group {function.group}, so an IOMMU may be above it, and nothing names which"
+    elif function.iort_smmu:
+        because = f": the firmware names {function.iort_smmu}, and whether the kernel uses it does not show"
+    places = {"/sys/class/iommu": evidence.iommus_unread, "IORT": evidence.iort_unread, "the groups": evidence.groups_unread}
+    lacking = ", ".join(f"{place} ({reason})" for place, reason in places.items() if reason is not None)
+    return SMMU_UNKNOWN.at(function, because=because, lacking=f"not read were {lacking}" if lacking else "what was recorded of them does not agree")
 
 
 def _off(nodes: int | None) -> tuple[str, str]:
@@ -148,6 +193,18 @@ GROUP_SHARED = verdict_code(
     why="The kernel attaches one function's stage 1 to the whole group; behind an accelerated vSMMU the guest's driver or QEMU fails on it.",
     fix="{remedy}.",
 )  # fmt: skip
+GROUP_UNKNOWN = verdict_code(
+    "group-unknown", Area.HOST, severity=Severity.INFO,
+    what="The IOMMU group of {subject} is not known.",
+    why="The kernel gives every function behind an IOMMU a group; its link and its place in /sys/kernel/iommu_groups were not read.",
+    fix="Record the host itself: `sudo smmu-wizard record`.",
+)  # fmt: skip
+MEMBERS_UNKNOWN = verdict_code(
+    "group-members-unknown", Area.HOST, severity=Severity.INFO,
+    what="Who else is in the IOMMU group of {subject} is not known.",
+    why="The group's own list (/sys/kernel/iommu_groups/N/devices) was not read; a second device in it, PCI or not, rules acceleration out.",
+    fix="Record the host again, with /sys/kernel/iommu_groups.",
+)  # fmt: skip
 NO_GROUP = verdict_code(
     "no-group", Area.FIRMWARE,
     what="{subject} has no IOMMU group.",
@@ -160,17 +217,20 @@ NO_GROUP = verdict_code(
 def alone_in_group(evidence: Evidence) -> Answer:
     """A group of exactly one device, bridges included (sources: problem-31)."""
     if evidence.group is None:
-        return Answer(False, NO_GROUP.at(evidence.function)) if evidence.smmu or evidence.other_iommu else HOLDS
+        if evidence.smmu is not None:
+            return not_known(GROUP_UNKNOWN.at(evidence.function))  # a function with an IOMMU always has one
+        return fails(NO_GROUP.at(evidence.function)) if evidence.none_above and evidence.other_iommu else HOLDS
     others = [device for device in evidence.group.devices if device != evidence.function.facts.address]
     if not others:
-        return HOLDS
+        known = evidence.group.members_known
+        return HOLDS if known else not_known(MEMBERS_UNKNOWN.at(evidence.function))
     if evidence.function.parent in others and evidence.function.config.is_express is False:
         elsewhere = "move the card out of the conventional bridge, into a PCI Express slot"
     else:
         elsewhere = "use a slot whose path has ACS"
-    whole = "Give the whole group to one VM without a vIOMMU (--mode none), or " if not evidence.outside else ""
+    whole = "Give the whole group to one VM without a vIOMMU (--mode none), or " if evidence.aliases_known and not evidence.outside else ""
     fix = whole + elsewhere if whole else elsewhere[0].upper() + elsewhere[1:]
-    return Answer(False, GROUP_SHARED.at(evidence.function, group=evidence.group.id, others=", ".join(others), remedy=fix))
+    return fails(GROUP_SHARED.at(evidence.function, group=evidence.group.id, others=", ".join(others), remedy=fix))
 
 
 STREAM_SHARED = verdict_code(
@@ -212,17 +272,17 @@ def one_stream(evidence: Evidence) -> Answer:
     if evidence.smmu is None or evidence.smmu.kind != "smmuv3":
         return HOLDS
     if not function.stream_ids or (function.iort_smmu and function.iort_smmu != function.smmu):
-        return Answer(None, STREAMS_UNKNOWN.at(function, because=_no_stream(evidence)))
+        return not_known(STREAMS_UNKNOWN.at(function, because=_no_stream(evidence)))
     if evidence.sharing:
         outside = evidence.outside
         told = outside or evidence.sharing
         streams = ", ".join(dict.fromkeys(f"{stream:#x}" for stream, _ in told))
         others = ", ".join(dict.fromkeys(other for _, other in told))
-        return Answer(False, (STREAM_SHARED if outside else STREAM_OF_GROUP).at(function, stream=streams, others=others))
+        return fails((STREAM_SHARED if outside else STREAM_OF_GROUP).at(function, stream=streams, others=others))
     if len(function.stream_ids) > 1:
         streams = ", ".join(f"{stream:#x}" for stream in function.stream_ids)
-        return Answer(False, STREAMS_MANY.at(function, count=len(function.stream_ids), streams=streams))
-    return HOLDS if evidence.aliases_known else Answer(None, ALIASES_UNKNOWN.at(function))
+        return fails(STREAMS_MANY.at(function, count=len(function.stream_ids), streams=streams))
+    return HOLDS if evidence.aliases_known else not_known(ALIASES_UNKNOWN.at(function))
 
 
 def _no_stream(evidence: Evidence) -> str:
@@ -263,13 +323,13 @@ def no_direct_region(evidence: Evidence) -> Answer:
     """No `direct` reserved region; `direct-relaxable` is fine (sources: problem-32)."""
     regions = [f"{r.start:#x}-{r.end:#x}" for r in (evidence.group.regions if evidence.group else ()) if r.type == "direct"]
     if regions:
-        return Answer(False, DIRECT_REGION.at(evidence.function, regions=", ".join(regions)))
-    if evidence.group is not None and evidence.smmu is not None and not evidence.group.regions_known:
-        return Answer(None, REGIONS_UNKNOWN.at(evidence.function))
+        return fails(DIRECT_REGION.at(evidence.function, regions=", ".join(regions)))
+    if evidence.group is not None and not evidence.group.regions_known:
+        return not_known(REGIONS_UNKNOWN.at(evidence.function))
     return HOLDS
 
 
 @condition
 def not_refused_for_its_memory(evidence: Evidence) -> Answer:
     """iommu_group_claim_dma_owner() refused it already, and the kernel logged it (sources: problem-23)."""
-    return Answer(False, ONE_TO_ONE.at(evidence.function)) if evidence.one_to_one else HOLDS
+    return fails(ONE_TO_ONE.at(evidence.function)) if evidence.one_to_one else HOLDS

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from wizard.base.finding import Area, Severity
-from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, verdict_code
+from wizard.base.finding import Area
+from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
+from wizard.host.conditions.registers import registers_unknown
 from wizard.host.model import Smmu
 
 QEMU_REFUSES = verdict_code(
@@ -14,12 +15,6 @@ QEMU_REFUSES = verdict_code(
     why="QEMU compares the host's ID registers with its own model (smmuv3_accel_check_hw_compatible), and no property relaxes these fields.",
     fix="No setting changes this with QEMU 11.1: use --mode none, or a host whose SMMU has them.",
 )  # fmt: skip
-QEMU_UNKNOWN = verdict_code(
-    "id-registers-unknown", Area.HOST, severity=Severity.INFO,
-    what="QEMU's comparison with the ID registers of {smmu} can't be made here.",
-    why="Stream table format, StreamID size and granules stand only in registers, which iommufd hands out; {because}",
-    fix="Bind one function of this SMMU to vfio-pci (`smmu-wizard prepare`) and run `sudo smmu-wizard record --probe`.",
-)  # fmt: skip
 
 
 @condition
@@ -27,14 +22,11 @@ def qemu_accepts(evidence: Evidence) -> Answer:
     """smmuv3_accel_check_hw_compatible() of QEMU 11.1, the fields that no property relaxes."""
     if evidence.smmu is None or evidence.smmu.kind != "smmuv3":
         return HOLDS
-    registers = evidence.smmu.registers
-    if registers is None:
-        return Answer(None, QEMU_UNKNOWN.at(evidence.smmu.name, smmu=evidence.smmu.name, because="nobody asked it yet."))
-    if registers.assumed:
-        return Answer(None, QEMU_UNKNOWN.at(evidence.smmu.name, smmu=evidence.smmu.name, because="the registers recorded here are assumed."))
+    if evidence.smmu.registers is None or evidence.smmu.registers.assumed:
+        return not_known(registers_unknown(evidence.smmu))
     mismatches = tuple(_mismatches(evidence.smmu))
     if mismatches:
-        return Answer(False, QEMU_REFUSES.at(evidence.smmu.name, smmu=evidence.smmu.name, mismatches="; ".join(mismatches)))
+        return fails(QEMU_REFUSES.at(evidence.smmu.name, smmu=evidence.smmu.name, mismatches="; ".join(mismatches)))
     return HOLDS
 
 

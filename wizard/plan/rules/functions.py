@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from wizard.base.finding import Area, Finding, Severity
-from wizard.base.text import visible
+from wizard.base.text import plural, visible
 from wizard.facts.vfio import is_vfio_driver
 from wizard.host.model import Host
-from wizard.host.verdict import UNASSIGNABLE
 from wizard.plan.candidate import canonical
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.drivers import variant
@@ -62,6 +63,14 @@ NOT_ASSIGNABLE = plan_code(
 )  # fmt: skip
 
 
+ASSIGNABLE_UNKNOWN = plan_code(
+    "assignable-not-known", ERROR,
+    what="Whether {subject} can be given to a VM is not known: {because}",
+    why="{why} A guess would end in VFIO's or QEMU's own error message at start.",
+    fix="{fix} Or take the risk with --assume-accel.",
+)  # fmt: skip
+
+
 @rule
 def assignable(scene: Scene) -> Iterator[Finding]:
     """Without a vIOMMU too a function has to be an endpoint in a group, without a direct region (sources: problem-3, problem-32)."""
@@ -69,9 +78,13 @@ def assignable(scene: Scene) -> Iterator[Finding]:
     found = [candidate for device in scene.vm.devices if device.mode is not Mode.ACCEL and (candidate := scene.candidate(device))]
     found += [candidate for port in scene.vm.ports if not scene.behind_vsmmu(port) for candidate in scene.pluggable(port)]
     for candidate in found:
-        for reason in candidate.verdict.reasons:
-            if reason.code in UNASSIGNABLE:
-                yield NOT_ASSIGNABLE.at(candidate.address, because=reason.what, why=reason.why, fix=reason.fix)
+        for reason in candidate.verdict.obstacles:
+            yield NOT_ASSIGNABLE.at(candidate.address, because=reason.what, why=reason.why, fix=reason.fix)
+        if candidate.verdict.assignable is None:
+            first, *others = candidate.verdict.undecided
+            more = f" ({plural(len(others), 'more reason')}: `smmu-wizard show {candidate.function}`.)" if others else ""
+            severity = WARNING if scene.vm.request.assume_accel else ERROR
+            yield ASSIGNABLE_UNKNOWN.at(candidate.address, severity=severity, because=first.what + more, why=first.why, fix=first.fix)
 
 
 FUNCTION_MODE = plan_code(
@@ -108,6 +121,8 @@ def todo(scene: Scene) -> Iterator[Finding]:
         for finding in candidate.verdict.todo if not candidate.to_make else ():
             if finding.code == "in-use" and candidate.address in allowed:
                 yield ALLOWED_IN_USE.at(candidate.address, why=finding.what)
+            elif finding.code == "pf-has-vfs":
+                yield replace(finding, severity=Severity.ERROR)  # now somebody wants it
             elif finding.severity is not Severity.INFO and finding.code not in _SCRIPT_DOES:
                 yield finding
 

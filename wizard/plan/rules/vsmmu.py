@@ -90,7 +90,7 @@ def further_functions(scene: Scene) -> Iterator[Finding]:
     """Every further function is compared with the finalised properties, not only with the SMMU's name."""
     for vsmmu in scene.vm.vsmmus:
         smmu = scene.smmu(vsmmu.smmu)
-        coherent = any(c.function.known("canwbs") for d in scene.vm.devices_of(vsmmu) if (c := scene.candidate(d)))
+        coherent = any(c.function.known("canwbs").proved for d in scene.vm.devices_of(vsmmu) if (c := scene.candidate(d)))
         mine = [candidate for device in scene.vm.devices_of(vsmmu) if (candidate := scene.candidate(device))]
         mine += [candidate for port in scene.vm.ports if port.bus == vsmmu.bus for candidate in scene.pluggable(port)]
         for candidate in mine if vsmmu.accel else ():

@@ -11,7 +11,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from wizard.tui.contact import candidates, unasked
+from wizard.tui.contact import candidates, refused, state_words
 from wizard.tui.lines import BLANK, Line, accel_word, heading, line, wrap
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.screens.dialogs import Prompt
@@ -51,7 +51,7 @@ itself changes nothing on the host: it writes the script that does, with its und
         yield LinesView(id="steps", classes="first")
 
     def command(self) -> str:
-        return shlex.join(["prepare", *self.functions, "-o", self._script])
+        return shlex.join(["prepare", *self.functions, "-o", self._script]) if self.functions else "list"
 
     def session_changed(self) -> None:
         self.query_one("#steps", LinesView).show(self._lines)
@@ -67,12 +67,7 @@ itself changes nothing on the host: it writes the script that does, with its und
 
     def _lines(self, width: int) -> list[Line]:
         host, glyphs = self.wizard.host, self.wizard.glyphs
-        missing = unasked(host)
-        lines = [heading("First contact")]
-        if not missing:
-            lines += wrap("Every SMMUv3 of this host has been asked: there is nothing to learn by a probe.", width)
-        else:
-            lines += wrap(f"Nobody has asked {', '.join(missing)} for its ID registers, so verdicts below stay unknown.", width)
+        lines = [heading("First contact"), *wrap(state_words(host), width)]
         lines += [BLANK, heading("Functions to ask by")]
         for address in self.functions:
             function = host.functions[address]
@@ -85,11 +80,15 @@ itself changes nothing on the host: it writes the script that does, with its und
                     key=address,
                 )
             )
+            if obstacle := refused(host, address):
+                lines += wrap(f"It can't be given away: {obstacle.what}", width, "warn", first="    ")
         if not self.functions:
             lines += wrap("None is free: mark functions with space on the host, then p.", width, "warn", first="  ")
         lines += wrap(
             "Opening a function resets it: choose none that somebody works with. Mark others with space on 1 Host, then p.", width, "dim", first="  "
         )
+        if not self.functions:
+            return lines
         first, run, probe, undo = self._commands()
         steps = [
             ("1", "Write the script that binds them (s does it), and read it", first),
@@ -114,6 +113,9 @@ itself changes nothing on the host: it writes the script that does, with its und
         self.dismiss(None)
 
     def action_copy(self) -> None:
+        if not self.functions:
+            self.wizard.say("There is no function to bind, and so no command.", "warning")
+            return
         self.wizard.copy("\n".join(self._commands()[:3]))
 
     def action_save(self) -> None:
@@ -124,6 +126,10 @@ itself changes nothing on the host: it writes the script that does, with its und
         if not self.functions:
             self.wizard.say("There is no function to bind.", "warning")
             return
+        for address in self.functions:
+            if obstacle := refused(host, address):
+                self.wizard.say(f"{address} can't be given to a vfio driver: {obstacle.what} {obstacle.fix}", "warning")
+                return
         ask_and_write(self.wizard, self._script, bind_script(host, self.functions), script=True)
 
     def action_open(self) -> None:
