@@ -45,9 +45,9 @@ def one_less(facts: Facts) -> Iterator[Removal]:
     for name in ("nodes", "hw_info", "in_use", "programs", "firmware", "limits"):
         if getattr(facts, name):
             yield name, replace(facts, **{name: type(getattr(facts, name))()})
-    for name, place in COLLECTIONS.items():
+    for name, where in COLLECTIONS.items():
         if getattr(facts, name):
-            unread = facts.unread | {place.value: "taken away by this test"}
+            unread = facts.unread | {where.value: "taken away by this test"}
             yield f"all of {name}", replace(facts, unread=unread, **{name: type(getattr(facts, name))()})
 
 
@@ -70,7 +70,7 @@ def _fields(entry: Any, kept: set[str]) -> Iterator[tuple[str, Any]]:
     for field in msgspec.structs.fields(entry):
         if field.name in kept or field.name == "config_length" or field.required:
             continue
-        default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()  # type: ignore[operator]
+        default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
         if getattr(entry, field.name) != default:
             changes = {field.name: default} | ({"config_length": 0} if field.name == "config" and hasattr(entry, "config_length") else {})
             yield field.name, replace(entry, **changes)

@@ -13,6 +13,7 @@ from wizard.base.finding import Finding, Item, Severity
 from wizard.base.text import plural, size, visible
 from wizard.cli.output import print_json, table
 from wizard.cli.source import host_for
+from wizard.facts.held import Place, why_unread
 from wizard.host.iort import promises, ranges, smmu_at, word
 from wizard.host.known import Known
 from wizard.host.model import KIND_NAMES, Accel, Function, Host, Smmu
@@ -44,8 +45,14 @@ def list_lines(host: Host, smmu: str | None = None) -> Iterable[str]:
     rest = [function for function in host.functions.values() if function.smmu is None]
     if rest and smmu is None:
         kind = "SMMU" if any(one.kind == "smmuv3" for one in host.smmus.values()) else "IOMMU"
-        titles.append(f"Behind no {kind} that the kernel uses:")
-        tables.append(rest)
+        lost = [function for function in rest if any(reason.code == "smmu-unknown" for reason in host.verdict(str(function)).reasons)]
+        for title, some in (
+            (f"Behind no {kind} that the kernel uses:", [function for function in rest if function not in lost]),
+            (f"Whether they are behind an {kind} is not known:", lost),
+        ):
+            if some:
+                titles.append(title)
+                tables.append(some)
 
     def draw(share: Sequence[list[Function]]) -> list[list[str]]:
         return [list(_function_table(host, functions)) for functions in share]
@@ -68,7 +75,10 @@ def kind_lines(host: Host) -> Iterable[str]:
     told = [visible(f"{finding.what} {finding.why}") for finding in not_smmuv3(host)]
     yield from told
     if not host.smmus and host.functions and not told:
-        yield "This host shows no SMMU: `smmu-wizard doctor` says what to do about it."
+        looked = why_unread(host.facts, Place.IOMMUS) is None
+        yield f"{'This host shows no SMMU' if looked else 'IOMMUs were not looked at here'}: `smmu-wizard doctor` says what to do about it."
+    elif not host.functions and why_unread(host.facts, Place.FUNCTIONS) is not None:
+        yield "PCI functions were not looked at here: `smmu-wizard doctor` says what would tell."
 
 
 def host_line(host: Host) -> str:
@@ -209,7 +219,7 @@ def _function_rows(host: Host, function: Function) -> Iterable[tuple[str, str]]:
     yield "  driver", visible(facts.driver or "none")
     if facts.driver_override:
         yield "  override", visible(facts.driver_override)
-    yield "  SMMU", function.smmu or (f"none in use (firmware names {function.iort_smmu})" if function.iort_smmu else "none")
+    yield "  SMMU", _smmu_text(host, function)
     yield "  StreamID", f"{', '.join(f'{s:#x}' for s in function.stream_ids) or 'unknown'} ({function.stream_source.source})"
     yield "  IOMMU group", _group_text(host, function)
     group = host.groups.get(function.group) if function.group is not None else None
@@ -218,7 +228,8 @@ def _function_rows(host: Host, function: Function) -> Iterable[tuple[str, str]]:
         yield "  reserved", regions if group.regions_known else "unknown: not read, or not understood"
     yield "  NUMA node", "none" if function.numa_node is None else str(function.numa_node)
     yield "  below", function.parent or "a root bus"
-    yield "  BARs", ", ".join(f"{bar.index}: {size(bar.size)}" for bar in function.bars) or "none"
+    read = why_unread(host.facts, Place.RESOURCES) is None
+    yield "  BARs", ", ".join(f"{bar.index}: {size(bar.size)}" for bar in function.bars) or ("none" if read else "unknown: not read")
     yield "  companions", ", ".join(map(str, host.companions(function))) or "none"
     if facts.physfn:
         yield "  VF of", facts.physfn
@@ -231,12 +242,21 @@ def _function_rows(host: Host, function: Function) -> Iterable[tuple[str, str]]:
         yield "  assumed", visible(f"{'all of it' if field == '*' else field}: {why}")
 
 
+def _smmu_text(host: Host, function: Function) -> str:
+    if function.smmu is not None:
+        return function.smmu + (f" ({function.smmu_source.source}: {function.smmu_source.note})" if function.smmu_source.note else "")
+    if any(reason.code == "smmu-unknown" for reason in host.verdict(function.facts.address).reasons):
+        return "unknown" + (f" (firmware names {function.iort_smmu})" if function.iort_smmu else "")
+    return f"none in use (firmware names {function.iort_smmu})" if function.iort_smmu else "none"
+
+
 def _group_text(host: Host, function: Function) -> str:
-    if function.group is None:
-        return "none"
-    group = host.groups.get(function.group)
-    others = [device for device in group.devices if device != function.facts.address] if group else []
-    return f"{function.group}, {'alone' if not others else 'with ' + ', '.join(others)}" + (f", {group.type}" if group and group.type else "")
+    group = None if function.group is None else host.groups.get(function.group)
+    if group is None:
+        return "none" if why_unread(host.facts, Place.GROUP_LINKS) is None and function.smmu is None else "unknown: not read"
+    others = [device for device in group.devices if device != function.facts.address]
+    company = f"with {', '.join(others)}" if others else "alone" if group.members_known else "nobody else known: its list was not read"
+    return f"{function.group}, {company}" + (f", {group.type}" if group.type else "")
 
 
 def smmu_lines(host: Host, smmu: Smmu) -> Iterable[str]:

@@ -116,6 +116,12 @@ def parent_of(facts: PciFunction) -> str | None:
     return above[0] if above and not above[0].startswith("pci") and ":" in above[0] and "." in above[0] else None
 
 
+def _as_root(site: Site) -> str:
+    """That root would tell, where some step of the path was read by an ordinary user."""
+    path = (site.nodes[address := Address.parse(site.facts.address)], *topology.ancestors(site.nodes, address))
+    return "; root would tell" if any(node.config.length == USER_READABLE for node in path) else ""
+
+
 def _present(site: Site, capability: Cap | ExtCap, *, shared: bool = False) -> Known:
     space = site.physical if shared and site.physical is not None else site.space
     presence = space.presence(capability)
@@ -201,7 +207,7 @@ def acs_path(site: Site) -> Known:
     """Access Control Services on the whole way to the root complex."""
     missing = topology.acs_path(site.nodes, Address.parse(site.facts.address)).missing
     if missing is None:
-        return Known(None, Source.NONE, "configuration space of the path could not be read whole; root would tell")
+        return Known(None, Source.NONE, f"configuration space of the path could not be read whole{_as_root(site)}")
     return Known("isolated" if not missing else "lacks " + " ".join(sorted(missing)), site.told)
 
 
@@ -210,7 +216,7 @@ def dma_aliases(site: Site) -> Known:
     """Other requester IDs that the function's DMA may carry."""
     address = Address.parse(site.facts.address)
     if not topology.aliases_known(site.nodes, address):
-        return Known(None, Source.NONE, "a bridge above could not be read whole; root would tell")
+        return Known(None, Source.NONE, f"a bridge above could not be read whole{_as_root(site)}")
     aliases = topology.dma_aliases(site.nodes, address)
     return Known(", ".join(f"{alias.rid:#06x}" for alias in aliases[1:]) or "none", site.told)
 
@@ -286,6 +292,8 @@ def cxl_cache(site: Site) -> Known:
     """A CXL.cache device: it works only with ATS (pci_cxl_ats_required()). A VF is what its PF is."""
     space = site.physical or site.space
     # Asked of every function of a host: where the vendor's number is nowhere in the whole space, no list need be walked.
+    if space.dead:
+        return UNKNOWN
     if space.length > 256 and CXL_VENDOR.to_bytes(2, "little") not in space.data:
         return Known(False, site.told)
     if space.is_express is False:
@@ -295,4 +303,4 @@ def cxl_cache(site: Site) -> Known:
     for found in space.extended:
         if found.id == ExtCap.DVSEC and space.word(found.offset + 4, 2) == CXL_VENDOR and space.word(found.offset + 8, 2) == 0:
             return Known(bool(CxlCapability(space.word(found.offset + 0xA, 2)).CACHE), site.told)
-    return Known(False, site.told)
+    return UNKNOWN if space.presence(ExtCap.DVSEC) is Presence.UNKNOWN else Known(False, site.told)

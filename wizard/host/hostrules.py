@@ -49,9 +49,9 @@ NOT_LOOKED_AT = _define(
     fix="{remedy}",
 )  # fmt: skip
 _WORDS = {
-    Place.FUNCTIONS: "PCI functions", Place.IOMMUS: "the list of IOMMUs (/sys/class/iommu)", Place.LINKS: "links from functions to their IOMMU",
-    Place.GROUP_LINKS: "links from functions to their IOMMU group", Place.GROUPS: "IOMMU groups (/sys/kernel/iommu_groups)",
-    Place.CONFIG: "configuration space", Place.RESOURCES: "BARs (resource)", Place.LOG: "the kernel's log of the boot",
+    Place.FUNCTIONS: "PCI functions", Place.IOMMUS: "the list of IOMMUs in /sys/class/iommu", Place.LINKS: "links from functions to their IOMMU",
+    Place.GROUP_LINKS: "links from functions to their IOMMU group", Place.GROUPS: "IOMMU groups in /sys/kernel/iommu_groups",
+    Place.CONFIG: "configuration space", Place.RESOURCES: "BARs", Place.LOG: "the kernel's log of the boot",
     Place.IORT: "the firmware's IORT",
 }  # fmt: skip
 
@@ -66,17 +66,20 @@ def not_looked_at(host: Host) -> Iterator[Finding]:
     endpoints = [function for function in host.functions.values() if not function.is_bridge]
     if Place.CONFIG not in unread and endpoints and not any(function.config.length > STANDARD_SPACE for function in endpoints):
         unread[Place.CONFIG] = f"at most {max(function.config.length for function in endpoints)} bytes of each function"
-    places = [f"{_WORDS[place]} ({reason})" for place, reason in unread.items()]
-    kernel = facts.kernel
-    if kernel.config is None:
-        places.append(f"the kernel's configuration ({facts.unread.get('/proc/config.gz', 'not found')})")
-    if not kernel.release:
-        places.append("which kernel runs")
-    if not places:
+    if Place.FUNCTIONS in unread:
+        unread = {place: reason for place, reason in unread.items() if not place.startswith(f"{Place.FUNCTIONS}/")}
+    lacking = [(_WORDS[place], reason) for place, reason in unread.items()]
+    if facts.kernel.config is None:
+        lacking.append(("the kernel's configuration", facts.unread.get("/proc/config.gz", "not found")))
+    if not facts.kernel.release:
+        lacking.append(("which kernel runs", "not found"))
+    if not lacking:
         return
+    reasons = dict.fromkeys(reason for _, reason in lacking)
+    places = "; ".join(f"{', '.join(place for place, why in lacking if why == reason)} ({reason})" for reason in reasons)
     as_root = "Read the host as root: `sudo smmu-wizard doctor`, or `sudo smmu-wizard record` for a recording of all of it."
     elsewhere = "Record the host itself with `sudo smmu-wizard record -o host.json`, and look at that: it reads all of this."
-    yield NOT_LOOKED_AT.at("host", places=", ".join(places), remedy=as_root if facts.origin == "live" else elsewhere)
+    yield NOT_LOOKED_AT.at("host", places=places, remedy=as_root if facts.origin == "live" else elsewhere)
 
 
 NOT_SMMUV3_HOST = _define(

@@ -125,6 +125,8 @@ class FunctionView(msgspec.Struct, frozen=True):
     accel: AccelView = AccelView(Accel.UNKNOWN, ())
     todo: tuple[Finding, ...] = ()
     stream_ids_source: Source = Source.NONE
+    smmu_source: KnownView = KnownView(None, Source.NONE)
+    assignable: bool | None = None  # to a VM at all, with acceleration or without; null: not known
     bars: tuple[BarView, ...] = ()
     vfio_dev: tuple[str, ...] = ()
     driver_override: str | None = None
@@ -149,6 +151,7 @@ class GroupView(msgspec.Struct, frozen=True):
     functions: tuple[str, ...]
     reserved_regions: tuple[RegionView, ...] | None  # None: not read, or not all understood
     assumed: dict[str, str] = {}
+    members_known: bool = True  # false: only links of functions say who is in it
 
 
 class ListView(msgspec.Struct, frozen=True):
@@ -271,6 +274,8 @@ def function_view(host: Host, function: Function) -> FunctionView:
         accel=AccelView(verdict.accel, verdict.reasons),
         todo=verdict.todo,
         stream_ids_source=function.stream_source.source,
+        smmu_source=KnownView(function.smmu_source.value, function.smmu_source.source, function.smmu_source.note),
+        assignable=verdict.assignable,
         bars=tuple(BarView(bar.index, bar.size, bar.memory, bar.wide, bar.prefetchable) for bar in function.bars),
         vfio_dev=function.facts.vfio_dev,
         driver_override=function.facts.driver_override,
@@ -283,7 +288,9 @@ def function_view(host: Host, function: Function) -> FunctionView:
 def group_view(host: Host, group: Group) -> GroupView:
     """One group."""
     regions = tuple(RegionView(f"{r.start:#x}", f"{r.end:#x}", r.type) for r in group.regions) if group.regions_known else None
-    return GroupView(group.id, group.type, group.devices, regions, host.assumed.below(f"groups.{group.id}") if host.assumed else {})
+    return GroupView(
+        group.id, group.type, group.devices, regions, host.assumed.below(f"groups.{group.id}") if host.assumed else {}, group.members_known
+    )
 
 
 def list_view(host: Host, smmu: str | None = None) -> ListView:
