@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 import wizard.host
-from wizard.base.finding import REGISTRY, Definition, Kind
+from wizard.base.finding import REGISTRY, Definition, Kind, Severity
 from wizard.facts.model import Assumption, Facts, InUse, IommuDevice, Moment, Node, PciFunction, Policy, Program
 from wizard.host.build import host_of
 from wizard.host.doctor import diagnose
@@ -346,8 +346,11 @@ def test_complete_qemu_is_no_finding(host: Hosts) -> None:
 
 
 def test_doctor_sorts_by_where_it_is_mended(host: Hosts) -> None:
-    areas = [area.area.value for area in diagnose(host("arm64-virt")).areas]
-    assert areas == sorted(areas, key=["firmware", "kernel command line", "kernel configuration", "drivers", "packages", "hardware", "host"].index)
+    """Places with errors first, then those with warnings: each in the order of places."""
+    shown = [(list(Severity).index(area.findings[0].finding.severity), area.area.value) for area in diagnose(host("arm64-virt")).areas]
+    order = ["firmware", "kernel command line", "kernel configuration", "drivers", "packages", "hardware", "host"]
+    assert shown == sorted(shown, key=lambda one: (one[0], order.index(one[1])))
+    assert len(shown) > 2
 
 
 def test_every_code_says_what_why_and_what_to_do() -> None:
