@@ -30,6 +30,7 @@ from tests.dryrun.worlds import (
     cached_descriptor,
     cached_entry,
     cached_entry_of_nobody,
+    cached_first_descriptors,
     cached_level_1,
     command_queue_in_guest,
     commands_of_another_vmid,
@@ -161,6 +162,7 @@ BROKEN: list[tuple[Callable[[], World], Callable[[World], None], str, str]] = [
     (accel, translation_of_no_vmid, "web db", "of VMID 9 to 0x"),
     (accel, remembered_table, "web", "the TLB remembers a table at 0x"),
     (plain, cached_descriptor, "web", "the configuration of StreamID 0x1400 is cached with another context descriptor"),
+    (with_ids(plain, IDR0_CD2L=1, IDR1_SSIDSIZE=8), cached_first_descriptors, "web", "the level 1 context descriptor from 64 on of StreamID 0x1400"),
     (plain, stage_1_translation, "web", "of VMID 0, ASID 1 to 0x"),
     (accel, old_atc, "web", "the ATC behind StreamID 0x1400 holds {db:#x} for 0x40000000"),
 ]

@@ -462,6 +462,21 @@ def cached_descriptor(world: World) -> None:
     assert smmu(world).configuration_cache is not None
 
 
+def cached_first_descriptors(world: World) -> None:
+    """A level 1 context descriptor that once led to an array in the other VM's memory."""
+    contexts = ContextTable(world.memory, world.space, cdmax=8, two_level=True)
+    contexts.set(0, cd_of(world)[1])
+    web = parent(world)
+    web.entry = web.entry.replace(S1DSS=2, **contexts.fields)
+    world.smmus[SMMU].install(world.devices[NVME], web.entry)
+    world.memory.write(contexts.base + 8, L1CD.build(V=1, L2Ptr=memory_of(world, "db")).value)
+    smmu(world).translate(Transaction(OWN, GUEST_RAM, ssid=0x40))
+    world.memory.write(contexts.base + 8, 0)
+    cache = smmu(world).configuration_cache
+    assert cache is not None
+    cache.cds.clear()
+
+
 def stage_1_translation(world: World) -> None:
     smmu(world).translate(Transaction(OWN, GUEST_RAM))
     parent(world).table.unmap(GUEST_RAM, 4096)

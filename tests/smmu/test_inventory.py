@@ -57,9 +57,10 @@ def test_every_entry_that_a_transaction_meets_is_found(
         for start in (base, BASE + 0x10_0000):
             write_record(memory, start + 64 * (sid & 0x3FF), STE.build(V=valid, Config=config if config in (0, 4) else 4, SHCFG=1))
     smmu = on(memory, base, StrtabBaseCfg.build(LOG2SIZE=log2, SPLIT=split, FMT=int(two_level)).value)
-    live = {entry.sid for entry in Inventory(smmu).live()}
+    # A descriptor that is taken for an entry may be one with stages; its tables are nothing.
+    bypass = {entry.sid for entry in Inventory(smmu).live() if entry.ste.Config == StreamConfig.BYPASS}
     for sid in range(1 << 12):
-        assert (smmu.translate(Transaction(sid, 0x1000)).pa is not None) == (sid in live), sid
+        assert (smmu.translate(Transaction(sid, 0x1000)).pa is not None) == (sid in bypass), sid
 
 
 def test_structures_say_where_each_array_of_a_stream_table_is() -> None:

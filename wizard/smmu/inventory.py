@@ -134,13 +134,12 @@ class Inventory:
         """
         if ste.Config != StreamConfig.STAGE1:
             return [], []
-        largest = self.substreams(ste)
-        if largest == 0 or ste.S1Fmt not in (1, 2):
+        largest, first_level = self.substreams(ste), self.first_descriptors(ste)
+        if first_level is None:
             start = ste.S1ContextPtr & -(CD_BYTES << largest)
             return [Structure("the table of context descriptors", start, CD_BYTES << largest)], self._read_descriptors(start, 0, 1 << largest)
-        leaf = 6 if ste.S1Fmt == 1 else 10
+        start, leaf = first_level
         tables = 1 << max(0, largest - leaf)
-        start = ste.S1ContextPtr & -max(64, L1CD_BYTES * tables)
         structures, found = [Structure("the level 1 table of context descriptors", start, max(64, L1CD_BYTES * tables))], []
         for where, word in written(self.memory, start, L1CD_BYTES * tables):
             l1cd = L1CD(word)
@@ -150,6 +149,14 @@ class Inventory:
                 structures.append(Structure(f"the level 2 table of context descriptors from {first} on", array, CD_BYTES * count))
                 found += self._read_descriptors(array, first, count)
         return structures, found
+
+    def first_descriptors(self, ste: STE) -> tuple[int, int] | None:
+        """Where the first level of a two-level table of context descriptors is, and log2 of what each of it leads to; None for a linear one."""
+        largest = self.substreams(ste)
+        if largest == 0 or ste.S1Fmt not in (1, 2):
+            return None
+        leaf = 6 if ste.S1Fmt == 1 else 10
+        return ste.S1ContextPtr & -max(64, L1CD_BYTES << max(0, largest - leaf)), leaf
 
     def substreams(self, ste: STE) -> int:
         """log2 of the context descriptors of an entry, as far as the SMMU has substreams (5.2, S1CDMax)."""

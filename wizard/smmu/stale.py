@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from wizard.arch.cd import CD
+from wizard.arch.cd import CD, L1CD
 from wizard.arch.descriptor import Stage1Leaf, TableDescriptor
 from wizard.arch.ste import L1STD, STE, StreamConfig
 from wizard.smmu import permissions
@@ -64,7 +64,7 @@ def _configuration(found: Inventory) -> Iterator[Stale]:
             if (why := _other_context(found, sid, ssid, context)) is not None:
                 yield Stale(sid, None, f"the configuration of StreamID {sid:#x} is cached {why}")
     for sid in held.cds.keys() | held.l1cds.keys():
-        yield from _descriptors(found, sid, held.cds.get(sid, {}))
+        yield from _descriptors(found, sid, held.cds.get(sid, {}), held.l1cds.get(sid, {}))
 
 
 def _other_entry(found: Inventory, sid: int, ste: STE) -> str | None:
@@ -97,7 +97,7 @@ def _other_context(found: Inventory, sid: int, ssid: int | None, context: Contex
     return None if made == context else "with other stages than its entry and context descriptor make"
 
 
-def _descriptors(found: Inventory, sid: int, cached: dict[int, CD]) -> Iterator[Stale]:
+def _descriptors(found: Inventory, sid: int, cached: dict[int, CD], level1: dict[int, L1CD]) -> Iterator[Stale]:
     """Cached context descriptors of a stream; those behind stage 2 are its guest's."""
     entry = found.entries.get(sid)
     if entry is None or not stage1_on(entry.ste):
@@ -105,11 +105,17 @@ def _descriptors(found: Inventory, sid: int, cached: dict[int, CD]) -> Iterator[
         return
     if stage2_on(entry.ste):
         return
+    first_level = found.first_descriptors(entry.ste)
+    for first, l1cd in level1.items():
+        where = first_level[0] + _WORD_BYTES * (first >> first_level[1]) if first_level is not None else None
+        if where is None or found.memory.read(where) != l1cd.value:
+            text = f"the level 1 context descriptor from {first} on of StreamID {sid:#x} is cached as {l1cd.value:#x}"
+            yield Stale(sid, None, f"{text}, and {f'at {where:#x} it is not' if where is not None else 'its table has one level'}")
     now = {descriptor.index: descriptor for descriptor in found.descriptors(entry.ste)[1]}
     for index, cd in cached.items():
         if cd.V and (index not in now or now[index].cd != cd):
-            where = f"the one at {now[index].where:#x}" if index in now else "memory, which has none"
-            yield Stale(sid, None, f"context descriptor {index} of StreamID {sid:#x} is cached with other contents than {where}")
+            there = f"the one at {now[index].where:#x}" if index in now else "memory, which has none"
+            yield Stale(sid, None, f"context descriptor {index} of StreamID {sid:#x} is cached with other contents than {there}")
 
 
 # -- translations -----------------------------------------------------------------------------------------------------
