@@ -76,6 +76,7 @@ def guest(kind: str, gib: int) -> tuple[Memory, PageTable]:
     table = PageTable(memory, Allocator(TABLES, TABLES + (4 << 30)), stage=2, input_bits=44)
     table.map(RAM, BACKING, 0x1000, level=3)
     leaf = np.uint64((memory.read(table.entry_address(RAM) or 0) or 0) - BACKING)
+    table.unmap(RAM, 0x1000)
     chosen = frames(kind, gib << 18)
     for block in range(gib << 9):
         table.map(RAM + (block << 21), BACKING, 0x1000, level=3)

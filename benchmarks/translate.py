@@ -89,6 +89,7 @@ def guest_of_64_gib() -> tuple[Smmu, Context]:
     table = PageTable(memory, host, stage=2, input_bits=40)
     table.map(0x4000_0000, 0x1_0000_0000, 0x1000, level=3)
     leaf = memory.read(table.entry_address(0x4000_0000) or 0) or 0
+    table.unmap(0x4000_0000, 0x1000)
     for gib in range(64):
         base = 0x4000_0000 + (gib << 30)
         for block in range(512):

@@ -143,6 +143,7 @@ def test_the_proof_agrees_with_the_map_of_the_simulated_smmu(maps: list[tuple[in
     """``wizard.smmu.arrays`` enumerates the same tables in another way."""
     memory, table = stage2()
     for ipa, frame, pages in maps:
+        table.unmap(0x4000_0000 + (ipa << 12), pages << 12)
         table.map(0x4000_0000 + (ipa << 12), OWN + (frame << 12), pages << 12)
     found = stage2_map(Snapshot(memory), stage2_of(stage2_entry(table, vmid=1, output_bits=44), Ids().features))
     end = OWN + (frames << 12)

@@ -173,6 +173,39 @@ def test_read_only_request_does_not_dirty_a_page() -> None:
     assert w.memory.read(leaf) != before
 
 
+CLEAN = {"S2AP": 1, "DBM": 1}
+"""A stage 2 leaf that is writable-clean."""
+
+
+@pytest.mark.parametrize("caches", [True, False])
+@pytest.mark.parametrize(
+    ("leaf1", "leaf2", "write", "dirty"),
+    [
+        # 3.13.7.1: only a request for write access to a page that both stages let it write makes anything dirty.
+        ({"AP": 3, "DBM": 1}, CLEAN, True, (True, True)),
+        ({"AP": 3, "DBM": 1}, CLEAN, False, (False, False)),
+        ({"AP": 3}, CLEAN, True, (False, False)),
+        ({"AP": 1}, CLEAN, True, (False, True)),
+        ({"AP": 3, "DBM": 1}, {"S2AP": 1}, True, (False, False)),
+        ({"AP": 3, "DBM": 1}, {}, True, (True, False)),
+    ],
+)
+def test_a_request_makes_dirty_what_it_may_write_and_nothing_else(
+    leaf1: dict[str, int], leaf2: dict[str, int], write: bool, dirty: tuple[bool, bool], caches: bool
+) -> None:
+    w = world("nested", leaf1=leaf1, leaf2=leaf2, cd={"HA": 1, "HD": 1}, ste={"EATS": 1, "S2HA": 1, "S2HD": 1}, tlb=caches)
+    assert w.first is not None
+    assert w.second is not None
+    first, second = w.first.entry_address(VA) or 0, w.second.entry_address(IPA) or 0
+    before = w.view.read(first), w.memory.read(second)
+    ask(w, write=False)
+    response = ask(w, write=write)
+    assert (w.view.read(first) != before[0], w.memory.read(second) != before[1]) == dirty
+    assert response.read
+    if any(dirty):
+        assert response.write
+
+
 def test_what_grants_nothing_covers_one_stu_and_says_nothing_of_stage_2() -> None:
     """3.9.1.2: the IPA of a page without permission for the request is not translated; here stage 2 has no such IPA."""
     w = world("nested", leaf1={"AP": 0}, ste={"EATS": 1})

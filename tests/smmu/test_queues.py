@@ -7,7 +7,7 @@ import pytest
 from tests.smmu.world import RICH, VA, world
 from wizard.arch import event as events
 from wizard.arch.command import CommandError, Op, build
-from wizard.arch.event import EventType
+from wizard.arch.event import EventType, PageRequest
 from wizard.arch.registers import QueueBase
 from wizard.smmu import Ids, Msi
 
@@ -113,6 +113,72 @@ def test_sync_sends_its_message() -> None:
     w.smmu.command(*build(Op.SYNC, CS=1, MSIAddress=0x1000).words)
     assert w.smmu.active("MSI_CMDQ_ABT_ERR")
     assert w.smmu.command(*build(Op.SYNC, CS=3).words) is CommandError.CERROR_ILL
+
+
+def test_a_message_is_a_32_bit_store_beside_what_is_there() -> None:
+    """4.7.3: software may poll the location; the other half of the word is not the message's."""
+    w = world("1")
+    w.memory.write(0x7200_0040, 0x1111_2222_3333_4444)
+    w.smmu.command(*build(Op.SYNC, CS=1, MSIAddress=0x7200_0044, MSIData=0xCAFE).words)
+    assert w.memory.read(0x7200_0040) == 0xCAFE_3333_4444
+    w.smmu.command(*build(Op.SYNC, CS=1, MSIAddress=0x7200_0040, MSIData=0).words)
+    assert w.memory.read(0x7200_0040) == 0xCAFE_0000_0000
+
+
+def test_each_source_writes_its_own_message() -> None:
+    """3.18.2: event queue, PRI queue and GERROR by their IRQ_CFG registers, each enabled by its own bit."""
+    w = world("1")
+    for source, at, data in (("EVENTQ", 0x7200_0080, 1), ("GERROR", 0x7200_0084, 2), ("PRIQ", 0x7200_0088, 3)):
+        w.smmu.write(f"{source}_IRQ_CFG0", at)
+        w.smmu.write(f"{source}_IRQ_CFG1", data)
+    w.set_base("PRIQ", QueueBase.build(LOG2SIZE=2, ADDR=0x7300_0000).value)
+    w.smmu.write("CR0", 0xF)
+    w.smmu.write("IRQ_CTRL", 7)
+    w.dma(0x1000)
+    w.smmu.command(0xFF)
+    w.smmu.page_request(PageRequest.build(StreamID=8, R=1, Last=1))
+    assert [(message.source, message.data) for message in w.smmu.msis] == [("EVENTQ", 1), ("GERROR", 2), ("PRIQ", 3)]
+    assert w.memory.read_words(0x7200_0080, 2) == [2 << 32 | 1, 3]
+
+
+def test_messages_that_abort_are_global_errors_and_do_not_go_round_in_circles() -> None:
+    w = world("1")
+    for source in ("EVENTQ", "GERROR"):
+        w.smmu.write(f"{source}_IRQ_CFG0", 0x1000)
+    w.smmu.write("IRQ_CTRL", 5)
+    w.dma(0x1000)
+    assert (w.smmu.active("MSI_EVENTQ_ABT_ERR"), w.smmu.active("MSI_GERROR_ABT_ERR")) == (True, True)
+    assert w.smmu.msis == []
+
+
+def test_pri_queue_message_of_the_last_request_only() -> None:
+    """6.3.36, LO: when a request with L arrives, also when an overflow discards it."""
+    w = world("1")
+    w.set_base("PRIQ", QueueBase.build(LOG2SIZE=0, ADDR=0x7300_0000).value)
+    w.smmu.write("PRIQ_IRQ_CFG0", 0x7200_0088)
+    w.smmu.write("PRIQ_IRQ_CFG2", 1 << 31)
+    w.smmu.write("IRQ_CTRL", 2)
+    request = PageRequest.build(StreamID=8, R=1)
+    w.smmu.page_request(request.replace(Last=1))
+    assert w.smmu.msis == [], "the queue is off"
+    w.smmu.write("CR0", 0xF)
+    w.smmu.page_request(request)
+    assert w.smmu.msis == []
+    w.smmu.page_request(request.replace(Last=1))
+    assert [message.source for message in w.smmu.msis] == ["PRIQ"]
+
+
+def test_queue_indices_stay_when_the_base_is_written() -> None:
+    """6.3.26: software writes BASE, then PROD and CONS; nothing says that BASE clears them. A smaller queue has fewer bits (6.3.27)."""
+    w = world("1")
+    w.smmu.write("CR0", 1)
+    for queue in ("CMDQ", "EVENTQ", "PRIQ"):
+        w.smmu.write(f"{queue}_PROD", 0x15)
+        w.smmu.write(f"{queue}_CONS", 0x15)
+        w.smmu.write(f"{queue}_BASE", QueueBase.build(LOG2SIZE=5, ADDR=EVENTS).value)
+        assert (w.smmu.read(f"{queue}_PROD"), w.smmu.read(f"{queue}_CONS")) == (0x15, 0x15)
+        w.smmu.write(f"{queue}_BASE", QueueBase.build(LOG2SIZE=3, ADDR=EVENTS).value)
+        assert (w.smmu.read(f"{queue}_PROD"), w.smmu.read(f"{queue}_CONS")) == (5, 5)
 
 
 def test_first_record_sends_the_event_queue_message() -> None:

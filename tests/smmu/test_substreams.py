@@ -58,6 +58,8 @@ def test_s1dss_decides_what_comes_without_a_substream(s1dss: int, ssid: int | No
         assert event.Type == ends
         if ends is EventType.C_BAD_SUBSTREAMID:
             assert (event.SubstreamID, event.SSV) == (ssid, 0)
+        else:
+            assert (event.SubstreamID, event.SSV) == (0, 0), "7.3.7: the record has neither field"
 
 
 @pytest.mark.parametrize("mode", ["2", "1", "nested"])

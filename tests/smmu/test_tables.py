@@ -108,3 +108,41 @@ def test_map_refuses_what_does_not_fit() -> None:
         table.map(0x10, RAM, 0x1000)
     with pytest.raises(ValueError, match="outside"):
         table.map(0xFFFF_F000, RAM, 0x2000)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_mapping_over_a_live_mapping_is_an_error_and_writes_nothing(stage: int) -> None:
+    """As Linux's io-pgtable, which answers EEXIST: a page that goes somewhere else without break-before-make is the driver's fault."""
+    memory = Memory()
+    table = PageTable(memory, Allocator(0x4000_0000, 0x5000_0000), stage=stage, input_bits=40)
+    table.map(0x20_0000, RAM, 0x20_0000)
+    table.map(0x60_3000, RAM, 0x1000)
+    before = {number: bytes(page) for number, page in memory.pages.items()}
+    for iova, size in ((0x20_0000, 0x20_0000), (0x3F_F000, 0x1000), (0x1F_F000, 0x2000), (0x60_0000, 0x20_0000), (0, 1 << 30)):
+        with pytest.raises(ValueError, match="is mapped already"):
+            table.map(iova, RAM, size)
+    assert {number: bytes(page) for number, page in memory.pages.items()} == before
+
+
+def test_a_block_takes_the_place_of_an_empty_table() -> None:
+    """Linux frees the empty table and installs the block."""
+    table = PageTable(Memory(), Allocator(0x4000_0000, 0x5000_0000), stage=2, input_bits=40)
+    table.map(0x20_0000, RAM, 0x20_0000, level=3)
+    table.unmap(0x20_0000, 0x20_0000)
+    table.map(0x20_0000, RAM, 0x20_0000)
+    assert [(start, span) for start, _, span in table.leaves()] == [(0x20_0000, 21)]
+
+
+def test_tables_in_used_memory_begin_empty() -> None:
+    """Linux takes zeroed pages: what another kernel left there is no mapping, no context and no stream of this one."""
+    memory = Memory()
+    for address in range(0x4000_0000, 0x4001_0000, 8):
+        memory.write(address, 0x5000_0003 | 1 << 59)
+    space = Allocator(0x4000_0000, 0x5000_0000)
+    table = PageTable(memory, space, stage=1, input_bits=40)
+    table.map(0x1000, RAM, 0x1000)
+    assert [start for start, _, _ in table.leaves()] == [0x1000]
+    contexts, streams = ContextTable(memory, space, cdmax=2), StreamTable(memory, space, log2size=4, split=6)
+    assert not any(memory.read_words(contexts.base, 32) or [1])
+    assert memory.read(streams.base) == 0
+    assert not any(memory.read_words(streams.address(3), 8) or [1])

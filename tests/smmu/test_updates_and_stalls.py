@@ -7,7 +7,7 @@ import pytest
 from tests.smmu.world import IPA, PA, RICH, SID, VA, world
 from wizard.arch.command import CommandError, Op, build
 from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf
-from wizard.arch.event import EventType, PageRequest
+from wizard.arch.event import EventType, FaultClass, PageRequest
 from wizard.arch.registers import QueueBase
 from wizard.smmu import How, Ids
 from wizard.smmu.pri import PageResponse
@@ -31,6 +31,24 @@ def test_first_write_dirties_a_clean_page_even_from_the_tlb() -> None:
     assert w.dma(write=True).ok
     assert Stage1Leaf(w.memory.read(leaf) or 0).AP == 1
     assert not world("1", leaf1={"AP": 3, "DBM": 1}, cd={"HA": 1}).dma().ok, "without HD the page is read-only"
+
+
+def test_where_stage_2_forbids_the_update_nothing_becomes_dirty() -> None:
+    """3.13.5: the update of a stage 1 descriptor is a write, which stage 2 has to allow; the page itself is not written then either."""
+    w = world("nested", leaf1={"AP": 3, "DBM": 1}, leaf2={"S2AP": 1, "DBM": 1}, cd={"HA": 1, "HD": 1}, ste={"S2HA": 1, "S2HD": 1})
+    assert w.first is not None
+    assert w.second is not None
+    first, page = w.first.entry_address(VA) or 0, w.second.entry_address(IPA) or 0
+    before, block, table = (w.view.read(first), w.memory.read(page)), first & -(2 << 20), first & -0x1000
+    pa = w.second.lookup(block) or 0
+    w.second.unmap(block, 2 << 20)
+    w.second.map(block, pa, table - block, level=3)
+    w.second.map(table, pa + table - block, 0x1000, write=False)
+    w.second.map(table + 0x1000, pa + table + 0x1000 - block, block + (2 << 20) - table - 0x1000, level=3)
+    assert not w.dma(write=True).ok
+    [event] = w.smmu.events()
+    assert (event.Type, event.fields()["S2"], event.fields()["CLASS"]) == (EventType.F_PERMISSION, 1, FaultClass.TTD)
+    assert (w.view.read(first), w.memory.read(page)) == before
 
 
 def test_stage_2_dirty_state() -> None:

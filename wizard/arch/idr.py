@@ -1,4 +1,4 @@
-"""The SMMUv3 identification registers: IHI 0070, sections 6.3.1 to 6.3.9.
+"""The SMMUv3 identification registers: IHI 0070, sections 6.3.1 to 6.3.8 and 6.3.45.
 
 Field names and positions are those of the non-secure programming interface. ``ABI_FIELDS`` adds what the kernel's ABI promises
 of the words that ``IOMMU_GET_HW_INFO`` returns.
@@ -109,7 +109,7 @@ class IDR5(Record, bits=32):
 
 
 class IDR6(Record, bits=32):
-    """SMMU_IDR6 (0x190), IHI 0070 6.3.49."""
+    """SMMU_IDR6 (0x190), IHI 0070 6.3.45."""
 
     CMDQ_CONTROL_PAGE_LOG2NUMQ = field(19, 16, "enhanced command queues per control page, log2")
     CMDQ_CONTROL_PAGE_LOG2NUMP = field(27, 24, "enhanced command queue control pages, log2")

@@ -78,12 +78,14 @@ def _tell(case: Case | CaseError, answer: Answer, out: TextIO) -> None:
         out.write(f"# {visible(case.name)}\n")
     answers = [answer] if answer.steps is msgspec.UNSET else answer.steps
     for index, one in enumerate(answers):
-        if one.trace is not msgspec.UNSET:
-            if len(answers) > 1:
-                out.write(f"# step {index}\n")
-            for step in one.trace:
+        for part in [one] if one.parts is msgspec.UNSET else one.parts:
+            if part.trace is msgspec.UNSET:
+                continue
+            if len(answers) > 1 or part.iova is not msgspec.UNSET:
+                out.write(f"# step {index}{f' at {part.iova}' if part.iova is not msgspec.UNSET else ''}\n")
+            for step in part.trace:
                 out.write(f"#   {_line(step)}\n")
-            one.trace = msgspec.UNSET
+            part.trace = msgspec.UNSET
 
 
 def _line(step: TraceStep) -> str:

@@ -22,6 +22,6 @@ from wizard.smmu.device import Smmu
 from wizard.smmu.ids import Ids
 from wizard.smmu.interrupts import Msi
 from wizard.smmu.memory import Memory
-from wizard.smmu.outcome import Ats, AtsResponse, How, Outcome, Transaction
+from wizard.smmu.outcome import Ats, AtsResponse, How, Outcome, Part, Transaction
 
-__all__ = ["Ats", "AtsResponse", "Consumed", "How", "Ids", "Memory", "Msi", "Outcome", "Smmu", "Transaction"]
+__all__ = ["Ats", "AtsResponse", "Consumed", "How", "Ids", "Memory", "Msi", "Outcome", "Part", "Smmu", "Transaction"]

@@ -50,12 +50,28 @@ class Attributes:
             return f"Device-{self.device.name}"
         return f"Normal-i{self.inner.name}-o{self.outer.name}-{self.share.name}"
 
+    @classmethod
+    def parse(cls, text: str) -> Attributes:
+        """The attributes that ``str`` writes so; ``ValueError`` for anything else."""
+        known = _BY_NAME.get(text)
+        if known is None:
+            raise ValueError(f"{text!r} is no memory type: like {cls()} or Device-nGnRE")
+        return known
+
     def consistent(self) -> Attributes:
         """Device and non-cacheable memory are outer shareable whatever was asked (IHI 0070 13.1.1, 13.1.7)."""
         if self.device is not None or (self.inner is Cache.NC and self.outer is Cache.NC):
             return Attributes(self.device, self.inner, self.outer, Share.OSH)
         return self
 
+
+_BY_NAME = {
+    str(one): one
+    for one in (
+        *(Attributes(device=device) for device in Device),
+        *(Attributes(inner=inner, outer=outer, share=share) for inner in Cache for outer in Cache for share in Share),
+    )
+}
 
 DEFAULT = Attributes()
 """What a transaction carries when the interconnect says nothing: Normal iWB-oWB, non-shareable (IHI 0070 13.1.3)."""

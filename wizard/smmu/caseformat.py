@@ -15,12 +15,15 @@ Memory = dict[Annotated[str, Meta(max_length=80)], list[Number]]
 
 LARGEST_WORDS = 1 << 22
 LARGEST_STEPS = 1 << 16
-LARGEST_COMMANDS = LARGEST_RECORDS = 1 << 18
-"""Bounds of one case: 32 MiB of tables, 65,536 steps, 262,144 commands executed and as many event records read."""
+LARGEST_COMMANDS = LARGEST_RECORDS = LARGEST_PARTS = 1 << 18
+"""Bounds of one case: 32 MiB of tables, 65,536 steps, 262,144 commands executed, event records read and 4 KiB pages accessed, of each as many."""
 
 
 class Dma(Struct, kw_only=True, forbid_unknown_fields=True):
-    """One access of 4 bytes by a device, or with ``ats`` a translation request or translated traffic."""
+    """One access by a device of ``size`` bytes, or with ``ats`` a translation request or translated traffic.
+
+    ``incoming`` is the memory type that it comes with, written as in ``attributes`` of an answer.
+    """
 
     sid: Number
     iova: Number
@@ -29,6 +32,8 @@ class Dma(Struct, kw_only=True, forbid_unknown_fields=True):
     privileged: bool = False
     instruction: bool = False
     ats: Literal["request", "translated"] | None = None
+    size: Number = 4
+    incoming: str | None = None
 
 
 class Step(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +84,8 @@ class Case(Struct, kw_only=True, forbid_unknown_fields=True):
     privileged: bool = False
     instruction: bool = False
     ats: Literal["request", "translated"] | None = None
+    size: Number = 4
+    incoming: str | None = None
     expect: Any = None
     qemu: Any = None
     qemu_agrees: bool | None = None
@@ -146,15 +153,18 @@ class MaskedField(Struct, kw_only=True):
 class Answer(Struct, kw_only=True):
     """The outcome of a case or of one step.
 
-    ``ok`` with ``pa``, ``how`` and ``attributes``; or ``fault``, null when nothing was recorded (``razwi`` when it completed all the
-    same, ``stalled`` when it waits for software); or ``ats``; or ``cmd``; or ``events`` with whether some were lost, both with how stalled
-    transactions ended meanwhile (``resumed``); or ``values`` that were read, null where nothing answers; or ``steps``;
-    or ``error``, when the case itself is wrong. ``trace`` comes with --trace, ``masked`` where the case's ``ids`` have what the model clears.
+    ``ok`` with ``pa``, ``how`` and ``attributes``, and where a stage translates the ``size`` in bytes of what one TLB entry would cover; or
+    ``fault``, null when nothing was recorded (``razwi`` when it completed all the same, ``stalled`` when it waits for software); or ``ats``;
+    or ``parts``, one for each 4 KiB page of an access, each with its ``iova`` and ``bytes``; or ``cmd``; or ``events`` with whether some
+    were lost, both with how stalled transactions ended meanwhile (``resumed``); or ``values`` that were read, null where nothing answers; or
+    ``steps``; or ``error``, when the case itself is wrong. ``trace`` comes with --trace, ``masked`` where the case's ``ids`` have what the model
+    clears.
     """
 
     ok: bool | UnsetType = UNSET
     pa: str | UnsetType = UNSET
     how: Literal["success", "bypass", "disable"] | UnsetType = UNSET
+    size: int | UnsetType = UNSET
     attributes: str | UnsetType = UNSET
     ats: Completion | UnsetType = UNSET
     fault: Record | UnsetType | None = UNSET
@@ -165,6 +175,9 @@ class Answer(Struct, kw_only=True):
     events: list[Record] | UnsetType = UNSET
     overflow: bool | UnsetType = UNSET
     values: dict[str, str | None] | UnsetType = UNSET
+    parts: list[Answer] | UnsetType = UNSET
+    iova: str | UnsetType = UNSET
+    bytes: int | UnsetType = UNSET
     steps: list[Answer] | UnsetType = UNSET
     error: str | UnsetType = UNSET
     trace: list[TraceStep] | UnsetType = UNSET

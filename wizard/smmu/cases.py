@@ -13,13 +13,14 @@ from msgspec import UNSET, UnsetType
 from wizard.arch.command import CommandError
 from wizard.arch.event import Event, EventType, FaultClass
 from wizard.arch.event import decode as decode_event
-from wizard.arch.registers import GBPA, REGISTERS
+from wizard.arch.registers import ABSENT, GBPA, REGISTERS
 from wizard.smmu import caseformat
+from wizard.smmu.attributes import Attributes
 from wizard.smmu.caseformat import Answer, Case, Commands, Completion, Dma, MaskedField, Number, Record, Step, TraceStep
 from wizard.smmu.caseformat import Memory as Contents
 from wizard.smmu.device import Smmu
 from wizard.smmu.ids import Ids
-from wizard.smmu.memory import RAM, WORD_MASK, Memory
+from wizard.smmu.memory import PAGE_SHIFT, RAM, WORD_MASK, Memory
 from wizard.smmu.outcome import Ats, AtsResponse, How, Outcome, Transaction
 from wizard.smmu.support import masked_bits
 
@@ -45,6 +46,7 @@ class Bench:
     masked: list[MaskedField] = field(default_factory=list)
     words: int = caseformat.LARGEST_WORDS
     records: int = caseformat.LARGEST_RECORDS
+    parts: int = caseformat.LARGEST_PARTS
     reported: int = 0
 
     def resumed(self) -> list[Answer] | UnsetType:
@@ -159,6 +161,8 @@ def answer_of(outcome: Outcome) -> Answer:
     answer = Answer()
     if outcome.pa is not None:
         answer = Answer(ok=True, pa=f"{outcome.pa:#x}", how=HOWS[outcome.how], attributes=str(outcome.attributes))
+        if outcome.size:
+            answer.size = 1 << outcome.size
     elif outcome.event is not None and outcome.recorded:
         answer.fault = record_of(outcome.event)
     elif outcome.ats is None:
@@ -214,7 +218,7 @@ def _play(bench: Bench, case: Case) -> Answer:
     if case.steps is UNSET:
         if case.sid is UNSET or case.iova is UNSET:
             raise CaseError("neither steps nor sid and iova")
-        names = ("access", "ssid", "privileged", "instruction", "ats")
+        names = ("access", "ssid", "privileged", "instruction", "ats", "size", "incoming")
         dma = Dma(sid=case.sid, iova=case.iova, **{name: getattr(case, name) for name in names})
         return _dma(bench, dma, "case")
     answers = []
@@ -255,10 +259,10 @@ def _step(bench: Bench, step: Step, where: str) -> Answer | None:
 
 
 def _read(bench: Bench, what: str, where: str) -> str | None:
-    """A register by its name, or the word of memory at an address; None where nothing answers."""
-    name = what.upper().removeprefix("SMMU_")
-    if name in REGISTERS:
-        return f"{bench.smmu.read(name):#x}"
+    """A register, or the word of memory at an address; None where nothing answers."""
+    place = _place(what, where)
+    if place is not None:
+        return f"{bench.smmu.read_at(*place):#x}"
     if not _NUMBER.fullmatch(what):
         raise CaseError(f"{where}: no register {what[:40]!r}, and no address")
     address = number(what, where)
@@ -277,11 +281,35 @@ def _dma(bench: Bench, dma: Dma, where: str) -> Answer:
         privileged=dma.privileged,
         instruction=dma.instruction,
         ats=Ats(dma.ats) if dma.ats is not None else Ats.UNTRANSLATED,
+        incoming=_attributes(dma.incoming, f"{where}.incoming") if dma.incoming is not None else None,
     )
+    length = number(dma.size, f"{where}.size")
+    if not length or transaction.iova + length > 1 << 64:
+        raise CaseError(f"{where}.size: no {length} bytes can be accessed from {transaction.iova:#x}")
+    crosses = (transaction.iova ^ transaction.iova + length - 1) >> PAGE_SHIFT
     size = bench.smmu.features.sidsize
     if transaction.sid >> size:
         raise CaseError(f"{where}.sid: {transaction.sid:#x} does not fit IDR1.SIDSIZE, {size} bits")
-    return answer_of(bench.smmu.translate(transaction, trace=bench.trace))
+    if not crosses:
+        return answer_of(bench.smmu.translate(transaction, trace=bench.trace))
+    if transaction.ats is Ats.REQUEST:
+        raise CaseError(f"{where}.size: a translation request is for one page of 4 KiB")
+    bench.parts -= (length >> PAGE_SHIFT) + 2
+    if bench.parts < 0:
+        raise CaseError(f"{where}: more than {caseformat.LARGEST_PARTS} pages accessed in one case")
+    answers = []
+    for part in bench.smmu.access(transaction, length, trace=bench.trace):
+        answer = answer_of(part.outcome)
+        answer.iova, answer.bytes = f"{part.iova:#x}", part.size
+        answers.append(answer)
+    return Answer(parts=answers)
+
+
+def _attributes(text: str, where: str) -> Attributes:
+    try:
+        return Attributes.parse(text)
+    except ValueError as error:
+        raise CaseError(f"{where}: {error}") from None
 
 
 def _commands(bench: Bench, pairs: list[tuple[Number, Number]], where: str) -> Answer:
@@ -312,7 +340,28 @@ def _load(bench: Bench, contents: Contents, where: str) -> None:
 
 
 def _register(bench: Bench, name: str, value: Number, where: str) -> None:
-    name = name.upper().removeprefix("SMMU_")
-    if name not in REGISTERS:
+    place = _place(f"@{name}" if _NUMBER.fullmatch(name) else name, where)
+    if place is None:
         raise CaseError(f"{where}: no register {name[:40]!r}")
-    bench.smmu.write(name, number(value, where, REGISTERS[name].layout.bits))
+    offset, size = place
+    bench.smmu.write_at(offset, number(value, where, 8 * size), size)
+
+
+def _place(text: str, where: str) -> tuple[int, int] | None:
+    """Offset and size in bytes of a register; None when the text names none.
+
+    ``NAME`` is all of it, ``NAME+0`` and ``NAME+4`` a half of 64 bits; ``@OFFSET`` 4 bytes from the start of page 0, ``@OFFSET:64`` 8.
+    """
+    if text.startswith("@"):
+        offset, _, bits = text[1:].partition(":")
+        if bits not in ("", "32", "64"):
+            raise CaseError(f"{where}: {bits[:8]!r} is neither 32 nor 64 bits")
+        return number(offset, where, 32), 8 if bits == "64" else 4
+    name, plus, half = text.upper().removeprefix("SMMU_").partition("+")
+    if (found := REGISTERS.get(name) or ABSENT.get(name)) is None:
+        return None
+    if not plus:
+        return found.offset, found.size
+    if half not in ("0", "4") or (found.size == 4 and half == "4"):
+        raise CaseError(f"{where}: {name} has no half at {half[:8]!r}")
+    return found.offset + int(half), 4

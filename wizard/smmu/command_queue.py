@@ -34,9 +34,9 @@ class CommandQueue:
         self.error = CommandError.CERROR_NONE
 
     def configure(self, base: QueueBase) -> None:
-        """CMDQ_BASE was written: the queue starts over."""
+        """CMDQ_BASE was written."""
         self.base = base
-        self.indices = Indices(min(base.LOG2SIZE, self.registers.features.cmdqs))
+        self.indices.resize(min(base.LOG2SIZE, self.registers.features.cmdqs))
 
     def consume(self) -> None:
         """Work off the queue as far as it goes: to its end, or to an error, which stays active until software acknowledges it (7.1)."""

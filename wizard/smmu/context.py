@@ -44,6 +44,7 @@ class Stage1:
     pan: bool
     epan: bool
     mair: int
+    swap: bool
     record: bool
     abort: bool
     stall: bool
@@ -139,6 +140,7 @@ def stage1_of(cd: CD, ste: STE, stream_world: World, features: Features) -> Stag
         pan=bool(cd.PAN) and not el2,
         epan=bool(features.epan and cd.EPAN),
         mair=cd.MAIR1 << 32 | cd.MAIR0,
+        swap=bool(cd.ENDI),
         record=bool(cd.R),
         abort=bool(cd.A),
         stall=bool(cd.S),

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from wizard.arch.command import CommandError, PriResp
 from wizard.arch.event import EVENT_BYTES, Event, PageRequest
-from wizard.arch.registers import CR0, CR2, GBPA, CmdqCons, QueueBase, QueueCons, QueueProd
+from wizard.arch.registers import CR0, CR2, CmdqCons, QueueBase, QueueCons, QueueProd, at, register
 from wizard.smmu.ats import Endpoints
 from wizard.smmu.cache import Tlb
 from wizard.smmu.command_queue import CommandQueue, Consumed
@@ -23,8 +25,8 @@ from wizard.smmu.commands import Executor
 from wizard.smmu.config import Configuration, ConfigurationCache
 from wizard.smmu.ids import Ids
 from wizard.smmu.interrupts import Interrupts, Msi
-from wizard.smmu.memory import Memory
-from wizard.smmu.outcome import Outcome, Transaction
+from wizard.smmu.memory import PAGE_BYTES, Memory
+from wizard.smmu.outcome import Outcome, Part, Transaction
 from wizard.smmu.pri import REQUEST_BYTES, PagePort, PageResponse, PriQueue
 from wizard.smmu.procedure import Procedure
 from wizard.smmu.queue import EventQueue, OutputQueue
@@ -50,7 +52,7 @@ class Smmu:
         self.memory = memory
         self.tlb = Tlb() if tlb else None
         self.configuration_cache = ConfigurationCache() if configuration_cache else None
-        self.registers = Registers(self.features)
+        self.registers = Registers(self.ids)
         self.interrupts = Interrupts(self.registers, memory)
         self.queue = EventQueue(memory, self.features.eventqs, EVENT_BYTES, enabled=True)
         self.requests = PriQueue(memory, self.features.priqs, REQUEST_BYTES)
@@ -62,7 +64,6 @@ class Smmu:
         self.executor = Executor(self.registers, self.tlb, self.configuration, self.report, self.endpoints, self.translate)
         self.commands = CommandQueue(self.registers, memory, self.executor, self.interrupts)
         self._page_port = PagePort(self.requests, self.configuration, self.report)
-        self.write("GBPA", GBPA.build(SHCFG=1, Update=1).value)
 
     # -- state, where its part keeps it -------------------------------------------------------------------------------
 
@@ -138,7 +139,7 @@ class Smmu:
         self._retry()
 
     def _acknowledged(self) -> None:
-        """GERRORN was written: queues whose error is active no more go on (6.3.19, 7.1, 7.2, 8.2)."""
+        """GERRORN was written: queues whose error is active no more go on (6.3.20, 7.1, 7.2, 8.2)."""
         self.queue.aborted &= self.interrupts.active("EVENTQ_ABT_ERR")
         self.requests.aborted &= self.interrupts.active("PRIQ_ABT_ERR")
         self.commands.consume()
@@ -169,7 +170,8 @@ class Smmu:
         return base.replace(ADDR=self.registers.reachable(base.ADDR))
 
     def read(self, name: str) -> int:
-        """A register's value, as software would read it."""
+        """A register's value, as software would read it; ``KeyError`` for no such register."""
+        name = name.removeprefix("SMMU_")
         if name == "CMDQ_PROD":
             return QueueProd.build(WR=self.commands.indices.prod).value
         if name == "CMDQ_CONS":
@@ -184,6 +186,34 @@ class Smmu:
 
     def _output_queue(self, name: str) -> OutputQueue:
         return self.queue if name.startswith("EVENTQ") else self.requests
+
+    def write_at(self, offset: int, value: int, size: int = 4) -> None:
+        """A write of ``size`` bytes at an offset from page 0, as a bus would make it; ``ValueError`` for a value that does not fit.
+
+        Aligned accesses of 4 and 8 bytes count; others are ignored, as one may (6.2). Halves of a 64-bit register are written by themselves,
+        and 8 bytes over two 32-bit registers write both, the lower one first. Where there is no register nothing happens.
+        """
+        if not 0 <= value < 1 << 8 * size:
+            raise ValueError(f"{value:#x} does not fit {size} bytes")
+        if size not in (4, 8) or offset % size:
+            return
+        found = at(offset)
+        if size == 8 and (found is None or register(found[0]).size == 4):
+            self.write_at(offset, value & 0xFFFF_FFFF)
+            self.write_at(offset + 4, value >> 32)
+        elif found is not None:
+            name, byte = found
+            written = (1 << 8 * size) - 1 << 8 * byte
+            self.write(name, self.read(name) & ~written | value << 8 * byte)
+
+    def read_at(self, offset: int, size: int = 4) -> int:
+        """A read of ``size`` bytes at an offset from page 0; zero where there is none and for accesses of another size or not aligned."""
+        if size not in (4, 8) or offset % size:
+            return 0
+        found = at(offset)
+        if size == 8 and (found is None or register(found[0]).size == 4):
+            return self.read_at(offset) | self.read_at(offset + 4) << 32
+        return 0 if found is None else self.read(found[0]) >> 8 * found[1] & (1 << 8 * size) - 1
 
     def active(self, error: str) -> bool:
         """Whether a global error is active, by its name in GERROR."""
@@ -200,6 +230,21 @@ class Smmu:
         if transaction.iova >> 64:
             raise ValueError(f"input address {transaction.iova:#x} does not fit 64 bits")
         return self.procedure.run(transaction, Trace() if trace else None)
+
+    def access(self, transaction: Transaction, size: int, *, trace: bool = False) -> list[Part]:
+        """An access of ``size`` bytes: what becomes of each part, in order.
+
+        No transaction crosses a 4 KiB boundary (PCIe and AXI both forbid it), so an access arrives as one for each 4 KiB that it touches;
+        what becomes of one decides nothing for the next. ``ValueError`` for no bytes, or more than the address space has.
+        """
+        if size < 1 or transaction.iova + size > 1 << 64:
+            raise ValueError(f"no {size} bytes can be accessed from {transaction.iova:#x}")
+        parts, at, end = [], transaction.iova, transaction.iova + size
+        while at < end:
+            length = min(end, (at | PAGE_BYTES - 1) + 1) - at
+            parts.append(Part(at, length, self.translate(replace(transaction, iova=at), trace=trace)))
+            at += length
+        return parts
 
     def page_request(self, request: PageRequest) -> PageResponse | None:
         """A Page Request Message of an endpoint; answers the response that the SMMU makes by itself, where it makes one (chapter 8)."""

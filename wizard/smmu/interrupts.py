@@ -1,4 +1,4 @@
-"""Global errors and message signalled interrupts: IHI 0070 3.18, 4.7.3, 6.3.16 to 6.3.20, 7.5."""
+"""Global errors and message signalled interrupts: IHI 0070 3.18, 4.7.3, 6.3.16 to 6.3.23, 7.5."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ class Interrupts:
         self.msis: list[Msi] = []
 
     def active(self, error: str) -> bool:
-        """Whether a global error is active: its bits in GERROR and GERRORN differ (6.3.18)."""
+        """Whether a global error is active: its bits in GERROR and GERRORN differ (6.3.19)."""
         known = GERROR.layout[error]
         return known.get(self.registers["GERROR"]) != known.get(self.registers["GERRORN"])
 
     def raise_error(self, error: str) -> None:
-        """Make a global error active: toggle its bit unless it is active already (6.3.18)."""
+        """Make a global error active: toggle its bit unless it is active already (6.3.19)."""
         if self.active(error):
             return
         known, now = GERROR.layout[error], self.registers["GERROR"]
         self.registers.values["GERROR"] = known.put(now, 1 - known.get(now))
-        self.signal("GERROR")
+        if error != "MSI_GERROR_ABT_ERR":
+            # A message about GERROR's own message would abort as well, for ever.
+            self.signal("GERROR")
 
     def acknowledge(self, error: str) -> None:
         """What software does by writing GERRORN: the error is active no more."""
@@ -60,8 +62,7 @@ class Interrupts:
     def _send(self, message: Msi) -> None:
         if not self.registers.features.msi:
             return
-        if self.memory.answers(message.address):
+        if self.memory.write32(message.address, message.data):
             self.msis.append(message)
-        elif message.source != "GERROR":
-            # GERROR's own message that aborts is seen in MSI_GERROR_ABT_ERR only by who polls; it is not sent for itself.
+        else:
             self.raise_error("MSI_CMDQ_ABT_ERR" if message.source == Op.SYNC.name else f"MSI_{message.source}_ABT_ERR")

@@ -58,6 +58,15 @@ class Memory:
             raise ValueError(f"not a 64-bit word: {word:#x}")
         self.page(address)[(address & PAGE_BYTES - 1) >> 3] = word
 
+    def write32(self, address: int, value: int) -> bool:
+        """Store 32 bits at a multiple of 4, as a message is; False where nothing answers, and then nothing is stored."""
+        word = self.read(address)
+        if word is None:
+            return False
+        shift = 8 * (address & 4)
+        self.write(address & ~7, (word & ~(0xFFFF_FFFF << shift)) | value << shift)
+        return True
+
     def page(self, address: int) -> array[int]:
         """The page that holds ``address``, made if it is not there."""
         if not 0 <= address <= WORD_MASK or address & 7:

@@ -95,6 +95,14 @@ class Outcome(Struct, frozen=True):
         return self.sources.output() if self.sources is not None else None
 
 
+class Part(Struct, frozen=True):
+    """The part of an access that lies in one 4 KiB page: its first address, its bytes, and what became of it."""
+
+    iova: int
+    size: int
+    outcome: Outcome
+
+
 class Fault(Exception):
     """A fault or configuration error on the way; ``reason`` is for people.
 

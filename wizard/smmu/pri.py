@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wizard.arch.event import PageRequest
+from wizard.arch.registers import PriqIrqCfg2
 from wizard.smmu.config import Configuration
 from wizard.smmu.outcome import Ats, Fault, Transaction
 from wizard.smmu.queue import OutputQueue
@@ -74,12 +75,17 @@ class PagePort:
 
     def take(self, request: PageRequest) -> PageResponse | None:
         """One request; answers the response that the SMMU makes by itself, where it makes one."""
-        was_empty = self.queue.indices.empty
-        response = self.queue.put(request, self._carries_pasid)
-        if self.queue.aborted:
-            self.report.interrupts.raise_error("PRIQ_ABT_ERR")
-        elif was_empty and not self.queue.indices.empty:
-            self.report.interrupts.signal("PRIQ")
+        queue, interrupts = self.queue, self.report.interrupts
+        was_empty, taking = queue.indices.empty, queue.enabled and not queue.aborted
+        response = queue.put(request, self._carries_pasid)
+        if queue.aborted:
+            interrupts.raise_error("PRIQ_ABT_ERR")
+        elif PriqIrqCfg2(self.report.registers["PRIQ_IRQ_CFG2"]).LO:
+            # The last request of a group, also when an overflow discards it (6.3.36).
+            if taking and request.Last:
+                interrupts.signal("PRIQ")
+        elif was_empty and not queue.indices.empty:
+            interrupts.signal("PRIQ")
         return response
 
     def _carries_pasid(self, sid: int) -> bool | None:

@@ -38,6 +38,11 @@ class Indices:
         """The next index, wrap bit included."""
         return (index + 1) & ((2 << self.log2) - 1)
 
+    def resize(self, log2: int) -> None:
+        """The queue has another size: the indices stay, without the bits that it no longer has (6.3.27, 6.3.28, 6.3.95 to 6.3.98)."""
+        self.log2 = log2
+        self.prod, self.cons = self.known(self.prod), self.known(self.cons)
+
     def known(self, index: int) -> int:
         """The bits of an index that a queue of this size has."""
         return index & (2 << self.log2) - 1
@@ -77,9 +82,9 @@ class OutputQueue:
         self.indices = Indices(self.largest)
 
     def configure(self, base: QueueBase) -> None:
-        """The base register was written: the queue starts over."""
+        """The base register was written."""
         self.base = base
-        self.indices = Indices(min(base.LOG2SIZE, self.largest))
+        self.indices.resize(min(base.LOG2SIZE, self.largest))
 
     @property
     def overflowed(self) -> bool:

@@ -7,6 +7,8 @@ from wizard.arch.event import TRANSLATION_FAULTS, Event, EventType
 from wizard.smmu.outcome import Fault, Transaction
 
 _PAGE = ~0xFFF
+_WITHOUT_SUBSTREAM = (EventType.F_STREAM_DISABLED, EventType.F_TRANSL_FORBIDDEN)
+"""Events whose records have neither SubstreamID nor SSV (7.3.7, 7.3.8); QEMU's smmuv3_record_event() leaves them zero too."""
 _FETCHES = (EventType.F_STE_FETCH, EventType.F_CD_FETCH)
 
 
@@ -19,7 +21,7 @@ def record(fault: Fault, transaction: Transaction, privileged: bool, instruction
     if kind is None:
         raise ValueError("a silent abort has no event record")
     fields: dict[str, int] = {"StreamID": transaction.sid}
-    if transaction.ssid is not None:
+    if transaction.ssid is not None and kind not in _WITHOUT_SUBSTREAM:
         fields |= {"SubstreamID": transaction.ssid}
         if kind is not EventType.C_BAD_SUBSTREAMID:
             fields["SSV"] = 1

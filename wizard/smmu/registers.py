@@ -1,12 +1,14 @@
 """What software has written to the SMMU, and what of it counts: IHI 0070 6.2, 6.3.
 
-``Registers`` holds values; what a write sets in motion is ``wizard.smmu.device``'s. The indices of the queues are the queues' own.
+``Registers`` holds values; what a write sets in motion is ``wizard.smmu.device``'s. The indices of the queues are the queues' own. A field
+that is RES0 on this SMMU reads as it was written, as it may, and decides nothing; registers of features that the model does not have at all
+(``wizard.arch.registers.ABSENT``) read as zero.
 """
 
 from __future__ import annotations
 
-from wizard.arch.registers import CR0, CR2, GBPA, REGISTERS, Register, StrtabBase, StrtabBaseCfg
-from wizard.smmu.ids import Features
+from wizard.arch.registers import ABSENT, CR0, CR2, GBPA, REGISTERS, Register, StrtabBase, StrtabBaseCfg, register
+from wizard.smmu.ids import Ids
 
 
 class Registers:
@@ -14,21 +16,22 @@ class Registers:
 
     __slots__ = ("cr0", "cr2", "features", "gbpa", "smmuen", "strtab_base", "strtab_base_cfg", "values")
 
-    def __init__(self, features: Features) -> None:
-        self.features = features
-        self.values: dict[str, int] = dict.fromkeys(REGISTERS, 0)
+    def __init__(self, ids: Ids) -> None:
+        self.features = ids.features
+        words = {"IDR0": ids.idr0, "IDR1": ids.idr1, "IDR3": ids.idr3, "IDR5": ids.idr5, "AIDR": ids.aidr}
+        self.values: dict[str, int] = {name: words.get(name, found.reset) for name, found in REGISTERS.items()}
         self.smmuen = False
-        self.cr0, self.cr2, self.gbpa = CR0(0), CR2(0), GBPA(0)
+        self.cr0, self.cr2, self.gbpa = CR0(0), CR2(0), GBPA(self.values["GBPA"])
         self.strtab_base, self.strtab_base_cfg = StrtabBase(0), StrtabBaseCfg(0)
 
     def __getitem__(self, name: str) -> int:
-        return self.values[name]
+        return self.values[name] if name in self.values else ABSENT[name].reset
 
     def write(self, name: str, value: int) -> bool:
         """Store a value; answers whether the register took it. ``KeyError`` for no such register, ``ValueError`` for a value too wide."""
-        register = REGISTERS[name]
-        register.layout(value)
-        if not self._takes(name, register, value):
+        found = register(name)
+        found.layout(value)
+        if name in ABSENT or not self._takes(name, found, value):
             return False
         self.values[name] = value
         if name == "CR0":
@@ -48,21 +51,21 @@ class Registers:
             self.strtab_base_cfg = StrtabBaseCfg(value)
         return True
 
-    def _takes(self, name: str, register: Register, value: int) -> bool:
+    def _takes(self, name: str, found: Register, value: int) -> bool:
         """Whether a write has an effect now.
 
         SMMUv3.2 and later ignore writes to registers that are Guarded by an enable bit which is 1 (6.2, "Accessing" of each register), and to
         GBPA without Update (6.3.14). Before, it is CONSTRAINED UNPREDICTABLE what becomes of them; this model takes them, as QEMU does.
         """
-        if register.read_only:
+        if found.read_only:
             return False
         if self.features.version < 2:
             return True
         if name == "GBPA":
             return bool(GBPA.Update.get(value))
-        if register.guard is None:
+        if found.guard is None:
             return True
-        enable, field = register.guard
+        enable, field = found.guard
         return not REGISTERS[enable].layout.layout[field].get(self.values[enable])
 
     def reachable(self, address: int) -> int:

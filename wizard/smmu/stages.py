@@ -1,4 +1,4 @@
-"""Stage 1 and stage 2 of a translation, and both together: IHI 0070 3.3.2, 3.4, 7.3.22, 13.4; DDI 0487 D8.
+"""Stage 1 and stage 2 of a translation, and both together: IHI 0070 3.3.2, 3.4, 3.13, 7.3.22, 13.4; DDI 0487 D8.
 
 ``Stages`` walks tables in memory and remembers what it found in the TLB. It knows nothing of streams or events.
 """
@@ -19,7 +19,6 @@ from wizard.smmu.ids import Features
 from wizard.smmu.memory import Memory
 from wizard.smmu.outcome import Fault
 from wizard.smmu.permissions import ALL, HIERARCHICAL_BITS, PR, PW, STAGE1_BITS, STAGE2_BITS, WRITE
-from wizard.smmu.regime import Regime
 from wizard.smmu.trace import Trace
 from wizard.smmu.walk import WalkEnd, span_of, swapped, walk
 
@@ -32,7 +31,8 @@ _ADDRESS = (1 << 64) - 1
 class Found:
     """A leaf of one stage: the output address of the access, and what an entry for it would hold.
 
-    ``attribute`` is MemAttr, SH and S2FWB of a stage 2 leaf.
+    ``attribute`` is MemAttr, SH and S2FWB of a stage 2 leaf. ``descriptor`` is where a stage 1 leaf lies in physical memory, when hardware
+    may have to update it.
     """
 
     output: int
@@ -44,6 +44,7 @@ class Found:
     granule: int
     level: int
     attribute: tuple[int, int, bool] | None = None
+    descriptor: int | None = None
 
 
 def select(stage1: Stage1, va: int) -> tuple[Half, int] | None:
@@ -126,7 +127,7 @@ class Stages:
         if clean and need & allowed & WRITE:
             updated, clean = Stage2Leaf.S2AP.put(updated, Stage2Leaf.S2AP.get(updated) | 2), False
         if updated != word:
-            self._update(regime, where, updated, trace)
+            self._update(regime.swap, where, updated, trace)
         span = span_of(word, level, run=not stage2.ha)
         found = Found(output + (ipa & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number, attribute)
         if self.tlb is not None:
@@ -148,16 +149,19 @@ class Stages:
         if reason is not None:
             raise _fault2(stage2, EventType.F_PERMISSION, reason, purpose, ipa, tt_read=not need & WRITE)
 
-    def _update(self, regime: Regime, where: int, word: int, trace: Trace | None) -> None:
+    def _update(self, swap: bool, where: int, word: int, trace: Trace | None) -> None:
         """Hardware update of a descriptor (HTTU)."""
-        self.memory.write(where, swapped(word) if regime.swap else word)
+        self.memory.write(where, swapped(word) if swap else word)
         if trace is not None:
             trace.add("httu", "descriptor updated", where, (word,))
 
     # -- stage 1 ------------------------------------------------------------------------------------------------------
 
     def stage1(self, stage1: Stage1, stage2: Stage2 | None, va: int, need: int, trace: Trace | None) -> tuple[Found, bool]:
-        """Translate ``va`` by stage 1, whose tables stage 2 translates when there is one; answers the leaf and whether it is global."""
+        """Translate ``va`` by stage 1, whose tables stage 2 translates when there is one; answers the leaf and whether it is global.
+
+        The leaf is not updated yet (``_settle``): whether the access is granted, stage 2 has a word in.
+        """
         chosen = select(stage1, va)
         if chosen is None:
             raise _fault1(stage1, EventType.F_TRANSLATION, f"address {va:#x} is outside the input range of TTB0 and TTB1")
@@ -188,17 +192,22 @@ class Stages:
         allowed, clean = permissions.stage1(word & STAGE1_BITS, above & HIERARCHICAL_BITS, stage1.el2, stage1.wxn, stage1.pan, stage1.epan, stage1.hd)
         if not need & allowed:
             raise _denied(stage1, allowed, need)
-        updated = word
-        if stage1.ha and not word & _AF1:
-            updated = Stage1Leaf.AF.put(updated, 1)
-        if clean and need & allowed & WRITE:
-            updated, clean = Stage1Leaf.AP.put(updated, Stage1Leaf.AP.get(updated) & 1), False
-        if updated != word:
-            pa = where if stage2 is None else self.stage2(stage2, where, PW, FaultClass.TTD, trace).output
-            self._update(regime, pa, updated, trace)
         span = span_of(word, level, run=not stage1.ha)
         found = Found(output + (address & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number)
+        if (stage1.ha and not word & _AF1) or (clean and need & allowed & WRITE):
+            # The update is a write: stage 2 has to allow it for the table (3.13.5), and a fault of that comes before those of the output address.
+            found.descriptor = where if stage2 is None else self.stage2(stage2, where, PW, FaultClass.TTD, trace).output
         return found, not Stage1Leaf.nG.get(word)
+
+    def _settle(self, stage1: Stage1, found: Found, where: int, granted: int, trace: Trace | None) -> None:
+        """Update a stage 1 leaf after both stages: its access flag, and its dirty state where a write is ``granted`` (3.13.2, 3.13.3, 3.13.7)."""
+        word = found.word
+        if stage1.ha:
+            word = Stage1Leaf.AF.put(word, 1)
+        if found.clean and granted & WRITE:
+            word, found.clean = Stage1Leaf.AP.put(word, Stage1Leaf.AP.get(word) & 1), False
+        if word != found.word:
+            self._update(stage1.swap, where, word, trace)
 
     # -- whole translations -------------------------------------------------------------------------------------------
 
@@ -219,9 +228,12 @@ class Stages:
         if stage2 is not None:
             if trace is not None:
                 trace.add("ipa", f"stage 1 maps {address:#x} to the intermediate address {first.output:#x}")
-            second = self.stage2(stage2, first.output, need, FaultClass.IN, trace)
+            # What stage 1 denies stage 2 need not grant, and its dirty state stays (3.13.7.1): an ATS request asks for several at once.
+            second = self.stage2(stage2, first.output, need & first.allowed, FaultClass.IN, trace)
             pa, span, allowed2, clean2 = second.output, min(span, second.span), second.allowed, second.clean
             attribute2 = second.attribute
+        if first.descriptor is not None:
+            self._settle(stage1, first, first.descriptor, need & first.allowed & allowed2, trace)
         mask = (1 << span) - 1
         offset = address & mask
         start = address - offset
@@ -263,5 +275,5 @@ class Stages:
         if not need & entry.allowed1:
             raise _denied(stage1, entry.allowed1, need)
         if stage2 is not None:
-            self._permit2(stage2, entry.allowed2, entry.stage2, need, FaultClass.IN, entry.ipa + address - entry.start)
+            self._permit2(stage2, entry.allowed2, entry.stage2, need & entry.allowed1, FaultClass.IN, entry.ipa + address - entry.start)
         return entry.output + address - entry.start, entry

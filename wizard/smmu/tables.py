@@ -51,6 +51,15 @@ class Allocator:
         return address
 
 
+def zeroed(memory: Writable, space: Allocator, size: int) -> int:
+    """Take ``size`` bytes for a table and clear what is left there, as a driver does: the memory may have held another kernel's tables."""
+    start = space.take(size)
+    for address in range(start, start + size, 8):
+        if memory.read(address):
+            memory.write(address, 0)
+    return start
+
+
 @dataclass(slots=True)
 class GuestView:
     """A guest's memory: its addresses go through ``translate`` to ``memory``; where that answers None, nothing is there."""
@@ -94,7 +103,7 @@ class PageTable:
                 start += 1
         self.start = start
         self.levels: tuple[Level, ...] = levels(granule, start, input_bits, wide)
-        self.root = space.take(max(8 * (self.levels[0].mask + 1), 64))
+        self.root = zeroed(memory, space, max(8 * (self.levels[0].mask + 1), 64))
         self.tables = [self.root]
 
     # -- mapping ------------------------------------------------------------------------------------------------------
@@ -107,7 +116,8 @@ class PageTable:
 
         ``attr`` is AttrIndx at stage 1 (default 0) and MemAttr at stage 2 (default 0b1111, write-back). ``user`` False leaves only
         privileged access at stage 1, ``shared`` makes entries global. Other fields of the leaf descriptor are named: ``DBM=1``.
-        ``ValueError`` for sizes and addresses that are not whole pages or lie outside the range.
+        ``ValueError`` for sizes and addresses that are not whole pages or lie outside the range, and where something is mapped already (as
+        Linux's io-pgtable answers EEXIST): nothing is written then.
         """
         page = 1 << self.granule
         if size <= 0 or (iova | pa | size) & (page - 1):
@@ -115,6 +125,8 @@ class PageTable:
         low = (1 << 64) - (1 << self.input_bits) if self.upper else 0
         if not low <= iova or iova + size > low + (1 << self.input_bits):
             raise ValueError(f"{iova:#x} to {iova + size:#x} is outside the table's {self.input_bits} bits")
+        if (taken := self._first_mapped(iova, size)) is not None:
+            raise ValueError(f"{taken:#x} is mapped already: unmap it before it is mapped anew")
         leaf = self._leaf(read, write, execute, user, attr, share, contiguous, shared, fields)
         allowed = blocks(self.granule, self.wide) | {LAST}
         while size:
@@ -156,6 +168,16 @@ class PageTable:
                     raise ValueError(f"a block of {span:#x} bytes at {iova & -span:#x} reaches out of the range")
                 self.memory.write(where, 0)
             iova = (iova & -span) + span
+
+    def _first_mapped(self, iova: int, size: int) -> int | None:
+        """The first address of the range that is mapped; None where none is."""
+        end = iova + size
+        while iova < end:
+            where, _, step = self._find(iova)
+            if where is not None:
+                return iova
+            iova = (iova & -(1 << step.shift)) + (1 << step.shift)
+        return None
 
     def lookup(self, iova: int) -> int | None:
         """Where ``iova`` goes, permissions aside; None where nothing is mapped."""
@@ -241,7 +263,7 @@ class PageTable:
             if kind == LEAF:
                 raise ValueError(f"a block of {1 << step.shift:#x} bytes covers {iova:#x}")
             if kind == INVALID:
-                fresh = self.space.take(1 << self.granule)
+                fresh = zeroed(self.memory, self.space, 1 << self.granule)
                 self.tables.append(fresh)
                 word = self._address(fresh) | _TABLE
                 self.memory.write(where, word)
@@ -272,10 +294,10 @@ class StreamTable:
     def __init__(self, memory: Writable, space: Allocator, *, log2size: int, split: int | None = None) -> None:
         self.memory, self.space, self.log2size, self.split = memory, space, log2size, split
         if split is None:
-            self.base = space.take(STE_BYTES << log2size)
+            self.base = zeroed(memory, space, STE_BYTES << log2size)
             self.config = StrtabBaseCfg.build(LOG2SIZE=log2size, FMT=TableFormat.LINEAR).value
         else:
-            self.base = space.take(max(64, 8 << max(0, log2size - split)))
+            self.base = zeroed(memory, space, max(64, 8 << max(0, log2size - split)))
             self.config = StrtabBaseCfg.build(LOG2SIZE=log2size, SPLIT=split, FMT=TableFormat.TWO_LEVEL).value
 
     def address(self, sid: int) -> int:
@@ -287,7 +309,7 @@ class StreamTable:
         where = self.base + 8 * (sid >> self.split)
         l1std = L1STD(self.memory.read(where) or 0)
         if not l1std.Span:
-            l1std = L1STD.build(Span=self.split + 1, L2Ptr=self.space.take(STE_BYTES << self.split))
+            l1std = L1STD.build(Span=self.split + 1, L2Ptr=zeroed(self.memory, self.space, STE_BYTES << self.split))
             self.memory.write(where, l1std.value)
         return l1std.L2Ptr + (sid & (1 << self.split) - 1) * STE_BYTES
 
@@ -301,7 +323,7 @@ class ContextTable:
 
     def __init__(self, memory: Writable, space: Allocator, *, cdmax: int = 0, two_level: bool = False) -> None:
         self.memory, self.space, self.cdmax, self.two_level = memory, space, cdmax, two_level and cdmax > 0
-        self.base = space.take(max(64, 8 << max(0, cdmax - 6)) if self.two_level else CD_BYTES << cdmax)
+        self.base = zeroed(memory, space, max(64, 8 << max(0, cdmax - 6)) if self.two_level else CD_BYTES << cdmax)
 
     @property
     def fields(self) -> dict[str, int]:
@@ -317,7 +339,7 @@ class ContextTable:
         where = self.base + 8 * (ssid >> 6)
         l1cd = L1CD(self.memory.read(where) or 0)
         if not l1cd.V:
-            l1cd = L1CD.build(V=1, L2Ptr=self.space.take(PAGE_BYTES))
+            l1cd = L1CD.build(V=1, L2Ptr=zeroed(self.memory, self.space, PAGE_BYTES))
             self.memory.write(where, l1cd.value)
         return write_record(self.memory, l1cd.L2Ptr + (ssid & 63) * CD_BYTES, cd)
 
