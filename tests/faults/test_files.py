@@ -14,6 +14,7 @@ import pytest
 
 from tests.tools.cache import PROJECT, skip_loudly
 from tests.tools.processes import LIMIT, ending
+from wizard.base.files import write_atomic
 
 OLD, NEW = "old line\n" * 40_000, "the new line\n" * 40_000
 # Saves over and over, each time ended at the next moment: before and after every call that Python makes into C, which is where the
@@ -51,10 +52,9 @@ while True:
     texts = {file.read_text() for file in files}
     assert texts <= {old, new}, f"moment {moment}: bytes of neither"
     if number == signal.SIGKILL:
-        for path in directory.glob(".*.tmp"):
-            path.unlink()
-    else:
-        assert names == {"a.toml", "b.toml"}, f"moment {moment}: {names}"
+        write_all({files[0]: new}, force=True)
+        names = {path.name for path in directory.iterdir()}
+    assert names == {"a.toml", "b.toml"}, f"moment {moment}: {names}"
     torn += len(texts) == 2
     if status == 0:
         break
@@ -91,7 +91,7 @@ def plan(*words: str | Path) -> tuple[str | Path, ...]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
 def test_ended_at_any_moment_a_file_is_the_old_or_the_new_one(tmp_path: Path, number: signal.Signals) -> None:
-    """And an interrupt leaves no temporary file either."""
+    """And no temporary file is left: not of an interrupt, and not of a kill once the next file is written."""
     words = [sys.executable, "-c", SAVER, str(int(number)), str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=PROJECT, timeout=2 * LIMIT)
     assert done.returncode == 0, done.stderr
@@ -123,17 +123,138 @@ def test_existing_files_stay_unless_forced_and_keep_their_mode(tmp_path: Path) -
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
-def test_root_saving_over_a_users_file_leaves_it_to_the_user(tmp_path: Path) -> None:
+def as_root(what: str) -> None:
     if os.geteuid() != 0:
-        skip_loudly("no file of another user can be saved over", "run the tests as root")
+        skip_loudly(what, "run the tests as root")
+
+
+def owner_and_mode(path: Path) -> tuple[int, int, int]:
+    found = path.lstat()
+    assert stat.S_ISREG(found.st_mode)
+    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)
+
+
+@pytest.mark.parametrize("through_link", [False, True])
+def test_what_root_writes_is_roots_whatever_stood_there(through_link: bool, tmp_path: Path) -> None:
+    """No foreign owner, no set-id bit, no permission to write for others; the file that a link led to is not touched."""
+    as_root("no file of another user can be saved over")
     mine = tmp_path / "web.toml"
-    mine.write_text("# mine\n")
-    os.chown(mine, 1234, 1234)
-    mine.chmod(0o664)
+    there = tmp_path / "elsewhere" if through_link else mine
+    there.write_text("# mine\n")
+    os.chown(there, 1234, 1234)
+    there.chmod(0o6775)
+    if through_link:
+        mine.symlink_to(there)
+        os.chown(mine, 1234, 1234, follow_symlinks=False)
     assert wizard(*plan("-o", tmp_path, "--force")).returncode == 0
-    after = mine.stat()
-    assert (after.st_uid, after.st_gid, stat.S_IMODE(after.st_mode)) == (1234, 1234, 0o664)
+    assert owner_and_mode(mine) == (0, 0, 0o644)
     assert "# mine" not in mine.read_text()
+    if through_link:
+        assert there.read_text() == "# mine\n"
+        assert owner_and_mode(there) == (1234, 1234, 0o6775)
+
+
+@pytest.mark.parametrize("there", [None, 0o600, 0o644, 0o777, 0o4755])
+def test_raw_snapshots_and_scripts_are_for_nobody_else(there: int | None, tmp_path: Path) -> None:
+    """A raw snapshot is private and a script runs, whatever stood in their place; what was narrowed stays narrow."""
+    raw, script, plain = tmp_path / "raw.json", tmp_path / "bind.sh", tmp_path / "host.json"
+    if there is not None:
+        for path in (raw, script, plain):
+            path.write_text("")
+            path.chmod(there)
+    assert wizard("--demo", "record", "--no-redact", "--force", "-o", raw).returncode == 0
+    assert wizard("--demo", "prepare", "0000:14:00.0", "--force", "-o", script).returncode == 0
+    assert wizard("--demo", "record", "--force", "-o", plain).returncode == 0
+    modes = [owner_and_mode(path)[2] for path in (raw, script, plain)]
+    assert modes == [0o600, 0o700, 0o600 if there == 0o600 else 0o644]
+
+
+@pytest.mark.parametrize("place", ["parent", "above", "index", "made"])
+def test_a_strangers_link_in_a_shared_directory_leads_root_nowhere(place: str, tmp_path: Path) -> None:
+    """As in /tmp: somebody put a link where root is about to write."""
+    as_root("nothing of another user's can be put in the way")
+    shared, private = tmp_path / "shared", tmp_path / "etc"
+    shared.mkdir()
+    (private / "below").mkdir(parents=True)
+    shared.chmod(0o1777)
+    link = shared / "out"
+    link.symlink_to(private)
+    os.chown(link, 1234, 1234, follow_symlinks=False)
+    choices: dict[str, tuple[str | Path, ...]] = {
+        "parent": ("--demo", "record", "-o", link / "host.json"),
+        "above": ("--demo", "record", "-o", link / "below/host.json"),
+        "index": ("baseline", PROJECT / "fixtures/arm64-virt.json", "--index", link / "index.sqlite"),
+        "made": plan("-o", link / "new"),
+    }
+    words = choices[place]
+    two_sentences(wizard(*words), 5)
+    assert [path.name for path in private.rglob("*")] == ["below"]
+    os.chown(link, 0, 0, follow_symlinks=False)  # root's own link is meant
+    if place != "index":
+        assert wizard(*words).returncode == 0
+
+
+def test_a_link_of_ones_own_on_the_way_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert wizard("--demo", "record", "-o", tmp_path / "link/../link/host.json").returncode == 0
+    assert (tmp_path / "real/host.json").is_file()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import wizard.base.files as files
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(files.os, sys.argv[2], die)
+files.write_all({Path(sys.argv[1], name): "new" for name in ("a", "b", "c")}, force=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["fchmod", "fsync", "replace", "listdir"])
+def test_what_a_killed_writer_leaves_goes_with_the_next_file(moment: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("old")
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path, moment], check=False, cwd=PROJECT)
+    assert killed.returncode == -signal.SIGKILL
+    left = {path.name for path in tmp_path.iterdir()} - {"a", "b"}
+    assert bool(left) is (moment != "listdir")
+    somebodys = {".smmu-wizard.tmp", ".smmu-wizard.0123456789ab.0.tmp.bak", ".smmu-wizard.0123456789ab.x.tmp"}  # near to our names, and not ours
+    for name in somebodys:
+        (tmp_path / name).write_text("not ours")
+    (tmp_path / ".smmu-wizard.0123456789ab.1.tmp").mkdir()
+    write_atomic(tmp_path / "next", "")
+    expected = {"a", "b", "next", ".smmu-wizard.0123456789ab.1.tmp"} | somebodys
+    assert {path.name for path in tmp_path.iterdir()} == expected
+
+
+def test_leftovers_of_somebody_else_stay(tmp_path: Path) -> None:
+    as_root("there is nobody else")
+    foreign = tmp_path / ".smmu-wizard.0123456789ab.0.tmp"
+    foreign.write_text("")
+    os.chown(foreign, 1234, 1234)
+    os.mkfifo(tmp_path / ".smmu-wizard.0123456789ab.lock")  # would be waited for
+    write_atomic(tmp_path / "next", "")
+    assert foreign.exists()
+
+
+WAITING = KILLED.replace(
+    "os.kill(os.getpid(), signal.SIGKILL)", "print('staged', flush=True); sys.stdin.read(); os.replace = replace; os.replace(*_, **__)"
+)
+
+
+def test_what_a_living_writer_stages_stays(tmp_path: Path) -> None:
+    """Two at once in one directory: neither takes the other's files for leftovers."""
+    words = [sys.executable, "-c", WAITING.replace("def die", "replace = os.replace\ndef die"), str(tmp_path), "replace"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "staged\n"
+        write_atomic(tmp_path / "mine", "")
+        assert len([path for path in tmp_path.iterdir() if path.name.startswith(".smmu-wizard.")]) == 4  # three files and the lock
+        writer.communicate("")
+        assert writer.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c", "mine"}
 
 
 @pytest.fixture

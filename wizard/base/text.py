@@ -29,6 +29,11 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def visible_lines(text: str) -> str:
+    """``visible`` line by line."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 _UNSHOWN = re.compile(r"[^ -~\n]")
 
 

@@ -9,6 +9,9 @@ import traceback
 from pathlib import Path
 
 from wizard import __version__
+from wizard.base.directories import make_directory
+from wizard.base.errors import WizardError
+from wizard.base.files import PRIVATE, write_atomic
 from wizard.base.places import own
 from wizard.base.text import visible
 
@@ -29,13 +32,11 @@ def report(error: BaseException) -> str:
     ]
     name = type(error).__name__
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    path = state_directory() / f"crash-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
     try:
-        directory = state_directory()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = directory / f"crash-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write("\n".join(lines))
-    except OSError as refused:
-        return f"an internal error ({name} at {where}); no report could be written ({refused.strerror}).\nPlease report it with this line."
+        make_directory(path.parent, 0o700)
+        write_atomic(path, "\n".join(lines), mode=PRIVATE)
+    except (OSError, WizardError) as refused:
+        why = refused.what if isinstance(refused, WizardError) else refused.strerror
+        return f"an internal error ({name} at {where}); no report could be written ({visible(str(why))}).\nPlease report it with this line."
     return f"an internal error ({name} at {where}).\nPlease report it with the file {visible(str(path))}; it holds no names of this host."

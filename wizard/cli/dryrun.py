@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Status 0 when every scenario that applies passes, 1 when one fails or the plan has errors."""
     from wizard.base.finding import Severity, grouped
     from wizard.cli.inspect import item_lines
-    from wizard.cli.output import print_json, say
+    from wizard.cli.output import print_json, print_lines, say
     from wizard.cli.planning import plan_of_profiles
     from wizard.cli.source import host_for
     from wizard.dryrun import Report, dry_run, report_lines, report_of_trace
@@ -55,10 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for line in item_lines(grouped(report.findings)):
             say(line)
-        for line in report_lines(report):
-            print(line)
+        print_lines(report_lines(report))
         if report.rehearsed and report.trace is None:
-            print(_last(report))
+            print_lines([_last(report)])
     if not report.rehearsed:
         say("Nothing was rehearsed: a plan with errors would not start.")
     return Exit.OK if report.ok else Exit.FINDINGS

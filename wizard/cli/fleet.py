@@ -64,7 +64,7 @@ def _json(command: argparse.ArgumentParser) -> None:
 def run_diff(arguments: argparse.Namespace) -> int:
     """What changed; always status 0 once both could be read."""
     from wizard.cli.inspect import finding_lines
-    from wizard.cli.output import print_json, say
+    from wizard.cli.output import print_json, print_lines, say
     from wizard.facts.source import recorded
     from wizard.fleet.diff import diff
     from wizard.fleet.text import diff_lines
@@ -80,8 +80,7 @@ def run_diff(arguments: argparse.Namespace) -> int:
             say(f"{visible(finding.subject)}: {visible(finding.what)}")
         print_json(view)
         return Exit.OK
-    for line in (*diff_lines(view), *finding_lines(view.findings)):
-        print(line)
+    print_lines((*diff_lines(view), *finding_lines(view.findings)))
     for line in finding_lines(wrong):
         say(line)
     return Exit.OK
@@ -111,7 +110,7 @@ def run_baseline(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from wizard.base.files import write_atomic
-    from wizard.cli.output import print_json, say
+    from wizard.cli.output import print_json, print_lines, say
     from wizard.fleet.baseline import conclude, part_of_fleet
     from wizard.fleet.kind import kind_of
     from wizard.fleet.template import template_of
@@ -127,7 +126,7 @@ def run_baseline(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(view)
     else:
-        print("\n".join(baseline_lines(view)))
+        print_lines(baseline_lines(view))
         _tell(view.findings)
     if view.baseline is None:
         return Exit.FINDINGS
@@ -141,8 +140,9 @@ def run_match(arguments: argparse.Namespace) -> int:
     """Where the VMs of a request can go, and their profiles with -o; status 1 when they can't all be placed."""
     from pathlib import Path
 
+    from wizard.base.directories import make_directory
     from wizard.base.files import write_all
-    from wizard.cli.output import print_json, say
+    from wizard.cli.output import print_json, print_lines, say
     from wizard.facts.snapshot import read_bounded
     from wizard.facts.source import load_recording
     from wizard.fleet.match import answers_of
@@ -164,7 +164,7 @@ def run_match(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(view)
     else:
-        print("\n".join(match_lines(view)))
+        print_lines(match_lines(view))
         _tell(view.findings)
     if not view.ok:
         say("Nothing was written." if arguments.output else "Not every VM has a place.")
@@ -172,7 +172,7 @@ def run_match(arguments: argparse.Namespace) -> int:
     if arguments.output:
         directory = Path(arguments.output)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(directory)
         except OSError as error:
             what = f"{visible(str(directory))} can't be made a directory: {error.strerror or error}."
             raise OutputError(what, "Name a directory that can be written.") from error

@@ -10,8 +10,8 @@ from wizard.base.crew import in_shares
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
 from wizard.base.finding import Finding, Item, Severity
-from wizard.base.text import plural, size, visible
-from wizard.cli.output import print_json, table
+from wizard.base.text import plural, size, visible, visible_lines
+from wizard.cli.output import print_json, print_lines, table
 from wizard.cli.source import host_for
 from wizard.facts.held import Place, why_unread
 from wizard.host.iort import promises, ranges, smmu_at, word
@@ -31,7 +31,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
         print_json(list_view(host, smmu))
     else:
-        print("\n".join(list_lines(host, smmu)))
+        print_lines(list_lines(host, smmu))
     return Exit.OK
 
 
@@ -167,7 +167,7 @@ def run_show(arguments: argparse.Namespace) -> int:
 
             print_json(ShowView(SCHEMA, smmu=smmu_view(host, smmu), firmware=firmware_view(host, smmu), log=findings_about(host, [smmu.name])))
         else:
-            print("\n".join(smmu_lines(host, smmu)))
+            print_lines(smmu_lines(host, smmu))
         return Exit.OK
     function = find_function(host, subject)
     if arguments.json:
@@ -186,7 +186,7 @@ def run_show(arguments: argparse.Namespace) -> int:
             )
         )
     else:
-        print("\n".join(function_lines(host, function)))
+        print_lines(function_lines(host, function))
     return Exit.OK
 
 
@@ -321,11 +321,6 @@ def known_table(known: Mapping[str, Known]) -> str:
     return visible_lines(table(rows)) if rows else "  nothing known"
 
 
-def visible_lines(text: str) -> str:
-    """``visible`` line by line."""
-    return "\n".join(map(visible, text.split("\n")))
-
-
 def finding_lines(findings: Iterable[Finding]) -> Iterable[str]:
     """Each finding as three lines: what, why, fix."""
     for finding in findings:
@@ -353,12 +348,12 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(diagnosis)
     else:
-        print(host_line(host))
+        print_lines([host_line(host)])
         counted = [sum(1 for f in host.functions.values() if not f.is_bridge and host.verdict(str(f)).accel is accel) for accel in Accel]
         print("Endpoints that can be accelerated: " + ", ".join(f"{count} {accel.value}" for accel, count in zip(Accel, counted, strict=True)))
         for area in diagnosis.areas:
             print(f"\n{area.area[0].upper()}{area.area[1:]}:")
-            print("\n".join(item_lines(area.findings)))
+            print_lines(item_lines(area.findings))
         if not diagnosis.areas:
             print("Nothing stands in the way.")
     return Exit.FINDINGS if diagnosis.errors else Exit.OK

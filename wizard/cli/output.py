@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from wizard.base.text import visible, visible_json
+from wizard.base.text import visible, visible_json, visible_lines
 
 
 def print_json(value: Any) -> None:
@@ -17,19 +17,24 @@ def print_json(value: Any) -> None:
     print(visible_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Text for people on standard output. Whatever came from outside, nothing that a terminal would act on gets through here."""
+    print("\n".join(map(visible_lines, lines)))
+
+
 def say(text: str) -> None:
     """A remark for the person, not data."""
-    print(text, file=sys.stderr)
+    print(visible_lines(text), file=sys.stderr)
 
 
-def emit(arguments: argparse.Namespace, text: str, *, mode: int = 0o644) -> None:
+def emit(arguments: argparse.Namespace, text: str, *, mode: int | None = None) -> None:
     """``text`` to -o FILE, whole or not at all, or to standard output."""
     if arguments.output:
         from pathlib import Path
 
-        from wizard.base.files import write_atomic
+        from wizard.base.files import PLAIN, write_atomic
 
-        write_atomic(Path(arguments.output), text, force=arguments.force, mode=mode)
+        write_atomic(Path(arguments.output), text, force=arguments.force, mode=PLAIN if mode is None else mode)
         say(f"Wrote {visible(arguments.output)}.")
     else:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")

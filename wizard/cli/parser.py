@@ -13,10 +13,11 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NoReturn
 
 from wizard import __version__
 from wizard.base.errors import UsageError
+from wizard.base.text import visible
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -52,7 +53,7 @@ _HOST = ("replay", "root", "demo", "policy")
 
 def build() -> argparse.ArgumentParser:
     """The whole parser, also for the manual page and completions."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="smmu-wizard",
         description="Give PCI devices to virtual machines behind accelerated SMMUv3s. Without a command: the wizard.",
         epilog="Exit status: 0 fine, 1 findings of severity error, 2 usage, 3 input that can't be read, 4 a program missing or failed, "
@@ -102,7 +103,14 @@ def _columns() -> int:
     return 80
 
 
-class _Command(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
+    """argparse's own, whose complaints repeat the words that it was given: file names from a stranger's directory, for instance."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
+
+
+class _Command(_Parser):
     """The words after a command.
 
     An option whose value may be left out takes the next word only when that is one of its choices, so that ``translate --trace CASE`` is

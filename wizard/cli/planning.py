@@ -7,13 +7,14 @@ from pathlib import Path
 
 import msgspec
 
+from wizard.base.directories import make_directory
 from wizard.base.errors import OutputError, UsageError
 from wizard.base.exits import Exit
-from wizard.base.files import write_all
+from wizard.base.files import PLAIN, SCRIPT, write_all
 from wizard.base.finding import Finding, Severity, grouped, ordered
 from wizard.base.text import plural, visible
 from wizard.cli.inspect import find_function, item_lines
-from wizard.cli.output import emit, print_json, say
+from wizard.cli.output import emit, print_json, print_lines, say
 from wizard.cli.planoptions import request_of
 from wizard.cli.source import host_for
 from wizard.host.model import Host
@@ -58,7 +59,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
 
 def _make_directory(directory: Path) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
     except OSError as error:
         raise OutputError(
             f"{visible(str(directory))} can't be made a directory: {error.strerror or error}.", "Name a directory that can be written."
@@ -116,8 +117,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(CheckView(1, ok, findings, plan))
     else:
-        for line in item_lines(grouped(findings)):
-            print(line)
+        if findings:
+            print_lines(item_lines(grouped(findings)))
         errors = sum(finding.severity is Severity.ERROR for finding in findings)
         print(f"{plural(len(arguments.profiles), 'profile')}: " + ("fine on this host." if ok else f"{plural(errors, 'error')}."))
     return Exit.OK if ok else Exit.FINDINGS
@@ -132,7 +133,7 @@ def run_export(arguments: argparse.Namespace) -> int:
         say("Nothing was exported: this profile would not start on this host.")
         return Exit.FINDINGS
     _say_findings(tuple(finding for finding in findings if finding.severity is Severity.WARNING))
-    emit(arguments, exported(arguments.format, plan, host), mode=0o755 if arguments.format in ("qemu", "prepare") else 0o644)
+    emit(arguments, exported(arguments.format, plan, host), mode=SCRIPT if arguments.format in ("qemu", "prepare") else PLAIN)
     return Exit.OK
 
 
@@ -172,5 +173,5 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     for function in functions:
         for obstacle in host.verdict(function.facts.address).obstacles:
             raise UsageError(f"{function} can't be given to a VM, nor to a vfio driver: {obstacle.what}", obstacle.fix)
-    emit(arguments, bind_script(host, [str(function) for function in functions]), mode=0o755)
+    emit(arguments, bind_script(host, [str(function) for function in functions]), mode=SCRIPT)
     return Exit.OK

@@ -7,6 +7,7 @@ import sys
 
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
+from wizard.base.files import PLAIN, PRIVATE
 from wizard.base.text import plural, visible_json
 from wizard.cli.output import emit, say
 from wizard.cli.source import facts_of, source_of
@@ -37,7 +38,7 @@ def run_record(arguments: argparse.Namespace) -> int:
         text = to_umockdev(facts)
     else:
         text = visible_json(encode(facts).decode())
-    emit(arguments, text, mode=0o600 if arguments.no_redact else 0o644)
+    emit(arguments, text, mode=PRIVATE if arguments.no_redact else PLAIN)
     return Exit.OK
 
 

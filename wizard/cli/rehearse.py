@@ -8,7 +8,7 @@ from wizard.base.exits import Exit
 from wizard.base.finding import Severity, grouped
 from wizard.base.text import visible
 from wizard.cli.inspect import item_lines
-from wizard.cli.output import print_json, say
+from wizard.cli.output import print_json, print_lines, say
 from wizard.cli.planning import plan_of_profiles
 from wizard.cli.source import host_for
 from wizard.rehearsal.qemu import find_qemu, firmware_here, rehearse
@@ -32,5 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report)
     else:
-        print("\n".join(lines(report, item_lines(grouped(report.findings)))))
+        print_lines(lines(report, item_lines(grouped(report.findings))))
     return Exit.OK if report.ok else Exit.FINDINGS

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from wizard.base import toml
+from wizard.base.directories import make_directory
 from wizard.base.errors import InputError, OutputError
-from wizard.base.files import write_atomic
+from wizard.base.files import PRIVATE, write_atomic
 from wizard.base.places import own
 from wizard.base.text import visible
 from wizard.plan.request import VmRequest
@@ -69,10 +70,10 @@ def save_theme(config: Config, theme: str) -> Config:
         text = config.path.read_text(encoding="utf-8") if config.path.exists() else ""
         document = tomlkit.parse(text)
         document["theme"] = theme
-        config.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(config.path.parent, 0o700)
     except (OSError, ValueError) as error:
         raise OutputError(f"{visible(str(config.path))} can't be written: {visible(str(error))}.", "The theme holds for this session.") from error
-    write_atomic(config.path, tomlkit.dumps(document), force=True, mode=0o600)
+    write_atomic(config.path, tomlkit.dumps(document), force=True, mode=PRIVATE)
     return replace(config, theme=theme)
 
 
@@ -104,10 +105,10 @@ def keep_session(path: Path, session: Session, *, host: str, now: str) -> None:
         return
     kept = Unfinished(host=host, time=now, pid=os.getpid(), vms=session.vms, current=session.current, files=session.files)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent, 0o700)
     except OSError as error:
         raise OutputError(f"{visible(str(path.parent))} can't be made: {error.strerror}.", "The session is not kept; save what you have.") from error
-    write_atomic(path, msgspec.json.encode(kept), force=True, mode=0o600)
+    write_atomic(path, msgspec.json.encode(kept), force=True, mode=PRIVATE)
 
 
 def forget_session(path: Path) -> None:

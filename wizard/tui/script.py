@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wizard.base.directories import make_directory
 from wizard.base.errors import InputError, OutputError
 from wizard.base.files import write_atomic
 from wizard.base.text import visible
@@ -160,7 +161,7 @@ def _save(app: App[Any], path: Path) -> None:
     # Toasts and timers aside, the same screen gives the same file: the picture's ids follow from its content.
     text = screen_text(app) if path.suffix == ".txt" else app.export_screenshot(title="smmu-wizard")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
     except OSError as error:
         raise OutputError(f"{visible(str(path.parent))} can't be made: {error.strerror}.", "Name another directory.") from error
     write_atomic(path, text, force=True)

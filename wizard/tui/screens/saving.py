@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 
+from wizard.base.directories import make_directory
 from wizard.base.errors import OutputError, WizardError
-from wizard.base.files import write_all
+from wizard.base.files import SCRIPT, write_all
 from wizard.base.text import plural, visible
 from wizard.tui.formats import diff_lines
 from wizard.tui.lines import BLANK, Line, heading, line
@@ -38,10 +39,8 @@ def write_texts(app: WizardApp, files: Mapping[Path, str], scripts: frozenset[Pa
     def write() -> None:
         try:
             for path in files:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            write_all(files, force=True)
-            for path in scripts & set(files):
-                path.chmod(path.stat().st_mode | 0o111)
+                make_directory(path.parent)
+            write_all(files, force=True, modes=dict.fromkeys(scripts, SCRIPT))
         except OSError as error:
             app.say(
                 OutputError(f"{visible(str(error.filename or 'The directory'))} can't be made: {error.strerror}.", "Name another directory."), "error"
