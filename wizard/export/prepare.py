@@ -19,14 +19,18 @@ from wizard.host.model import Host
 from wizard.plan.candidate import Candidate, canonical, look_up
 from wizard.plan.drivers import vfio_driver
 from wizard.plan.model import Plan, VmPlan
+from wizard.plan.places import is_ours
 from wizard.plan.planner import make_plan, serial_of
 from wizard.plan.request import Mode, Request, VmRequest, function
 from wizard.plan.rules.budget import memlock_of
+from wizard.plan.rules.files import made_for
+
+_FRAGMENTS = ("prepare_devices.sh", "prepare_files.sh", "prepare_shared.sh", "prepare.sh")  # the last one reads the options
 
 
 @cache
 def _library() -> str:
-    return (Path(__file__).parent / "prepare.sh").read_text(encoding="utf-8")
+    return "\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in _FRAGMENTS)
 
 
 def prepare_script(plan: Plan, host: Host) -> str:
@@ -59,7 +63,8 @@ def bind_script(host: Host, functions: Sequence[str]) -> str:
     vm = make_plan(host, Request(vms=(asked,))).vms[0]
     names = [f"Bind {', '.join(device.host for device in vm.devices)} to a vfio driver, for `smmu-wizard record --probe`."]
     work = [*_checks((vm,), host), *_bind((vm,))]
-    return _script(names, host, _unit_name(["prepare", *(device.host for device in vm.devices)]), work, list(_undo((vm,), host, "")))
+    unit = _unit_name(["prepare", *(device.host for device in vm.devices)])
+    return _script(names, host, unit, work, list(_undo((vm,), host, unit, whole=False)))
 
 
 def _script(lines: Iterable[str], host: Host, unit: str, work: Sequence[str], undo: Sequence[str], plug: Sequence[str] = ()) -> str:
@@ -94,11 +99,7 @@ def _script(lines: Iterable[str], host: Host, unit: str, work: Sequence[str], un
             "fi",
             "",
             "if [ $action = plug ]; then",
-            "    case $plug in",
-            *(f"        {line}" for line in plug),
-            '        *) stop "${plug:-nothing} is none of the functions that may be plugged.";;',
-            "    esac",
-            "    exit",
+            *_choice(plug),
             "fi",
             "",
             *work,
@@ -112,6 +113,18 @@ def _script(lines: Iterable[str], host: Host, unit: str, work: Sequence[str], un
     )
 
 
+def _choice(plug: Sequence[str]) -> Iterator[str]:
+    none = 'stop "${plug:-nothing} is none of the functions that may be plugged."'
+    if not plug:
+        yield f"    {none}"
+        return
+    yield "    case $plug in"
+    yield from (f"        {line}" for line in plug)
+    yield f"        *) {none};;"
+    yield "    esac"
+    yield "    exit"
+
+
 def _work(vms: Sequence[VmPlan], host: Host, unit: str) -> Iterator[str]:
     yield from (_call("check_user", user) for user in _users(vms))
     yield from _vfs(vms, host)
@@ -120,10 +133,13 @@ def _work(vms: Sequence[VmPlan], host: Host, unit: str) -> Iterator[str]:
     yield from _pages(vms, unit)
     yield from _access(vms, unit)
     for vm in vms:
-        if vm.firmware and vm.firmware.vars and vm.firmware.vars_template:
-            yield _call("vars", vm.firmware.vars_template, vm.firmware.vars, vm.user)
-        if vm.qmp:
-            yield _call("directory", str(Path(vm.qmp).parent), vm.user)
+        for path, what, _, mine, _, _ in made_for(vm):
+            if is_ours(path) and not mine(vm.name, path):
+                yield _call("stop", f"{what} {visible(path)} is not VM {visible(vm.name)}'s own: correct the profile.")
+            elif path == vm.qmp:
+                yield _call("directory", str(Path(path).parent), vm.user)
+            elif vm.firmware and vm.firmware.vars_template:
+                yield _call("vars", vm.firmware.vars_template, path, vm.user)
 
 
 def _users(vms: Sequence[VmPlan]) -> list[str]:
@@ -230,19 +246,26 @@ def _access(vms: Sequence[VmPlan], unit: str) -> Iterator[str]:
             yield _call("memlock", user, str(-(-needed // 1024)), unit)
 
 
-def _undo(vms: Sequence[VmPlan], host: Host, unit: str) -> Iterator[str]:
+def _undo(vms: Sequence[VmPlan], host: Host, unit: str, *, whole: bool = True) -> Iterator[str]:
+    """What the work did, backwards; the unit first, so that a boot in between does not do it again. ``whole``: not only drivers."""
+    yield _call("undo_unit", unit)
+    for vm in reversed(vms) if whole else ():
+        for path, _, _, mine, _, _ in made_for(vm):
+            if mine(vm.name, path):
+                yield _call("undo_directory", str(Path(path).parent)) if path == vm.qmp else _call("undo_vars", path)
     for vm in reversed(vms):
         for address in [address for port in vm.ports for address in port.candidates] + [device.host for device in reversed(vm.devices)]:
+            if whole and vm.user != "root":
+                yield _call("undo_give_function", vm.user, address)
             yield _call("undo_bind", address)
     yield from (_call("undo_vfs", pf) for pf in sorted(_vf_counts(vms, host)))
-    if not unit:
-        return  # a script that only binds
-    for node, kib in reversed(_page_counts(vms)):
-        yield _call("undo_hugepages", node, str(kib), unit)
-    for user in _users(vms):
-        yield _call("undo_memlock", user, unit)
-        yield _call("undo_give_iommu", user, unit)
-    yield 'say "undone; firmware variables and disks stay where they are"'
+    if whole:
+        for node, kib in reversed(_page_counts(vms)):
+            yield _call("undo_hugepages", node, str(kib), unit)
+        for user in _users(vms):
+            yield _call("undo_memlock", user, unit)
+            yield _call("undo_give_iommu", user, unit)
+    yield "end_undo"
 
 
 def _call(name: str, *words: str) -> str:

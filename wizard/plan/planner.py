@@ -34,14 +34,13 @@ from wizard.plan.model import (
     VsmmuPlan,
 )
 from wizard.plan.numbers import Names
+from wizard.plan.places import socket_of, variables_of
 from wizard.plan.regions import is_grace_gpu, power_of_two, regions_of, window
 from wizard.plan.request import FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, Request, VmRequest
 from wizard.plan.resolve import ats_for_all, cmdqv_functions, resolve
 from wizard.plan.target import Target, target_of
 from wizard.plan.topology import Asked, Layouted, Reserve, lay_out
 
-RUN = "/run/smmu-wizard"
-STATE = "/var/lib/smmu-wizard"
 IOMMUFD = "iommufd0"
 AAVMF_CODE = "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd"  # as Debian, Ubuntu and (by a link) Fedora have it
 AAVMF_VARS = "/usr/share/AAVMF/AAVMF_VARS.fd"
@@ -157,7 +156,7 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         disks=_disks(request, layout),
         networks=_networks(request, layout),
         iommufd=IOMMUFD if any(device.iommufd for device in devices) or (accelerated and layout.ports) else None,
-        qmp=request.qmp or (f"{RUN}/{request.name}/qmp" if request.hotplug else None),
+        qmp=request.qmp or (socket_of(request.name) if request.hotplug else None),
         emulator=target.path,
         qemu=target.name,
         uuid=request.uuid or str(uuid.uuid5(_NAMESPACE, request.name.encode("utf-8", "backslashreplace").decode())),
@@ -284,14 +283,14 @@ def _firmware(host: Host, request: VmRequest) -> FirmwareRequest:
             return asked
     images.sort(key=lambda image: ("enrolled-keys" in image.features, "secure-boot" in image.features, image.executable_format != "raw"))
     if not images:
-        return FirmwareRequest(code=AAVMF_CODE, vars_template=AAVMF_VARS, vars=f"{STATE}/{request.name}_VARS.fd")
+        return FirmwareRequest(code=AAVMF_CODE, vars_template=AAVMF_VARS, vars=variables_of(request.name))
     image = images[0]
     form = "qcow2" if image.executable_format == "qcow2" else "raw"
     return FirmwareRequest(
         code=image.executable,
         code_format=form,  # type: ignore[arg-type]  # one of the two, by the line above
         vars_template=image.nvram_template,
-        vars=f"{STATE}/{request.name}_VARS.fd" if image.nvram_template else None,
+        vars=variables_of(request.name) if image.nvram_template else None,
         vars_format=form,  # type: ignore[arg-type]
     )
 

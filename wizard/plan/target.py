@@ -13,6 +13,11 @@ from wizard.facts.model import Facts, Program
 from wizard.plan.properties import AUTO, DECLARED, NAMES
 
 NEWEST = (11, 1)  # the newest QEMU whose rules this program knows
+EMULATOR = "qemu-system-aarch64"  # as a shell finds it
+# A snapshot may come from a stranger, and exports are run as root: it does not choose which program that is. These directories belong to the system
+# and to packages; /opt and home directories are anybody's choice.
+_PLACES = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/libexec", "/usr/lib/qemu")
+_NAMES = (EMULATOR, "qemu-kvm")
 _VERSION = re.compile(r"(?:qemu=)?([0-9]{1,3})\.([0-9]{1,3})(?:\.[0-9]{1,9})*")
 
 
@@ -27,7 +32,8 @@ class Target:
     auto: bool  # auto is resolved from the host, and is the default (11.1)
     vfio_ats: bool  # vfio-pci,ats= (11.1)
     installed: bool  # whether the host has it
-    path: str = "qemu-system-aarch64"
+    path: str = EMULATOR
+    elsewhere: str | None = None  # where the facts have it, when that is no place of the system's
 
     @property
     def name(self) -> str:
@@ -40,9 +46,18 @@ class Target:
         return f"virt-{self.name}"
 
 
-def by_version(version: tuple[int, int], *, path: str = "qemu-system-aarch64", installed: bool = False) -> Target:
+def emulator_of(path: str) -> tuple[str, str | None]:
+    """What an export starts for the QEMU that a host is said to have: its path, or the plain name and where it is said to be."""
+    if path == EMULATOR or path in {f"{place}/{name}" for place in _PLACES for name in _NAMES}:
+        return path, None
+    return EMULATOR, path
+
+
+def by_version(version: tuple[int, int], *, path: str = EMULATOR, installed: bool = False) -> Target:
     """What a released version can do."""
+    path, elsewhere = emulator_of(path)
     return Target(
+        elsewhere=elsewhere,
         version=version,
         pluggable=version >= (10, 2),
         accel=version >= (11, 0),
@@ -62,7 +77,9 @@ def of_program(program: Program) -> Target | None:
     smmu = program.properties.get("arm-smmuv3")
     if not smmu:
         return by_version(version, path=program.path, installed=True)
+    path, elsewhere = emulator_of(program.path)
     return Target(
+        elsewhere=elsewhere,
         version=version,
         pluggable="smmu_per_bus" in smmu,
         accel="accel" in smmu,
@@ -70,7 +87,7 @@ def of_program(program: Program) -> Target | None:
         auto=smmu.get("ats") == AUTO,
         vfio_ats="ats" in program.properties.get("vfio-pci", {}),
         installed=True,
-        path=program.path,
+        path=path,
     )
 
 
@@ -93,4 +110,4 @@ def target_of(facts: Facts, asked: str | None) -> Target:
         return found or by_version(NEWEST)
     if found and found.version == version:
         return found
-    return by_version(version, path=found.path if found else "qemu-system-aarch64")
+    return by_version(version, path=(found.elsewhere or found.path) if found else EMULATOR)

@@ -6,13 +6,13 @@ can be undone and done again.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from wizard.plan.request import FunctionRequest, Request, VmRequest
+from wizard.plan.rules.guest import name_fault
 
 KEPT = 200  # steps that can be undone
 
@@ -94,18 +94,12 @@ def started(session: Session) -> History:
     return History((Step("start", session),))
 
 
-# VM names: letters and digits of any script, space and ._-, no leading dot, 64 bytes (sources: design-names).
-_NAME = re.compile(r"[\w .-]+")
-
-
 def name_problem(session: Session, name: str, *, but: str | None = None) -> str | None:
     """Why a VM can't be called that; None when it can. ``but`` is the VM that is being renamed."""
     if not name.strip():
         return "A VM needs a name."
-    if name != name.strip() or name.startswith(".") or not _NAME.fullmatch(name):
-        return "Letters, digits, space and ._- only, no dot at the start, no space at the ends."
-    if len(name.encode()) > 64:
-        return "A VM's name has 64 bytes at most."
+    if fault := name_fault(name):
+        return f"This can't be the name of a VM: {fault}."
     if name != but and session.get(name):
         return f"There is a VM {name} already."
     return None

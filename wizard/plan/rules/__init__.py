@@ -13,6 +13,7 @@ from wizard.plan.rules import (
     budget,
     company,
     devices,
+    files,
     functions,
     guest,
     iova,
@@ -27,7 +28,7 @@ from wizard.plan.rules.base import RULES, SHARED, Company, Scene
 from wizard.plan.rules.functions import not_usable
 from wizard.plan.target import Target
 
-ROOMS = (functions, guest, machine, vsmmu, properties, topology, devices, memory, iova, target, company, budget)
+ROOMS = (functions, guest, files, machine, vsmmu, properties, topology, devices, memory, iova, target, company, budget)
 """In the order in which their rules are asked, and so findings of one severity are told: what a VM gets first, what it costs last."""
 _PLACE = {room.__name__: place for place, room in enumerate(ROOMS)}
 # Modules register their rules when they are imported, which a linter sorts by name.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from wizard.base.finding import Area, Finding
 from wizard.base.text import visible
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
+from wizard.plan.places import RESERVED, plain
 from wizard.plan.request import Mode
 from wizard.plan.rules.base import Scene, rule
 
@@ -20,7 +21,7 @@ VM_NAME = plan_code(
     "vm-name", ERROR,
     what="{subject} can't be the name of a VM: {because}.",
     why="The name becomes a file name, a QEMU option and a libvirt domain.",
-    fix="Use letters and digits of any script, spaces and ._-, no dot in front, at most 64 bytes.",
+    fix="Use letters and digits of any script, spaces and ._-, no dot in front, at most 64 bytes, and no name of the program's own, such as undo.",
 )  # fmt: skip
 
 
@@ -34,6 +35,8 @@ def name_fault(name: str) -> str | None:
         return f"it is longer than {NAME_BYTES} bytes"
     if name != name.strip():
         return "it starts or ends with a space"
+    if name.lower() in RESERVED:
+        return "the program itself has files of that name"
     bad = next((c for c in name if c not in " ._-" and unicodedata.category(c)[0] not in "LN" and unicodedata.category(c) not in ("Mn", "Mc")), None)
     return f"it has the character '{visible(bad)}'" if bad is not None else None
 
@@ -163,7 +166,9 @@ def path_fault(path: str) -> str | None:
         return "it is not UTF-8"
     if len(path.encode()) > 4095:
         return "it is longer than 4095 bytes"
-    return "it ends in '/'" if path.endswith("/") else None
+    if path.endswith("/"):
+        return "it ends in '/'"
+    return None if plain(path) else "it has '.', '..' or '//' in it"
 
 
 @rule

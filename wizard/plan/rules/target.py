@@ -45,6 +45,15 @@ TOO_OLD = plan_code(
 )  # fmt: skip
 
 
+ELSEWHERE = plan_code(
+    "emulator-elsewhere", WARNING, area=Area.PACKAGES,
+    what="The QEMU of the recorded host is {path}, no program of the system's; {subject} is written instead.",
+    why="A snapshot may come from somebody else, and what is exported is run as root: it does not choose the program. The system's are "
+    "qemu-system-aarch64 and qemu-kvm in /usr/bin, /usr/local/bin, /usr/libexec and /usr/lib/qemu.",
+    fix="If it is yours and meant, put a link to it into /usr/local/bin and record the host again, or change the exported file.",
+)  # fmt: skip
+
+
 @rule
 def target(scene: Scene) -> Iterator[Finding]:
     """--target, and what is there."""
@@ -55,6 +64,8 @@ def target(scene: Scene) -> Iterator[Finding]:
         yield BAD.at(scene.name, target=visible(asked or "") or "''")
     elif found is None:
         yield NO_QEMU.at(f"QEMU {scene.target.name}")
+    if scene.target.elsewhere is not None:
+        yield ELSEWHERE.at(scene.target.path, path=visible(scene.target.elsewhere))
     if scene.target.version > NEWEST:
         yield TOO_NEW.at(scene.name, target=scene.target.name, newest=".".join(map(str, NEWEST)))
     if found is not None and found.version != scene.target.version and not bad:
