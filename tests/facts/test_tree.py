@@ -188,3 +188,31 @@ def test_a_built_host_is_one_for_lspci_too(tree: Path) -> None:
         expected[match[1]] = (match[2], match[3], match[4], driver[1] if driver else None, int(group[1]))
     functions = from_tree(open_tree(str(tree))).functions
     assert {f.address: (f.class_[2:6], f.vendor[2:], f.device[2:], f.driver, f.iommu_group) for f in functions} == expected
+
+
+def test_links_that_came_as_files_with_their_text_are_links(tree: Path, tmp_path: Path) -> None:
+    """So zip, git without symbolic links and some shares carry a tree; nothing of it may be missing for that."""
+    whole = from_tree(open_tree(str(tree)))
+    flat = tmp_path / "flat"
+    shutil.copytree(tree, flat, symlinks=True)
+    links = [path for path in flat.rglob("*") if path.is_symlink()]
+    assert len(links) > 100
+    for path in links:
+        text = os.readlink(path)
+        path.unlink()
+        path.write_text(text)
+    assert from_tree(open_tree(str(flat))) == whole
+    with tarfile.open(tmp_path / "flat.tar", "w") as archive:
+        archive.add(flat, ".")
+    assert from_tree(open_tree(str(tmp_path / "flat.tar"))) == whole
+
+
+def test_a_link_as_a_file_leads_out_of_the_tree_no_more_than_a_real_one(tree: Path) -> None:
+    function = next((tree / "sys/bus/pci/devices").iterdir())
+    function.unlink()
+    function.write_text("../../../../../../../etc")
+    with pytest.raises(InputError, match=f"{function.name} leaves the tree"):
+        from_tree(open_tree(str(tree)))
+    for text in ("../" * 2000, "/etc", "../x\n../y"):  # no text of a link
+        function.write_text(text)
+        assert function.name not in {one.address for one in from_tree(open_tree(str(tree))).functions}

@@ -125,12 +125,10 @@ def test_what_is_no_qemu_is_status_4(program: str | None, says: str, tmp_path: P
 
 def test_the_command_reports_as_json_and_says_what_it_does(qemu: Path, tmp_path: Path) -> None:
     def wizard(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "wizard", "--demo", *words], capture_output=True, text=True, check=False, cwd=PROJECT, timeout=LIMIT
-        )
+        return subprocess.run([sys.executable, "-m", "wizard", *words], capture_output=True, text=True, check=False, cwd=PROJECT, timeout=LIMIT)
 
-    assert wizard("plan", "--vm", "web=0000:14:00.0", "-o", str(tmp_path)).returncode == 0
-    done = wizard("rehearse", str(tmp_path / "web.toml"), "--qemu", str(qemu), "--json")
+    assert wizard("--demo", "plan", "--vm", "web=0000:14:00.0", "-o", str(tmp_path)).returncode == 0
+    done = wizard("--demo", "rehearse", str(tmp_path / "web.toml"), "--qemu", str(qemu), "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     schema = json.loads(wizard("schema", "rehearse").stdout)
@@ -138,6 +136,6 @@ def test_the_command_reports_as_json_and_says_what_it_does(qemu: Path, tmp_path:
     assert report["version"]
     assert {check["part"] for check in report["checks"]} == {"topology", "dma", "reads"}
     assert "through QEMU's SMMUv3 …" in done.stderr
-    missing = wizard("rehearse", str(tmp_path / "web.toml"), "--qemu", str(tmp_path / "nothing"))
+    missing = wizard("--demo", "rehearse", str(tmp_path / "web.toml"), "--qemu", str(tmp_path / "nothing"))
     assert missing.returncode == 4
     assert "Traceback" not in missing.stderr

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from wizard.base.errors import InputError
 from wizard.base.text import size, visible
-from wizard.facts.tree import FILE_LIMIT, JSON_LIMIT, PATH_LIMIT, Tree
+from wizard.facts.tree import FILE_LIMIT, JSON_LIMIT, PATH_LIMIT, Tree, written_link
 
 # tar pads each attribute of a live /sys to the size that sysfs claims for it, a page: 64 KiB on many of these hosts. Zeros unpack fast.
 ARCHIVE_LIMIT = 4 << 30  # bytes of an archive, unpacked
@@ -55,7 +55,7 @@ class MemoryTree(Tree):
 
     def target(self, path: str) -> str | None:
         """As ``Tree.target``, out of memory."""
-        return self.links.get(path)
+        return self.links.get(path) or written_link(self.files.get(path))
 
 
 class _Unpacked:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import re
 import stat
 from abc import ABC, abstractmethod
 
@@ -200,6 +201,8 @@ class DirectoryTree(Tree):
         try:
             return os.readlink(self._prefix + path)
         except OSError as error:
+            if error.errno == errno.EINVAL and not self.live:
+                return written_link(self.data(path, PATH_LIMIT))
             if error.errno != errno.EINVAL:
                 self._note(path, error)
             return None
@@ -273,6 +276,8 @@ class _OpenFolder(Folder):
         try:
             return os.readlink(name, dir_fd=self.descriptor)
         except OSError as error:
+            if error.errno == errno.EINVAL and not self.directory.live:
+                return written_link(self.data(name, PATH_LIMIT))
             if error.errno != errno.EINVAL:
                 self.directory.note(f"{self.path}/{name}", error)
             return None
@@ -296,6 +301,14 @@ class _OpenFolder(Folder):
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.descriptor)
+
+
+_LINK = re.compile(rb"(?:\.\./)+[^\0\n]+\n?")
+
+
+def written_link(data: bytes | None) -> str | None:
+    """The target of a link that came as a file with its text: so zip, git without symlinks and some file systems carry it. None else."""
+    return as_text(data.rstrip(b"\n")) if data and len(data) < PATH_LIMIT and _LINK.fullmatch(data) else None
 
 
 def as_text(data: bytes) -> str:
