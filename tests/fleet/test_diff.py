@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from tests.removals import one_less
 from wizard.base.address import Address
 from wizard.base.finding import REGISTRY, Kind, Severity
 from wizard.facts.model import Facts, Group, Identity, Node, PciFunction
@@ -49,6 +51,26 @@ def test_a_host_does_not_differ_from_itself(name: str) -> None:
     view = compare(facts(name), facts(name))
     assert view.changes == ()
     assert view.findings == ()
+
+
+@pytest.mark.parametrize("name", ["arm64-virt-canwbs", "vfio-arm64-virt", "gb10"])
+def test_what_one_side_did_not_read_is_neither_lost_nor_won(name: str) -> None:
+    """Each of these has lost one fact: an error would say that something on the host became worse, and "could not" that it was known."""
+    host = host_of(facts(name))
+    removals = list(one_less(facts(name)))
+    for label, less in random.Random(name).sample(removals, min(60, len(removals))):
+        later = diff(host, host_of(less))
+        assert not {f.code for f in later.findings if f.severity is Severity.ERROR}, label
+        assert not {f.code for f in later.findings} & {"vfs-lost", "hugepages-lost", "function-behind-another-smmu", "firmware-changed"}, label
+        won = [f.what for f in diff(host_of(less), host).findings if f.code == "verdict-won"]
+        assert all("that was not known" in what for what in won), label
+
+
+def test_what_was_not_read_is_named() -> None:
+    base = facts("arm64-virt-canwbs")
+    unlisted = replace(base, groups=tuple(replace(g, devices=()) if "0000:14:00.0" in g.devices else g for g in base.groups))
+    assert ("fact-not-known", "0000:14:00.0") in codes(compare(base, unlisted))
+    assert ("fact-not-known", "0000:11:00.0") in codes(compare(base, with_function(base, "0000:11:00.0", sriov_numvfs=None, virtfns=())))
 
 
 def test_what_binding_to_vfio_changed() -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.base.text import visible
+from wizard.facts.held import Place, why_unread
 from wizard.facts.vfio import is_vfio_driver
 from wizard.fleet.diff.changes import group_of, members_of
 from wizard.fleet.diff.pairs import Pairing
 from wizard.host.commands import checks_commands, matters
-from wizard.host.model import Accel, Function
+from wizard.host.model import Accel, Function, Host
 from wizard.plan.properties import NAMES
 from wizard.plan.resolve import supply
 
@@ -51,7 +52,7 @@ VERDICT_LOST = diff_code(
 )  # fmt: skip
 VERDICT_WON = diff_code(
     "verdict-won", INFO, Area.HOST,
-    what="{subject} can be accelerated now; before it could not: {because}.",
+    what="{subject} can be accelerated now; before {was}: {because}.",
     why="What stood in its way is gone, or is known by now.",
     fix="Nothing to do; `smmu-wizard plan` takes it from now on.",
 )  # fmt: skip
@@ -77,11 +78,17 @@ def verdicts(pairing: Pairing) -> Iterator[Finding]:
             "fix": " ".join(dict.fromkeys(reason.fix for reason in told.reasons)) or "Record the host with --probe.",
         }
         if after.accel is Accel.YES:
-            yield VERDICT_WON.at(new, **words)
+            yield VERDICT_WON.at(new, was="it could not" if before.accel is Accel.NO else "that was not known", **words)
         elif before.accel is Accel.YES:
             yield (VERDICT_LOST if after.accel is Accel.NO else VERDICT_UNSURE).at(new, **words)
 
 
+FACT_UNKNOWN = diff_code(
+    "fact-not-known", WARNING, Area.HOST,
+    what="{name} of {subject} was known before ({before}) and is not known now.",
+    why="The newer side does not hold it, so that nothing can be said of a change: not read is neither gone nor the same.",
+    fix="Record the host again with `sudo smmu-wizard record`, and compare that.",
+)  # fmt: skip
 GROUP_GREW = diff_code(
     "group-changed", ERROR, Area.FIRMWARE,
     what="{subject} was {before}, and is {after} now.",
@@ -103,10 +110,21 @@ def groups(pairing: Pairing) -> Iterator[Finding]:
     for old, new in _endpoints(pairing):
         before = members_of(pairing.a, group_of(pairing.a, old), pairing)
         after = members_of(pairing.b, group_of(pairing.b, new))
-        if before != after and (before or after):
-            name = new.facts.address
+        name = new.facts.address
+        known = [_members_known(host, one) for host, one in ((pairing.a, old), (pairing.b, new))]
+        if before and not known[1] and not set(after) - set(before) and (before != after or known[0]):
+            yield FACT_UNKNOWN.at(new, name="The IOMMU group", before=_company(before, name))
+        elif before != after and (before or after) and (known[0] or not set(after) - set(before)):
             code = GROUP_GREW if not after or set(after) - set(before) else GROUP_SPLIT
             yield code.at(new, before=_company(before, name), after=_company(after, name))
+
+
+def _members_known(host: Host, function: Function) -> bool:
+    """Whether all members of a function's group are known; of one without a group, whether that it has none is."""
+    group = group_of(host, function)
+    if group is not None:
+        return group.members_known
+    return not {"group-unknown", "smmu-unknown"} & {reason.code for reason in host.verdict(function.facts.address).reasons}
 
 
 def _company(members: tuple[str, ...], name: str) -> str:
@@ -134,6 +152,8 @@ FUNCTION_MOVED = diff_code(
 def functions(pairing: Pairing) -> Iterator[Finding]:
     """Functions that profiles may name and that are gone or elsewhere (problem 36)."""
     for name, function in pairing.a.functions.items():
+        if why_unread(pairing.b.facts, Place.FUNCTIONS) is not None:
+            return  # nobody looked
         made_again = function.facts.physfn in pairing.functions  # a VF of a PF that is still there: `vfs-lost` says it
         if name not in pairing.functions and not function.is_bridge and not made_again and pairing.same_host is not False:
             yield FUNCTION_GONE.at(name, name=visible(function.name))
@@ -155,7 +175,11 @@ def smmus(pairing: Pairing) -> Iterator[Finding]:
     """The SMMU above a function."""
     for old, new in _endpoints(pairing):
         before = pairing.smmus.get(old.smmu or "", old.smmu)
-        if before != new.smmu:
+        lost = [reason.code for host, one in ((pairing.a, old), (pairing.b, new)) for reason in host.verdict(one.facts.address).reasons]
+        if "smmu-unknown" in lost:
+            if before and new.smmu is None:
+                yield FACT_UNKNOWN.at(new, name="The SMMU above it", before=before)
+        elif before != new.smmu:
             yield SMMU_CHANGED.at(new, before=old.smmu or "no SMMU", after=new.smmu or "no SMMU")
 
 
@@ -226,18 +250,24 @@ def lost_at_reboot(pairing: Pairing) -> Iterator[Finding]:
     """Problem 36: what a preparation script set up and the machine has forgotten."""
     for old, new in _endpoints(pairing):
         before, after = old.facts, new.facts
+        if why_unread(pairing.b.facts, Place.LINKS) is not None and after.driver is None:
+            continue
         if before.driver_override and before.driver_override != after.driver_override:
             yield OVERRIDE_LOST.at(new, override=visible(before.driver_override), now=visible(after.driver_override or "none"),
                                    driver=after.driver or "none")  # fmt: skip
-        elif is_vfio_driver(before.driver) and not is_vfio_driver(after.driver):
+        elif is_vfio_driver(before.driver) and not is_vfio_driver(after.driver) and not (after.driver is None and after.vfio_dev):
             yield OFF_VFIO.at(new, before=before.driver, after=after.driver or "no driver")
-        if (before.sriov_numvfs or 0) > (after.sriov_numvfs or 0):
-            yield VFS_LOST.at(new, before=before.sriov_numvfs, after=after.sriov_numvfs or 0)
+        if before.sriov_numvfs and after.sriov_numvfs is None and not after.virtfns:
+            yield FACT_UNKNOWN.at(new, name="The number of VFs", before=before.sriov_numvfs)
+        elif before.sriov_numvfs and after.sriov_numvfs is not None and before.sriov_numvfs > after.sriov_numvfs:
+            yield VFS_LOST.at(new, before=before.sriov_numvfs, after=after.sriov_numvfs)
     now = {node.id: node.hugepages for node in pairing.b.facts.nodes}
     for node in pairing.a.facts.nodes:
         for kib, count in sorted(node.hugepages.items()):
-            left = now.get(node.id, {}).get(kib, 0)
-            if left < count:
+            left = now.get(node.id, {}).get(kib)
+            if left is None and count:
+                yield FACT_UNKNOWN.at(f"node {node.id}", name=f"The number of hugepages of {_pages(kib)}", before=count)
+            elif left is not None and left < count:
                 yield HUGEPAGES_LOST.at(node.id, before=count, after=left, size=_pages(kib))
 
 
@@ -276,8 +306,8 @@ def software(pairing: Pairing) -> Iterator[Finding]:
         whole = a.kernel.release == b.kernel.release
         before, after = ((f"{k.release} {k.version}" if whole else k.release) for k in (a.kernel, b.kernel))
         yield KERNEL.at("kernel", before=visible(before), after=visible(after))
-    if a.identity.firmware != b.identity.firmware:
-        yield FIRMWARE.at("firmware", before=visible(a.identity.firmware or "not known"), after=visible(b.identity.firmware or "not known"))
+    if a.identity.firmware and b.identity.firmware and a.identity.firmware != b.identity.firmware:
+        yield FIRMWARE.at("firmware", before=visible(a.identity.firmware), after=visible(b.identity.firmware))
 
 
 COMMANDS_LOST = diff_code(
