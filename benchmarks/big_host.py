@@ -17,7 +17,7 @@ from pathlib import Path
 from fixtures.builders.iort import Its, Map, Rc, SmmuV3, Spec, build
 from wizard.facts.model import Facts
 from wizard.facts.record import from_tree
-from wizard.facts.tree import open_tree
+from wizard.facts.source import open_tree
 
 PER_SEGMENT = 2000
 EMPTY = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"

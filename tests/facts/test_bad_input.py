@@ -26,7 +26,8 @@ from wizard.facts.pseudonym import Secrets
 from wizard.facts.record import from_tree
 from wizard.facts.redact import redact
 from wizard.facts.snapshot import decode, encode, load
-from wizard.facts.tree import FILE_LIMIT, open_tree
+from wizard.facts.source import open_tree
+from wizard.facts.tree import FILE_LIMIT
 from wizard.facts.umockdev import from_umockdev, to_umockdev
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,8 @@ def within_bounds(source: Path, reader: str) -> str:
 import sys
 from wizard.base.errors import InputError
 from wizard.facts.snapshot import load
-from wizard.facts.tree import FILE_LIMIT, open_tree
+from wizard.facts.source import open_tree
+from wizard.facts.tree import FILE_LIMIT
 from wizard.facts.record import from_tree
 from wizard.facts.source import load_recording
 try:

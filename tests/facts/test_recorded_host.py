@@ -12,7 +12,7 @@ import pytest
 from wizard.facts.model import Facts
 from wizard.facts.record import from_tree
 from wizard.facts.snapshot import load
-from wizard.facts.tree import open_tree
+from wizard.facts.source import open_tree
 
 HERE = Path(__file__).parent
 FIXTURES = HERE.parents[1] / "fixtures"

@@ -18,7 +18,7 @@ from wizard.facts.model import Facts, Identity, InUse, Kernel, Moment, PciFuncti
 from wizard.facts.pseudonym import Secrets, secrets_of
 from wizard.facts.redact import digest, for_writing, redact
 from wizard.facts.snapshot import decode, encode
-from wizard.facts.tree import open_tree
+from wizard.facts.source import open_tree
 
 ROOT = Path(__file__).parents[2]
 MACHINE_ID = "5d3c0a2f9e7b41c88f0e6a1d2b3c4d5e"

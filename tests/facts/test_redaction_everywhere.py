@@ -21,7 +21,8 @@ from wizard.facts.pseudonym import Pseudonyms, Secrets, secrets_of
 from wizard.facts.record import from_tree
 from wizard.facts.redact import BYTES, DECISIONS, OUR_WORD, redact
 from wizard.facts.snapshot import encode
-from wizard.facts.tree import DirectoryTree, open_tree
+from wizard.facts.source import open_tree
+from wizard.facts.tree import DirectoryTree
 from wizard.host.build import host_of
 from wizard.host.doctor import diagnose
 

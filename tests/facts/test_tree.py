@@ -22,7 +22,8 @@ from wizard.base.errors import InputError
 from wizard.facts.model import Group
 from wizard.facts.record import from_tree
 from wizard.facts.snapshot import decode, encode
-from wizard.facts.tree import FILE_LIMIT, DirectoryTree, open_tree
+from wizard.facts.source import open_tree
+from wizard.facts.tree import FILE_LIMIT, DirectoryTree
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from tests.tools.cache import skip_loudly
 from tests.tools.processes import LIMIT
 from wizard.facts.record import from_tree
 from wizard.facts.snapshot import decode, encode
-from wizard.facts.tree import DirectoryTree, open_tree
+from wizard.facts.source import open_tree
+from wizard.facts.tree import DirectoryTree
 from wizard.facts.usage import of_openers
 from wizard.facts.vfio import holders
 

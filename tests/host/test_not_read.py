@@ -9,7 +9,7 @@ import pytest
 from tests.host.conftest import host_from
 from wizard.cli.main import main
 from wizard.facts.record import from_tree
-from wizard.facts.tree import open_tree
+from wizard.facts.source import open_tree
 from wizard.facts.umockdev import from_umockdev
 from wizard.host.build import host_of
 from wizard.host.model import Accel, Host

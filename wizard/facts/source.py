@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from wizard.base.errors import InputError
+from wizard.base.text import visible
 from wizard.facts.model import Facts
 
 if TYPE_CHECKING:
     from wizard.facts.pseudonym import Secrets
+    from wizard.facts.tree import Tree
 
 DEMO = "arm64-virt-canwbs.json"
 RECORDING = ".umockdev"
 SUFFIXES = tuple(suffix + packed for suffix in (".json", RECORDING) for packed in ("", ".gz", ".xz"))
 """Ends of the names of recordings: what is looked for in a directory of them."""
 
+_ROOTS = frozenset(("sys", "sos_commands"))  # one of them is at the root of every tree
 _UMOCKDEV = re.compile(rb"\s{0,64}P: /")  # the path of its first device
 
 
@@ -90,10 +93,35 @@ def decode_recording(data: bytes, name: str) -> Facts:
     return decode(data, name)
 
 
+def open_tree(path: str) -> Tree:
+    """The tree in a directory or a tar of one; InputError when there is no ``sys`` in it."""
+    import os
+
+    from wizard.facts.tree import DirectoryTree
+
+    if os.path.isdir(path):
+        tree: Tree = DirectoryTree(path)
+    elif os.path.exists(path):
+        from wizard.facts.memorytree import ArchiveTree  # loads unpackers, which a directory has no need of
+
+        tree = ArchiveTree(path)
+    else:
+        raise InputError(f"There is no directory {visible(path)}.", "Name a directory that holds a host's sys/, or a tar of one.")
+    if _ROOTS.isdisjoint(tree.names("")):
+        inner = [name for name in tree.names("") if not _ROOTS.isdisjoint(tree.names(name))]
+        if len(inner) != 1:
+            raise InputError(f"{visible(path)} holds no sys/.", "Name a directory that holds a host's sys/ (and proc/, dmesg … where they exist).")
+        from wizard.facts.memorytree import Below
+
+        tree = Below(tree, inner[0])
+    tree.note_recorded_errors()
+    return tree
+
+
 def secrets_for(source: Source) -> Secrets:
     """What must not be told of a host, and the key of its pseudonyms. A recording holds no machine-id: its values are numbered as they come."""
     from wizard.facts.pseudonym import Secrets, secrets_of
-    from wizard.facts.tree import DirectoryTree, open_tree
+    from wizard.facts.tree import DirectoryTree
 
     if source.kind is Kind.ROOT:
         return secrets_of(open_tree(source.path))
@@ -108,7 +136,6 @@ def _read(source: Source) -> Facts:
         return load_recording(source.path)
     if source.kind is Kind.ROOT:
         from wizard.facts.record import from_tree
-        from wizard.facts.tree import open_tree
 
         return from_tree(open_tree(source.path))
     if source.kind is Kind.DEMO:

@@ -24,7 +24,6 @@ FILE_LIMIT = 1 << 20  # a dmesg of 1 MiB is cut; everything else is far smaller
 JSON_LIMIT = 64 << 20
 PATH_LIMIT = 4096  # PATH_MAX
 PAGE = 4096  # bytes; an attribute that is shorter comes in one read
-_ROOTS = frozenset(("sys", "sos_commands"))
 
 
 class Tree(ABC):
@@ -330,24 +329,3 @@ def read_whole(descriptor: int, limit: int, path: str = "") -> bytes:
         pieces.append(data)
         left -= len(data)
     return b"".join(pieces)
-
-
-def open_tree(source: str) -> Tree:
-    """The tree in a directory or a tar; InputError when there is no ``sys`` in it."""
-    if os.path.isdir(source):
-        tree: Tree = DirectoryTree(source)
-    elif os.path.exists(source):
-        from wizard.facts.memorytree import ArchiveTree  # loads unpackers, which a directory has no need of
-
-        tree = ArchiveTree(source)
-    else:
-        raise InputError(f"There is no directory {visible(source)}.", "Name a directory that holds a host's sys/, or a tar of one.")
-    if _ROOTS.isdisjoint(tree.names("")):
-        inner = [name for name in tree.names("") if not _ROOTS.isdisjoint(tree.names(name))]
-        if len(inner) != 1:
-            raise InputError(f"{visible(source)} holds no sys/.", "Name a directory that holds a host's sys/ (and proc/, dmesg … where they exist).")
-        from wizard.facts.memorytree import Below
-
-        tree = Below(tree, inner[0])
-    tree.note_recorded_errors()
-    return tree

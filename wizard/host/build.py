@@ -8,6 +8,7 @@ from functools import cache, cached_property
 
 from wizard.arch.cmdqv import CmdqvParam, cmdqv_param
 from wizard.base.address import Address
+from wizard.base.finding import Finding
 from wizard.facts import model as facts_model
 from wizard.facts.held import Place, why_unread
 from wizard.facts.model import Facts, PciFunction
@@ -40,6 +41,12 @@ def host_of(facts: Facts) -> Host:
     """What the facts of one machine mean. Never raises for odd facts: what can't be read is a finding or unknown."""
     builder = _Builder(facts)
     return builder.host()
+
+
+def _told(host: Host) -> Mapping[tuple[str, ...], Finding]:
+    from wizard.host.klog_findings import told  # the tables of the log's lines: only for who asks what it means
+
+    return told(host)
 
 
 class _Builder:
@@ -99,6 +106,7 @@ class _Builder:
             iort=self.firmware.iort,
             iort_findings=self.firmware.findings,
             verdicts=Verdicts(self.functions, self._verdict),
+            find_told=_told,
         )
 
     def _nodes(self) -> Mapping[Address, PciNode]:

@@ -15,9 +15,7 @@ from wizard.arch.pci import USER_READABLE, Cap, ExtCap
 from wizard.base.address import Address
 from wizard.facts.model import HwInfo, PciFunction
 from wizard.host.known import UNKNOWN, Known, Source
-from wizard.host.model import Bar
 from wizard.host.pci import caps, extcaps, topology
-from wizard.host.pci.bars import parse_resource
 from wizard.host.pci.config import ConfigSpace, Presence
 from wizard.host.pci.topology import PciNode
 
@@ -89,25 +87,6 @@ class Capabilities(Mapping[str, Known]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-def bars_of(facts: PciFunction) -> tuple[Bar, ...]:
-    """BARs 0 to 5 with their sizes, as the kernel assigned them; a damaged `resource` gives none."""
-    try:
-        resources = parse_resource(facts.resource)
-    except ValueError:
-        return ()
-    return tuple(
-        Bar(
-            index=int(resource.name[3:]),
-            size=resource.size,
-            memory=bool(resource.flags.MEM),
-            wide=bool(resource.flags.MEM_64),
-            prefetchable=bool(resource.flags.PREFETCH),
-        )
-        for resource in resources
-        if resource.name.startswith("bar")
-    )
 
 
 def parent_of(facts: PciFunction) -> str | None:

@@ -21,6 +21,7 @@ from wizard.base.address import Address
 from wizard.base.finding import Finding
 from wizard.facts.model import Facts, PciFunction, Policy
 from wizard.host.assumed import Assumed
+from wizard.host.bars import Bar, bars_of
 from wizard.host.known import UNKNOWN, Known
 
 if TYPE_CHECKING:
@@ -151,16 +152,6 @@ class Group(msgspec.Struct, frozen=True):
     members_known: bool = True  # False: only links of functions say who is in it
 
 
-class Bar(msgspec.Struct, frozen=True):
-    """One base address register: index 0 to 5 (6: expansion ROM), size in bytes."""
-
-    index: int
-    size: int
-    memory: bool
-    wide: bool  # 64-bit
-    prefetchable: bool
-
-
 class Function(msgspec.Struct, frozen=True, dict=True):
     """One PCI function of the host."""
 
@@ -182,8 +173,6 @@ class Function(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def bars(self) -> tuple[Bar, ...]:
         """BARs 0 to 5 with their sizes, as the kernel assigned them."""
-        from wizard.host.function import bars_of
-
         return bars_of(self.facts)
 
     @property
@@ -225,6 +214,7 @@ class Host(msgspec.Struct, frozen=True, dict=True):
     iort: Iort | None
     iort_findings: tuple[Finding, ...]
     verdicts: Mapping[str, Verdict]
+    find_told: Callable[[Host], Mapping[tuple[str, ...], Finding]]  # asked again of a host that differs in its log
 
     @cached_property
     def digest(self) -> str:
@@ -243,9 +233,7 @@ class Host(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def told(self) -> Mapping[tuple[str, ...], Finding]:
         """What the kernel's log means, as findings by what makes two of them the same (``klog_findings.Key``)."""
-        from wizard.host.klog_findings import told
-
-        return told(self)
+        return self.find_told(self)
 
     @cached_property
     def assumed(self) -> Assumed:

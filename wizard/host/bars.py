@@ -1,0 +1,37 @@
+"""What sysfs says of a function's base address registers: how large each is, which configuration space does not tell."""
+
+from __future__ import annotations
+
+import msgspec
+
+from wizard.facts.model import PciFunction
+from wizard.host.pci.bars import parse_resource
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """One base address register: index 0 to 5 (6: expansion ROM), size in bytes."""
+
+    index: int
+    size: int
+    memory: bool
+    wide: bool  # 64-bit
+    prefetchable: bool
+
+
+def bars_of(facts: PciFunction) -> tuple[Bar, ...]:
+    """BARs 0 to 5 with their sizes, as the kernel assigned them; a damaged `resource` gives none."""
+    try:
+        resources = parse_resource(facts.resource)
+    except ValueError:
+        return ()
+    return tuple(
+        Bar(
+            index=int(resource.name[3:]),
+            size=resource.size,
+            memory=bool(resource.flags.MEM),
+            wide=bool(resource.flags.MEM_64),
+            prefetchable=bool(resource.flags.PREFETCH),
+        )
+        for resource in resources
+        if resource.name.startswith("bar")
+    )
