@@ -271,3 +271,36 @@ def test_the_guest_of_one_function_of_a_group_meets_an_illegal_command(group: Bo
     consumed = vsmmu.consume([command])
     assert (consumed.count, consumed.error) == (0, CommandError.CERROR_ILL)
     assert command[0] in words
+
+
+# -- what QEMU attaches, and when -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plugged(tmp_path_factory: pytest.TempPathFactory) -> Boot:
+    """jobs/plug.py: a function plugged beside one, first behind its vSMMU, and from behind another SMMU."""
+    return boot(JOB.parent / "plug.py", tmp_path_factory.mktemp("plug"), ["--canwbs", "--mem", "4G"], limit=900)
+
+
+def attached(host: Boot, name: str, function: str) -> dict[str, list[str]]:
+    """By phase (device_add, system_reset): what the function was attached to, stage 2 or GBPA's, or the refusal."""
+    log = (host.out / f"{name}.log").read_text(encoding="utf-8")
+    parents = set(re.findall(r"iommufd_backend_alloc_hwpt .*hwpt_type=0 .*out_hwpt=(\d+) \(0\)", log))
+    found = {}
+    for phase in log.split("\n-- ")[1:]:
+        title, _, text = phase.partition("\n")
+        steps = re.findall(rf"(Successfully attached device|error attach) {function} \(\d+\) pasid 0 to id=(\d+)", text)
+        found[title] = ["refused" if done == "error attach" else "stage 2" if number in parents else "GBPA" for done, number in steps]
+    return found
+
+
+def test_gbpa_reaches_the_first_function_at_once_and_a_later_one_at_a_reset(plugged: Boot) -> None:
+    first, beside = attached(plugged, "first", "0000:41:00.0"), attached(plugged, "beside", "0000:11:10.0")
+    assert (first["device_add"], beside["device_add"]) == (["stage 2", "GBPA"], ["stage 2"])
+    assert (first["system_reset"], beside["system_reset"]) == (["GBPA"], ["GBPA"])
+
+
+def test_a_function_of_another_smmu_is_taken_and_refused_at_the_reset(plugged: Boot) -> None:
+    said = attached(plugged, "other-smmu", "0000:41:00.0")
+    assert said["device_add"] == ["stage 2"]
+    assert set(said["system_reset"]) == {"refused"}
