@@ -126,6 +126,19 @@ def test_scripts_parse() -> None:
             clean("bash", "-n", path)
 
 
+# The fragments of a preparation script use each other's variables; whole scripts are looked at in tests/export/test_shellcheck.py.
+FRAGMENTS = "SC2034,SC2154"
+
+
+def test_scripts_are_shellcheck_clean() -> None:
+    if not shutil.which("shellcheck"):
+        skip_loudly("scripts can't be checked", "install shellcheck")
+    for path in prose_and_code() + [path for path in tracked() if path.match("tests/export/data/*.sh")]:
+        if path.read_bytes()[:32].startswith((b"#!/bin/bash", b"#!/bin/sh")) or path.suffix == ".sh" or path.parent.name == "bed":
+            fragment = path.parent.name == "export" or path.name in ("setup", "turns")
+            clean("shellcheck", "--severity=warning", "--shell=bash", f"--exclude={FRAGMENTS if fragment else 'SC1091'}", path)
+
+
 def test_no_machine_path_and_no_mirror_name_in_the_repository() -> None:
     # put together here, so that this file is not what it looks for
     paths = [r"(?<![\w.])/wo" + r"rk/", r"/tmp/ve" + r"nv"]

@@ -31,7 +31,7 @@ if [ "${vfs:-0}" != 0 ]; then
 fi
 echo "armhost: job $job at $(cut -d' ' -f1 /proc/uptime)"
 if [ -n "$job" ] && [ -e "/job/$job" ]; then
-    cd /root
+    cd /root || exit
     case $job in *.py) set -- python3 "/job/$job" ;; *) set -- bash "/job/$job" ;; esac
     "$@" > /out/.job.stdout 2> /out/.job.stderr < /dev/null; rc=$?
 else

@@ -17,7 +17,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 . "$here/../../scripts/lib/debian.sh"
 work=${ARMHOST_WORK:-$CACHE/armhost}
-out= vfs=2 iort= append= mem=3G smp=2 limit=600 console= topology=$here/topology.args inner= verbose=
+out='' vfs=2 iort='' append='' mem=3G smp=2 limit=600 console='' topology=$here/topology.args inner='' verbose=''
 while [ $# -gt 0 ]; do case $1 in
     --out) out=$2; shift 2;; --vfs) vfs=$2; shift 2;; --append) append=$2; shift 2;; --topology) topology=$2; shift 2;;
     --canwbs) iort=$work/IORT.bin; shift;; --iort) iort=$2; shift 2;; --inner) inner=1; shift;; --verbose) verbose=1; shift;;
@@ -40,7 +40,9 @@ for disk in nvme0 plain; do truncate -s 64M "$scratch/$disk.img"; done
 initrd=$work/initrd.img
 [ -z "$iort" ] || { python3 "$here/initrd.py" canwbs "$iort" "$initrd" "$scratch/initrd.img"; initrd=$scratch/initrd.img; }
 # topology.args: one or more QEMU arguments a line; # starts a comment; @T@ is a scratch directory
-arguments=(); while read -r line; do case $line in ''|\#*) continue;; esac; arguments+=(${line//@T@/$scratch}); done < "$topology"
+arguments=()
+# shellcheck disable=SC2206 # options and their values, several a line
+while read -r line; do case $line in ''|\#*) continue;; esac; arguments+=(${line//@T@/$scratch}); done < "$topology"
 
 set +e
 timeout "$limit" "$qemu" -nodefaults -nographic -no-reboot -serial "file:$console" -monitor none \

@@ -264,3 +264,21 @@ rm -rf /run/smmu-wizard-state; ln -s /run/victim /run/smmu-wizard-state; run web
     for line, word in zip(said[::2], words, strict=True):
         assert word in line
     assert set(said[1::2]) == {"root 755"}
+
+
+def test_the_boot_display_is_not_taken(bed: Path) -> None:
+    script(bed, vm(NVME, name="web"))
+    said = run(
+        bed,
+        """
+undone_state > "$BED/before"
+mkdir -p /sys/bus/platform/{devices,drivers/simple-framebuffer} /sys/devices/platform/simple-framebuffer.0
+ln -s /sys/devices/platform/simple-framebuffer.0 /sys/bus/platform/devices/
+ln -s /sys/bus/platform/drivers/simple-framebuffer /sys/devices/platform/simple-framebuffer.0/driver
+run web > "$BED/log" 2>&1 && echo "another shows it"; run web --undo > "$BED/log" 2>&1
+echo 1 > /sys/devices/pci/0000:14:00.0/boot_vga; run web 2>&1 | tail -1
+rm /sys/devices/platform/simple-framebuffer.0/driver; run web > "$BED/log" 2>&1 && echo "nobody drives it"
+""",
+    )
+    assert (said[0], said[2]) == ("another shows it", "nobody drives it")
+    assert "shows the firmware's console (simple-framebuffer.0 on simple-framebuffer)" in said[1]

@@ -256,6 +256,13 @@ CASES: dict[str, tuple[Change, str]] = {
         ),
         "arm64-virt-canwbs",
     ),
+    "held-open": (
+        lambda facts: replace(facts, in_use=(InUse(address=NVME, kind="held", detail="process 7 (smartd) has /dev/nvme0 open"),)),
+        "arm64-virt-canwbs",
+    ),
+    "boot-display": (
+        lambda facts: replace(facts, in_use=(InUse(address=NVME, kind="display", detail="simple-framebuffer.0"),)), "arm64-virt-canwbs",
+    ),
     "in-use": (lambda facts: replace(facts, in_use=(InUse(address=NVME, kind="mount", detail="/dev/nvme0n1p2 on /"),)), "arm64-virt-canwbs"),
     "pf-has-vfs": (lambda facts: facts, "arm64-virt-canwbs"),
     "group-not-viable": (function("0000:81:00.0", driver="vfio-pci"), "arm64-virt-canwbs"),

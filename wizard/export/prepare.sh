@@ -143,6 +143,7 @@ check() { # ADDRESS VENDOR:DEVICE SERIAL SMMU GROUP-MEMBERS
 # an NVMe namespace has no block/ above it, and with multipath hangs below its subsystem and not below the function.
 check_free() { # ADDRESS
     local real block name
+    check_display "$1"
     case $(driver_of "$1") in *vfio*) return 0;; esac
     real=$(readlink -f "$sys/bus/pci/devices/$1")
     for block in "$sys/class/block"/*; do
@@ -155,6 +156,20 @@ check_free() { # ADDRESS
     done
     for name in "$sys/class/net"/*; do
         case $(readlink -f "$name") in "$real"/*) check_interface "$1" "$(basename "$name")";; esac
+    done
+}
+# A framebuffer of the firmware holds a BAR of the function that shows it: that one is above it, or is the one with boot_vga.
+check_display() { # ADDRESS
+    local real one
+    real=$(readlink -f "$sys/bus/pci/devices/$1")
+    for one in "$sys/bus/platform/devices"/*framebuffer.*; do
+        if [ ! -e "$one/driver" ]; then continue; fi
+        case $(readlink -f "$one") in
+            "$real"/*) ;;
+            */0000:*/* | */pci*/*) continue;;
+            *) [ "$(cat "$real/boot_vga" 2>/dev/null || true)" = 1 ] || continue;;
+        esac
+        stop "$1 shows the firmware's console (${one##*/} on $(link_name "$one/driver")), which holds a BAR of it. Boot with initcall_blacklist=sysfb_init, or free it: echo ${one##*/} > $sys/bus/platform/drivers/$(link_name "$one/driver")/unbind"
     done
 }
 check_disk() { # ADDRESS BLOCK: with its partitions

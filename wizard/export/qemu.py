@@ -37,6 +37,7 @@ def qemu_script(vm: VmPlan) -> str:
         "# `./script -serial mon:stdio` for a console.",
         "set -eu",
         "",
+        "# shellcheck disable=SC2054 # the commas are QEMU's",
         "args=(",
     ]
     for option in options(vm):

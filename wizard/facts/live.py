@@ -15,6 +15,7 @@ import psutil
 import pyudev
 
 from wizard.base.errors import InputError
+from wizard.facts import opened as opened_files
 from wizard.facts import usage
 from wizard.facts.firmware import find_firmware
 from wizard.facts.functions import read_functions
@@ -37,12 +38,16 @@ def read_live(root: str = "/") -> Facts:
     lines, complete = read_kernel_log(tree)
     log, moment_log = split(lines)
     disks = frozenset(tree.names("sys/class/block"))
-    opened = holders(tree, disks)
+    files = opened_files.device_files(tree)
+    opened = holders(tree, disks, files)
+    functions = live_functions(tree)
     used = [*_disks(tree), *_network(tree), *usage.of_openers(tree, {path: who for path, who in opened.items() if path[5:] in disks})]
+    used += usage.of_holders(tree, used)
+    held = [*opened_files.of_files(files, opened), *opened_files.of_displays(tree, functions)]
     return assemble(
         tree,
         origin="live",
-        functions=live_functions(tree),
+        functions=functions,
         log=log,
         log_complete=complete,
         cpus=psutil.cpu_count(),
@@ -51,12 +56,14 @@ def read_live(root: str = "/") -> Facts:
         iommufd=os.path.exists("/dev/iommu"),
         vfio=os.path.exists("/dev/vfio/vfio") or os.path.exists("/dev/vfio/devices"),
         kvm=os.path.exists("/dev/kvm"),
-        in_use=unique([*used, *usage.of_holders(tree, used)]),
+        in_use=unique([*used, *held]),
         programs=find_programs(),
         firmware=find_firmware(tree),
         limits=_limits(),
         policy=policy_of(tree),
-        moment=msgspec.structs.replace(read_figures(tree), log=moment_log, open_devices=opened),
+        moment=msgspec.structs.replace(
+            read_figures(tree), log=moment_log, open_devices={path: who for path, who in opened.items() if path not in files}
+        ),
     )
 
 

@@ -144,7 +144,7 @@ class InUse(Fact, frozen=True):
     """Why the host needs a function: a mounted disk, an address, a route, the session itself."""
 
     address: AddressText
-    kind: str  # mount, swap, route, address, holder, session, open
+    kind: str  # mount, swap, route, address, holder, session, open, held (its device file, not a disk), display (the firmware's console)
     detail: str
 
 

@@ -15,6 +15,7 @@ from wizard.facts.firmware import find_firmware
 from wizard.facts.held import Place
 from wizard.facts.klog import split
 from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
+from wizard.facts.opened import of_displays
 from wizard.facts.pci_ids import named
 from wizard.facts.tree import Tree
 
@@ -45,7 +46,7 @@ def from_tree(tree: Tree) -> Facts:
         log=log,
         log_complete=bool(log),
         hw_info=_hw_info(tree) if "hw_info.json" in names else (),
-        in_use=unique(used),
+        in_use=unique([*used, *of_displays(tree, found)]),
         firmware=find_firmware(tree),
         cpus=_cpus(tree),
         cpu_model=cpu_model(tree),

@@ -16,8 +16,10 @@ def is_vfio_driver(name: str | None) -> bool:
     return (name or "").replace("-", "_").endswith("vfio_pci")
 
 
-def holders(tree: Tree, disks: Collection[str] = ()) -> dict[str, str]:
+def holders(tree: Tree, disks: Collection[str] = (), files: Collection[str] = ()) -> dict[str, str]:
     """/dev/vfio/… -> "pid (command)" of a process that has it open; also /dev/NAME of ``disks`` that one has open for writing.
+
+    Of ``files``, other device files, "pid (command, systemd unit)", however they are open.
 
     Without root only own processes can be seen.
     """
@@ -39,6 +41,8 @@ def holders(tree: Tree, disks: Collection[str] = ()) -> dict[str, str]:
             vfio = target.startswith("/dev/vfio/") and target != "/dev/vfio/vfio"
             if vfio or (target.startswith("/dev/") and target[5:] in disks and _writes(pid, descriptor)):
                 found[target] = f"{pid} ({_command(pid)})"
+            elif target in files:
+                found[target] = f"{pid} ({', '.join(filter(None, (_command(pid), _unit(pid))))})"
     if hidden:
         tree.unread["/proc/*/fd"] = "needs root"
     return dict(sorted(found.items()))
@@ -52,6 +56,16 @@ def _writes(pid: str, descriptor: str) -> bool:
     except OSError:
         return False  # closed meanwhile
     return flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def _unit(pid: str) -> str | None:
+    # "0::/system.slice/nvidia-persistenced.service": the last part that is a unit of processes
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="backslashreplace") as file:
+            units = re.findall(r"/([^/\n]+\.(?:service|scope))(?=/|$)", file.read(65536), re.MULTILINE)
+    except OSError:
+        return None
+    return units[-1] if units else None
 
 
 def _command(pid: str) -> str:

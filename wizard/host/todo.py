@@ -64,9 +64,36 @@ IN_USE = _todo(
 @rule
 def in_use(at: Situation) -> Iterator[Finding]:
     """Mounted disks, swap, addresses and routes (sources: problem-5)."""
-    details = sorted({use.detail for use in at.facts.in_use if use.address == at.function.facts.address})
-    if details:
-        yield IN_USE.at(at.function, detail="; ".join(details))
+    if details := _uses(at, lambda kind: kind not in ("held", "display")):
+        yield IN_USE.at(at.function, detail=details)
+
+
+def _uses(at: Situation, wanted: Callable[[str], bool]) -> str:
+    return "; ".join(sorted({use.detail for use in at.facts.in_use if use.address == at.function.facts.address and wanted(use.kind)}))
+
+
+HELD_OPEN = _todo(
+    "held-open", Severity.ERROR, Area.HOST,
+    what="{subject} can't be taken from its driver now: {detail}.",
+    why="The driver waits until it is closed, NVIDIA's for ever, and closing it later does not help then; the preparation script stops there.",
+    fix="End that process first, a service (persistence daemon, display manager, RDMA program) with `systemctl stop`, and keep it from coming back.",
+)  # fmt: skip
+BOOT_DISPLAY = _todo(
+    "boot-display", Severity.ERROR, Area.CMDLINE,
+    what="{subject} shows the console that the firmware has set up ({detail}).",
+    why="That driver holds a BAR of it: the kernel says 'can't reserve', and the guest's driver fails.",
+    fix="Boot the host with initcall_blacklist=sysfb_init on the kernel command line, or write the framebuffer's name to `unbind` of its driver; "
+    "if the host can go without that console, plan with --allow-in-use {subject} --yes after it.",
+)  # fmt: skip
+
+
+@rule
+def held_open(at: Situation) -> Iterator[Finding]:
+    """Who has its device files open (open-gpu-kernel-modules#1119, kubevirt#8549), and the boot display (talos#14356)."""
+    if (details := _uses(at, lambda kind: kind == "held")) and not on_vfio(at.function):
+        yield HELD_OPEN.at(at.function, detail=details)
+    if details := _uses(at, lambda kind: kind == "display"):
+        yield BOOT_DISPLAY.at(at.function, detail=details)
 
 
 PF_HAS_VFS = _todo(

@@ -3,7 +3,7 @@
 mkdir -p /opt/smmu-wizard /root/vm; cp -r /job/wizard /opt/smmu-wizard/
 export PYTHONPATH=/opt/smmu-wizard
 python3 -m compileall -q /opt/smmu-wizard
-cd /root/vm
+cd /root/vm || exit
 
 step() { # NAME COMMAND...
     local name=$1; shift

@@ -9,6 +9,7 @@ echo vfio-pci > /sys/bus/pci/devices/$B/driver_override
 echo $B > /sys/bus/pci/devices/$B/driver/unbind; echo $B > /sys/bus/pci/drivers_probe; udevadm settle
 FW=/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd; cp /usr/share/AAVMF/AAVMF_VARS.fd /tmp/v.fd
 if [ -e "$J/args" ]; then mapfile -t A < "$J/args"; else
+# shellcheck disable=SC2054,SC2206 # commas are QEMU's; no value has a space
 A=(-machine virt,gic-version=3,accel=kvm -cpu host -smp 1 -m 768M -nodefaults -display none
    -drive if=pflash,unit=0,format=raw,readonly=on,file=$FW -drive if=pflash,unit=1,format=raw,file=/tmp/v.fd
    -object iommufd,id=iommufd0

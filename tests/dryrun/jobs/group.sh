@@ -29,4 +29,4 @@ for _ in $(seq 500); do
     sleep 1
 done
 kill $inner 2> /dev/null; wait $inner
-echo done > /out/one.status
+echo "done" > /out/one.status

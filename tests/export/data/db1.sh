@@ -6,6 +6,7 @@
 # `./script -serial mon:stdio` for a console.
 set -eu
 
+# shellcheck disable=SC2054 # the commas are QEMU's
 args=(
   -name guest=db1,debug-threads=on
   -uuid bc9e9d42-33fd-5fae-b817-0ead0be3dc6b

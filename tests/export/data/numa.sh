@@ -5,6 +5,7 @@
 # `./script -serial mon:stdio` for a console.
 set -eu
 
+# shellcheck disable=SC2054 # the commas are QEMU's
 args=(
   -name guest=numa,debug-threads=on
   -uuid 8f27c938-cfce-55ad-9fea-93e34939bd23

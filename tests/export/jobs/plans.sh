@@ -2,7 +2,7 @@
 # Boot with --canwbs --inner --mem 4G --vfs 0. Each step leaves NAME.out, NAME.err and NAME.status in /out.
 mkdir -p /opt/smmu-wizard /root/vm; cp -r /job/wizard /opt/smmu-wizard/
 export PYTHONPATH=/opt/smmu-wizard
-cd /root/vm
+cd /root/vm || exit
 [ -s /etc/machine-id ] || echo 0123456789abcdef0123456789abcdef > /etc/machine-id
 
 step() { # NAME COMMAND...

@@ -2,7 +2,7 @@
 # Boot with --canwbs --vfs 0. Each step leaves NAME.out, NAME.err and NAME.status in /out.
 mkdir -p /opt/smmu-wizard /root/vm; cp -r /job/wizard /opt/smmu-wizard/
 export PYTHONPATH=/opt/smmu-wizard
-cd /root/vm
+cd /root/vm || exit
 [ -s /etc/machine-id ] || echo 0123456789abcdef0123456789abcdef > /etc/machine-id
 
 step() { # NAME COMMAND...
@@ -67,6 +67,7 @@ step state-half-undone state
 # a function that is open is not taken away
 bash bind.sh > /dev/null
 python3 -c 'import glob, os, time; os.open(glob.glob("/dev/vfio/devices/vfio*")[0], os.O_RDWR); time.sleep(600)' & holder=$!
+# shellcheck disable=SC2010 # names of links
 while kill -0 $holder && ! ls -l /proc/$holder/fd | grep -q /dev/vfio/devices/; do sleep 0.2; done
 step open bash bind.sh --undo
 kill $holder; wait $holder

@@ -110,6 +110,7 @@ ALLOWED_IN_USE = plan_code(
     why="{why} It was allowed with --allow-in-use.",
     fix="Make sure that the host can live without it before the preparation script runs.",
 )  # fmt: skip
+_USES = {"in-use", "held-open", "boot-display"}
 _SCRIPT_DOES = {"not-on-vfio", "driver-override-left", "group-not-viable"}
 
 
@@ -119,7 +120,7 @@ def todo(scene: Scene) -> Iterator[Finding]:
     allowed = {canonical(address) for address in scene.vm.request.allow_in_use}
     for candidate in scene.everything:
         for finding in candidate.verdict.todo if not candidate.to_make else ():
-            if finding.code == "in-use" and candidate.address in allowed:
+            if finding.code in _USES and candidate.address in allowed:
                 yield ALLOWED_IN_USE.at(candidate.address, why=finding.what)
             elif finding.code == "pf-has-vfs":
                 yield replace(finding, severity=Severity.ERROR)  # now somebody wants it
