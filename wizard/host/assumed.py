@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from wizard.facts.model import Assumption
@@ -17,6 +17,10 @@ class Assumed:
 
     def __init__(self, assumptions: Iterable[Assumption]) -> None:
         self._why = {tuple(_parts(assumption.path)): assumption.why for assumption in assumptions}
+        # Asked several times of every function of a host, and most places are of one function: by their first two parts, few are left.
+        self._near: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        for known in self._why:
+            self._near.setdefault(known[:2], []).append(known)
         self.covers = cache(self._covers)
 
     def __bool__(self) -> bool:
@@ -26,7 +30,12 @@ class Assumed:
         if not self._why:
             return False
         parts = _parts(path)
-        return any(len(known) <= len(parts) and _match(known, parts) for known in self._why)
+        return any(len(known) <= len(parts) and _match(known, parts) for known in self._candidates(parts))
+
+    def _candidates(self, parts: list[str]) -> Iterator[tuple[str, ...]]:
+        first, second = parts[0], parts[1:2]
+        for key in {(a, *b) for a in (first, "*") for b in ((), second, ("*",))}:
+            yield from self._near.get(key, ())
 
     def below(self, path: str) -> dict[str, str]:
         """What is assumed of one thing, by field, with the reason; the field is ``*`` where the whole thing is."""
