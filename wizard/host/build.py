@@ -60,6 +60,7 @@ class _Builder:
         self._isolated_msi = cache(self._find_isolated_msi)
         self._config = cache(self._find_config)
         self._untranslated = cache(self._find_untranslated)
+        self._linked = cache(lambda name: Known(name, Source.SYSFS))
         self._bridges_known = cache(self._find_bridges_known)
         self.log: KernelLog = parse_log(facts.log)
         self.aliases = self.log.aliases
@@ -156,7 +157,7 @@ class _Builder:
     def _above(self, facts: PciFunction, group: int | None, own: Stream | None) -> Known:
         """The IOMMU above a function that the kernel uses for it, by name; None where nothing names it."""
         if name := self.iommu_of.get(facts.address):
-            return Known(name, Source.SYSFS)
+            return self._linked(name)
         # A source without links shows by the group that there is one: only vfio's no-IOMMU mode makes a group without.
         if group is None or self.unread[Place.LINKS] is None or self._no_iommu_mode:
             return UNKNOWN
@@ -381,7 +382,11 @@ class _Builder:
 
     def _find_untranslated(self) -> str:
         """What becomes of DMA that no stream table entry is for, where the log shows it: C_BAD_STREAMID is an abort (IHI 0070, 7.3.3)."""
-        events = (*self.log.event_counts, *parse_log(self.facts.moment.log).event_counts)
+        since = self.facts.moment.log
+        if any(name in line for line in since for name in ("event 0x02 ", "C_BAD_STREAMID")):
+            events = (*self.log.event_counts, *parse_log(since).event_counts)
+        else:
+            events = tuple(self.log.event_counts)  # a flood of other events is not read for this
         seen = sorted({stream for _, number, stream in events if number == _BAD_STREAM and stream is not None})
         if not seen:
             return ""

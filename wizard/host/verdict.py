@@ -31,12 +31,14 @@ def judge(evidence: Evidence, find_todo: Callable[[bool], tuple[Finding, ...]]) 
         answer = check(evidence)
         if answer.finding is not None:  # by the type, all but those that hold
             (failed if answer.holds is False else missing)[answer.finding] = None
+    if not failed and not missing:
+        return Verdict(Accel.YES, (), lambda: find_todo(True))
     obstacles = tuple(finding for finding in failed if finding.code in UNASSIGNABLE)
     undecided = tuple(finding for finding in missing if finding.code in UNDECIDED)
     # What is not known stays beside a no where it decides whether the function can be given away at all: no other mode can do without it.
     told = (*failed, *(undecided if not obstacles else ())) if failed else tuple(missing)
     return Verdict(
-        Accel.NO if failed else Accel.UNKNOWN if missing else Accel.YES,
+        Accel.NO if failed else Accel.UNKNOWN,
         told,
         lambda: find_todo(not obstacles),
         obstacles,
