@@ -1,9 +1,11 @@
 # The checkout's own virtual environment (sourced by bash): .venv, made when it is missing or when pyproject.toml has changed.
 #
-# Environment: PYTHON names the interpreter to use, SMMU_WIZARD_VENV another directory than .venv.
+# Environment: PYTHON names the interpreter to use, SMMU_WIZARD_VENV another directory than .venv; SMMU_WIZARD_LOCK=no installs what the tests
+# need by the lower bounds of pyproject.toml, as users do, instead of the releases that requirements-dev.lock names by their hashes.
 
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV=${SMMU_WIZARD_VENV:-$PROJECT/.venv}
+LOCK=$PROJECT/requirements-dev.lock
 
 note() { printf '%s\n' "$*" >&2; }
 fail() { printf '%s\n' "$1" >&2; exit "${2:-4}"; }
@@ -58,12 +60,37 @@ new_environment() { # PYTHON
     fi
 }
 
+pip_install() { # ARGUMENT...
+    PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 "$VENV/bin/python" -m pip --quiet install "$@" >&2 < /dev/null
+}
+
+# What the lock file names, each file by its hash. Status 1 where the lock is not wanted, made for other Pythons, or its releases are not in the
+# package index of this machine; a file with another hash than the locked one ends everything.
+locked() {
+    local log
+    [ "${SMMU_WIZARD_LOCK:-}" != no ] || { note "Without the lock, as asked: by the lower bounds of pyproject.toml."; return 1; }
+    [ -f "$LOCK" ] || { note "There is no $LOCK: by the lower bounds of pyproject.toml."; return 1; }
+    # scripts/lock resolves for 3.11 and newer; nobody has tried what comes after 3.14
+    "$VENV/bin/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' ||
+        { note "The lock is for Python 3.11 to 3.14: by the lower bounds of pyproject.toml."; return 1; }
+    log=$(mktemp)
+    if pip_install --require-hashes --requirement "$LOCK" 2> "$log"; then rm -f "$log"; return; fi
+    cat "$log" >&2
+    if grep -q "DO NOT MATCH THE HASHES" "$log"; then
+        rm -f "$log"
+        fail "A package is not the one that requirements-dev.lock names (above): look where it came from before you install anything."
+    fi
+    rm -f "$log"
+    note "The locked releases can't be had here (above is why): by the lower bounds of pyproject.toml."
+    return 1
+}
+
 # A virtual environment in VENV with the program, editable, and the named extra. An environment with more than was asked for is fine.
 environment() { # base|test
     local level=$1 python wanted have extra
     [ "$level" = base ] && extra= || extra=[$level]
     python=$(find_python)
-    wanted="$(cksum < "$PROJECT/pyproject.toml") $PROJECT $("$python" -c 'import sys; print(sys.version)' | tr -d '\n')"
+    wanted="$({ cat "$PROJECT/pyproject.toml"; [ ! -f "$LOCK" ] || cat "$LOCK"; } | cksum) ${SMMU_WIZARD_LOCK:-} $PROJECT $("$python" -c 'import sys; print(sys.version)' | tr -d '\n')"
     mkdir -p "$(dirname "$VENV")" 2> /dev/null && [ -w "$(dirname "$VENV")" ] ||
         fail "$(dirname "$VENV") is not writable: name a place for the virtual environment with SMMU_WIZARD_VENV=…" 5
     exec 8> "$VENV.lock"
@@ -76,8 +103,11 @@ environment() { # base|test
         fi
         note "Installing smmu-wizard${extra:+ and what its tests need} into $VENV"
         [ "$(cat "$VENV/smmu-wizard-base" 2> /dev/null)" = "$wanted" ] || new_environment "$python" || fail "No virtual environment could be made in $VENV."
-        PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 "$VENV/bin/python" -m pip --quiet install --editable "$PROJECT$extra" >&2 < /dev/null ||
-            fail "pip could not install the packages (above is why): is the package index reachable?"
+        if [ "$level" = test ] && locked; then
+            pip_install --no-deps --no-build-isolation --editable "$PROJECT" || fail "pip could not install the checkout (above is why)."
+        else
+            pip_install --editable "$PROJECT$extra" || fail "pip could not install the packages (above is why): is the package index reachable?"
+        fi
         printf '%s\n' "$wanted" > "$VENV/smmu-wizard-$level"
     fi
     exec 8>&-

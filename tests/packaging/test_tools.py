@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 
 from tests.tools.cache import PROJECT
 from tests.tools.processes import LIMIT
@@ -37,3 +38,15 @@ def test_findings_that_a_task_names_exist() -> None:
 def test_every_exit_status_is_documented() -> None:
     page = (PROJECT / "docs/commands.md").read_text(encoding="utf-8")
     assert {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == {int(status) for status in Exit}
+
+
+def test_the_lock_names_every_requirement_of_the_tests_by_its_hash() -> None:
+    """pip refuses a lock in which one file has none; a requirement that is not locked would come in without a look."""
+    entries = re.split(r"\n(?=\S)", (PROJECT / "requirements-dev.lock").read_text(encoding="utf-8"))
+    locked = {found[1].lower() for entry in entries if (found := re.match(r"([A-Za-z0-9._-]+)==\S+", entry))}
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in entries if "==" in entry)
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = (*project["dependencies"], *project["optional-dependencies"]["test"], *project["optional-dependencies"]["dask"])
+    names = {re.split(r"[<>=~!\[; ]", one)[0].lower().replace("_", "-").replace(".", "-") for one in wanted}
+    assert names - {name.replace("_", "-").replace(".", "-") for name in locked} == set()
+    assert not any("://" in entry for entry in entries)
