@@ -65,10 +65,6 @@ def test_rooms_import_in_order() -> None:
     clean(tool("lint-imports"), "--no-cache")
 
 
-STILL_WITH_CIRCLES = frozenset({"tui"})
-"""Rooms whose modules import each other in circles. A room leaves this set when its last circle is gone, and none comes in."""
-
-
 def imports_inside(room: Path) -> dict[str, set[str]]:
     """Of each module of a room the modules of the same room that it imports: also in functions and for types only. A package is its ``__init__``."""
     modules = {".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__") for path in room.rglob("*.py")}
@@ -109,10 +105,7 @@ def test_circles_are_seen() -> None:
 @pytest.mark.parametrize("room", sorted(path.parent.name for path in (PROJECT / "wizard").glob("*/__init__.py")))
 def test_imports_inside_a_room_go_one_way(room: str) -> None:
     found = circles(imports_inside(PROJECT / "wizard" / room))
-    if room in STILL_WITH_CIRCLES:
-        assert found, f"wizard/{room} has no circle any more: take it out of STILL_WITH_CIRCLES"
-    else:
-        assert not found, "\n".join(found)
+    assert not found, "\n".join(found)
 
 
 def test_spelling() -> None:

@@ -47,7 +47,7 @@ async def test_devices_that_come_and_go_are_marked_and_the_cursor_stays() -> Non
         messages = "\n".join(one.message for one in wizard._notifications)
         assert f"{VF} is gone" in messages
         assert f"{NVME} is on driver vfio-pci now" in messages
-        assert wizard.following.changes == {VF: "gone", "0000:11:10.2": "gone", NVME: "driver"}
+        assert wizard.changes == {VF: "gone", "0000:11:10.2": "gone", NVME: "driver"}
         wizard.exit(0)
 
 

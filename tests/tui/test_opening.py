@@ -28,7 +28,7 @@ async def test_a_recording_that_is_opened_is_judged_under_the_policy_of_the_star
     wizard = WizardApp(open_host(Source(Kind.DEMO), str(policy)), source=Source(Kind.DEMO), policy=str(policy), config=Config(ascii=False))
     async with wizard.run_test(size=(120, 40)) as pilot:
         await shows(pilot, NVME)
-        wizard.following.open_recording(str(path))
+        wizard.open_recording(str(path))
         await until(pilot, lambda: wizard.source.path == str(path))
         assert wizard.host.verdicts[NVME].accel is Accel.NO
         assert wizard.host.verdicts[NVME].reasons[0].code == "accel-off-by-policy"

@@ -18,17 +18,15 @@ from wizard.tui.files import trouble
 from wizard.tui.live import FIGURES, Sources, differences, news, watch, with_lines
 
 if TYPE_CHECKING:
-    from wizard.tui.app import WizardApp
+    from wizard.tui.wizard import Wizard
 
 
 class Following:
     """Workers that tell one app what changes. ``sources`` is None for a host that was recorded: it does not change."""
 
-    def __init__(self, app: WizardApp, sources: Sources | None) -> None:
+    def __init__(self, app: Wizard, sources: Sources | None) -> None:
         self.app = app
         self.sources = sources
-        self.changes: dict[str, str] = {}  # address -> new, gone, driver: since the wizard was opened
-        self.moment: Moment = app.host.facts.moment
         self._stop = threading.Event()
 
     def begin(self) -> None:
@@ -77,8 +75,8 @@ class Following:
             self.app.say(f"{plural(len(fresh) - 3, 'finding')} more of the kernel's log: see the doctor.", "warning")
 
     def _figures_now(self, moment: Moment) -> None:
-        if moment != self.moment:
-            self.moment = moment
+        if moment != self.app.moment:
+            self.app.moment = moment
             self.app.update_figures()
 
     def show(self, host: Host) -> None:
@@ -86,8 +84,8 @@ class Following:
         app = self.app
         found = differences(app.host, host)
         fresh = news(app.host, host) if self.sources is not None else ()
-        self.changes |= found
-        self.moment = host.facts.moment
+        app.changes |= found
+        app.moment = host.facts.moment
         app.show_host(host)
         for address, change in list(found.items())[:3]:
             driver = host.functions[address].facts.driver if address in host.functions else None
@@ -112,7 +110,7 @@ class Following:
                 return
             self.app.call_from_thread(self.show, host)
 
-        self.changes.clear()
+        self.app.changes.clear()
         self.app.run_worker(read, thread=True, exclusive=True, group="read")
 
     def open_recording(self, path: str) -> None:

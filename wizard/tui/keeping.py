@@ -14,8 +14,8 @@ from wizard.tui import config as config_room
 from wizard.tui.config import Unfinished
 
 if TYPE_CHECKING:
-    from wizard.tui.app import WizardApp
     from wizard.tui.state import Session
+    from wizard.tui.wizard import Wizard
 
 
 PATIENCE = 5.0  # seconds to wait for a kept session to be read
@@ -24,7 +24,7 @@ PATIENCE = 5.0  # seconds to wait for a kept session to be read
 class Keeper:
     """Keeps the session of one app in a directory; without a directory nothing is kept."""
 
-    def __init__(self, app: WizardApp, directory: Path | None) -> None:
+    def __init__(self, app: Wizard, directory: Path | None) -> None:
         self.app = app
         self.directory = directory
         # Workers write in any order: what is older than the file, or than its removal, is not written any more.

@@ -17,10 +17,10 @@ from wizard.tui.files import trouble
 from wizard.tui.lines import BLANK, Line, finding_lines, heading
 
 if TYPE_CHECKING:
-    from wizard.tui.app import WizardApp
+    from wizard.tui.wizard import Wizard
 
 
-def ask_for_profiles(app: WizardApp) -> None:
+def ask_for_profiles(app: Wizard) -> None:
     """Ask for files, then open them."""
     from wizard.tui.screens.dialogs import Prompt
 
@@ -46,7 +46,7 @@ def expand(text: str) -> list[str]:
     return [path for word in words for path in (sorted(glob.glob(str(Path(word).expanduser()))) or [word])]
 
 
-def open_profiles(app: WizardApp, paths: list[str]) -> None:
+def open_profiles(app: Wizard, paths: list[str]) -> None:
     """Open profiles into the session, read in a worker; what is wrong with their text is shown."""
 
     def read() -> None:
@@ -76,7 +76,7 @@ class Opened:
     text: str | None
 
 
-def _opened(app: WizardApp, found: Sequence[Opened], errors: Sequence[WizardError]) -> None:
+def _opened(app: Wizard, found: Sequence[Opened], errors: Sequence[WizardError]) -> None:
     for error in errors[:3]:
         app.say(error, "error")
     if len(errors) > 3:

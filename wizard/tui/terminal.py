@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from textual.drivers.linux_driver import LinuxDriver
 
 if TYPE_CHECKING:
-    from wizard.tui.app import WizardApp
+    from wizard.tui.wizard import Wizard
 
 
 class TerminalDriver(LinuxDriver):
@@ -19,13 +19,13 @@ class TerminalDriver(LinuxDriver):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        app = cast("WizardApp", self._app)
+        app = cast("Wizard", self._app)
         # Standard output was found to be the terminal; Textual would take standard error, which may be somebody's log.
         if sys.__stdout__ is not None:
             self._file = cast("Any", Output(sys.__stdout__, lambda: app.call_later(app.ended_by)))
 
     def _run_input_thread(self) -> None:
-        app = cast("WizardApp", self._app)
+        app = cast("Wizard", self._app)
         while not self.exit_event.is_set():
             try:
                 self.run_input_thread()

@@ -15,9 +15,9 @@ from wizard.tui.rows import comes_along
 from wizard.tui.screens.dialogs import Choose, Prompt
 
 if TYPE_CHECKING:
-    from wizard.tui.app import WizardApp
     from wizard.tui.glyphs import Glyphs
     from wizard.tui.state import Session
+    from wizard.tui.wizard import Wizard
 
 NEW = ("new",)  # the key of "a new VM": no VM can be called that
 TRIED = 8  # VMs up to which each is tried
@@ -33,7 +33,7 @@ def objections(host: Host, session: Session, name: str, addresses: Sequence[str]
     return [finding for finding in after.findings if finding not in before and finding.severity is Severity.ERROR]
 
 
-def assign_functions(app: WizardApp, chosen: Sequence[str], *, done: Callable[[], None] = lambda: None, to: str | None = None) -> None:
+def assign_functions(app: Wizard, chosen: Sequence[str], *, done: Callable[[], None] = lambda: None, to: str | None = None) -> None:
     """Ask which VM, showing what comes along; then do it."""
     host, session = app.host, app.session
     along = [other for address in chosen for other in comes_along(host, address) if other not in chosen]

@@ -13,8 +13,8 @@ from textual.widget import Widget
 from wizard.tui.widgets.bars import Command, Keys, Tabs
 
 if TYPE_CHECKING:
-    from wizard.tui.app import WizardApp
     from wizard.tui.state import Session
+    from wizard.tui.wizard import Wizard
 
 # Key, name of the screen, label.
 TABS = (
@@ -78,9 +78,9 @@ class WizardScreen(Screen[None]):
         return ()
 
     @property
-    def wizard(self) -> WizardApp:
+    def wizard(self) -> Wizard:
         """The app, typed."""
-        return cast("WizardApp", self.app)
+        return cast("Wizard", self.app)
 
     @property
     def session(self) -> Session:

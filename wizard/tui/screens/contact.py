@@ -135,7 +135,7 @@ itself changes nothing on the host: it writes the script that does, with its und
     def action_open(self) -> None:
         def answered(path: object) -> None:
             if isinstance(path, str) and path.strip():
-                self.wizard.following.open_recording(path.strip())
+                self.wizard.open_recording(path.strip())
                 self.dismiss(None)
 
         self.app.push_screen(Prompt("Open snapshot", self._snapshot), answered)

@@ -11,10 +11,10 @@ from wizard.tui.screens.base import MOVES, WizardScreen
 from wizard.tui.screens.dialogs import Read
 
 if TYPE_CHECKING:
-    from wizard.tui.app import WizardApp
+    from wizard.tui.wizard import Wizard
 
 
-def help_screen(app: WizardApp, screen: Screen[Any]) -> Read:
+def help_screen(app: Wizard, screen: Screen[Any]) -> Read:
     """The help of a screen, with the keys as they are configured."""
     keys: list[tuple[str, str, str]] = []
     seen: dict[str, int] = {}

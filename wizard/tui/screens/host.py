@@ -102,7 +102,7 @@ what stands against it is shown first."""
     def session_changed(self) -> None:
         table = self.table
         if table.index is not self.wizard.index:
-            table.changes = self.wizard.following.changes
+            table.changes = self.wizard.changes
             table.load(self.wizard.index, self.wizard.glyphs)
         elif any(field == "vm" for field, _ in table.filter.words):
             table.apply(table.filter)
@@ -113,7 +113,7 @@ what stands against it is shown first."""
 
     def show_figures(self) -> None:
         """Memory and hugepages as they are now."""
-        self.query_one(Figures).show(self.wizard.host, self.wizard.following.moment)
+        self.query_one(Figures).show(self.wizard.host, self.wizard.moment)
 
     def _tell(self, key: object) -> None:
         index, session, glyphs = self.wizard.index, self.session, self.wizard.glyphs
@@ -251,7 +251,7 @@ what stands against it is shown first."""
         self.table.refresh()
 
     def action_read(self) -> None:
-        self.wizard.following.read_again()
+        self.wizard.read_again()
 
     def action_probe(self) -> None:
         from wizard.tui.screens.contact import ContactScreen

@@ -18,7 +18,7 @@ from wizard.tui.lines import BLANK, Line, heading, line
 from wizard.tui.screens.dialogs import Prompt, Read
 
 if TYPE_CHECKING:
-    from wizard.tui.app import WizardApp
+    from wizard.tui.wizard import Wizard
 
 
 class Overwrite(Read):
@@ -31,7 +31,7 @@ class Overwrite(Read):
         self.dismiss(True)
 
 
-def write_texts(app: WizardApp, files: Mapping[Path, str], scripts: frozenset[Path], done: Callable[[], None]) -> None:
+def write_texts(app: Wizard, files: Mapping[Path, str], scripts: frozenset[Path], done: Callable[[], None]) -> None:
     """Write all of them or none; ask first where something else is there already."""
     there = {path: app.read_text(str(path)) for path in files if os.path.lexists(path)}
     differ = {path: old for path, old in there.items() if old != files[path]}
@@ -72,7 +72,7 @@ def write_texts(app: WizardApp, files: Mapping[Path, str], scripts: frozenset[Pa
     app.push_screen(Overwrite("Replace?", build, wide=True), lambda answer: write() if answer else None)
 
 
-def ask_and_write(app: WizardApp, name: str, text: str, *, script: bool) -> None:
+def ask_and_write(app: Wizard, name: str, text: str, *, script: bool) -> None:
     """One text to a file of one's own choice."""
 
     def answered(value: object) -> None:
