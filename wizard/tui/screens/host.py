@@ -91,7 +91,7 @@ what stands against it is shown first."""
         table.owner = lambda address: self.session.owner(address)
         table.load(self.wizard.index, self.wizard.glyphs)
         table.focus()
-        self.set_timer(0.3, self._filter_box)
+        self.set_timer(0.3, self._filter_box_early)
         self.query_one("#summary").can_focus = False
         super().on_mount()
 
@@ -170,8 +170,12 @@ what stands against it is shown first."""
         index, glyphs = self.wizard.index, self.wizard.glyphs
         self.app.push_screen(Pick("IORT and StreamIDs", lambda width: iort_lines(index, width, glyphs), start=self.table.address), answered)
 
+    def _filter_box_early(self) -> None:
+        # Its import and styles take a while: it is made behind the first screen. On a slow machine that may be still to come, or over already.
+        if self.is_mounted:
+            self._filter_box()
+
     def _filter_box(self) -> Input:
-        # Made behind the first screen, or when it is asked for: its import and styles take a while.
         from textual.widgets import Input
 
         for box in self.query("#filterbox").results(Input):
