@@ -34,7 +34,6 @@ from wizard.dryrun.layout import (
 from wizard.host.known import Source
 from wizard.host.model import Function, Host
 from wizard.nesting.qemu import ids_of
-from wizard.plan.candidate import Candidate
 from wizard.plan.model import DevicePlan, Plan, PortPlan, VmPlan, VsmmuPlan
 from wizard.plan.regions import regions_of
 
@@ -202,7 +201,7 @@ class _Places:
 
 def _pluggable(host: Host, vm: VmPlan, made: VmLayout, port: PortPlan, function: Function, places: _Places, assumptions: list[str]) -> FunctionLayout:
     vsmmu = next((v.id for v in vm.vsmmus if v.bus == port.bus and v.smmu is not None), None)
-    regions = regions_of(Candidate(host, str(function), function))
+    regions = regions_of(host, function)
     return replace(
         _companion(host, function), vm=vm.name, device=port.id, vsmmu=vsmmu, vsid=Address(0, port.secondary, 0, 0).rid if vsmmu else None,
         canwbs=_canwbs(function, assumptions), hotplug=True, bars=places.bars(made, (*regions.high, *regions.low)),

@@ -6,14 +6,14 @@ index × VF Stride (PCIe 6.0, 9.3.3.9; pci_iov_virtfn_bus()).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from wizard.arch.pci import ExtCap
 from wizard.base.address import Address
 from wizard.host.model import Function, Group, Host, Smmu, Verdict
 from wizard.host.pci import extcaps
+from wizard.plan.regions import Regions, is_grace_gpu, regions_of, regions_of_vf
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class Candidate:
     address: str
     function: Function
     vf_index: int | None = None
-    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what was worked out of it once (regions_of)
 
     @property
     def to_make(self) -> bool:
@@ -65,6 +64,16 @@ class Candidate:
     def verdict(self) -> Verdict:
         """The verdict of the function, of a VF to be made its PF's: the preparation script compares group and SMMU."""
         return self.host.verdict(self.function.facts.address)
+
+    @cached_property
+    def regions(self) -> Regions:
+        """Its memory regions as the guest will see them."""
+        return regions_of_vf(self.function) if self.to_make else regions_of(self.host, self.function)
+
+    @property
+    def is_grace_gpu(self) -> bool:
+        """Whether it is a GPU whose memory nvgrace_gpu_vfio_pci shows as BARs."""
+        return not self.to_make and is_grace_gpu(self.function)
 
     @property
     def slot(self) -> str:

@@ -35,7 +35,7 @@ from wizard.plan.model import (
 )
 from wizard.plan.numbers import Names
 from wizard.plan.places import socket_of, variables_of
-from wizard.plan.regions import is_grace_gpu, power_of_two, regions_of, window
+from wizard.plan.regions import power_of_two, window
 from wizard.plan.request import FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, Request, VmRequest
 from wizard.plan.resolve import ats_for_all, cmdqv_functions, resolve
 from wizard.plan.target import Target, target_of
@@ -117,9 +117,9 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         host,
         request,
         [a.candidate.numa_node for a in asked],
-        [d.id for d in devices for a in asked if a.candidate.address == d.host and is_grace_gpu(a.candidate)],
+        [d.id for d in devices for a in asked if a.candidate.address == d.host and a.candidate.is_grace_gpu],
     )
-    regions = {a.candidate.address: regions_of(a.candidate) for a in asked}
+    regions = {a.candidate.address: a.candidate.regions for a in asked}
     accelerated_buses = {vsmmu.bus for vsmmu in layout.vsmmus}
     behind = [port.bus in accelerated_buses for port, held in zip(layout.ports, layout.functions, strict=True) for _ in held or (None,)]
     memory = memory_room.memory_plan(
@@ -175,7 +175,7 @@ def _devices(layout: Layouted, asked: Sequence[Asked]) -> tuple[DevicePlan, ...]
     for count, one in enumerate(asked):
         port, held = port_of[one.candidate.address]
         candidate, request = one.candidate, one.request
-        regions = regions_of(candidate)
+        regions = candidate.regions
         made.append(
             DevicePlan(
                 id=names.give("dev", count, request.id),
@@ -255,7 +255,7 @@ def _on_node(host: Host, bus: BusPlan, layout: Layouted, nodes: Sequence[NodePla
 def _hotplug(host: Host, hotplug: HotplugRequest) -> tuple[Reserve, str | None]:
     """Reserves for the largest function that the port may take, and the SMMU that it belongs to."""
     candidates = [c for address in hotplug.functions if (c := look_up(host, canonical(address))) is not None]
-    regions = [regions_of(candidate) for candidate in candidates]
+    regions = [candidate.regions for candidate in candidates]
     high = max((window(r.high) for r in regions), default=0)
     low = max((window(r.low) for r in regions), default=0)
     smmu = next((c.smmu.name for c in candidates if c.smmu), None)

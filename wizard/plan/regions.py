@@ -10,11 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wizard.base.text import is_number
-from wizard.facts.model import HwInfo
 from wizard.host.known import UNKNOWN
-from wizard.host.model import Host
+from wizard.host.model import Function, Host, Smmu
 from wizard.host.pci.bars import parse_resource
-from wizard.plan.candidate import Candidate
 
 PAGE = 4096
 LOW_WINDOW = 2 << 20  # what UEFI gives every port that can be plugged, below 4 GiB
@@ -44,19 +42,9 @@ class Regions:
     source: str  # probe, config, assumed, unknown
 
 
-def regions_of(candidate: Candidate) -> Regions:
-    """The regions of one function, worked out once."""
-    found = candidate.memo.get("regions")
-    if not isinstance(found, Regions):
-        found = candidate.memo["regions"] = _regions_of(candidate)
-    return found
-
-
-def _regions_of(candidate: Candidate) -> Regions:
-    if candidate.to_make:
-        return _of_vf(candidate)
-    function = candidate.function
-    probed = _probed(candidate)
+def regions_of(host: Host, function: Function) -> Regions:
+    """The regions of a function that is there."""
+    probed = _probed(host, function)
     high, low, io = [], [], False
     for bar in function.bars:
         size = probed.get(bar.index, bar.size) if probed else bar.size
@@ -72,7 +60,7 @@ def _regions_of(candidate: Candidate) -> Regions:
         known = {bar.index for bar in function.bars}
         high += [size for index, size in sorted(probed.items()) if index < _VFIO_BARS and index not in known and size]
         return Regions(tuple(high), tuple(low), io, "probe")
-    if is_grace_gpu(candidate):
+    if is_grace_gpu(function):
         mib = GRACE_GPU_MEMORY[int(function.facts.device, 16)]
         reserved = (1 << 30,) if int(function.facts.device, 16) in _RESERVED_MEMORY else ()
         registers = [size for size in high if size < 1 << 30] or [_REGISTERS]
@@ -81,27 +69,23 @@ def _regions_of(candidate: Candidate) -> Regions:
     return Regions(tuple(high), tuple(low), io, "config" if function.facts.resource else "unknown")
 
 
-def is_grace_gpu(candidate: Candidate) -> bool:
-    """Whether nvgrace_gpu_vfio_pci drives it: a 3D controller of NVIDIA with one of its IDs."""
-    facts = candidate.function.facts
-    return int(facts.vendor, 16) == 0x10DE and int(facts.device, 16) in GRACE_GPU_MEMORY and not candidate.is_vf
+def is_grace_gpu(function: Function) -> bool:
+    """Whether nvgrace_gpu_vfio_pci drives it: a 3D controller of NVIDIA with one of its IDs. A VF is none."""
+    facts = function.facts
+    return int(facts.vendor, 16) == 0x10DE and int(facts.device, 16) in GRACE_GPU_MEMORY and not function.is_vf
 
 
-def _probed(candidate: Candidate) -> dict[int, int]:
-    info = hw_info_of(candidate)
+def _probed(host: Host, function: Function) -> dict[int, int]:
+    # what VFIO said of this very function
+    info = next((info for info in host.facts.hw_info if info.address == function.facts.address and info.error is None), None)
     if info is None:
         return {}
     return {int(index): size for index, size in info.regions.items() if is_number(index) and int(index) < _VFIO_BARS and size > 0}
 
 
-def hw_info_of(candidate: Candidate) -> HwInfo | None:
-    """What VFIO said of this very function."""
-    return next((info for info in candidate.host.facts.hw_info if info.address == candidate.address and info.error is None), None)
-
-
-def _of_vf(candidate: Candidate) -> Regions:
-    # sysfs has a VF BAR's range for all TotalVFs together.
-    facts = candidate.function.facts
+def regions_of_vf(pf: Function) -> Regions:
+    """The regions of one VF that its PF is still to make: sysfs has a VF BAR's range for all TotalVFs together."""
+    facts = pf.facts
     total = facts.sriov_totalvfs or 1
     high: list[int] = []
     low: list[int] = []
@@ -112,15 +96,14 @@ def _of_vf(candidate: Candidate) -> Regions:
     return Regions(tuple(high), tuple(low), False, "config" if high or low else "unknown")
 
 
-def iova_bits(host: Host, candidate: Candidate) -> int:
-    """How wide the addresses are that the host's kernel maps for a function without nesting.
+def iova_bits(host: Host, smmu: Smmu | None) -> int:
+    """How wide the addresses are that the host's kernel maps for a function below this SMMU without nesting.
 
     Stage 1: 48 bits, and no more than the kernel's own addresses have (VA_BITS, in arm_smmu_domain_finalise()). An SMMU without
     stage 1 maps with stage 2, whose input is no wider than its output.
     """
     own = (host.facts.kernel.config or {}).get("CONFIG_ARM64_VA_BITS", "")
     stage1 = min(VIRTIO_AW_BITS, int(own)) if is_number(own) else VIRTIO_AW_BITS
-    smmu = candidate.smmu
     if smmu is not None and smmu.oas and smmu.hardware.get("stage1", UNKNOWN).value is False:
         return min(VIRTIO_AW_BITS, smmu.oas)
     return stage1

@@ -11,7 +11,7 @@ from wizard.plan.candidate import canonical, look_up
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
 from wizard.plan.properties import declared
-from wizard.plan.regions import is_grace_gpu, power_of_two, regions_of, window
+from wizard.plan.regions import power_of_two, window
 from wizard.plan.request import Mode
 from wizard.plan.resolve import supply
 from wizard.plan.rules.base import Scene, rule
@@ -196,7 +196,7 @@ def hotplug(scene: Scene) -> Iterator[Finding]:
                 continue
             if candidate.to_make:
                 yield HOTPLUG_VF.at(scene.name, function=address, port=port.id, index=candidate.vf_index, pf=candidate.pf)
-            if is_grace_gpu(candidate):
+            if candidate.is_grace_gpu:
                 yield HOTPLUG_GRACE.at(scene.name, function=address, port=port.id)
             yield from _windows(scene, port.id, address)
             if vsmmu is None:
@@ -220,7 +220,7 @@ def _windows(scene: Scene, port_id: str, address: str) -> Iterator[Finding]:
     port, candidate = scene.vm.port(port_id), look_up(scene.host, canonical(address))
     if port is None or candidate is None:
         return
-    regions = regions_of(candidate)
+    regions = candidate.regions
     for what, has, sizes in (("a 64-bit window of", port.pref64_reserve, regions.high), ("a 32-bit window of", port.mem_reserve, regions.low)):
         needs = power_of_two(window(sizes)) if sizes else 0
         if has is not None and has < needs:

@@ -72,7 +72,7 @@ def iova(scene: Scene) -> Iterator[Finding]:
         candidate = scene.candidate(device)
         if candidate is None or device.mode is not Mode.NONE:
             continue
-        bits = iova_bits(scene.host, candidate)
+        bits = iova_bits(scene.host, candidate.smmu)
         if end >> bits:
             yield IOVA_RAM.at(scene.name, end=end, bits=bits, function=device.host)
 

@@ -8,7 +8,7 @@ from wizard.base.finding import Area, Finding
 from wizard.base.text import is_number, size
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.memory import cpu_list
-from wizard.plan.regions import DEFAULT_HIGH_MMIO, LOW_MMIO, RAM_BASE, is_grace_gpu
+from wizard.plan.regions import DEFAULT_HIGH_MMIO, LOW_MMIO, RAM_BASE
 from wizard.plan.rules.base import Scene, rule
 
 LEAST = 64 << 20  # UEFI does not come up with less
@@ -152,7 +152,7 @@ def initiators(scene: Scene) -> Iterator[Finding]:
     held = {node.initiator for node in scene.vm.memory.nodes}
     for device in scene.vm.devices:
         candidate = scene.candidate(device)
-        if candidate is not None and is_grace_gpu(candidate) and device.id not in held:
+        if candidate is not None and candidate.is_grace_gpu and device.id not in held:
             yield NO_INITIATORS.at(scene.name, function=device.host, id=device.id)
 
 

@@ -11,7 +11,6 @@ from wizard.base.text import visible
 from wizard.plan.codes import ERROR, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
 from wizard.plan.numbers import BUSES, SLOTS
-from wizard.plan.regions import regions_of
 from wizard.plan.rules.base import Scene, both, rule
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
@@ -265,7 +264,7 @@ IO_SPACE = plan_code(
 def io_space(scene: Scene) -> Iterator[Finding]:
     """Seen with AAVMF 2026.08: of 20 ports with such functions 15 got addresses, beside a virtio device on pcie.0."""
     wanting = {
-        device.port for device in scene.vm.devices if (candidate := scene.candidate(device)) and not candidate.to_make and regions_of(candidate).io
+        device.port for device in scene.vm.devices if (candidate := scene.candidate(device)) and not candidate.to_make and candidate.regions.io
     }
     if len(wanting) > IO_PORTS:
         yield IO_SPACE.at(scene.name, count=len(wanting), limit=IO_PORTS)
