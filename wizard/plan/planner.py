@@ -39,7 +39,7 @@ from wizard.plan.regions import power_of_two, window
 from wizard.plan.request import FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, Request, VmRequest
 from wizard.plan.resolve import ats_for_all, cmdqv_functions, resolve
 from wizard.plan.target import Target, target_of
-from wizard.plan.topology import Asked, Layouted, Reserve, lay_out
+from wizard.plan.topology import Asked, GuestTopology, Reserve, lay_out
 
 IOMMUFD = "iommufd0"
 AAVMF_CODE = "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd"  # as Debian, Ubuntu and (by a link) Fedora have it
@@ -137,9 +137,9 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
     buses = tuple(_on_node(host, bus, layout, nodes) for bus in layout.buses)
     accelerated = any(v.accel for v in vsmmus) or mode is Mode.VIRTIO_IOMMU
     virtio_iommu = None
-    if mode is Mode.VIRTIO_IOMMU:
+    if layout.virtio_iommu_slot is not None:
         granule, bits = virtio_settings(host, [candidate for _, candidate in found])
-        virtio_iommu = VirtioIommuPlan(slot=layout.root_slots.give(), granule=granule, aw_bits=bits)
+        virtio_iommu = VirtioIommuPlan(slot=layout.virtio_iommu_slot, granule=granule, aw_bits=bits)
     return VmPlan(
         name=request.name,
         request=request,
@@ -166,7 +166,7 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
     )
 
 
-def _devices(layout: Layouted, asked: Sequence[Asked]) -> tuple[DevicePlan, ...]:
+def _devices(layout: GuestTopology, asked: Sequence[Asked]) -> tuple[DevicePlan, ...]:
     """In the order of the request: the first one behind a vSMMU decides what its auto comes to."""
     names = Names(a.request.id for a in asked)
     port_of = {a.candidate.address: (port, held) for port, held in zip(layout.ports, layout.functions, strict=True) for a in held}
@@ -226,7 +226,7 @@ def _function_number(one: Asked, held: Sequence[Asked]) -> int:
     return held.index(one)
 
 
-def _vsmmus(host: Host, request: VmRequest, layout: Layouted, devices: Sequence[DevicePlan], target: Target) -> tuple[VsmmuPlan, ...]:
+def _vsmmus(host: Host, request: VmRequest, layout: GuestTopology, devices: Sequence[DevicePlan], target: Target) -> tuple[VsmmuPlan, ...]:
     assumed = request.assume_accel
     ats = ats_for_all(host, [host.smmus.get(v.smmu or "") for v in layout.vsmmus], assumed=assumed)
     ats = ats and all((v.properties.ats or request.properties.ats) != "off" for v in layout.vsmmus)
@@ -242,7 +242,7 @@ def _vsmmus(host: Host, request: VmRequest, layout: Layouted, devices: Sequence[
     return tuple(made)
 
 
-def _on_node(host: Host, bus: BusPlan, layout: Layouted, nodes: Sequence[NodePlan]) -> BusPlan:
+def _on_node(host: Host, bus: BusPlan, layout: GuestTopology, nodes: Sequence[NodePlan]) -> BusPlan:
     vsmmu = next(v for v in layout.vsmmus if v.bus == bus.id)
     smmu = host.smmus.get(vsmmu.smmu or "")
     host_node = smmu.numa_node if smmu else None
@@ -295,7 +295,7 @@ def _firmware(host: Host, request: VmRequest) -> FirmwareRequest:
     )
 
 
-def _disks(request: VmRequest, layout: Layouted) -> tuple[DiskPlan, ...]:
+def _disks(request: VmRequest, layout: GuestTopology) -> tuple[DiskPlan, ...]:
     names = Names(disk.id for disk in request.disks)
     return tuple(
         DiskPlan(
@@ -303,14 +303,14 @@ def _disks(request: VmRequest, layout: Layouted) -> tuple[DiskPlan, ...]:
             path=disk.path,
             format=disk.format,
             readonly=disk.readonly,
-            slot=layout.root_slots.give(disk.slot),
+            slot=layout.disk_slots[count],
             bus=disk.bus or "pcie.0",
         )
         for count, disk in enumerate(request.disks)
     )
 
 
-def _networks(request: VmRequest, layout: Layouted) -> tuple[NetworkPlan, ...]:
+def _networks(request: VmRequest, layout: GuestTopology) -> tuple[NetworkPlan, ...]:
     names = Names(network.id for network in request.networks)
     return tuple(
         NetworkPlan(
@@ -318,7 +318,7 @@ def _networks(request: VmRequest, layout: Layouted) -> tuple[NetworkPlan, ...]:
             kind=network.kind,
             source=network.source,
             mac=network.mac or mac_of(request.name, count),
-            slot=layout.root_slots.give(network.slot),
+            slot=layout.network_slots[count],
             bus=network.bus or "pcie.0",
         )
         for count, network in enumerate(request.networks)

@@ -45,14 +45,16 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Layouted:
-    """The result: vSMMUs with their bus, buses, ports in order, the functions of each port, and the free slots of pcie.0."""
+class GuestTopology:
+    """The result: vSMMUs with their bus, buses, ports in order, the functions of each port, and the slots of what is on pcie.0 itself."""
 
     vsmmus: tuple[VsmmuRequest, ...]
     buses: tuple[BusPlan, ...]
     ports: tuple[PortPlan, ...]
     functions: tuple[tuple[Asked, ...], ...]  # of each port, in the order of ports: an id may be written twice
-    root_slots: Numbers
+    virtio_iommu_slot: int | None  # where the VM has a virtio-iommu
+    disk_slots: tuple[int, ...]  # in the order of the request
+    network_slots: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Reserve:
     pref64: int | None = None
 
 
-def lay_out(request: VmRequest, asked: Iterable[Asked], reserves: dict[int, Reserve], hotplug_smmus: dict[int, str | None]) -> Layouted:
+def lay_out(request: VmRequest, asked: Iterable[Asked], reserves: dict[int, Reserve], hotplug_smmus: dict[int, str | None]) -> GuestTopology:
     """Place every function. ``reserves`` and ``hotplug_smmus`` are by the place in ``request.hotplug``."""
     functions = list(asked)
     vsmmus, behind = _vsmmus(request, functions, hotplug_smmus)
@@ -114,7 +116,16 @@ def lay_out(request: VmRequest, asked: Iterable[Asked], reserves: dict[int, Rese
             at = above + (plan.bus_reserve or 0)
             made.append(replace(plan, secondary=above, subordinate=at))
             held.append(tuple(port.functions))
-    return Layouted(tuple(vsmmus), tuple(plans), tuple(made), tuple(held), root)
+    # Ports and bridges have their slots by now: what is emulated takes the lowest that are left.
+    return GuestTopology(
+        vsmmus=tuple(vsmmus),
+        buses=tuple(plans),
+        ports=tuple(made),
+        functions=tuple(held),
+        virtio_iommu_slot=root.give() if request.mode is Mode.VIRTIO_IOMMU else None,
+        disk_slots=tuple(root.give(disk.slot) for disk in request.disks),
+        network_slots=tuple(root.give(network.slot) for network in request.networks),
+    )
 
 
 def _slot(port: Port) -> int | None:
