@@ -23,7 +23,7 @@ from wizard.host.klog import KernelLog, parse_log, smmu_bases
 from wizard.host.known import UNKNOWN, Known, Source
 from wizard.host.model import Function, Host, Smmu, Verdict
 from wizard.host.pci.config import ConfigSpace, decode_config
-from wizard.host.pci.topology import PciNode, aliases_known, dma_aliases
+from wizard.host.pci.path import PciNode, aliases_known, dma_aliases
 from wizard.host.silicon import hardware, registers_of
 from wizard.host.todo import todo_of
 from wizard.host.verdict import Verdicts, judge

@@ -15,9 +15,10 @@ from wizard.arch.pci import USER_READABLE, Cap, ExtCap
 from wizard.base.address import Address
 from wizard.facts.model import HwInfo, PciFunction
 from wizard.host.known import UNKNOWN, Known, Source
-from wizard.host.pci import caps, extcaps, topology
+from wizard.host.pci import caps, extcaps
+from wizard.host.pci import path as way
 from wizard.host.pci.config import ConfigSpace, Presence
-from wizard.host.pci.topology import PciNode
+from wizard.host.pci.path import PciNode
 
 
 def _unreadable(space: ConfigSpace) -> str:
@@ -97,7 +98,7 @@ def parent_of(facts: PciFunction) -> str | None:
 
 def _as_root(site: Site) -> str:
     """That root would tell, where some step of the path was read by an ordinary user."""
-    path = (site.nodes[address := Address.parse(site.facts.address)], *topology.ancestors(site.nodes, address))
+    path = (site.nodes[address := Address.parse(site.facts.address)], *way.ancestors(site.nodes, address))
     return "; root would tell" if any(node.config.length == USER_READABLE for node in path) else ""
 
 
@@ -184,7 +185,7 @@ def acs(site: Site) -> Known:
 @_capability
 def acs_path(site: Site) -> Known:
     """Access Control Services on the whole way to the root complex."""
-    missing = topology.acs_path(site.nodes, Address.parse(site.facts.address)).missing
+    missing = way.acs_path(site.nodes, Address.parse(site.facts.address)).missing
     if missing is None:
         return Known(None, Source.NONE, f"configuration space of the path could not be read whole{_as_root(site)}")
     return Known("isolated" if not missing else "lacks " + " ".join(sorted(missing)), site.told)
@@ -194,9 +195,9 @@ def acs_path(site: Site) -> Known:
 def dma_aliases(site: Site) -> Known:
     """Other requester IDs that the function's DMA may carry."""
     address = Address.parse(site.facts.address)
-    if not topology.aliases_known(site.nodes, address):
+    if not way.aliases_known(site.nodes, address):
         return Known(None, Source.NONE, f"a bridge above could not be read whole{_as_root(site)}")
-    aliases = topology.dma_aliases(site.nodes, address)
+    aliases = way.dma_aliases(site.nodes, address)
     return Known(", ".join(f"{alias.rid:#06x}" for alias in aliases[1:]) or "none", site.told)
 
 

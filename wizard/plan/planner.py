@@ -19,6 +19,7 @@ from wizard.plan import memory as memory_room
 from wizard.plan import rules
 from wizard.plan.candidate import Candidate, canonical, look_up
 from wizard.plan.drivers import vfio_driver
+from wizard.plan.guest_topology import Asked, GuestTopology, Reserve, lay_out
 from wizard.plan.ladder import judge, rungs, take, virtio_settings
 from wizard.plan.model import (
     ROOT_BUS,
@@ -39,7 +40,6 @@ from wizard.plan.regions import power_of_two, window
 from wizard.plan.request import FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, Request, VmRequest
 from wizard.plan.resolve import ats_for_all, cmdqv_functions, resolve
 from wizard.plan.target import Target, target_of
-from wizard.plan.topology import Asked, GuestTopology, Reserve, lay_out
 
 IOMMUFD = "iommufd0"
 AAVMF_CODE = "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd"  # as Debian, Ubuntu and (by a link) Fedora have it

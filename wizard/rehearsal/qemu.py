@@ -28,12 +28,12 @@ from wizard.plan.model import VmPlan
 from wizard.plan.request import Mode
 from wizard.rehearsal.dma import dma_checks
 from wizard.rehearsal.engines import Edu, Engine, Testdev
+from wizard.rehearsal.guest_buses import FIRMWARE_SECONDS, boot, checks
 from wizard.rehearsal.pci import ecam_of, wire
 from wizard.rehearsal.process import ANSWER_SECONDS, Abilities, abilities, running
 from wizard.rehearsal.qtest import Qtest
 from wizard.rehearsal.report import DEAD_PORT, DIFFERS, DMA_DIFFERS, ENDED, REFUSED, Check, Ended, Refused, Report
 from wizard.rehearsal.standin import stand_ins
-from wizard.rehearsal.topology import FIRMWARE_SECONDS, boot, checks
 
 Progress = Callable[[str], None]
 """Told what is done next, in a clause."""

@@ -11,6 +11,7 @@ from wizard.plan.model import VmPlan
 from wizard.plan.request import Request
 from wizard.plan.rules import (
     budget,
+    buses,
     company,
     devices,
     files,
@@ -21,14 +22,13 @@ from wizard.plan.rules import (
     memory,
     properties,
     target,
-    topology,
     vsmmu,
 )
 from wizard.plan.rules.base import RULES, SHARED, Company, Scene
 from wizard.plan.rules.functions import not_usable
 from wizard.plan.target import Target
 
-ROOMS = (functions, guest, files, machine, vsmmu, properties, topology, devices, memory, iova, target, company, budget)
+ROOMS = (functions, guest, files, machine, vsmmu, properties, buses, devices, memory, iova, target, company, budget)
 """In the order in which their rules are asked, and so findings of one severity are told: what a VM gets first, what it costs last."""
 _PLACE = {room.__name__: place for place, room in enumerate(ROOMS)}
 # Modules register their rules when they are imported, which a linter sorts by name.

@@ -9,9 +9,9 @@ import pytest
 
 from tests.host.test_pci_capabilities import FUNCTIONS
 from wizard.base.address import Address
-from wizard.host.pci import topology
+from wizard.host.pci import path as way
 from wizard.host.pci.config import decode_config
-from wizard.host.pci.topology import ISOLATION, PciNode
+from wizard.host.pci.path import ISOLATION, PciNode
 
 DATA = Path(__file__).parent / "data"
 
@@ -45,13 +45,13 @@ def test_isolation_explains_the_kernels_groups(nodes: dict[Address, PciNode]) ->
     compared = 0
     for members in (part.split() for part in GROUPS.split("|") if part.strip()):
         for member in members:
-            assert topology.acs_path(nodes, at(member)).isolated == (len(members) == 1), member
+            assert way.acs_path(nodes, at(member)).isolated == (len(members) == 1), member
             compared += 1
     assert compared == 17
 
 
 def test_what_is_missing_and_where(nodes: dict[Address, PciNode]) -> None:
-    path = topology.acs_path(nodes, at("81:00.1"))
+    path = way.acs_path(nodes, at("81:00.1"))
     function, root_port = path.steps
     assert function.missing == ISOLATION  # a multi-function endpoint without ACS
     assert function.capable == frozenset()
@@ -63,45 +63,45 @@ def test_what_is_missing_and_where(nodes: dict[Address, PciNode]) -> None:
 
 
 def test_a_single_function_endpoint_needs_no_acs(nodes: dict[Address, PciNode]) -> None:
-    endpoint, root_port = topology.acs_path(nodes, at("14:00.0")).steps
+    endpoint, root_port = way.acs_path(nodes, at("14:00.0")).steps
     assert not endpoint.applies
     assert root_port.applies
 
 
 def test_virtual_functions_are_no_multifunction_device(nodes: dict[Address, PciNode]) -> None:
-    assert topology.acs_path(nodes, at("11:10.2")).isolated is True
+    assert way.acs_path(nodes, at("11:10.2")).isolated is True
 
 
 def test_aliases_behind_a_conventional_bridge(nodes: dict[Address, PciNode]) -> None:
     """The log says ``pci 0000:83:02.0: Aliasing StreamID 0x8300 (from 0000:83:01.0) unsupported``."""
     for member in ("83:01.0", "83:02.0"):
-        aliases = topology.dma_aliases(nodes, at(member))
+        aliases = way.dma_aliases(nodes, at(member))
         assert [alias.rid for alias in aliases] == [at(member).rid, 0x8300]
         assert aliases[1].source == at("82:00.0")
-        assert topology.aliases_known(nodes, at(member))
+        assert way.aliases_known(nodes, at(member))
 
 
 def test_functions_on_pci_express_have_their_own_id_alone(nodes: dict[Address, PciNode]) -> None:
     for address in nodes:
         if address.bus != 0x83:
-            assert [alias.rid for alias in topology.dma_aliases(nodes, address)] == [address.rid]
+            assert [alias.rid for alias in way.dma_aliases(nodes, address)] == [address.rid]
 
 
 def test_an_ordinary_user_cannot_know(nodes: dict[Address, PciNode]) -> None:
     user = {address: PciNode(address, node.parent, decode_config(node.config.data[:64], 64), node.virtual) for address, node in nodes.items()}
-    assert topology.acs_path(user, at("14:00.0")).isolated is None
-    assert not topology.aliases_known(user, at("83:01.0"))
-    assert topology.aliases_known(user, at("80:00.0"))  # on a root bus nothing stands above
+    assert way.acs_path(user, at("14:00.0")).isolated is None
+    assert not way.aliases_known(user, at("83:01.0"))
+    assert way.aliases_known(user, at("80:00.0"))  # on a root bus nothing stands above
 
 
 def test_parents_that_form_a_loop_or_are_missing(nodes: dict[Address, PciNode]) -> None:
     config = nodes[at("80:00.0")].config
     loop = {at("01:00.0"): PciNode(at("01:00.0"), at("02:00.0"), config), at("02:00.0"): PciNode(at("02:00.0"), at("01:00.0"), config)}
-    assert len(topology.acs_path(loop, at("01:00.0")).steps) <= 65
-    assert not topology.aliases_known(loop, at("01:00.0"))
+    assert len(way.acs_path(loop, at("01:00.0")).steps) <= 65
+    assert not way.aliases_known(loop, at("01:00.0"))
     lost = {at("01:00.0"): PciNode(at("01:00.0"), at("00:01.0"), config)}
-    assert topology.ancestors(lost, at("01:00.0")) == ()
-    assert not topology.aliases_known(lost, at("01:00.0"))
+    assert way.ancestors(lost, at("01:00.0")) == ()
+    assert not way.aliases_known(lost, at("01:00.0"))
 
 
 def test_a_pci_to_pci_express_bridge_uses_its_own_id(nodes: dict[Address, PciNode]) -> None:
@@ -113,7 +113,7 @@ def test_a_pci_to_pci_express_bridge_uses_its_own_id(nodes: dict[Address, PciNod
     conventional = decode_config(bytes(data[:256]), 256)
     for bridge in (reverse, conventional):
         changed = {**nodes, at("82:00.0"): PciNode(at("82:00.0"), at("80:01.0"), bridge)}
-        assert [alias.rid for alias in topology.dma_aliases(changed, at("83:01.0"))] == [0x8308, 0x8200]
+        assert [alias.rid for alias in way.dma_aliases(changed, at("83:01.0"))] == [0x8308, 0x8200]
 
 
 def test_what_a_function_cannot_do_is_not_asked_of_it() -> None:
@@ -123,7 +123,7 @@ def test_what_a_function_cannot_do_is_not_asked_of_it() -> None:
     """
     gpu, port = FUNCTIONS["0008:06:00.0"][1], FUNCTIONS["0008:00:00.0"][1]
     chain = {at("0008:06:00.0"): PciNode(at("0008:06:00.0"), at("0008:00:00.0"), gpu), at("0008:00:00.0"): PciNode(at("0008:00:00.0"), None, port)}
-    path = topology.acs_path(chain, at("0008:06:00.0"))
+    path = way.acs_path(chain, at("0008:06:00.0"))
     assert path.missing == frozenset({"RR"})
     assert path.isolated is False
     assert path.steps[1].missing == frozenset()
@@ -137,7 +137,7 @@ def test_types_that_are_never_asked_and_one_that_always_fails() -> None:
     several = decode_config(bytes(data), 4096)
     data[0x62] = 0xA2
     collector = decode_config(bytes(data), 4096)
-    steps = [topology.acs_step(PciNode(at("0008:01:00.0"), None, space)) for space in (upstream, several, collector)]
+    steps = [way.acs_step(PciNode(at("0008:01:00.0"), None, space)) for space in (upstream, several, collector)]
     assert [step.applies for step in steps] == [False, True, True]
     assert steps[1].missing == steps[2].missing == ISOLATION
 
@@ -145,6 +145,6 @@ def test_types_that_are_never_asked_and_one_that_always_fails() -> None:
 def test_a_bridge_that_was_not_recorded_leaves_the_path_unknown() -> None:
     gpu = FUNCTIONS["0008:06:00.0"][1]
     alone = {at("0008:06:00.0"): PciNode(at("0008:06:00.0"), at("0008:00:00.0"), FUNCTIONS["0008:01:00.0"][1])}
-    assert topology.acs_path(alone, at("0008:06:00.0")).isolated is None
+    assert way.acs_path(alone, at("0008:06:00.0")).isolated is None
     lacking = {at("0008:06:00.0"): PciNode(at("0008:06:00.0"), at("0008:00:00.0"), gpu)}
-    assert topology.acs_path(lacking, at("0008:06:00.0")).isolated is False  # what is known to lack, lacks
+    assert way.acs_path(lacking, at("0008:06:00.0")).isolated is False  # what is known to lack, lacks
