@@ -52,7 +52,7 @@ def unprobed(facts: Facts) -> Facts:
     return replace(facts, hw_info=())
 
 
-def both(*changes: Change) -> Change:
+def all_of(*changes: Change) -> Change:
     def apply(facts: Facts) -> Facts:
         for change in changes:
             facts = change(facts)
@@ -76,7 +76,7 @@ def in_no_group(facts: Facts) -> Facts:
 
 def without_iommu(facts: Facts) -> Facts:
     """The kernel uses none for the NVMe: no link, no group, in no list, and no line of the log."""
-    return both(function(NVME, iommu=None, iommu_group=None), not_a_member, in_no_group, log_without(f"{NVME}: Adding to iommu group"))(facts)
+    return all_of(function(NVME, iommu=None, iommu_group=None), not_a_member, in_no_group, log_without(f"{NVME}: Adding to iommu group"))(facts)
 
 
 def intel_without_it(facts: Facts) -> Facts:
@@ -182,7 +182,7 @@ ROWS: dict[int, tuple[str, ...]] = {
 # code -> (what makes the recorded host have it, the fixture to start from)
 CASES: dict[str, tuple[Change, str]] = {
     "smmu-off": (no_smmu, "arm64-virt"),
-    "no-iommu-map": (both(no_smmu, lambda facts: replace(facts, acpi={}, device_tree=True)), "arm64-virt"),
+    "no-iommu-map": (all_of(no_smmu, lambda facts: replace(facts, acpi={}, device_tree=True)), "arm64-virt"),
     "no-smmu": (lambda facts: facts, "arm64-virt"),
     "stream-id-taken": (lambda facts: facts, "arm64-virt"),
     "stream-id-shared": (lambda facts: facts, "arm64-virt"),
@@ -192,28 +192,28 @@ CASES: dict[str, tuple[Change, str]] = {
     "guest-commands-unchecked": (lambda facts: facts, "arm64-virt-canwbs"),
     "guest-commands-unknown": (kernel(release=""), "arm64-virt-canwbs"),
     "no-group": (intel_without_it, "arm64-virt-canwbs"),
-    "group-unknown": (both(function(NVME, iommu_group=None), in_no_group), "arm64-virt-canwbs"),
+    "group-unknown": (all_of(function(NVME, iommu_group=None), in_no_group), "arm64-virt-canwbs"),
     "group-members-unknown": (group(devices=()), "arm64-virt-canwbs"),
     "smmu-not-used": (without_iommu, "arm64-virt-canwbs"),
-    "smmu-unknown": (both(function(NVME, iommu=None), not_a_member), "arm64-virt-canwbs"),
+    "smmu-unknown": (all_of(function(NVME, iommu=None), not_a_member), "arm64-virt-canwbs"),
     "function-silent": (function(NVME, config="ff" * 4096, config_length=4096), "arm64-virt-canwbs"),
-    "coherency-unknown": (both(unprobed, lambda facts: replace(facts, acpi={}, log=())), "arm64-virt-canwbs"),
+    "coherency-unknown": (all_of(unprobed, lambda facts: replace(facts, acpi={}, log=())), "arm64-virt-canwbs"),
     "ats-need-unknown": (function(NVME, config="", config_length=0), "arm64-virt-canwbs"),
     "not-an-endpoint": (lambda facts: facts, "arm64-virt"),
     "no-nesting": (mask(0x01008705), "arm64-virt-canwbs"),
-    "nesting-unknown": (both(unprobed, lambda facts: replace(facts, log=())), "arm64-virt-canwbs"),
+    "nesting-unknown": (all_of(unprobed, lambda facts: replace(facts, log=())), "arm64-virt-canwbs"),
     "smmu-not-coherent": (mask(0x01088605), "arm64-virt-canwbs"),
     "coherency-overridden": (
         said("[    1.2] arm-smmu-v3 arm-smmu-v3.0.auto: IDR0.COHACC overridden by FW configuration (false)"), "arm64-virt-canwbs",
     ),
-    "canwbs-unknown": (both(unprobed, lambda facts: replace(facts, acpi={}, log=())), "arm64-virt-canwbs"),
+    "canwbs-unknown": (all_of(unprobed, lambda facts: replace(facts, acpi={}, log=())), "arm64-virt-canwbs"),
     "viommu-refused": (asked(viommu="EOPNOTSUPP"), "arm64-virt-canwbs"),
     "viommu-probe-failed": (asked(viommu="EBUSY"), "arm64-virt-canwbs"),
     "cmdq-force-sync": (asked(data=registers(iidr=MMU_700_R1P0), viommu=None), "arm64-virt-canwbs"),
     "qemu-refuses-smmu": (asked(data=registers(idr1=0x02730008)), "arm64-virt-canwbs"),
     "ats-required": (config_of(extended=[0x0F], vendor="0x10de", device="0x2e12"), "arm64-virt-canwbs"),
     "msi-not-isolated": (gicv2m, "arm64-virt-canwbs"),
-    "msi-isolation-unknown": (both(unprobed, lambda facts: replace(facts, acpi={}, log=())), "arm64-virt-canwbs"),
+    "msi-isolation-unknown": (all_of(unprobed, lambda facts: replace(facts, acpi={}, log=())), "arm64-virt-canwbs"),
     "one-to-one-requested": (
         said(f"[   12.0] vfio-pci {NVME}: Firmware has requested this device have a 1:1 IOMMU mapping, rejecting it."), "arm64-virt-canwbs",
     ),
@@ -221,11 +221,11 @@ CASES: dict[str, tuple[Change, str]] = {
     "dma-aliases-unknown": (function("0000:10:01.0", config="", config_length=0), "arm64-virt-canwbs"),
     "stream-ids-many": (without_the_neighbour, "arm64-virt-canwbs"),
     "stream-id-of-group": (with_the_neighbour, "arm64-virt-canwbs"),
-    "stream-ids-unknown": (both(unprobed, lambda facts: replace(facts, acpi={})), "arm64-virt-canwbs"),
+    "stream-ids-unknown": (all_of(unprobed, lambda facts: replace(facts, acpi={})), "arm64-virt-canwbs"),
     "smmu-failed": (failed_smmu, "arm64-virt-canwbs"),
     "iommu-not-smmuv3": (intel, "arm64-virt-canwbs"),
     "host-not-smmuv3": (intel, "arm64-virt-canwbs"),
-    "machine-not-arm64": (both(no_smmu, kernel(machine="x86_64")), "arm64-virt-canwbs"),
+    "machine-not-arm64": (all_of(no_smmu, kernel(machine="x86_64")), "arm64-virt-canwbs"),
     "accel-off-by-policy": (lambda facts: replace(facts, policy=(Policy(subject=NVME, accel="off", reason="it hangs"),)), "arm64-virt-canwbs"),
     "policy-subject-unknown": (
         lambda facts: replace(facts, policy=(Policy(subject="0000:15:00.0", accel="off", reason="it hangs"),)), "arm64-virt-canwbs",
@@ -235,22 +235,22 @@ CASES: dict[str, tuple[Change, str]] = {
         lambda facts: replace(facts, acpi={"IORT": (DATA / "named-components.IORT.bin").read_bytes().hex()}), "arm64-virt-canwbs",
     ),
     "grace-gpu-driver-missing": (
-        both(function(NVME, vendor="0x10de", device="0x2941", driver="nvidia"), option("CONFIG_NVGRACE_GPU_VFIO_PCI", "n")), "arm64-virt-canwbs",
+        all_of(function(NVME, vendor="0x10de", device="0x2941", driver="nvidia"), option("CONFIG_NVGRACE_GPU_VFIO_PCI", "n")), "arm64-virt-canwbs",
     ),
-    "pasid-path-acs": (both(config_of(extended=[0x1B]), port_without_acs), "arm64-virt-canwbs"),
+    "pasid-path-acs": (all_of(config_of(extended=[0x1B]), port_without_acs), "arm64-virt-canwbs"),
     "smmu-events": (lambda facts: facts, "arm64-virt-canwbs"),
     "not-on-vfio": (lambda facts: facts, "arm64-virt-canwbs"),
-    "kernel-lacks": (both(unprobed, option("CONFIG_ARM_SMMU_V3_IOMMUFD", "n")), "arm64-virt-canwbs"),
-    "kernel-config-unknown": (both(unprobed, kernel(config=None)), "arm64-virt-canwbs"),
+    "kernel-lacks": (all_of(unprobed, option("CONFIG_ARM_SMMU_V3_IOMMUFD", "n")), "arm64-virt-canwbs"),
+    "kernel-config-unknown": (all_of(unprobed, kernel(config=None)), "arm64-virt-canwbs"),
     "assumed-facts": (lambda facts: replace(facts, assumptions=(Assumption(path="groups", why="not published"),)), "arm64-virt-canwbs"),
     "id-registers-unknown": (unprobed, "arm64-virt-canwbs"),
     "direct-region": (group(reserved_regions="0x0000000280000000 0x0000000302ffffff direct"), "arm64-virt-canwbs"),
-    "no-vfio": (both(option("CONFIG_VFIO_PCI", "n"), kernel(drivers=("nvme",))), "arm64-virt-canwbs"),
+    "no-vfio": (all_of(option("CONFIG_VFIO_PCI", "n"), kernel(drivers=("nvme",))), "arm64-virt-canwbs"),
     "no-iommufd": (lambda facts: replace(facts, iommufd=False), "arm64-virt-canwbs"),
     "iommu-passthrough": (kernel(cmdline="console=ttyAMA0 iommu.passthrough=1"), "arm64-virt-canwbs"),
     "smmuv2-option": (kernel(cmdline="arm-smmu.disable_bypass=0"), "arm64-virt-canwbs"),
     "hugepage-size-unknown": (
-        both(
+        all_of(
             kernel(cmdline="hugepagesz=1G hugepages=16", page_size=65536),
             lambda facts: replace(facts, nodes=(Node(id=0, cpus="0-1", hugepages={"2048": 0, "524288": 0, "16777216": 0}),)),
         ),
@@ -266,7 +266,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "in-use": (lambda facts: replace(facts, in_use=(InUse(address=NVME, kind="mount", detail="/dev/nvme0n1p2 on /"),)), "arm64-virt-canwbs"),
     "pf-has-vfs": (lambda facts: facts, "arm64-virt-canwbs"),
     "group-not-viable": (function("0000:81:00.0", driver="vfio-pci"), "arm64-virt-canwbs"),
-    "no-vfio-cdev": (both(function(NVME, driver="vfio-pci"), option("CONFIG_VFIO_DEVICE_CDEV", "n")), "arm64-virt-canwbs"),
+    "no-vfio-cdev": (all_of(function(NVME, driver="vfio-pci"), option("CONFIG_VFIO_DEVICE_CDEV", "n")), "arm64-virt-canwbs"),
     "vfio-cdev-unknown": (function(NVME, driver="vfio-pci"), "arm64-virt-canwbs"),  # its configuration has CONFIG_VFIO_DEVICE_CDEV
     "not-looked-at": (lambda facts: replace(facts, unread={"/sys/class/iommu": "not in this tree"}), "arm64-virt-canwbs"),
     "x86-iommu-option": (kernel(cmdline="console=ttyAMA0 iommu=pt"), "arm64-virt-canwbs"),
@@ -286,7 +286,7 @@ CASES: dict[str, tuple[Change, str]] = {
         lambda facts: replace(facts, programs=(Program(name="libvirtd", path="/usr/sbin/libvirtd", version="10.0.0"),)), "arm64-virt-canwbs"
     ),
     "iommu-passthrough-default": (
-        both(kernel(cmdline="quiet"), said("[    0.9] iommu: Default domain type: Passthrough (set via kernel command line)")), "arm64-virt-canwbs",
+        all_of(kernel(cmdline="quiet"), said("[    0.9] iommu: Default domain type: Passthrough (set via kernel command line)")), "arm64-virt-canwbs",
     ),
     # Each kind of line in a kernel's own words; what was kept of it is another test's matter.
     **{kind.leads_to.code: (said(f"[  900.0] {kind.example}"), "arm64-virt-canwbs") for kind in LINES},

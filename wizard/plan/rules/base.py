@@ -98,6 +98,6 @@ def scene(host: Host, vm: VmPlan, target: Target | None = None) -> Scene:
     return Scene(host, vm, target or target_of(host.facts, vm.request.target))
 
 
-def both(values: Sequence[T]) -> list[T]:
+def repeated(values: Sequence[T]) -> list[T]:
     """The values that occur more than once, each once, in order."""
     return list(dict.fromkeys(value for place, value in enumerate(values) if value in values[:place]))

@@ -11,7 +11,7 @@ from wizard.base.text import visible
 from wizard.plan.codes import ERROR, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
 from wizard.plan.numbers import BUSES, SLOTS
-from wizard.plan.rules.base import Scene, both, rule
+from wizard.plan.rules.base import Scene, repeated, rule
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
 NODES_MAX = 128  # MAX_NODES of QEMU's include/system/numa.h
@@ -53,7 +53,7 @@ def bus_numbers(scene: Scene) -> Iterator[Finding]:
             yield BUS_NR.at(scene.name, id=bus.id, number=bus.bus_nr)
         elif bus.last >= BUSES:
             yield BUSES_END.at(scene.name, id=bus.id, first=bus.bus_nr, last=bus.last)
-    for number in both([bus.bus_nr for bus in buses]):
+    for number in repeated([bus.bus_nr for bus in buses]):
         yield BUS_TWICE.at(scene.name, number=number, ids=" and ".join(bus.id for bus in buses if bus.bus_nr == number))
     root_last = max((port.subordinate for port in scene.vm.ports if port.bus == ROOT_BUS), default=0)
     spans = [(ROOT_BUS, 0, root_last), *((bus.id, bus.bus_nr, bus.last) for bus in buses)]
@@ -140,7 +140,7 @@ def chassis(scene: Scene) -> Iterator[Finding]:
     for port in scene.vm.ports:
         if not 1 <= port.chassis <= 255:
             yield CHASSIS.at(scene.name, id=port.id, chassis=port.chassis)
-    for number in both([port.chassis for port in scene.vm.ports]):
+    for number in repeated([port.chassis for port in scene.vm.ports]):
         yield CHASSIS_TWICE.at(scene.name, chassis=number, ids=" and ".join(p.id for p in scene.vm.ports if p.chassis == number))
 
 
@@ -179,7 +179,7 @@ def ids(scene: Scene) -> Iterator[Finding]:
             yield ID_RESERVED.at(scene.name, id=visible(id), kind="a device", why="The exports use that name for an object of their own.")
         elif not _ID.fullmatch(id):
             yield ID_GRAMMAR.at(scene.name, id=visible(id) or "''")
-    for id in both(used):
+    for id in repeated(used):
         yield ID_TWICE.at(scene.name, id=visible(id), count=used.count(id))
 
 

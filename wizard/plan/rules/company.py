@@ -10,7 +10,7 @@ from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import DevicePlan, VmPlan
-from wizard.plan.rules.base import Company, both, shared
+from wizard.plan.rules.base import Company, repeated, shared
 
 NO_VMS = plan_code(
     "no-vms", ERROR,
@@ -31,7 +31,7 @@ def names(company: Company) -> Iterator[tuple[int | None, Finding]]:
     """Names differ."""
     if not company.vms:
         yield None, NO_VMS.at("request")
-    for name in both([vm.name for vm in company.vms]):
+    for name in repeated([vm.name for vm in company.vms]):
         for place, vm in enumerate(company.vms):
             if vm.name == name:
                 yield place, NAME_TWICE.at(visible(str(name)))

@@ -8,7 +8,7 @@ from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.plan.codes import ERROR, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
-from wizard.plan.rules.base import Scene, both, rule
+from wizard.plan.rules.base import Scene, repeated, rule
 
 UNKNOWN_SMMU = plan_code(
     "unknown-smmu", ERROR,
@@ -66,7 +66,7 @@ SPLIT = plan_code(
 @rule
 def split(scene: Scene) -> Iterator[Finding]:
     """Several vSMMUs of one SMMU."""
-    for smmu in both([vsmmu.smmu for vsmmu in scene.vm.vsmmus if vsmmu.smmu]):
+    for smmu in repeated([vsmmu.smmu for vsmmu in scene.vm.vsmmus if vsmmu.smmu]):
         ids = [vsmmu.id for vsmmu in scene.vm.vsmmus if vsmmu.smmu == smmu]
         yield SPLIT.at(scene.name, smmu=smmu, count=len(ids), ids=", ".join(ids))
 
@@ -118,7 +118,7 @@ ON_ROOT = plan_code(
 @rule
 def buses(scene: Scene) -> Iterator[Finding]:
     """The bus of a vSMMU, and one vSMMU for each (sources: qemu-S1, qemu-S2, qemu-S3, qemu-S4, qemu-S7)."""
-    for bus in both([vsmmu.bus for vsmmu in scene.vm.vsmmus]):
+    for bus in repeated([vsmmu.bus for vsmmu in scene.vm.vsmmus]):
         yield TWO_ON_BUS.at(scene.name, bus=visible(bus), ids=" and ".join(v.id for v in scene.vm.vsmmus if v.bus == bus))
     for vsmmu in scene.vm.vsmmus:
         others = [d.id for d in scene.vm.disks if d.bus == ROOT_BUS] + [n.id for n in scene.vm.networks if n.bus == ROOT_BUS]
