@@ -14,6 +14,7 @@ import pytest
 from tests.tui.conftest import NVME, VF, app, cursor_to, press, settle, shown, shows, until
 from wizard.tui.app import WizardApp
 from wizard.tui.config import Config
+from wizard.tui.screens.host import HostScreen
 
 # The sentences of findings are other rooms' words: of them only the mark is held.
 _SENTENCE = re.compile(r"^([✘▲·]|[.!x](?= 0000:)|fix) .*")
@@ -118,3 +119,16 @@ async def test_hosts_of_other_kinds() -> None:
             await settle(pilot)
             await press(pilot, "down", "down", "down")
             check(f"host-{name}", shown(pilot))
+
+
+async def test_what_was_to_be_made_behind_the_first_screen_is_left_when_the_wizard_ends_at_once() -> None:
+    """Textual mounts nothing on an app that is on its way out: the timer of the filter's box was an internal error (exit 70) then."""
+    async with app().run_test(size=(120, 40)) as pilot:
+        screen = pilot.app.screen
+        assert isinstance(screen, HostScreen)
+        for box in screen.query("#filterbox"):
+            await box.remove()
+        pilot.app.exit(0)
+        screen._filter_box_early()
+        assert not screen.query("#filterbox")
+    assert pilot.app.return_code == 0

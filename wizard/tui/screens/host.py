@@ -171,8 +171,8 @@ what stands against it is shown first."""
         self.app.push_screen(Pick("IORT and StreamIDs", lambda width: iort_lines(index, width, glyphs), start=self.table.address), answered)
 
     def _filter_box_early(self) -> None:
-        # Its import and styles take a while: it is made behind the first screen. On a slow machine that may be still to come, or over already.
-        if self.is_mounted:
+        # Its import and styles take a while: it is made behind the first screen, unless the wizard is ending by then (Textual 8 mounts nothing more).
+        if self.is_attached:
             self._filter_box()
 
     def _filter_box(self) -> Input:
