@@ -101,7 +101,7 @@ def test_registers_are_shown_raw_and_with_who_was_asked() -> None:
 @pytest.mark.parametrize("words", [["list"], ["show", "dmar0"], ["doctor"]])
 def test_hosts_without_smmuv3_are_told_plainly(words: list[str]) -> None:
     done = run("--replay", "fixtures/x86-intel.json", *words)
-    assert "The IOMMU of this host is Intel VT-d: accelerated vSMMUs are a matter of SMMUv3." in done.stdout
+    assert "The IOMMU of this host is Intel VT-d: only an SMMUv3 can back an accelerated vSMMU." in done.stdout
 
 
 def test_an_smmuv2_host_is_told_what_it_has(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_an_smmuv2_host_is_told_what_it_has(tmp_path: Path) -> None:
     path = tmp_path / "v2.json"
     path.write_text(json.dumps(snapshot))
     done = run("--replay", str(path), "list")
-    assert "The IOMMU of this host is an SMMUv2: accelerated vSMMUs are a matter of SMMUv3." in done.stdout
+    assert "The IOMMU of this host is an SMMUv2: only an SMMUv3 can back an accelerated vSMMU." in done.stdout
     assert "Behind no IOMMU that the kernel uses:" in done.stdout
     verdicts = {function["accel"]["verdict"] for function in json.loads(run("--replay", str(path), "list", "--json").stdout)["functions"]}
     assert verdicts == {"no"}

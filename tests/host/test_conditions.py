@@ -161,7 +161,7 @@ def test_what_shares_a_stream_id_outside_its_group_is_fit_for_no_vm(host: Hosts)
         verdict = host(name).verdict("0000:83:01.0")
         told = reason(verdict, "stream-id-shared")
         assert "0000:83:02.0" in told
-        assert "not fit for a VM" in told
+        assert "Give it to no VM" in told
         assert "Give the whole group" not in " ".join(finding.fix for finding in verdict.reasons)
 
 

@@ -282,7 +282,7 @@ of("ats-not-the-same", NVME, E1000E, vsmmus=(VsmmuRequest(id="smmuv3.1", smmu=SM
    properties=Properties(ats="on"), on=rich)  # fmt: skip
 of("ats-trusts-the-device", NVME, on=lambda: with_ats())
 of("cmdqv-unfit", NVME, properties=Properties(cmdqv="on"), on=lambda: cmdqv(version=2))
-of("cmdqv-functions-too-many", NVME, VF0, properties=Properties(cmdqv="on"), on=lambda: cmdqv(sids=0))
+of("cmdqv-functions-too-many", NVME, hotplug=(HotplugRequest(functions=(VF0,)),) * 16, properties=Properties(cmdqv="on"), on=cmdqv)
 of("cmdqv-left-out", NVME, hotplug=(HotplugRequest(functions=(VF0,)),) * 16, on=cmdqv)
 of("cmdqv-first-stays", NVME, on=cmdqv)
 of("cmdqv-small-queues", NVME, on=cmdqv)
@@ -401,7 +401,7 @@ of("hotplug-unknown-function", NVME, hotplug=(HotplugRequest(functions=("0000:ff
 of("hotplug-other-smmu", NVME, hotplug=(HotplugRequest(vsmmu="smmuv3.1", functions=(E1000E,)),))
 of("hotplug-not-accelerated", NVME, hotplug=(HotplugRequest(functions=PAIR[:1]),))
 of("hotplug-reserve-small", NVME, hotplug=(HotplugRequest(functions=(VF0,), pref64_reserve=0, mem_reserve=0),))
-of("hotplug-property", NVME, hotplug=(HotplugRequest(functions=(VF0,)),), properties=Properties(oas=48))
+of("hotplug-property", hotplug=(HotplugRequest(functions=(VF0,)),), properties=Properties(oas=48))
 of("hotplug-grace-gpu", hotplug=(HotplugRequest(functions=("0008:01:00.0",)),), on=lambda: host("gb200"))
 of("hotplug-reserve-range", NVME, hotplug=(HotplugRequest(mem_reserve=4 << 30),))
 of("hotplug-vf-to-be-made", hotplug=(HotplugRequest(functions=(VF0,)),), on=lambda: host("vfio-arm64-virt-canwbs"))

@@ -262,18 +262,18 @@ UNABLE = fleet_code(
     "baseline-host-unable", Severity.ERROR,
     what="{hosts} can supply no vSMMU for {kind}: {subject}.",
     why="{reason} There is no vSMMU that every host can supply.",
-    fix="Leave {names} out, or mend it there (`smmu-wizard --replay SNAPSHOT doctor`). Without: {without}.",
+    fix="Leave {names} out, or correct it there (`smmu-wizard --replay SNAPSHOT doctor`). Without: {without}.",
 )  # fmt: skip
 HELD = fleet_code(
     "baseline-held-down", Severity.INFO,
-    what="{subject} is {value}: {hosts} held it down.",
-    why="No SMMU of theirs supplies more beside the rest of the baseline; all others supply {others}.",
+    what="{subject} is only {value}, because of {hosts}.",
+    why="No SMMU there has more together with the rest of the baseline; all other hosts have {others}.",
     fix="Without {names} it would be {others}.",
 )  # fmt: skip
 EMPTY = fleet_code(
     "baseline-no-hosts", Severity.ERROR,
     what="No host is left to take a baseline of.",
-    why="Every file was left out, for the reasons above.",
+    why="No file could be used, for the reasons above.",
     fix="Give snapshots of arm64 hosts, recorded with `smmu-wizard record`.",
 )  # fmt: skip
 SEVERAL = fleet_code(

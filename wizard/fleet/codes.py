@@ -13,18 +13,18 @@ def fleet_code(code: str, severity: Severity, *, what: str, why: str, fix: str, 
 UNREADABLE = fleet_code(
     "fleet-unreadable", Severity.WARNING,
     what="{subject} was left out: {problem}",
-    why="A file that is no whole snapshot says nothing about its host; the others are answered without it.",
+    why="The file is not a complete snapshot, so nothing is known of its host; the answer is about the others.",
     fix="{fix}",
 )  # fmt: skip
 NOT_ARM = fleet_code(
     "fleet-not-arm64", Severity.WARNING,
     what="{subject} was left out: it is of a machine of another architecture ({machine}).",
-    why="Accelerated SMMUv3s are a matter of arm64 hosts; such a machine could neither hold a baseline down nor run the VM.",
-    fix="Leave its snapshot away to be rid of this line.",
+    why="Only arm64 hosts have an SMMUv3; such a machine can't run the VM, so it has no say in the answer.",
+    fix="Leave its snapshot out, and this line goes away.",
 )  # fmt: skip
 DUPLICATE = fleet_code(
     "fleet-duplicate-host", Severity.WARNING,
     what="{subject} was left out: {newer} is of the same host ({when}).",
     why="A host that is counted twice would be planned twice; the newer record of it is taken.",
-    fix="Leave the older snapshot away to be rid of this line.",
+    fix="Leave the older snapshot out, and this line goes away.",
 )  # fmt: skip

@@ -36,13 +36,13 @@ SCHEMA = 1
 NOT_PLACED = fleet_code(
     "match-not-placed", Severity.ERROR,
     what="{placed} of {asked} could be placed.",
-    why="{hosts} can hold such a VM, and what they hold together is {room}; the nearest miss of the others: {nearest}",
-    fix="Ask for fewer VMs, for less of each host ([place] max_per_host, [spare]), or mend what the misses name.",
+    why="{hosts} can run such a VM, together {room}. What comes next to it on the others lacks this: {nearest}",
+    fix="Ask for fewer VMs, for less of each host ([place] max_per_host, [spare]), or correct what the other hosts lack.",
 )  # fmt: skip
 SPARE = fleet_code(
     "match-spare-lacking", Severity.ERROR,
-    what="Room for {left} such VMs is left on all hosts together, and {asked} are to be spared.",
-    why="[spare] total asks for room for VMs to come, or for those of a host that fails.",
+    what="All hosts together have room for {left} more such VMs, but {asked} should stay free.",
+    why="[spare] total keeps room for later VMs, or for those of a host that fails.",
     fix="Ask for fewer VMs, or give more hosts.",
 )  # fmt: skip
 AUTO_DIFFERS = fleet_code(
@@ -53,13 +53,13 @@ AUTO_DIFFERS = fleet_code(
 )  # fmt: skip
 PLANNER_SAID = fleet_code(
     "match-host-refused", Severity.WARNING,
-    what="{subject} seemed to hold {asked}, and the plan for it fails: {because}",
+    what="{subject} seemed to have room for {asked}, but the plan for it fails: {because}",
     why="{why}",
     fix="{fix}",
 )  # fmt: skip
 UNREADABLE_NOW = fleet_code(
     "match-host-unreadable", Severity.WARNING,
-    what="{subject} was chosen and can't be read any more: {because}",
+    what="{subject} was chosen, but can't be read any more: {because}",
     why="Its summary was taken before; without the snapshot no profile can be made.",
     fix="{fix}",
 )  # fmt: skip

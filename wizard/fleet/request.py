@@ -46,7 +46,7 @@ BAD_VALUE = define(
 UNKNOWN_KEY = define(
     "match-request-key", Severity.ERROR, Kind.PLAN, Area.REQUEST,
     what="{subject}, line {line}: there is no key {key}.",
-    why="A key that nobody reads would be a promise that nobody keeps.",
+    why="A key that nobody reads would have no effect, and nobody would notice.",
     fix="[{table}] has: {allowed}.",
 )  # fmt: skip
 ADDRESSES = define(
@@ -58,7 +58,7 @@ ADDRESSES = define(
 NO_DEVICE = define(
     "match-request-no-device", Severity.ERROR, Kind.PLAN, Area.REQUEST,
     what="{subject} asks for no device.",
-    why="Without devices every host would do, and there is nothing to accelerate.",
+    why="Without devices every host fits, and there is nothing to accelerate.",
     fix='Write [[device]] with ids = "VVVV:DDDD" or class = "CC", and count.',
 )  # fmt: skip
 CONTRADICTION = define(

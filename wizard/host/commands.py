@@ -38,7 +38,7 @@ UNKNOWN = _info(
     "guest-commands-unknown",
     what="Whether the kernel checks every field of a guest's SMMU commands is not known: {because}.",
     why="Since Linux 7.3 it does. Before, a malformed command of a guest can stop the SMMU's own queue, which all functions behind it share.",
-    fix="Look at `uname -r` on the host. Until it is known, give functions of one SMMU to one tenant.",
+    fix="Look at `uname -r` on the host. Until you know, give functions of one SMMU to one tenant.",
 )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def not_looked_at(host: Host) -> Iterator[Finding]:
 
 NOT_SMMUV3_HOST = _define(
     "host-not-smmuv3", Severity.INFO, Kind.VERDICT, Area.HARDWARE,
-    what="{what}: accelerated vSMMUs are a matter of SMMUv3.",
+    what="{what}: only an SMMUv3 can back an accelerated vSMMU.",
     why="The program lists functions, groups and the kind of IOMMU here, and plans without acceleration.",
     fix="Nothing to do; for acceleration, use an arm64 host with SMMUv3.",
 )  # fmt: skip
@@ -103,7 +103,7 @@ def not_smmuv3(host: Host) -> Iterator[Finding]:
 PASSTHROUGH = _define(
     "iommu-passthrough", Severity.WARNING, Kind.TODO, Area.CMDLINE,
     what="The kernel runs with {option}.",
-    why="It does not switch assignment to VMs on, as many guides say: it leaves the host's own devices untranslated, and harms Grace GPUs.",
+    why="VMs do not need it, though many guides say so: it leaves the host's own devices untranslated, and harms Grace GPUs.",
     fix="Remove {option} from the kernel command line and boot again.",
 )  # fmt: skip
 
@@ -135,7 +135,7 @@ def iommufd(host: Host) -> Iterator[Finding]:
 NO_VFIO = _define(
     "no-vfio", Severity.ERROR, Kind.TODO, Area.KCONFIG,
     what="The kernel {release} has no vfio-pci.",
-    why="Distributions for small arm64 boards leave VFIO out; without it no function can be given away.",
+    why="Distributions for small arm64 boards leave VFIO out; without it no VM can have a function.",
     fix="Install a kernel with CONFIG_VFIO_PCI, or the package that holds its modules.",
 )  # fmt: skip
 
@@ -261,8 +261,8 @@ def v2_option(host: Host) -> Iterator[Finding]:
 
 POLICY_MISSES = _define(
     "policy-subject-unknown", Severity.WARNING, Kind.TODO, Area.HOST,
-    what="The policy file has a rule for {subject}, which this host has not.",
-    why="A rule that names nothing here switches nothing off: what it was meant to keep back may be given away.",
+    what="The policy file has a rule for {subject}, which this host does not have.",
+    why="The rule has no effect here: a VM may get what it should protect.",
     fix="Correct the rule's subject (`smmu-wizard list` shows the names), or remove it.",
 )  # fmt: skip
 

@@ -25,7 +25,7 @@ COMMANDS_STUCK = _code(
     "smmu-commands-stuck", ERROR, Area.HARDWARE,
     what="{subject} does not finish the kernel's commands{times}: {said}.",
     why="Until CMD_SYNC completes, what was unmapped may still be reached by a device. An SMMU without power or clock, a device that does not answer "
-    "ATC invalidations, or an illegal command before it are the usual causes.",
+    "ATC invalidations, or an illegal command before it are the common causes.",
     fix="Stop the VMs of its functions; look at the line before the first one (CMDQ error, a reset or link that went down), and boot again.",
 )  # fmt: skip
 COMMAND_ILLEGAL = _code(
@@ -57,8 +57,8 @@ GLOBAL_ERROR = _code(
 EVENTS_LOST = _code(
     "smmu-events-lost", WARNING, Area.DRIVERS,
     what="{subject} lost event records{times}: {said}.",
-    why="Its event queue was full or could not be written: a device faults faster than the kernel reads, and further faults are not seen, "
-    "those of guests neither.",
+    why="Its event queue was full or could not be written: a device faults faster than the kernel reads. Later faults are lost, "
+    "those of guests too.",
     fix="Find the function that faults (the event records in the log name its StreamID) and stop its VM or driver.",
 )  # fmt: skip
 REQUESTS_LOST = _code(
@@ -93,20 +93,20 @@ NO_PRI = _code(
 )  # fmt: skip
 LIMITED = _code(
     "smmu-limited", INFO, Area.FIRMWARE,
-    what="The kernel uses less of {subject} than it has, or not as it is: {said}.",
-    why="The driver took a value that it can work with; StreamIDs, addresses or table updates beyond it are not used.",
-    fix="Nothing to do while every function has its IOMMU group; else update kernel and firmware.",
+    what="The kernel does not use all that {subject} has, or uses it in another way: {said}.",
+    why="The driver chose something that works instead; StreamIDs, addresses or table updates beyond it are not used.",
+    fix="Nothing to do while every function has its IOMMU group; otherwise update kernel and firmware.",
 )  # fmt: skip
 WAS_ENABLED = _code(
     "smmu-was-enabled", INFO, Area.FIRMWARE,
     what="{subject} was already on when the kernel found it: {said}.",
-    why="The firmware or the kernel before it (kexec, kdump) left it on; DMA that was under way is cut off by the reset.",
-    fix="Nothing to do when the devices work; else boot through the firmware.",
+    why="The firmware or the kernel before it (kexec, kdump) left it on; the reset stops DMA that was still running.",
+    fix="Nothing to do when the devices work; otherwise boot through the firmware.",
 )  # fmt: skip
 SETUP_FAILED = _code(
     "smmu-setup-failed", ERROR, Area.FIRMWARE,
     what="The kernel could not set {subject} up: {said}{because}.",
-    why="An SMMU that is not set up serves nobody: functions below it have no IOMMU group and can't be given away.",
+    why="Without their SMMU the functions below it have no IOMMU group, and no VM can have them.",
     fix="Where memory could not be requested, see who has it (/proc/iomem); where a stream is already in tree, move the card behind the PCI bridge; "
     "else update firmware and kernel.",
 )  # fmt: skip
@@ -125,20 +125,20 @@ CMDQV_ERROR = _code(
 SMMU_COMPLAINT = _code(
     "smmu-complaint", WARNING, Area.DRIVERS,
     what="The kernel's driver says of {subject}{times}: {said}.",
-    why="The line is of a kind that this program has no explanation for; it speaks of a failure or of something that is not supported.",
+    why="This program does not know this kind of line; it tells of a failure, or of something that is not supported.",
     fix="Look at the lines around it in `dmesg`; send the line to the program's authors, so that the next version explains it.",
 )  # fmt: skip
 
 PROBE_FAILED = _code(
     "vfio-probe-failed", WARNING, Area.DRIVERS,
     what="{driver} did not take {subject}{times}: {said}{because}.",
-    why="VFIO takes a function only if it has an IOMMU group and nothing else holds it; the function stays without a driver.",
-    fix="-22: make an SMMU cover it (`smmu-wizard show {subject}` says what it is behind); -16: find what holds it; then bind it again.",
+    why="VFIO takes a function only if it has an IOMMU group and nothing else uses it. The function has no driver now.",
+    fix="Error -22: put it behind an SMMU (`smmu-wizard show {subject}` says what it is behind); error -16: find what uses it. Then bind it again.",
 )  # fmt: skip
 INACCESSIBLE = _code(
     "function-inaccessible", WARNING, Area.HARDWARE,
     what="{subject} did not wake up{times}: {said}.",
-    why="Its configuration space answers nothing: the device fell off the bus, lost power, or its slot is off. A VM that has it sees all ones.",
+    why="Its configuration space answers nothing: the device is gone from the bus, has no power, or its slot is off. A VM that has it sees all ones.",
     fix="Look at the link of the port above it (`lspci -vv`); remove and rescan it, or power-cycle the host; keep it from D3 with "
     "echo on > /sys/bus/pci/devices/{subject}/power/control.",
 )  # fmt: skip
@@ -190,8 +190,8 @@ BUS_ERROR = _code(
 LINK_DOWN = _code(
     "link-down", INFO, Area.HARDWARE,
     what="The slot of {subject} lost its card{times}: {said}.",
-    why="Hot-plug took the functions below it away; that is wanted when a card is pulled, and a fault else.",
-    fix="Nothing to do if the card was pulled; else reseat it.",
+    why="Hot-plug removed the functions below it. That is normal when somebody pulled the card; otherwise it is a fault.",
+    fix="Nothing to do if the card was pulled; otherwise put it in again.",
 )  # fmt: skip
 ROM_UNREADABLE = _code(
     "rom-unreadable", INFO, Area.HARDWARE,
@@ -215,7 +215,7 @@ MSI_UNSAFE = _code(
     "msi-refused", WARNING, Area.HARDWARE,
     what="VFIO refused a device, since interrupts are not isolated here{times}: {said}.",
     why="Without an ITS (GICv2m) a VM could forge interrupts of another; the kernel says no unless allow_unsafe_interrupts is set.",
-    fix="Use a host with a GIC ITS; allow_unsafe_interrupts gives isolation up and is not planned by this program.",
+    fix="Use a host with a GIC ITS; allow_unsafe_interrupts ends the isolation, and this program never plans it.",
 )  # fmt: skip
 RELEASE_AWAITED = _code(
     "release-awaited", WARNING, Area.HOST,
@@ -232,13 +232,13 @@ BARS_RESTORED = _code(
 VFIO_COMPLAINT = _code(
     "vfio-complaint", WARNING, Area.DRIVERS,
     what="VFIO or iommufd refused something{times}: {said}.",
-    why="The line is of a kind that this program has no explanation for; it speaks of {subject}.",
+    why="This program does not know this kind of line; it is about {subject}.",
     fix="Look at the lines around it in `dmesg`, and at what QEMU said at that time.",
 )  # fmt: skip
 IORT_WORKED_AROUND = _code(
     "iort-worked-around", INFO, Area.FIRMWARE,
     what="The firmware's IORT is flawed in a way that the kernel works around{times}: {said}.",
-    why="It knows this flaw of many firmwares (an ID count that is one too high, memory that is not aligned) and takes what was meant.",
+    why="The kernel knows this flaw from many firmwares (an ID count that is one too high, memory that is not aligned) and corrects it.",
     fix="Nothing to do; tell the vendor when you update the firmware.",
 )  # fmt: skip
 IORT_COMPLAINT = _code(

@@ -119,7 +119,7 @@ NOBODY = Explanation(
     "hidden or was removed, or an IORT that maps IDs wrongly. The SMMU has no entry for it and aborts the DMA (7.3.3): nothing goes to memory "
     "untranslated.",
     "Look in the firmware's IORT for the IDs that lead there (`smmu-wizard show SMMU`), and which card is at that place (`lspci`); "
-    "a card whose DMA carries several requester IDs is not fit for a VM.",
+    "a card whose DMA carries several requester IDs can't be given to a VM.",
 )
 """C_BAD_STREAMID where the host shows no function with the StreamID."""
 HARMLESS = "All at address 0 and read: seen on some SoCs as harmless prefetches before the driver sets the device up."

@@ -90,8 +90,8 @@ def _said_elsewhere(host: Host, definition: Definition, subject: str) -> bool:
 PASSTHROUGH = define(
     "iommu-passthrough-default", Severity.WARNING, Kind.TODO, Area.CMDLINE,
     what='The kernel leaves devices of the host untranslated: its log says "Default domain type: Passthrough".',
-    why="It does not switch assignment to VMs on; it opens the host to the DMA of its own devices, and harms Grace GPUs.",
-    fix="Boot with iommu.passthrough=0, or take out what set it (iommu.passthrough=1, CONFIG_IOMMU_DEFAULT_PASSTHROUGH).",
+    why="VMs do not need it: it leaves the host open to the DMA of its own devices, and harms Grace GPUs.",
+    fix="Boot with iommu.passthrough=0, or remove what set it (iommu.passthrough=1, CONFIG_IOMMU_DEFAULT_PASSTHROUGH).",
 )  # fmt: skip
 
 

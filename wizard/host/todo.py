@@ -56,8 +56,8 @@ def _todo(code: str, severity: Severity, area: Area, *, what: str, why: str, fix
 IN_USE = _todo(
     "in-use", Severity.ERROR, Area.HOST,
     what="The host uses {subject}: {detail}.",
-    why="Giving it to a VM takes it away from the host at once; a root disk or the network of this session would be lost.",
-    fix="Move the use elsewhere first; if you are sure, plan with --allow-in-use {subject} --yes.",
+    why="When a VM gets it, the host loses it at once: that could be the root disk, or the network of this session.",
+    fix="Make the host stop using it first; if you are sure, plan with --allow-in-use {subject} --yes.",
 )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def _makes_no_cdev(facts: Facts) -> bool:
 OVERRIDE_LEFT = _todo(
     "driver-override-left", Severity.WARNING, Area.DRIVERS,
     what="{subject} has driver_override {override} but is on driver {driver}.",
-    why="The override takes effect at the next bind only, and keeps every other driver from it until it is cleared.",
+    why="The override takes effect at the next bind only, and no other driver can take it until the override is cleared.",
     fix="Bind it again, or clear the override: echo > /sys/bus/pci/devices/{subject}/driver_override.",
 )  # fmt: skip
 
@@ -176,8 +176,8 @@ def override(at: Situation) -> Iterator[Finding]:
 SIBLING_DRIVER = _todo(
     "group-not-viable", Severity.ERROR, Area.DRIVERS,
     what="Group {group} of {subject} is not viable: {others}.",
-    why="A group is given away as a whole; VFIO refuses it while a member is on a driver of the host.",
-    fix="Bind every function of the group to its vfio driver, or leave the group to the host.",
+    why="One owner gets the whole group; VFIO refuses it while a member is on a driver of the host.",
+    fix="Bind every function of the group to its vfio driver, or keep the group for the host.",
 )  # fmt: skip
 
 
@@ -248,7 +248,7 @@ BUS_RESET = _todo(
 NO_RESET = _todo(
     "no-reset", Severity.WARNING, Area.HARDWARE,
     what="{subject} has no reset method.",
-    why="What one VM leaves in the device, the next one finds; some devices do not come up a second time.",
+    why="The next VM finds what the last one left in the device, and some devices do not start a second time.",
     fix="Power-cycle the host between two owners, or keep the function with one VM.",
 )  # fmt: skip
 
@@ -306,7 +306,7 @@ def pasid_path(at: Situation) -> Iterator[Finding]:
 IDENTITY_GROUP = _todo(
     "group-identity", Severity.INFO, Area.CMDLINE,
     what="Group {group} of {subject} has an identity domain: the host itself uses the device untranslated.",
-    why="It is no obstacle to assignment, where VFIO puts its own domain in place, but the host is open to the device's DMA until then.",
+    why="A VM can still have it, since VFIO then uses its own domain; until then nothing protects the host from the device's DMA.",
     fix="Set iommu.passthrough=0 (the default of most kernels), or write DMA to /sys/kernel/iommu_groups/{group}/type with no driver bound.",
 )  # fmt: skip
 

@@ -26,20 +26,20 @@ REASONS = 3  # sentences of one mode; nobody reads on
 REFUSED = plan_code(
     "accel-refused", ERROR,
     what="{subject} can't be accelerated: {because}",
-    why="{why} VM {vm} asks for --mode accel, and allows nothing lower.",
+    why="{why} VM {vm} asks for --mode accel, and no lower mode is allowed.",
     fix="{fix}{lower}",
 )  # fmt: skip
 LOWER = " Or allow a lower mode with --fall-back, or ask for one with --mode."
 NOT_KNOWN = plan_code(
     "accel-not-known", ERROR,
     what="Whether {subject} can be accelerated is not known: {because}",
-    why="{why} VM {vm} asks for --mode accel, and a guess would end in QEMU's own error message at start.",
+    why="{why} VM {vm} asks for --mode accel. If it is wrong, QEMU ends with an error when the VM starts.",
     fix="{fix} Or take the risk with --assume-accel.",
 )  # fmt: skip
 ASSUMED = plan_code(
     "accel-assumed", WARNING,
     what="Acceleration of {subject} is assumed: {because}",
-    why="{why} --assume-accel takes it as given; QEMU or the guest will tell.",
+    why="{why} --assume-accel allows it. If it is wrong, QEMU or the guest fails.",
     fix="{fix}",
 )  # fmt: skip
 FELL_BACK = plan_code(
@@ -51,19 +51,19 @@ FELL_BACK = plan_code(
 NO_WAY_DOWN = plan_code(
     "no-way-down", ERROR,
     what="VM {subject} can't fall back either: {because}",
-    why="--fall-back allows the lower modes, and each has an error of its own.",
-    fix="Mend what is found, or ask for one mode with --mode to see everything that it lacks.",
+    why="--fall-back allows the lower modes, but each of them has an error too.",
+    fix="Correct what is found, or ask for one mode with --mode to see everything that it lacks.",
 )  # fmt: skip
 VIRTIO_IMPOSSIBLE = plan_code(
     "virtio-iommu-impossible", ERROR,
     what="VM {subject} can't have a virtio-iommu: {because}",
-    why="Every IOVA range and page size that the guest may use has to fit the host's, for every function of the VM: the device is machine-wide.",
+    why="Every IOVA range and page size that the guest may use has to fit the host's, for every function: the whole VM has one virtio-iommu.",
     fix="Use --mode none, or leave out the functions that do not fit.",
 )  # fmt: skip
 VIRTIO_UNKNOWN = plan_code(
     "virtio-iommu-not-known", ERROR,
     what="Whether VM {subject} can have a virtio-iommu is not known: {because}",
-    why="Every IOVA range and page size that the guest may use has to fit the host's, for every function of the VM: the device is machine-wide.",
+    why="Every IOVA range and page size that the guest may use has to fit the host's, for every function: the whole VM has one virtio-iommu.",
     fix="Record the host itself with `sudo smmu-wizard record`, or use --mode none.",
 )  # fmt: skip
 EMULATED_SMMU = plan_code(
@@ -105,11 +105,11 @@ def take(drafts: Sequence[VmPlan]) -> VmPlan:
     place = next((place for place, found in enumerate(errors) if found == common), None)
     first = drafts[0]
     if place is None:
-        because = " ".join(f"{draft.mode} is no way: {_reasons(draft, common)}" for draft in drafts[1:])
+        because = " ".join(f"{draft.mode} is not possible: {_reasons(draft, common)}" for draft in drafts[1:])
         return _also(first, NO_WAY_DOWN.at(visible(first.name), because=because))
     if place == 0:
         return first
-    between = "".join(f" {draft.mode} is no way either: {_reasons(draft, common)}" for draft in drafts[1:place])
+    between = "".join(f" {draft.mode} is not possible either: {_reasons(draft, common)}" for draft in drafts[1:place])
     chosen = drafts[place]
     said = FELL_BACK.at(visible(first.name), asked=first.mode, mode=chosen.mode, because=_reasons(first, common) + between)
     return _also(chosen, said)
@@ -128,9 +128,13 @@ def _accel(request: VmRequest, candidate: Candidate) -> Iterator[Finding]:
     verdict = candidate.verdict
     if verdict.accel is Accel.YES:
         return
+    # A group of several is an error of its own, for whatever the verdict rests on (rules/functions.py): it is told once.
+    reasons = [reason for reason in verdict.reasons if reason.code != "group-shared"]
+    if len(reasons) < len(verdict.reasons) and not any(reason.severity is ERROR for reason in (*verdict.obstacles, *reasons)):
+        return
     # One reason, and where the others stand: a sentence that nobody reads to its end helps nobody. What forbids assignment itself weighs most.
-    first = (*verdict.obstacles, *verdict.reasons)[0]  # what is no yes has reasons
-    others = len(verdict.reasons) - 1
+    first = (*verdict.obstacles, *reasons)[0]  # what is no yes has reasons
+    others = len(reasons) - 1
     more = f" ({plural(others, 'more reason')}: `smmu-wizard show {candidate.function}`.)" if others > 0 else ""
     values: dict[str, Any] = {
         "because": first.what + more,

@@ -51,9 +51,10 @@ def make_plan(host: Host, request: Request) -> Plan:
     """The plan for every VM of the request, with all findings. Never raises for what is asked: a bad request is a finding."""
     vms = tuple(_plan_vm(host, vm) for vm in request.vms)
     shared = rules.of_all(host, vms, request)
+    divided = rules.divided(vms)
     finished = []
     for place, vm in enumerate(vms):
-        own = [*vm.findings, *shared.get(place, ())]
+        own = [*(finding for finding in vm.findings if not rules.told_of_several(finding, divided)), *shared.get(place, ())]
         finished.append(replace(vm, findings=ordered(dict.fromkeys(own))))
     findings = dict.fromkeys([*shared.get(None, ()), *(finding for vm in finished for finding in vm.findings)])
     return Plan(

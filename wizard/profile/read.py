@@ -30,7 +30,7 @@ _SHOWN = 60  # characters of a value in a message
 UNKNOWN_KEY = define(
     "profile-unknown-key", Severity.ERROR, Kind.PLAN, Area.REQUEST,
     what="{subject}, line {line}: there is no key {key}{hint}.",
-    why="A profile says everything that the VM is; a key that nobody reads would be a promise that nobody keeps.",
+    why="A profile says everything about the VM. A key that nobody reads would have no effect, and nobody would notice.",
     fix="{table} has: {allowed}.",
 )  # fmt: skip
 BAD_VALUE = define(

@@ -10,12 +10,12 @@ DIFFERS = define(
     "rehearsal-differs", Severity.ERROR, Kind.PLAN, Area.REQUEST,
     what="VM {subject}: {what_for} is {found} in QEMU, and {expected} in the plan.",
     why="The guest would see another topology than the one that was planned and checked.",
-    fix="Report this with the profile: the planner's rule for it is wrong, or this QEMU differs from those that it knows.",
+    fix="Report this with the profile: the plan is wrong, or this QEMU differs from those that the program knows.",
 )  # fmt: skip
 REFUSED = define(
     "rehearsal-refused", Severity.ERROR, Kind.PLAN, Area.REQUEST,
     what="VM {subject}: QEMU does not take the command line: {message}",
-    why="The VM would not start either; accel and assigned functions were not even tried (stand-ins took their places).",
+    why="The VM would not start either. Accel and the assigned functions were not tried: stand-ins took their places.",
     fix="Correct what the message names, or use the QEMU that the plan is for.",
 )  # fmt: skip
 DEAD_PORT = define(
@@ -27,13 +27,13 @@ DEAD_PORT = define(
 DMA_DIFFERS = define(
     "rehearsal-dma-differs", Severity.ERROR, Kind.PLAN, Area.REQUEST,
     what="VM {subject}: {what_for}: it {found} in QEMU, and {expected} on the simulated SMMU.",
-    why="The same tables were given to both, so one of them is wrong, and what the dry run says of this plan may not hold.",
+    why="Both had the same tables, so one of them is wrong, and the dry run of this plan may be wrong too.",
     fix="Report this with the profile; `dry-run --trace` shows how the simulated SMMU came to its answer.",
 )  # fmt: skip
 ENDED = define(
     "rehearsal-ended", Severity.ERROR, Kind.PLAN, Area.REQUEST,
     what="VM {subject}: QEMU stopped answering while {doing}: {message}",
-    why="It took the command line, and then died or hung; it was ended. The checks before that point stand.",
+    why="It took the command line, and then ended or hung; it was stopped. The checks before that point are valid.",
     fix="Try again, with another QEMU if it happens again (--qemu PATH), and report it to QEMU with this command line.",
 )  # fmt: skip
 

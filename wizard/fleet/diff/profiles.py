@@ -16,19 +16,19 @@ from wizard.plan.request import Request, VmRequest
 
 PROFILE_BROKEN = diff_code(
     "profile-broken", Severity.ERROR, Area.REQUEST,
-    what="Profile {subject} (VM {vm}) held before and no longer does: {count}.",
+    what="Profile {subject} (VM {vm}) was good before and is not any more: {count}.",
     why="{because}",
     fix="{fix}",
 )  # fmt: skip
 PROFILE_MENDED = diff_code(
     "profile-mended", Severity.INFO, Area.REQUEST,
-    what="Profile {subject} (VM {vm}) did not hold before, and does now.",
-    why="What stood in its way is gone.",
+    what="Profile {subject} (VM {vm}) was not good before, and is now.",
+    why="The obstacle is gone.",
     fix="Nothing to do.",
 )  # fmt: skip
 PROFILE_NEVER = diff_code(
     "profile-never-held", Severity.WARNING, Area.REQUEST,
-    what="Profile {subject} (VM {vm}) holds on neither side: {count}.",
+    what="Profile {subject} (VM {vm}) was not good before, and is not now: {count}.",
     why="{because}",
     fix="{fix}",
 )  # fmt: skip

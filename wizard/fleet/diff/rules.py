@@ -53,7 +53,7 @@ VERDICT_LOST = diff_code(
 VERDICT_WON = diff_code(
     "verdict-won", INFO, Area.HOST,
     what="{subject} can be accelerated now; before {was}: {because}.",
-    why="What stood in its way is gone, or is known by now.",
+    why="The obstacle is gone, or is known by now.",
     fix="Nothing to do; `smmu-wizard plan` takes it from now on.",
 )  # fmt: skip
 VERDICT_UNSURE = diff_code(
@@ -92,15 +92,15 @@ FACT_UNKNOWN = diff_code(
 GROUP_GREW = diff_code(
     "group-changed", ERROR, Area.FIRMWARE,
     what="{subject} was {before}, and is {after} now.",
-    why="Groups follow ACS and the firmware: a new kernel or BIOS can merge them. The group is given away as a whole, and a group of more "
+    why="Groups follow ACS and the firmware: a new kernel or BIOS can merge them. One VM has to take the whole group, and a group of more "
     "than one device is never accelerated.",
-    fix="Look for an ACS, SR-IOV or IOMMU setting that the update reset in the firmware; else plan the VMs of {subject} again.",
+    fix="Look for an ACS, SR-IOV or IOMMU setting that the update reset in the firmware; otherwise plan the VMs of {subject} again.",
 )  # fmt: skip
 GROUP_SPLIT = diff_code(
     "group-split", INFO, Area.FIRMWARE,
     what="{subject} was {before}, and is {after} now.",
-    why="Groups follow ACS and the firmware; a smaller one leaves more freedom.",
-    fix="Plan again to use it: profiles that gave the whole group away still hold.",
+    why="Groups follow ACS and the firmware; with a smaller one you can choose more freely.",
+    fix="Plan again to use it: profiles that have the whole group still work.",
 )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def _company(members: tuple[str, ...], name: str) -> str:
 FUNCTION_GONE = diff_code(
     "function-gone", WARNING, Area.HARDWARE,
     what="{subject} ({name}) is gone.",
-    why="It was there and could be given to a VM; by serial number, slot, address and kind nothing that is there now is it.",
+    why="It was there and could be given to a VM; no function that is there now has its serial number, or its slot, address and kind.",
     fix="Check that the card is seated, its slot is on in the firmware, and VFs were made; profiles that name it no longer start.",
 )  # fmt: skip
 FUNCTION_MOVED = diff_code(
@@ -279,14 +279,14 @@ def _pages(kib: str) -> str:
 PAGE_SIZE = diff_code(
     "page-size-changed", WARNING, Area.HOST,
     what="The kernel's pages were {before} KiB and are {after} KiB now.",
-    why="With the page size go the hugepage sizes that there are, which BARs share a page, and the granule of a virtio-iommu.",
+    why="The page size decides the hugepage sizes, which BARs share a page, and the granule of a virtio-iommu.",
     fix="Check every profile against the host again: `smmu-wizard check PROFILE…`.",
 )  # fmt: skip
 KERNEL = diff_code(
     "kernel-changed", INFO, Area.HOST,
     what="The kernel was {before} and is {after} now.",
-    why="Groups, erratum rules and what iommufd offers may differ between kernels; what does is listed with the changes.",
-    fix="Nothing to do where no other finding follows from it.",
+    why="Groups, erratum rules and what iommufd offers may differ between kernels; the changes list what does.",
+    fix="Nothing to do if no other finding follows from it.",
 )  # fmt: skip
 FIRMWARE = diff_code(
     "firmware-changed", INFO, Area.FIRMWARE,
@@ -346,7 +346,7 @@ LOG_MORE = diff_code(
 LOG_LESS = diff_code(
     "log-says-less", INFO, Area.HOST,
     what="The kernel's log does not say any more: {what}",
-    why="The cause is gone, or it has not come up since the last boot: a log begins anew with each.",
+    why="The cause is gone, or it has not happened since the last boot: each boot begins a new log.",
     fix="Nothing to do; look again when the devices were used.",
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ MSI_SHARED = verdict_code(
     "msi-not-isolated", Area.HARDWARE,
     what="Interrupts of {subject} are not isolated: {because}.",
     why="A VM could forge interrupts of another; iommufd answers BIND with Operation not permitted unless allow_unsafe_interrupts is set.",
-    fix="Use a host with a GIC ITS; allow_unsafe_interrupts=1 (module iommufd) gives isolation up and is not planned by this program.",
+    fix="Use a host with a GIC ITS; allow_unsafe_interrupts=1 (module iommufd) ends the isolation, and this program never plans it.",
 )  # fmt: skip
 MSI_UNKNOWN = verdict_code(
     "msi-isolation-unknown", Area.HOST, severity=Severity.INFO,
@@ -113,7 +113,7 @@ def driver_of_grace(evidence: Evidence) -> Answer:
 
 MADE_UP = verdict_code(
     "assumed-facts", Area.HOST, severity=Severity.INFO,
-    what="The answer for {subject} would rest on what this snapshot assumes: {what_rests}.",
+    what="No answer for {subject}: this snapshot only assumes {what_rests}.",
     why="Nobody measured or published these values; they stand in the snapshot as assumptions.",
     fix="Record the real host (`sudo smmu-wizard record --probe`).",
 )  # fmt: skip

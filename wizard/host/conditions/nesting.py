@@ -113,7 +113,7 @@ VIOMMU_REFUSED = verdict_code(
 VIOMMU_FAILED = verdict_code(
     "viommu-probe-failed", Area.HOST, severity=Severity.INFO,
     what="Whether the kernel makes a vIOMMU for {subject} is not known: {because}.",
-    why="Only 'Operation not supported' is a refusal; any other error is one of that moment.",
+    why="Only 'Operation not supported' means no; any other error may not come again.",
     fix="Look at the kernel's log, and ask again: `sudo smmu-wizard record --probe`.",
 )  # fmt: skip
 

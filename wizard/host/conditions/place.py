@@ -40,8 +40,8 @@ def answers(evidence: Evidence) -> Answer:
 ACCEL_OFF = verdict_code(
     "accel-off-by-policy", Area.HOST,
     what="The policy file switches acceleration off for {what_for}.",
-    why="Reason given: {reason}",
-    fix="Change policy.toml if the reason no longer holds.",
+    why="The reason that the policy file gives: {reason}",
+    fix="Change policy.toml if the reason is no longer true.",
 )  # fmt: skip
 
 
@@ -75,9 +75,9 @@ NO_SMMU = verdict_code(
 )  # fmt: skip
 NOT_ARM64 = verdict_code(
     "machine-not-arm64", Area.HARDWARE,
-    what="{subject} is in a machine of kind {machine}: accelerated vSMMUs are a matter of SMMUv3, which is in arm64 machines.",
+    what="{subject} is in a machine of kind {machine}: only an SMMUv3 can back an accelerated vSMMU, and SMMUv3s are in arm64 machines.",
     why="No IOMMU shows in /sys/class/iommu either: it is off in the firmware's setup or on the kernel command line, or there is none.",
-    fix="Switch the IOMMU on (VT-d, AMD-Vi) to give functions away without acceleration; for acceleration, use an arm64 host with SMMUv3.",
+    fix="Switch the IOMMU on (VT-d, AMD-Vi) to give VMs functions without acceleration; for acceleration, use an arm64 host with SMMUv3.",
 )  # fmt: skip
 SMMU_OFF = verdict_code(
     "smmu-off", Area.FIRMWARE,
@@ -94,7 +94,7 @@ SMMU_UNKNOWN = verdict_code(
 NO_IOMMU_MAP = verdict_code(
     "no-iommu-map", Area.HARDWARE,
     what="This host's device tree puts no SMMU above {subject}.",
-    why="PCIe of many small boards (Raspberry Pi 5) shares one address space without an IOMMU: there is no iommu-map, and nothing isolates a device.",
+    why="On many small boards (Raspberry Pi 5) PCIe has one address space without an IOMMU: there is no iommu-map, and nothing isolates a device.",
     fix="No setting changes this: its devices can't be given to VMs. Use a host whose PCIe has an SMMU.",
 )  # fmt: skip
 SMMU_NOT_USED = verdict_code(
@@ -107,9 +107,9 @@ SMMU_NOT_USED = verdict_code(
 
 SMMU_FAILED = verdict_code(
     "smmu-failed", Area.FIRMWARE,
-    what="The kernel's driver gave up {smmu}, which is above {subject}: {because}.",
-    why="An SMMU that fails to probe serves nobody: none of its functions has a group or can be given away.",
-    fix="Where two devices claim one StreamID, move the card behind the PCI bridge elsewhere; else update firmware and kernel.",
+    what="The kernel's driver could not start {smmu}, which is above {subject}: {because}.",
+    why="Without its SMMU a function has no IOMMU group, and no VM can have it.",
+    fix="Where two devices claim one StreamID, move the card behind the PCI bridge to another slot; otherwise update firmware and kernel.",
 )  # fmt: skip
 
 
@@ -202,14 +202,14 @@ GROUP_UNKNOWN = verdict_code(
 MEMBERS_UNKNOWN = verdict_code(
     "group-members-unknown", Area.HOST, severity=Severity.INFO,
     what="Who else is in the IOMMU group of {subject} is not known.",
-    why="The group's own list (/sys/kernel/iommu_groups/N/devices) was not read; a second device in it, PCI or not, rules acceleration out.",
+    why="The group's own list (/sys/kernel/iommu_groups/N/devices) was not read; with a second device in it, PCI or not, there is no acceleration.",
     fix="Record the host again, with /sys/kernel/iommu_groups.",
 )  # fmt: skip
 NO_GROUP = verdict_code(
     "no-group", Area.FIRMWARE,
     what="{subject} has no IOMMU group.",
     why="Without a group vfio-pci refuses it (probe error -22); no-IOMMU mode is not usable by QEMU.",
-    fix="Make the SMMU cover it (firmware setup, kernel configuration), then look again.",
+    fix="Put it behind an SMMU (firmware setup, kernel configuration), then look again.",
 )  # fmt: skip
 
 
@@ -237,12 +237,12 @@ STREAM_SHARED = verdict_code(
     "stream-id-shared", Area.HARDWARE,
     what="{subject} shares its StreamID {stream} with {others}, outside its own IOMMU group.",
     why="The SMMU can't tell their DMA apart: what one may reach, the other may reach too, whatever group the kernel shows.",
-    fix="It is not fit for a VM, with acceleration or without. Move the card out of the conventional bridge, into a PCI Express slot.",
+    fix="Give it to no VM, with acceleration or without. Move the card out of the conventional bridge, into a PCI Express slot.",
 )  # fmt: skip
 STREAM_OF_GROUP = verdict_code(
     "stream-id-of-group", Area.HARDWARE,
     what="{subject} shares its StreamID {stream} with {others} of its IOMMU group.",
-    why="The SMMU can't tell their DMA apart, so that they can only be given away together, and never accelerated.",
+    why="The SMMU can't tell their DMA apart: only one VM can have all of them, and never with acceleration.",
     fix="Move the card out of the conventional bridge, into a PCI Express slot.",
 )  # fmt: skip
 STREAMS_MANY = verdict_code(
@@ -299,22 +299,22 @@ def _no_stream(evidence: Evidence) -> str:
 DIRECT_REGION = verdict_code(
     "direct-region", Area.FIRMWARE,
     what="The firmware asks for a 1:1 mapping of {regions} for {subject}.",
-    why="The kernel gives no function with a `direct` reserved region away (iommu_group_claim_dma_owner).",
-    fix="It can't be assigned. Ask the vendor for firmware whose RMR permits remapping, or leave the function to the host.",
+    why="The kernel lets no VM have a function with a `direct` reserved region (iommu_group_claim_dma_owner).",
+    fix="It can't be assigned. Ask the vendor for firmware whose RMR permits remapping, or keep the function for the host.",
 )  # fmt: skip
 
 
 REGIONS_UNKNOWN = verdict_code(
     "reserved-regions-unknown", Area.HOST, severity=Severity.INFO,
     what="Which memory the firmware reserves for {subject} is not known.",
-    why="reserved_regions of its IOMMU group were not recorded, or hold a line that is not understood; a `direct` one forbids assignment.",
+    why="reserved_regions of its IOMMU group were not recorded, or have a line that is not understood; with a `direct` one no VM can have it.",
     fix="Record the host again, with /sys/kernel/iommu_groups.",
 )  # fmt: skip
 ONE_TO_ONE = verdict_code(
     "one-to-one-requested", Area.FIRMWARE,
-    what="The kernel refused to give {subject} away: the firmware wants its memory mapped 1:1.",
+    what="The kernel refused to give {subject} to a VM: the firmware wants its memory mapped 1:1.",
     why="Its log says so (Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1 mapping).",
-    fix="It can't be assigned. Ask the vendor for firmware whose RMR permits remapping, or leave the function to the host.",
+    fix="It can't be assigned. Ask the vendor for firmware whose RMR permits remapping, or keep the function for the host.",
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from wizard.base.finding import Finding
 from wizard.host.model import Host
@@ -25,7 +25,8 @@ from wizard.plan.rules import (
     vsmmu,
 )
 from wizard.plan.rules.base import RULES, SHARED, Company, Scene
-from wizard.plan.rules.functions import not_usable
+from wizard.plan.rules.company import divided
+from wizard.plan.rules.functions import GROUP_NOT_WHOLE, not_usable
 from wizard.plan.target import Target
 
 ROOMS = (functions, guest, files, machine, vsmmu, properties, buses, devices, memory, iova, target, company, budget)
@@ -52,4 +53,9 @@ def of_all(host: Host, vms: Sequence[VmPlan], request: Request) -> dict[int | No
     return found
 
 
-__all__ = ["ROOMS", "not_usable", "of_all", "of_vm"]
+def told_of_several(finding: Finding, divided: Set[str]) -> bool:
+    """Whether what is found about one VM is told of several: the rest of a group that is in another VM is not forgotten, but divided."""
+    return finding.code == GROUP_NOT_WHOLE.code and finding.subject in divided
+
+
+__all__ = ["ROOMS", "divided", "not_usable", "of_all", "of_vm", "told_of_several"]

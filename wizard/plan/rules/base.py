@@ -11,7 +11,7 @@ from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.host.model import Host, Smmu
 from wizard.plan.candidate import Candidate, look_up
-from wizard.plan.model import DevicePlan, PortPlan, VmPlan
+from wizard.plan.model import DevicePlan, PortPlan, VmPlan, VsmmuPlan
 from wizard.plan.request import Request
 from wizard.plan.target import Target, target_of
 
@@ -58,6 +58,11 @@ class Scene:
     def smmu(self, name: str | None) -> Smmu | None:
         """An SMMU of the host."""
         return self.host.smmus.get(name or "")
+
+    def compared_later(self, vsmmu: VsmmuPlan) -> bool:
+        """Whether QEMU compares a vSMMU with the host only when a function is plugged: it has none when the VM starts."""
+        later = [found.smmu for port in self.vm.ports if port.bus == vsmmu.bus for found in self.pluggable(port)]
+        return not self.vm.devices_of(vsmmu) and any(smmu is not None and smmu.name == vsmmu.smmu for smmu in later)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ MEMORY_FREE = plan_code(
     "memory-over-free", WARNING, area=Area.HOST,
     what="{who} {asked} of memory,{besides} and {free} were available when the host was recorded.",
     why="The memory is pinned when the VM starts; without enough of it the kernel kills something.",
-    fix="Free memory before, or give less with --memory.",
+    fix="Free memory first, or give less with --memory.",
 )  # fmt: skip
 NODE_MEMORY = plan_code(
     "memory-over-node", ERROR, area=Area.HOST,
@@ -40,9 +40,9 @@ def memory(company: Company) -> Iterator[tuple[int | None, Finding]]:
     alone = [place for place, vm in enumerate(company.vms) if total and vm.memory.size > total]
     for place in alone:
         name, count = visible(company.vms[place].name), company.vms[place].memory.size
-        yield place, MEMORY_TOTAL.at(name, who=f"VM {name} is to have", asked=size(count), total=_gib(total or 0))
+        yield place, MEMORY_TOTAL.at(name, who=f"VM {name} asks for", asked=size(count), total=_gib(total or 0))
     names = [visible(vm.name) for vm in company.vms]
-    who = f"The {len(names)} VMs are to have" if len(names) > 1 else f"VM {''.join(names)} is to have"
+    who = f"The {len(names)} VMs ask for" if len(names) > 1 else f"VM {''.join(names)} asks for"
     if total and asked > total and not alone:
         yield None, MEMORY_TOTAL.at("request", who=who, asked=size(asked), total=_gib(total))
     elif free is not None and wanted > free and not (total and asked > total):

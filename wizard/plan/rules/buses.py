@@ -31,14 +31,14 @@ BUS_TWICE = plan_code(
 )  # fmt: skip
 BUS_ROOM = plan_code(
     "bus-range", ERROR,
-    what="VM {subject}: {id} needs the buses {first} to {last}, and {next} begins at {limit}.",
+    what="VM {subject}: {id} needs the buses {first} to {last}, but {next} begins at {limit}.",
     why="Each root port takes a bus, and its bus reserve more. QEMU does not check it, and UEFI leaves the ports without room unnumbered: "
     "their functions do not exist for the guest.",
     fix="Move the bus numbers apart, or leave bus_nr out.",
 )  # fmt: skip
 BUSES_END = plan_code(
     "bus-numbers-exhausted", ERROR,
-    what="VM {subject}: {id} needs the buses {first} to {last}, and the last one is 255.",
+    what="VM {subject}: {id} needs the buses {first} to {last}, but there is none above 255.",
     why="A guest's PCI segment has 256 buses for all root complexes, ports and reserves together.",
     fix="Spread the functions over several VMs, or lower the bus reserves of hot-plug ports.",
 )  # fmt: skip
@@ -115,8 +115,9 @@ def slots(scene: Scene) -> Iterator[Finding]:
     taken: dict[tuple[str, int], list[str]] = {}
     for bus, slot, id in places:
         taken.setdefault((bus, slot), []).append(id)
+    shared = both([vsmmu.bus for vsmmu in scene.vm.vsmmus])  # two vSMMUs on one bus are an error of their own
     for (bus, slot), ids in taken.items():
-        if len(ids) > 1:
+        if len(ids) > 1 and bus not in shared:
             yield SLOT_TWICE.at(scene.name, ids=visible(" and ".join(ids)), slot=slot, bus=visible(bus))
 
 
@@ -169,8 +170,9 @@ _OWN = {"iommufd0", "viommu0"}
 def ids(scene: Scene) -> Iterator[Finding]:
     """Ids (sources: qemu-S5, qemu-P12)."""
     vm = scene.vm
-    used = [bus.id for bus in vm.buses] + [v.id for v in vm.vsmmus] + [p.id for p in vm.ports] + [d.id for d in vm.devices]
-    used += [d.id for d in vm.disks] + [n.id for n in vm.networks]
+    shared = both([v.bus for v in vm.vsmmus])  # two vSMMUs on one bus are an error of their own
+    used = shared + [bus.id for bus in vm.buses if bus.id not in shared] + [v.id for v in vm.vsmmus] + [p.id for p in vm.ports]
+    used += [d.id for d in vm.devices] + [d.id for d in vm.disks] + [n.id for n in vm.networks]
     for id in dict.fromkeys(used):
         if id == ROOT_BUS:
             why = "It is the name of the machine's own root complex; QEMU takes it and bus= is ambiguous."
@@ -198,7 +200,7 @@ NUMA_NODE = plan_code(
 NUMA_AWAY = plan_code(
     "pxb-numa-elsewhere", WARNING,
     what="VM {subject}: bus {id} is on guest node {node}, whose memory is on host node {other}; its SMMU is on host node {host}.",
-    why="The guest would place buffers and interrupts on the far node.",
+    why="The guest would place buffers and interrupts on the wrong node, which is slower.",
     fix="Write the guest node that holds the memory of host node {host}, or leave numa_node out.",
 )  # fmt: skip
 NUMA_NOT_HELD = plan_code(
@@ -229,7 +231,7 @@ def numa_nodes(scene: Scene) -> Iterator[Finding]:
 FUNCTION_NUMBER = plan_code(
     "guest-function-number", ERROR,
     what="VM {subject}: the functions behind port {port} have the guest function numbers {numbers}.",
-    why="They have to differ, lie between 0 and 7, and 0 has to be among them: a guest that finds no function 0 looks no further.",
+    why="They have to differ, lie between 0 and 7, and 0 has to be among them: a guest that finds no function 0 does not look for the others.",
     fix="Leave function out, or write 0 for one of them.",
 )  # fmt: skip
 STRANGERS = plan_code(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from wizard.base.finding import Finding
@@ -52,15 +52,15 @@ GROUP_IN_TWO = plan_code(
 PF_ELSEWHERE = plan_code(
     "pf-in-another-vm", ERROR,
     what="{subject} is in VM {one}, and its VF {vf} in VM {other}.",
-    why="Binding a PF to a vfio driver removes its VFs; and whoever has the PF has power over them.",
-    fix="Give the PF or its VFs.",
+    why="Binding a PF to a vfio driver removes its VFs, and the VM that has the PF controls them.",
+    fix="Give a VM the PF, or give VMs its VFs; not both.",
 )  # fmt: skip
 
 
 HOTPLUG_ELSEWHERE = plan_code(
     "hotplug-in-another-vm", WARNING,
     what="{subject} is in VM {one}, and may be plugged into VM {other}.",
-    why="It can be in one of them at a time: the device_add fails until the other VM has given it up.",
+    why="Only one VM can have it at a time: device_add fails while the other VM has it.",
     fix="Unplug it from {one} first, or name another function for the port.",
 )  # fmt: skip
 
@@ -77,9 +77,9 @@ def pluggable(company: Company) -> Iterator[tuple[int | None, Finding]]:
 
 SPLIT_VAIN = plan_code(
     "split-without-functions", WARNING,
-    what="{subject} is to be split, and no function of any VM sits behind it.",
+    what="--split names {subject}, but no function of any VM is behind it.",
     why="--split gives the functions of an SMMU a vSMMU each; here there are none.",
-    fix="Name the SMMU of the functions that are meant (`smmu-wizard list` shows it), or leave --split out.",
+    fix="Name the SMMU that your functions are behind (`smmu-wizard list` shows it), or leave --split out.",
 )  # fmt: skip
 
 
@@ -117,6 +117,16 @@ def functions(company: Company) -> Iterator[tuple[int | None, Finding]]:
                 yield one, PF_ELSEWHERE.at(device.pf, **values)
 
 
+def divided(vms: Sequence[VmPlan]) -> set[str]:
+    """The functions of IOMMU groups that are in several VMs, which the rule above tells."""
+    owner: dict[str, int] = {}
+    groups: dict[int | None, set[int]] = {}
+    devices = [(owner.setdefault(device.host, place), device) for place, vm in enumerate(vms) for device in vm.devices]
+    for place, device in devices:
+        groups.setdefault(device.group, set()).add(place)
+    return {device.host for _, device in devices if device.group is not None and len(groups[device.group]) > 1}
+
+
 CMDQV_VMS = plan_code(
     "cmdqv-vms-too-many", ERROR,
     what="{count} vSMMUs with CMDQV are planned on {subject}, and it has {limit} VINTFs for VMs.",
@@ -142,7 +152,7 @@ def cmdqv(company: Company) -> Iterator[tuple[int | None, Finding]]:
 
 DISK_TWICE = plan_code(
     "disk-in-two-vms", ERROR,
-    what="The disk {subject} is in VM {one} and in VM {other}, and not read-only in both.",
+    what="The disk {subject} is in VM {one} and in VM {other}, and at least one of them can write to it.",
     why="A guest that writes to a disk destroys the file system that another one sees; QEMU's lock refuses the second of them.",
     fix="Give each VM a disk of its own, or make it read-only in both.",
 )  # fmt: skip
@@ -173,7 +183,7 @@ TWICE_IN_ONE = plan_code(
 TAP_TWICE = plan_code(
     "tap-in-two-vms", ERROR,
     what="The tap {subject} is used by VM {one} and VM {other}.",
-    why="A tap without queues has one user: 'could not configure /dev/net/tun: Device or resource busy'.",
+    why="Only one VM can use a tap without queues: 'could not configure /dev/net/tun: Device or resource busy'.",
     fix="Make a tap for each, or use a bridge.",
 )  # fmt: skip
 MAC_TWICE = plan_code(
@@ -217,14 +227,14 @@ def _claims(vm: VmPlan) -> Iterator[tuple[str, str, bool]]:
 OTHER_HOST = plan_code(
     "made-for-another-host", WARNING,
     what="{subject} was made for another host ({product}).",
-    why="Everything in it was checked against this host instead, and what is found is said here.",
-    fix="If it holds, write it again with `smmu-wizard plan` so that it names this host.",
+    why="Everything in it was checked against this host instead.",
+    fix="If nothing is found, write it again with `smmu-wizard plan` so that it names this host.",
 )  # fmt: skip
 CHANGED = plan_code(
     "host-changed", INFO,
     what="The host has changed since {subject} was made.",
     why="Its facts have another digest: kernel, firmware, devices or programs differ from then.",
-    fix="What no longer holds is said here; otherwise there is nothing to do.",
+    fix="Other findings say what no longer fits; without any there is nothing to do.",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wizard.base.address import Address
 from wizard.base.finding import Area, Finding
-from wizard.base.text import size, visible
+from wizard.base.text import plural, size, visible
 from wizard.plan.candidate import canonical, look_up
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
@@ -46,7 +46,7 @@ def iommufd(scene: Scene) -> Iterator[Finding]:
 NO_VFIO = plan_code(
     "kernel-without-vfio", ERROR, area=Area.KCONFIG,
     what="VM {subject}: this host's kernel was built without {options}.",
-    why="vfio-pci gives functions away, and QEMU reaches iommufd only through the VFIO character device of a function.",
+    why="VMs get functions through vfio-pci, and QEMU reaches iommufd only through the VFIO character device of a function.",
     fix="Install a kernel with {options}, or build one.",
 )  # fmt: skip
 
@@ -112,9 +112,11 @@ def emulated(scene: Scene) -> Iterator[Finding]:
     accelerated = {vsmmu.bus for vsmmu in scene.vm.vsmmus if vsmmu.accel}
     behind = accelerated | {port.id for port in scene.vm.ports if port.bus in accelerated}
     for id, bus in [(disk.id, disk.bus) for disk in scene.vm.disks] + [(network.id, network.bus) for network in scene.vm.networks]:
+        if bus == ROOT_BUS:
+            continue  # a vSMMU there is the one that is wrong
         if bus in behind:
             yield EMULATED.at(scene.name, id=id, bus=visible(bus))
-        elif bus != ROOT_BUS:
+        else:
             yield BUS_UNKNOWN.at(scene.name, id=id, bus=visible(bus), which=" for an emulated device")
 
 
@@ -128,7 +130,7 @@ HOTPLUG_UNKNOWN = plan_code(
     "hotplug-unknown-function", ERROR,
     what="VM {subject}: {function}, which may be plugged into {port}, is not on this host.",
     why="The port's windows are made for the largest function that it may take.",
-    fix="Choose functions that `smmu-wizard list` shows, or write the reserves alone.",
+    fix="Choose functions that `smmu-wizard list` shows, or write only the reserves.",
 )  # fmt: skip
 HOTPLUG_SMMU = plan_code(
     "hotplug-other-smmu", ERROR,
@@ -173,7 +175,7 @@ HOTPLUG_BYPASS = plan_code(
     "has set GBPA.ABORT.",
     why="QEMU attaches what GBPA says when it makes the vIOMMU of {vsmmu}, to the first function behind it. One that is plugged beside others stays "
     "on stage 2 until the guest's CMD_CFGI_STE, or its next write to GBPA (smmuv3_accel_set_iommu_device() of QEMU 11.1).",
-    fix="Nothing where the guest trusts the function. Else give it to the VM from the start, or reserve its port on a vSMMU that has nothing else.",
+    fix="Nothing to do where the guest trusts the function. Otherwise give it to the VM from the start, or reserve a port on a vSMMU of its own.",
 )  # fmt: skip
 
 
@@ -206,12 +208,14 @@ def hotplug(scene: Scene) -> Iterator[Finding]:
                 yield HOTPLUG_SMMU.at(scene.name, function=address, port=port.id, other=other, smmu=vsmmu.smmu)
                 continue
             if candidate.verdict.accel == "no" or (candidate.verdict.accel == "unknown" and not vm.request.assume_accel):
-                because = " ".join(reason.what for reason in candidate.verdict.reasons)
+                first, *others = candidate.verdict.reasons
+                because = first.what + (f" ({plural(len(others), 'more reason')}: `smmu-wizard show {candidate.function}`.)" if others else "")
                 yield HOTPLUG_VERDICT.at(scene.name, function=address, port=port.id, because=because)
             for name, prop in vsmmu.properties():
                 known = supply(candidate.smmu, name).compared
                 host = known.value if isinstance(known.value, int) else 0
-                if prop.resolved is not None and known.known and prop.resolved > host:
+                told = prop.written is not None and not prop.auto and not scene.compared_later(vsmmu)  # the same of the vSMMU itself
+                if prop.resolved is not None and known.known and prop.resolved > host and not told:
                     has = declared(name).spell(host)
                     yield HOTPLUG_PROPERTY.at(scene.name, function=address, port=port.id, name=name, value=prop.show(), host=has)
 
@@ -231,7 +235,7 @@ GROUP_PEERS = plan_code(
     "peers-in-one-group", WARNING, area=Area.HARDWARE,
     what="VM {subject}: the functions of IOMMU group {group} ({functions}) may reach each other without their SMMU.",
     why="The path between them lacks ACS: an address that equals a peer's BAR goes to the peer, and no stage translates it.",
-    fix="Nothing inside one VM that trusts all of them; else use slots whose path has ACS.",
+    fix="Nothing to do inside one VM that trusts all of them; otherwise use slots whose path has ACS.",
 )  # fmt: skip
 NO_P2P = plan_code(
     "peer-to-peer-unmapped", INFO, area=Area.KCONFIG,

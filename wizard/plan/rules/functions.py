@@ -44,7 +44,7 @@ NONE_ASKED = plan_code(
     "no-functions", WARNING,
     what="VM {subject} has no function of the host.",
     why="A plan without assigned functions needs no vSMMU; there is nothing here to accelerate.",
-    fix="Name functions with --vm {subject}=FUNCTION,… unless that is meant.",
+    fix="Name functions with --vm {subject}=FUNCTION,… unless you want it so.",
 )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ NOT_ASSIGNABLE = plan_code(
 ASSIGNABLE_UNKNOWN = plan_code(
     "assignable-not-known", ERROR,
     what="Whether {subject} can be given to a VM is not known: {because}",
-    why="{why} A guess would end in VFIO's or QEMU's own error message at start.",
+    why="{why} If it is wrong, VFIO or QEMU ends with an error when the VM starts.",
     fix="{fix} Or take the risk with --assume-accel.",
 )  # fmt: skip
 
@@ -89,8 +89,8 @@ def assignable(scene: Scene) -> Iterator[Finding]:
 
 FUNCTION_MODE = plan_code(
     "function-mode", ERROR,
-    what="{subject} is to have mode {wanted}, and VM {vm} has mode {mode}.",
-    why="A function can go without a vIOMMU beside accelerated ones, and nothing else: a virtio-iommu is machine-wide, and without vSMMUs "
+    what="{subject} asks for mode {wanted}, but VM {vm} has mode {mode}.",
+    why="Only mode none is possible for one function, beside accelerated ones: a virtio-iommu is for the whole VM, and without vSMMUs "
     "nothing is accelerated.",
     fix="Leave mode out for the function, or change the mode of the VM.",
 )  # fmt: skip
@@ -106,9 +106,9 @@ def function_modes(scene: Scene) -> Iterator[Finding]:
 
 ALLOWED_IN_USE = plan_code(
     "in-use-allowed", WARNING,
-    what="{subject} is in use by the host and will be taken from it all the same.",
+    what="{subject} is in use by the host, and the VM will get it anyway.",
     why="{why} It was allowed with --allow-in-use.",
-    fix="Make sure that the host can live without it before the preparation script runs.",
+    fix="Make sure that the host does not need it before the preparation script runs.",
 )  # fmt: skip
 _USES = {"in-use", "held-open", "boot-display"}
 _SCRIPT_DOES = {"not-on-vfio", "driver-override-left", "group-not-viable"}
@@ -153,8 +153,8 @@ def alone_in_group(scene: Scene) -> Iterator[Finding]:
 GROUP_NOT_WHOLE = plan_code(
     "group-not-whole", ERROR,
     what="{subject} is in IOMMU group {group}, and VM {vm} does not ask for the rest of it: {others}.",
-    why="A group is the smallest set that can be isolated: VFIO gives it away as a whole ('group {group} is not viable').",
-    fix="Name {others} for the same VM too, or leave {subject} to the host.",
+    why="A group is the smallest set that can be isolated: VFIO gives all of it to one owner ('group {group} is not viable').",
+    fix="Name {others} for the same VM too, or keep {subject} for the host.",
 )  # fmt: skip
 
 
@@ -222,7 +222,7 @@ VARIANT = plan_code(
     "variant-driver-missing", WARNING, area=Area.DRIVERS,
     what="{subject} has a vfio driver of its own, {variant}, but this kernel is not known to have it.",
     why="With plain vfio-pci it works without what the variant adds (migration of its state, GPU memory).",
-    fix="Install or load {variant}, record the host again, or write driver = \"vfio-pci\" in the profile to have it so.",
+    fix="Install or load {variant}, record the host again, or write driver = \"vfio-pci\" in the profile to use vfio-pci.",
 )  # fmt: skip
 WRONG_DRIVER = plan_code(
     "grace-gpu-on-vfio-pci", ERROR, area=Area.DRIVERS,

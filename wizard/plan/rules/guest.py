@@ -58,7 +58,7 @@ CPUS = plan_code(
 CPUS_MANY = plan_code(
     "cpus-over-host", WARNING,
     what="VM {subject} asks for {count} CPUs, and the host has {host}.",
-    why="It will start and be slow: KVM warns above the number of online CPUs.",
+    why="It will start, but run slowly: KVM warns above the number of online CPUs.",
     fix="Give at most {host} with --cpus.",
 )  # fmt: skip
 

@@ -13,13 +13,13 @@ from wizard.plan.rules.base import Scene, rule
 RESERVED = plan_code(
     "reserved-region", ERROR,
     what="VM {subject}: guest memory from {base:#x} to {end:#x} overlaps the {type} region {start:#x}-{last:#x} of {function}.",
-    why="The host keeps that range of IOVAs for itself; IOMMU_IOAS_MAP of guest memory over it fails.",
+    why="The host keeps that range of IOVAs for itself; IOMMU_IOAS_MAP of guest memory there fails.",
     fix="Give the VM less memory, or leave that function out.",
 )  # fmt: skip
 RELAXABLE = plan_code(
     "relaxable-region", INFO,
     what="{subject} has a 1:1 region {start:#x}-{last:#x} that may be dropped (direct-relaxable).",
-    why="The firmware uses it before the operating system does; the kernel gives the function away all the same.",
+    why="The firmware uses it before the operating system does; a VM can still have the function.",
     fix="Nothing to do.",
 )  # fmt: skip
 

@@ -126,7 +126,7 @@ TOO_MANY = plan_code(
     "vsmmus-too-many", ERROR,
     what="VM {subject} has {count} vSMMUs.",
     why="A virt machine has room for 16 ('Platform Bus: Can not fit IRQ line').",
-    fix="Use --layout per-smmu, take back splits, or spread the functions over several VMs.",
+    fix="Use --layout per-smmu, split fewer SMMUs, or spread the functions over several VMs.",
 )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def count(scene: Scene) -> Iterator[Finding]:
 TWO_KINDS = plan_code(
     "two-kinds-of-viommu", ERROR,
     what="VM {subject} has both a virtio-iommu and vSMMUs.",
-    why="A virtio-iommu is machine-wide and excludes every arm-smmuv3; QEMU accepts the pair silently in one order, and the guest breaks.",
+    why="A virtio-iommu is for the whole VM and excludes every arm-smmuv3. In one order QEMU takes both without an error, and the guest fails.",
     fix="Remove one of the two from the profile.",
 )  # fmt: skip
 

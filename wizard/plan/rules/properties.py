@@ -73,7 +73,7 @@ def without_accel(scene: Scene) -> Iterator[Finding]:
 IN_VAIN = plan_code(
     "needs-accel", ERROR,
     what="VM {subject} has mode {mode}, and asks for what only accelerated vSMMUs have: {asked}.",
-    why="In this mode the VM has no vSMMU, and what is asked would be dropped without a word.",
+    why="In this mode the VM has no vSMMU, so what is asked would have no effect.",
     fix="Leave it out, or use --mode accel.",
 )  # fmt: skip
 
@@ -87,7 +87,8 @@ def in_vain(scene: Scene) -> Iterator[Finding]:
     asked = [f"{name}={value}" for name, value in request.properties.asked()]
     asked += [f"layout {request.layout}"] if request.layout is not Layout.PER_SMMU else []
     asked += [f"split of {name}" for name in request.split]
-    asked += [f"vSMMU {vsmmu.id}" for vsmmu in request.vsmmus]
+    if request.mode is not Mode.VIRTIO_IOMMU:  # two kinds of vIOMMU are an error of their own
+        asked += [f"vSMMU {vsmmu.id}" for vsmmu in request.vsmmus]
     asked += [f"vSMMU {function.vsmmu} for {function.host}" for function in request.functions if function.vsmmu]
     asked += [f"vSMMU {hotplug.vsmmu} for a free port" for hotplug in request.hotplug if hotplug.vsmmu]
     if asked:
@@ -96,20 +97,20 @@ def in_vain(scene: Scene) -> Iterator[Finding]:
 
 EXCEEDS = plan_code(
     "property-exceeds-host", ERROR,
-    what="VM {subject}: vSMMU {id} asks for {name}={value}, and {smmu} has {host}.",
+    what="VM {subject}: vSMMU {id} has {name}={value}, but {smmu} has only {host}.",
     why="QEMU compares them when the function is attached: '{message}'.",
     fix="{fix}",
 )  # fmt: skip
 UNPROVEN = plan_code(
     "property-unproven", ERROR,
-    what="VM {subject}: vSMMU {id} asks for {name}={value}, and what {smmu} has is {known}.",
+    what="VM {subject}: vSMMU {id} has {name}={value}, but what {smmu} has is {known}.",
     why="If the host has less, QEMU refuses the function at start.",
     fix="Record the host with --probe, write a lower value, or take the risk with --assume-accel.",
 )  # fmt: skip
 LEAST = plan_code(
     "property-least", INFO,
-    what="VM {subject}: vSMMU {id} gets the least of what {smmu} is not known to have: {values}.",
-    why="Every host passes the least value; a richer one is written only when the host is known to have it, not by assumption.",
+    what="VM {subject}: vSMMU {id} gets the lowest values where it is not known what {smmu} has: {values}.",
+    why="Every host can do the lowest value; a higher one is written only when the host is known to have it.",
     fix="Record the host with --probe to learn more.",
 )  # fmt: skip
 
@@ -123,14 +124,17 @@ def host_compare(scene: Scene) -> Iterator[Finding]:
             continue
         unknown = []
         for name, prop in vsmmu.properties():
-            if prop.written is None or prop.auto or prop.resolved is None:
-                continue
-            known, one = supply(smmu, name).compared, declared(name)
+            one = declared(name)
+            if prop.written is None or prop.auto or prop.resolved is None or not one.takes(prop.written):
+                continue  # a value that QEMU has for no host is said once, by the rule above
+            known = supply(smmu, name).compared
             least = prop.resolved == one.least
             host = known.value if isinstance(known.value, int) else 0
             shown = one.spell(host) if known.known else known.show()
             words: dict[str, Any] = {"id": vsmmu.id, "name": name, "value": prop.written, "smmu": smmu.name}
             if known.known and prop.resolved > host:
+                if scene.compared_later(vsmmu):
+                    continue  # the VM starts; each function that may be plugged is refused, and told
                 message = one.exceeds.format(host=host, value=prop.written)
                 fix = f"Write {name}={shown}, or leave {name} out to get the richest value that the host supplies."
                 if host < one.least:
@@ -148,7 +152,7 @@ AUTO = plan_code(
     "auto-depends-on-host", WARNING,
     what="VM {subject}: vSMMU {id} leaves {names} to QEMU; on this host: {resolved}.",
     why="The guest's platform then depends on the host that it is started on. {function} decides: the first one behind it on the command line.",
-    fix="Leave the option out to have the same values written, for a portable profile.",
+    fix="Leave the option out: the profile then has the same values written, and fits other hosts.",
 )  # fmt: skip
 AUTO_EMPTY = plan_code(
     "auto-without-function", ERROR,
@@ -202,8 +206,8 @@ ATS_MIXED = plan_code(
 ATS_TRUST = plan_code(
     "ats-trusts-the-device", INFO,
     what="VM {subject} has ats=on: {functions} may send addresses that they say are translated.",
-    why="The SMMU passes translated requests on without a look at stage 2: the device itself is trusted with host physical addresses.",
-    fix="Write --ats off for devices that are not to be trusted that far.",
+    why="The SMMU does not check translated requests against stage 2: you have to trust the device with host physical addresses.",
+    fix="Use --ats off for devices that you do not trust so far.",
 )  # fmt: skip
 
 
@@ -240,7 +244,7 @@ CMDQV_LEFT_OUT = plan_code(
     "cmdqv-left-out", INFO,
     what="VM {subject}: vSMMU {id} gets no CMDQV, though {smmu} has one: more than {limit} functions are behind it.",
     why="Each VINTF has a table of SID_MATCH registers; a function that is not in it can't be invalidated from the guest's own queue.",
-    fix="Take functions away, or write --layout per-function, if the guest is to have its own queues.",
+    fix="Take functions away, or write --layout per-function, if the guest needs its own queues.",
 )  # fmt: skip
 CMDQV_UNPLUG = plan_code(
     "cmdqv-first-stays", INFO,
@@ -251,7 +255,7 @@ CMDQV_UNPLUG = plan_code(
 CMDQV_PAGES = plan_code(
     "cmdqv-small-queues", WARNING,
     what="VM {subject}: vSMMU {id} has cmdqv=on, and the guest's memory is not on hugepages.",
-    why="A queue has to be contiguous in host memory, so QEMU lowers IDR1.CMDQS to what fits the smallest page: 256 commands in 4 KiB.",
+    why="A queue has to be in one piece in host memory, so QEMU lowers IDR1.CMDQS to what fits the smallest page: 256 commands in 4 KiB.",
     fix="Give the VM hugepages (--hugepages 2M).",
 )  # fmt: skip
 
@@ -271,6 +275,7 @@ def cmdqv(scene: Scene) -> Iterator[Finding]:
         if param is not None and vsmmu.cmdqv.written == "on" and not cmdqv_fits(param):
             because = f"version {param.version}, {1 << param.log2vcmdqs} vCMDQs, {1 << param.log2vsids} StreamIDs"
             yield CMDQV_UNFIT.at(scene.name, id=vsmmu.id, smmu=vsmmu.smmu, because=because)
+            continue
         limit = cmdqv_functions(scene.host, scene.smmu(vsmmu.smmu))
         held = len(devices) + sum(port.hotplug for port in scene.vm.ports if port.bus == vsmmu.bus)
         if held > limit:

@@ -34,7 +34,7 @@ NO_QEMU = plan_code(
 TOO_NEW = plan_code(
     "target-newer-than-known", WARNING, area=Area.PACKAGES,
     what="VM {subject} is planned for QEMU {target}, and this program knows QEMU up to {newest}.",
-    why="It is planned by the rules of {newest}; what the other one takes besides, or refuses, is not known here.",
+    why="It is planned by the rules of {newest}; what the newer one takes or refuses is not known here.",
     fix="Use a newer smmu-wizard, or try the plan with `smmu-wizard rehearse`.",
 )  # fmt: skip
 TOO_OLD = plan_code(
@@ -113,7 +113,7 @@ def lacking(vm: VmPlan, able: Target) -> Iterator[tuple[str, str, str]]:
 
 LIBVIRT_OLD = plan_code(
     "plan-needs-newer-libvirt", INFO, area=Area.PACKAGES,
-    what="The host's libvirt is {found}; the XML of VM {subject} needs {need}, which it has not.",
+    what="The host's libvirt is {found}; the XML of VM {subject} needs {need}, which it does not have.",
     why="pciBus came with 11.10, iommufd with 12.1, accel after that; an older one ignores or refuses them.",
     fix="Use the QEMU export, or libvirt 12.8 or later.",
 )  # fmt: skip

@@ -13,7 +13,7 @@ from wizard.plan.rules.base import Scene, repeated, rule
 UNKNOWN_SMMU = plan_code(
     "unknown-smmu", ERROR,
     what="VM {subject}: vSMMU {id} is made for {smmu}, which this host does not have.",
-    why="A vSMMU takes its abilities from one SMMU of the host, and only functions of that SMMU can sit behind it.",
+    why="A vSMMU stands for one SMMU of the host, and only functions of that SMMU can be behind it.",
     fix="Write one of {known}, or leave smmu out.",
 )  # fmt: skip
 SPLIT_UNKNOWN = plan_code(
@@ -48,8 +48,9 @@ JOINED = plan_code(
 @rule
 def one_smmu(scene: Scene) -> Iterator[Finding]:
     """One host SMMU per vSMMU (sources: problem-12)."""
+    shared = both([vsmmu.bus for vsmmu in scene.vm.vsmmus])  # two on one bus are an error of their own
     for vsmmu in scene.vm.vsmmus:
-        for device in scene.vm.devices_of(vsmmu):
+        for device in scene.vm.devices_of(vsmmu) if vsmmu.bus not in shared else ():
             if vsmmu.accel and device.smmu != vsmmu.smmu:
                 yield JOINED.at(scene.name, function=device.host, other=device.smmu or "no SMMU", smmu=vsmmu.smmu or "no SMMU", id=vsmmu.id)
 
@@ -75,7 +76,7 @@ PASID_WIDTH = plan_code(
     "pasid-widths-differ", WARNING,
     what="VM {subject}: {function} has {width}-bit PASIDs, and vSMMU {id} has ssidsize={ssidsize}.",
     why="The guest may use PASIDs of the smaller width only; its driver sees the width in the function's own capability.",
-    fix="Write --ssidsize {width} if the guest is to have one width for all.",
+    fix="Use --ssidsize {width} if the guest needs one width for all.",
 )  # fmt: skip
 CANWBS_DIFFERS = plan_code(
     "canwbs-differs", ERROR,
