@@ -54,7 +54,8 @@ def make_plan(host: Host, request: Request) -> Plan:
     divided = rules.divided(vms)
     finished = []
     for place, vm in enumerate(vms):
-        own = [*(finding for finding in vm.findings if not rules.told_of_several(finding, divided)), *shared.get(place, ())]
+        together = shared.get(place, [])
+        own = [*(finding for finding in vm.findings if not rules.told_of_several(finding, together, divided)), *together]
         finished.append(replace(vm, findings=ordered(dict.fromkeys(own))))
     findings = dict.fromkeys([*shared.get(None, ()), *(finding for vm in finished for finding in vm.findings)])
     return Plan(

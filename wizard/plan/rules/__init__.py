@@ -25,12 +25,14 @@ from wizard.plan.rules import (
     vsmmu,
 )
 from wizard.plan.rules.base import RULES, SHARED, Company, Scene
-from wizard.plan.rules.company import divided
+from wizard.plan.rules.company import SOCKET_TWICE, VARS_TWICE, divided
+from wizard.plan.rules.files import NOT_OWN
 from wizard.plan.rules.functions import GROUP_NOT_WHOLE, not_usable
 from wizard.plan.target import Target
 
 ROOMS = (functions, guest, files, machine, vsmmu, properties, buses, devices, memory, iova, target, company, budget)
 """In the order in which their rules are asked, and so findings of one severity are told: what a VM gets first, what it costs last."""
+_FILES = {SOCKET_TWICE.code, VARS_TWICE.code}
 _PLACE = {room.__name__: place for place, room in enumerate(ROOMS)}
 # Modules register their rules when they are imported, which a linter sorts by name.
 ASKED = sorted(RULES, key=lambda check: _PLACE[check.__module__])
@@ -53,8 +55,13 @@ def of_all(host: Host, vms: Sequence[VmPlan], request: Request) -> dict[int | No
     return found
 
 
-def told_of_several(finding: Finding, divided: Set[str]) -> bool:
-    """Whether what is found about one VM is told of several: the rest of a group that is in another VM is not forgotten, but divided."""
+def told_of_several(finding: Finding, together: Sequence[Finding], divided: Set[str]) -> bool:
+    """Whether what is found about one VM is told of several.
+
+    The rest of a group that is in another VM is not forgotten, but divided; and a file in another VM's place is that VM's too.
+    """
+    if finding.code == NOT_OWN.code:
+        return any(other.code in _FILES and f" {other.subject} " in finding.what for other in together)
     return finding.code == GROUP_NOT_WHOLE.code and finding.subject in divided
 
 
