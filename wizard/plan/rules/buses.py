@@ -115,7 +115,7 @@ def slots(scene: Scene) -> Iterator[Finding]:
     taken: dict[tuple[str, int], list[str]] = {}
     for bus, slot, id in places:
         taken.setdefault((bus, slot), []).append(id)
-    shared = both([vsmmu.bus for vsmmu in scene.vm.vsmmus])  # two vSMMUs on one bus are an error of their own
+    shared = repeated([vsmmu.bus for vsmmu in scene.vm.vsmmus])  # two vSMMUs on one bus are an error of their own
     for (bus, slot), ids in taken.items():
         if len(ids) > 1 and bus not in shared:
             yield SLOT_TWICE.at(scene.name, ids=visible(" and ".join(ids)), slot=slot, bus=visible(bus))
@@ -170,7 +170,7 @@ _OWN = {"iommufd0", "viommu0"}
 def ids(scene: Scene) -> Iterator[Finding]:
     """Ids (sources: qemu-S5, qemu-P12)."""
     vm = scene.vm
-    shared = both([v.bus for v in vm.vsmmus])  # two vSMMUs on one bus are an error of their own
+    shared = repeated([v.bus for v in vm.vsmmus])  # two vSMMUs on one bus are an error of their own
     used = shared + [bus.id for bus in vm.buses if bus.id not in shared] + [v.id for v in vm.vsmmus] + [p.id for p in vm.ports]
     used += [d.id for d in vm.devices] + [d.id for d in vm.disks] + [n.id for n in vm.networks]
     for id in dict.fromkeys(used):

@@ -48,7 +48,7 @@ JOINED = plan_code(
 @rule
 def one_smmu(scene: Scene) -> Iterator[Finding]:
     """One host SMMU per vSMMU (sources: problem-12)."""
-    shared = both([vsmmu.bus for vsmmu in scene.vm.vsmmus])  # two on one bus are an error of their own
+    shared = repeated([vsmmu.bus for vsmmu in scene.vm.vsmmus])  # two on one bus are an error of their own
     for vsmmu in scene.vm.vsmmus:
         for device in scene.vm.devices_of(vsmmu) if vsmmu.bus not in shared else ():
             if vsmmu.accel and device.smmu != vsmmu.smmu:
