@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CANWBS, REFUSED, ROOT, failed, refused, run
-from tests.tools.processes import LIMIT, children_of, ending, opened_by, session_of, wait_until
+from tests.tools.processes import LIMIT, children_of, ending, opened_by, session_of, wait_until, words_of
 from wizard.cli.main import main
 
 FUNCTION = "0000:14:00.0"
@@ -184,7 +184,7 @@ def test_a_full_disk_and_a_closed_pipe_on_standard_output(files: Path, command: 
 
 
 def has_workers(pid: int) -> bool:
-    return bool(children_of(pid))
+    return any("spawn_main" in words_of(child) for child in children_of(pid))  # multiprocessing's, not what a wrapper of Python starts
 
 
 def workers_read(pid: int) -> bool:

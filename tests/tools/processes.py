@@ -84,14 +84,17 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def words_of(pid: int) -> str:
+    """The words that a process was started with, with spaces between them; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
 def command_lines() -> list[str]:
-    """The words of every process, with spaces between them."""
-    found = []
-    for name in os.listdir("/proc"):
-        with suppress(OSError):
-            if name.isdecimal():
-                found.append(Path(f"/proc/{name}/cmdline").read_text(errors="replace").replace("\0", " "))
-    return found
+    """The words of every process."""
+    return [words_of(int(name)) for name in os.listdir("/proc") if name.isdecimal()]
 
 
 def session_of(pid: int) -> list[int]:
