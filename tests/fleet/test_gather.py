@@ -8,7 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from tests.tools.processes import LIMIT, ending
 from wizard.base.errors import OutputError, UsageError
 from wizard.facts.snapshot import encode
 from wizard.fleet import gather as room
+from wizard.fleet import index as index_room
 from wizard.fleet.entry import entry_of_file, summary_of_entry
 from wizard.fleet.gather import Fleet, find, gather
 from wizard.fleet.index import Index, Spare
@@ -185,6 +186,31 @@ def test_two_processes_share_an_index(tmp_path: Path) -> None:
         both = [stack.enter_context(ending(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=PROJECT))) for _ in range(2)]
         assert [process.communicate(timeout=LIMIT)[0] for process in both] == ["12\n", "12\n"]
         assert [process.returncode for process in both] == [0, 0]
+
+
+def test_an_index_that_another_process_makes_meanwhile_is_no_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at whose it is and the look at what is in it, the other one commits, if it is let."""
+    path, other = tmp_path / "index.sqlite", tmp_path / "other.sqlite"
+    Index(other).close()
+    ask = index_room._answer
+
+    def interrupted(database: sqlite3.Connection, question: str) -> object:
+        answer = ask(database, question)
+        if not path.stat().st_size:
+            with sqlite3.connect(other) as made, closing(sqlite3.connect(path, timeout=0)) as copy, suppress(sqlite3.OperationalError):
+                copy.executescript(f"BEGIN IMMEDIATE; {'; '.join(_statements(made))}; COMMIT")
+        return answer
+
+    monkeypatch.setattr(index_room, "_answer", interrupted)
+    Index(path).close()
+    Index(path).close()
+
+
+def _statements(made: sqlite3.Connection) -> list[str]:
+    application = made.execute("PRAGMA application_id").fetchone()[0]
+    (program,) = made.execute("SELECT program FROM made_by").fetchone()
+    tables = [row[0] for row in made.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")]
+    return [*tables, f"INSERT INTO made_by VALUES ('{program}')", f"PRAGMA application_id = {application}"]
 
 
 def test_a_file_that_is_gone_leaves_the_index_too(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -96,7 +96,9 @@ class Index:
                     raise self._unfit("was put in another's place while it was opened")
                 database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _ROW_LIMIT)
                 database.execute("PRAGMA trusted_schema = OFF")
-                if not self._is_whole(database):
+                with self._transaction(database, "BEGIN"):  # one look: between two, another process may make it
+                    whole = self._is_whole(database)
+                if not whole:
                     self._make(database)
             except BaseException:
                 database.close()
@@ -169,10 +171,13 @@ class Index:
         self._remove_damaged()
         self._db = self._opened()
 
-    @contextmanager
-    def _writing(self, database: sqlite3.Connection) -> Iterator[None]:
+    def _writing(self, database: sqlite3.Connection) -> AbstractContextManager[None]:
         """All or nothing; another process waits."""
-        database.execute("BEGIN IMMEDIATE")
+        return self._transaction(database, "BEGIN IMMEDIATE")
+
+    @contextmanager
+    def _transaction(self, database: sqlite3.Connection, begin: str) -> Iterator[None]:
+        database.execute(begin)
         try:
             yield
         except BaseException:
