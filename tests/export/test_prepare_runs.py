@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from tests.plan.hosts import E1000E, NVME, VF0, facts, plan, vm
 from tests.tools.cache import skip_loudly
+from tests.tools.processes import LIMIT
 from wizard.export import prepare_script
 from wizard.host.build import host_of
 from wizard.host.model import Host
@@ -36,7 +37,8 @@ def on() -> Host:
 @pytest.fixture
 def bed(tmp_path: Path) -> Path:
     """A directory with the bed and no scripts yet; skips where there can be none."""
-    if os.geteuid() or not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+    unshare = ["unshare", "-m", "true"]
+    if os.geteuid() or not shutil.which("unshare") or subprocess.run(unshare, check=False, capture_output=True, timeout=LIMIT).returncode:
         skip_loudly("preparation scripts can't be run against a fake /sys", "run the tests as root, where mount namespaces are allowed")
     if not shutil.which("setfacl"):
         skip_loudly("what scripts do to ACLs can't be seen", "install acl")

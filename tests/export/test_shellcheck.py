@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from tests.export.test_qemu import SETS
 from tests.plan.hosts import E1000E, NVME, PAIR, VF0, host, plan, vm
 from tests.tools.cache import skip_loudly
+from tests.tools.processes import LIMIT
 from wizard.export import bind_script, prepare_script, qemu_script
 from wizard.plan.request import HotplugRequest
 
@@ -24,7 +25,7 @@ def clean(text: str, tmp_path: Path) -> None:
         skip_loudly("exported scripts can't be checked", "install shellcheck")
     script = tmp_path / "script.sh"
     script.write_text(text, encoding="utf-8")
-    done = subprocess.run(["shellcheck", "--norc", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(["shellcheck", "--norc", script], capture_output=True, text=True, check=False, timeout=LIMIT)
     assert not done.stdout, done.stdout
 
 

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.plan.hosts import NVME, changed, codes, facts, planned
+from tests.tools.processes import ending
 from wizard.facts.model import Facts, InUse
 from wizard.facts.opened import device_files, of_displays, of_files
 from wizard.facts.pseudonym import Secrets
@@ -93,11 +94,8 @@ def test_the_boot_display(where: str, boot_vga: str | None, found: list[str], tm
 
 def test_a_process_of_this_machine_is_seen(tmp_path: Path) -> None:
     """/dev/zero in the place of a device of a function."""
-    with open("/dev/zero", "rb") as file, subprocess.Popen(["sleep", "60"], stdin=file, stdout=subprocess.DEVNULL) as process:
-        try:
-            opened = holders(DirectoryTree("/", live=True), files={"/dev/zero"})
-        finally:
-            process.kill()
+    with open("/dev/zero", "rb") as file, ending(subprocess.Popen(["sleep", "600"], stdin=file, stdout=subprocess.DEVNULL)):
+        opened = holders(DirectoryTree("/", live=True), files={"/dev/zero"})
     [use] = of_files({"/dev/zero": NVME, "/dev/other": GPU}, opened)
     assert (use.address, use.kind) == (NVME, "held")
     assert use.detail.startswith("process ")

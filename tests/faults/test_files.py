@@ -216,7 +216,7 @@ files.write_all({Path(sys.argv[1], name): "new" for name in ("a", "b", "c")}, fo
 def test_what_a_killed_writer_leaves_goes_with_the_next_file(moment: str, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text("old")
-    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path, moment], check=False, cwd=PROJECT)
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path, moment], check=False, cwd=PROJECT, timeout=LIMIT)
     assert killed.returncode == -signal.SIGKILL
     left = {path.name for path in tmp_path.iterdir()} - {"a", "b"}
     assert bool(left) is (moment != "listdir")
@@ -247,12 +247,12 @@ WAITING = KILLED.replace(
 def test_what_a_living_writer_stages_stays(tmp_path: Path) -> None:
     """Two at once in one directory: neither takes the other's files for leftovers."""
     words = [sys.executable, "-c", WAITING.replace("def die", "replace = os.replace\ndef die"), str(tmp_path), "replace"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as writer:
+    with ending(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "staged\n"
         write_atomic(tmp_path / "mine", "")
         assert len([path for path in tmp_path.iterdir() if path.name.startswith(".smmu-wizard.")]) == 4  # three files and the lock
-        writer.communicate("")
+        writer.communicate("", timeout=LIMIT)
         assert writer.returncode == 0
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c", "mine"}
 

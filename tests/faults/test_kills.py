@@ -1,5 +1,7 @@
 """Killed at random moments, everything that writes: what is there is whole, and the next run leaves nothing behind.
 
+A moment is a call that can change a file: of os, of a file object, of SQLite. Most of the time none is made, so a clock would seldom hit one.
+
 ``SMMU_WIZARD_KILLS`` says how often, in batches of four (default: 4; 200 before a release).
 """
 
@@ -10,18 +12,18 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from tests.tools.cache import PROJECT
+from tests.tools.processes import LIMIT
 
 BATCH = 4
 BATCHES = -(-int(os.environ.get("SMMU_WIZARD_KILLS", BATCH)) // BATCH)
 WRITER = """
-import contextlib, io, os, sys
+import contextlib, io, os, signal, sys
 from pathlib import Path
 from wizard.cli.main import main
 from wizard.plan.request import VmRequest
@@ -41,13 +43,29 @@ def all_of_it(here):
     run("baseline", here / "hosts", "--index", here / "index/fleet.sqlite")
     keep_session(here / "state/session.json", Session((VmRequest(name="web"),), None, ()), host="h", now="2026-01-01T00:00:00Z")
 
-here = Path(sys.argv[1])
-if sys.argv[2] == "once":
-    all_of_it(here)
-else:
-    print("ready", flush=True)
-    while True:
-        all_of_it(here)
+CHANGES = {
+    *("open", "write", "flush", "close", "fsync", "fchmod", "fchown", "rename", "replace", "link", "unlink", "mkdir", "truncate", "utime"),
+    *("execute", "executemany", "__exit__"),
+}
+here, last = Path(sys.argv[1]), int(sys.argv[2])
+calls = 0
+
+def touches(function):
+    owner = getattr(function, "__self__", None)
+    module = getattr(function, "__module__", None) or type(owner).__module__
+    return module in ("posix", "_io", "sqlite3") and function.__name__ in CHANGES
+
+def watch(frame, event, function):
+    global calls
+    if event == "c_call" and touches(function):
+        calls += 1
+        if calls == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.setprofile(watch)
+all_of_it(here)
+sys.setprofile(None)
+print(calls)
 """
 FILES = {
     *("hosts/host.json", "profiles/web.toml", "profiles/db.toml", "exports/prepare", "exports/qemu", "exports/libvirt", "index/fleet.sqlite"),
@@ -55,8 +73,10 @@ FILES = {
 }
 
 
-def writer(here: Path, how: str) -> list[str]:
-    return [sys.executable, "-c", WRITER, str(here), how]
+def write(here: Path, last: int = 0) -> subprocess.CompletedProcess[str]:
+    """Everything is written once, or up to a moment; the number of moments."""
+    words = [sys.executable, "-c", WRITER, str(here), str(last)]
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False, cwd=PROJECT, timeout=LIMIT)
 
 
 def there(here: Path) -> set[str]:
@@ -74,36 +94,24 @@ def content(here: Path, name: str) -> bytes:
     return data
 
 
-def until_one_is_written(here: Path) -> None:
-    """Until a temporary file is there, or a journal: most of a run is reading and thinking."""
-    for _ in range(200_000):
-        if there(here) - FILES:
-            return
-
-
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_killed_at_any_moment_nothing_is_damaged_and_nothing_is_left(batch: int, tmp_path: Path) -> None:
     for name in ("hosts", "profiles", "exports", "index"):
         (tmp_path / name).mkdir(mode=0o700)
-    started = time.monotonic()
-    subprocess.run(writer(tmp_path, "once"), check=True, cwd=PROJECT)
-    a_round = time.monotonic() - started
+    first = write(tmp_path)
+    assert first.returncode == 0
     assert there(tmp_path) == FILES
+    count = int(first.stdout)
+    assert count > 100
     whole = {name: content(tmp_path, name) for name in FILES if not name.startswith("index/")}
     moments = random.Random(batch)
     left = 0
-    for number in range(BATCH):
-        with subprocess.Popen(writer(tmp_path, "for ever"), stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            if number % 2:
-                until_one_is_written(tmp_path)
-            else:
-                time.sleep(moments.random() * a_round)
-            process.send_signal(signal.SIGKILL)
+    for _ in range(BATCH):
+        moment = moments.randrange(1, count)
+        assert write(tmp_path, moment).returncode == -signal.SIGKILL
         left += len(there(tmp_path) - FILES)
         for name, data in whole.items():
-            assert content(tmp_path, name) == data, f"kill {number}: {name}"
-        subprocess.run(writer(tmp_path, "once"), check=True, cwd=PROJECT)
-        assert there(tmp_path) == FILES, f"kill {number}"
-    print(f"{BATCH} kills left {left} temporary files, and the next runs none")
+            assert content(tmp_path, name) == data, f"killed before call {moment}: {name}"
+        assert write(tmp_path).returncode == 0
+        assert there(tmp_path) == FILES, f"killed before call {moment}"
+    print(f"{BATCH} kills among {count} calls left {left} temporary files, and the next runs none")
