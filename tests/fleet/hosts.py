@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from wizard.arch.idr import IDR0, IDR1, IDR3, IDR5
 from wizard.facts.model import Facts, HwInfo
 from wizard.facts.snapshot import encode, load
-from wizard.host.klog import Feature
+from wizard.host.log.parse import Feature
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 SMMUS = ("smmu3.0x000000000c000000", "smmu3.0x000000000c020000", "smmu3.0x000000000c040000")

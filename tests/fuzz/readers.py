@@ -239,11 +239,11 @@ def _lay(root: Path, archive: tarfile.TarFile, name: str, value: object) -> None
 def _klog(data: bytes) -> None:
     import msgspec
 
-    from wizard.facts.klog import split
+    from wizard.facts.keptlog import split
     from wizard.facts.snapshot import decode, encode
     from wizard.host.build import host_of
     from wizard.host.doctor import diagnose
-    from wizard.host.klog_findings import told
+    from wizard.host.log.findings import told
     from wizard.host.view import list_view
 
     facts = decode(HOST.read_bytes(), "host")
@@ -258,7 +258,7 @@ def _klog(data: bytes) -> None:
 
 def _examples() -> bytes:
     """Every kind of line that is known, and an event as newer kernels print it alone."""
-    from wizard.host.klog_lines import LINES
+    from wizard.host.log.lines import LINES
 
     smmu = "arm-smmu-v3 arm-smmu-v3.0.auto: "
     named = [f"{smmu}event: F_PERMISSION client: 0000:14:00.0 sid: 0x1400 ssid: 0x3 iova: 0x2000 ipa: 0x4080000",

@@ -19,7 +19,7 @@ from wizard.base.finding import REGISTRY, Definition, Kind, Severity
 from wizard.facts.model import Assumption, Facts, InUse, IommuDevice, Moment, Node, PciFunction, Policy, Program
 from wizard.host.build import host_of
 from wizard.host.doctor import diagnose
-from wizard.host.klog_lines import LINES
+from wizard.host.log.lines import LINES
 from wizard.host.model import Host
 
 Hosts = Callable[[str], Host]

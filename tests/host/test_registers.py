@@ -14,7 +14,7 @@ import pytest
 from wizard.facts.model import HwInfo
 from wizard.host.build import host_of
 from wizard.host.errata import Errata, errata_of
-from wizard.host.klog import SmmuLog
+from wizard.host.log.parse import SmmuLog
 from wizard.host.model import Accel, Host, IdRegisters
 from wizard.host.silicon import NAMES, hardware, registers_of
 from wizard.host.smmu import Probed, Told, capabilities

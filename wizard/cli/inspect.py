@@ -162,7 +162,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     if subject.lower().startswith(("smmu", "0x", "dmar", "ivhd", "iommu")):
         smmu = find_smmu(host, subject)
         if arguments.json:
-            from wizard.host.klog_findings import findings_about
+            from wizard.host.log.findings import findings_about
             from wizard.host.view import SCHEMA, ShowView, firmware_view, smmu_view
 
             print_json(ShowView(SCHEMA, smmu=smmu_view(host, smmu), firmware=firmware_view(host, smmu), log=findings_about(host, [smmu.name])))
@@ -171,7 +171,7 @@ def run_show(arguments: argparse.Namespace) -> int:
         return Exit.OK
     function = find_function(host, subject)
     if arguments.json:
-        from wizard.host.klog_findings import findings_about
+        from wizard.host.log.findings import findings_about
         from wizard.host.view import SCHEMA, ShowView, function_view, group_view, smmu_view
 
         above, group = host.smmu_of(function), host.groups.get(function.group) if function.group is not None else None
@@ -206,7 +206,7 @@ def function_lines(host: Host, function: Function) -> Iterable[str]:
 
 
 def _log_lines(host: Host, subjects: Sequence[str]) -> Iterable[str]:
-    from wizard.host.klog_findings import findings_about
+    from wizard.host.log.findings import findings_about
 
     if told := findings_about(host, subjects):
         yield "The kernel's log says:"
@@ -302,7 +302,7 @@ def _register_rows(smmu: Smmu) -> Iterable[tuple[str, str]]:
     if smmu.kind != "smmuv3":
         return
     if smmu.features is not None:
-        from wizard.host.klog import feature_names
+        from wizard.host.log.parse import feature_names
 
         yield "  features", f"{smmu.features:#010x}  {feature_names(smmu.features)}"
     if smmu.options is not None:

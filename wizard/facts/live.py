@@ -19,7 +19,7 @@ from wizard.facts import opened as opened_files
 from wizard.facts import usage
 from wizard.facts.firmware import find_firmware
 from wizard.facts.functions import read_functions
-from wizard.facts.klog import split
+from wizard.facts.keptlog import split
 from wizard.facts.kmsg import read_kernel_log
 from wizard.facts.model import Facts, InUse, Moment, PciFunction
 from wizard.facts.pci_ids import named

@@ -13,7 +13,7 @@ from wizard.base.text import visible
 from wizard.facts import functions, platform, usage
 from wizard.facts.firmware import find_firmware
 from wizard.facts.held import Place
-from wizard.facts.klog import split
+from wizard.facts.keptlog import split
 from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
 from wizard.facts.opened import of_displays
 from wizard.facts.pci_ids import named

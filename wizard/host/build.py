@@ -19,8 +19,8 @@ from wizard.host.firmware import Firmware
 from wizard.host.function import Capabilities, Site, parent_of
 from wizard.host.groups import groups_of
 from wizard.host.iort import Stream, component_stream_ids
-from wizard.host.klog import KernelLog, parse_log, smmu_bases
 from wizard.host.known import UNKNOWN, Known, Source
+from wizard.host.log.parse import KernelLog, parse_log, smmu_bases
 from wizard.host.model import Function, Host, Smmu, Verdict
 from wizard.host.pci.config import ConfigSpace, decode_config
 from wizard.host.pci.path import PciNode, aliases_known, dma_aliases
@@ -44,7 +44,7 @@ def host_of(facts: Facts) -> Host:
 
 
 def _told(host: Host) -> Mapping[tuple[str, ...], Finding]:
-    from wizard.host.klog_findings import told  # the tables of the log's lines: only for who asks what it means
+    from wizard.host.log.findings import told  # the tables of the log's lines: only for who asks what it means
 
     return told(host)
 

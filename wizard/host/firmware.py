@@ -7,7 +7,7 @@ from functools import cached_property
 
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.host.iort import Defect, Iort, ItsGroup, Reserved, SmmuV3, Stream, decode_iort, reserved_regions, root_complex, stream_id
-from wizard.host.klog_codes import IORT_WORKED_AROUND
+from wizard.host.log.codes import IORT_WORKED_AROUND
 
 IORT_DAMAGED = define(
     "iort-defect", Severity.WARNING, Kind.VERDICT, Area.FIRMWARE,

@@ -15,7 +15,7 @@ from wizard.facts.held import Place, why_unread
 from wizard.host import libvirt
 from wizard.host.commands import guest_commands
 from wizard.host.devices import grace_gpu
-from wizard.host.klog_findings import log_findings
+from wizard.host.log.findings import log_findings
 from wizard.host.model import ARM64, KIND_NAMES, Host
 
 Rule = Callable[[Host], Iterable[Finding]]

@@ -26,7 +26,7 @@ from wizard.host.known import UNKNOWN, Known
 
 if TYPE_CHECKING:
     from wizard.host.iort import Iort
-    from wizard.host.klog_model import KernelLog
+    from wizard.host.log.model import KernelLog
     from wizard.host.pci.config import ConfigSpace
 
 
@@ -226,13 +226,13 @@ class Host(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def log(self) -> KernelLog:
         """What the kernel's log said, of its boot and until now."""
-        from wizard.host.klog import parse_log
+        from wizard.host.log.parse import parse_log
 
         return parse_log((*self.facts.log, *self.facts.moment.log))
 
     @cached_property
     def told(self) -> Mapping[tuple[str, ...], Finding]:
-        """What the kernel's log means, as findings by what makes two of them the same (``klog_findings.Key``)."""
+        """What the kernel's log means, as findings by what makes two of them the same (``wizard.host.log.findings.Key``)."""
         return self.find_told(self)
 
     @cached_property

@@ -14,8 +14,8 @@ import msgspec
 from wizard.arch.cmdqv import CmdqvParam
 from wizard.host.errata import Errata, errata_of
 from wizard.host.iort import SmmuV3
-from wizard.host.klog import KNOWN_SINCE, Feature, Option, SmmuLog, feature, knows, release_of
 from wizard.host.known import UNKNOWN, Known, Source, first
+from wizard.host.log.parse import KNOWN_SINCE, Feature, Option, SmmuLog, feature, knows, release_of
 from wizard.host.model import IdRegisters
 from wizard.host.silicon import NAMES
 

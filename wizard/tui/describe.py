@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from wizard.base.text import plural, size
-from wizard.host.klog_findings import findings_about
 from wizard.host.known import Known, Source
+from wizard.host.log.findings import findings_about
 from wizard.host.model import Accel, Function, Host, Smmu
 from wizard.tui.glyphs import Glyphs
 from wizard.tui.lines import ACCEL_ROLE, BLANK, SEVERITY_ROLE, Line, Span, accel_word, columns, cut, finding_lines, heading, line, severity_mark, wrap

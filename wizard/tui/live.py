@@ -11,7 +11,7 @@ import msgspec
 
 from wizard.base.errors import WizardError
 from wizard.base.finding import Finding, ordered
-from wizard.facts.klog import MOMENT_LINES, split
+from wizard.facts.keptlog import MOMENT_LINES, split
 from wizard.facts.kmsg import LogTail
 from wizard.facts.model import Moment
 from wizard.host.model import Host

@@ -8,8 +8,8 @@ from wizard.base.finding import Area, Finding, Severity
 from wizard.facts.vfio import is_vfio_driver
 from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
 from wizard.host.devices import grace_gpu
-from wizard.host.klog import release_of
 from wizard.host.known import Known, Source
+from wizard.host.log.parse import release_of
 
 MSI_SHARED = verdict_code(
     "msi-not-isolated", Area.HARDWARE,

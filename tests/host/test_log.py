@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.host import iort_tables
-from wizard.facts.klog import split
+from wizard.facts.keptlog import split
 from wizard.host.iort import decode_iort
-from wizard.host.klog import Alias, Complaint, Duplicate, KernelLog, message, parse_log, smmu_bases
+from wizard.host.log.parse import Alias, Complaint, Duplicate, KernelLog, message, parse_log, smmu_bases
 
 DATA = Path(__file__).parent / "data"
 DMESG = (DATA / "arm64-virt.dmesg").read_text().splitlines()

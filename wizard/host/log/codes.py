@@ -1,4 +1,4 @@
-"""What lines of the kernel's log lead to: the findings, declared; ``klog_lines`` says which line leads to which.
+"""What lines of the kernel's log lead to: the findings, declared; ``lines`` says which line leads to which.
 
 In the sentences ``said`` is what the kernel wrote, ``times`` how often where it was more than once, ``because`` what its error number means.
 They are of kind verdict: neither a plan nor a preparation script mends them. What was said once may be over by now, so that few are errors.

@@ -12,15 +12,15 @@ import pytest
 from wizard.arch import event as arch
 from wizard.arch.event import EventType
 from wizard.base.finding import Finding, Severity
-from wizard.facts.klog import split
+from wizard.facts.keptlog import split
 from wizard.facts.kmsg import lines_of
 from wizard.facts.logtext import message
 from wizard.facts.model import Facts, Moment
 from wizard.host.build import host_of
-from wizard.host.klog import parse_log
-from wizard.host.klog_explain import EXPLAINED, IMPLEMENTATION_DEFINED, RESERVED, explain, harmless
-from wizard.host.klog_findings import findings_about, log_findings
-from wizard.host.klog_lines import LINES, LineKind, match, spoken
+from wizard.host.log.explain import EXPLAINED, IMPLEMENTATION_DEFINED, RESERVED, explain, harmless
+from wizard.host.log.findings import findings_about, log_findings
+from wizard.host.log.lines import LINES, LineKind, match, spoken
+from wizard.host.log.parse import parse_log
 from wizard.host.model import Host
 
 Hosts = Callable[[str], Host]

@@ -1,7 +1,7 @@
 """The lines of the kernel's log that mean trouble: one table of what they look like and of the finding that each leads to.
 
 Wording: drivers/iommu/arm/arm-smmu-v3/{arm-smmu-v3,tegra241-cmdqv}.c, drivers/vfio, drivers/pci, drivers/iommu, drivers/acpi/arm64/iort.c and
-drivers/of of Linux 7.3, with older wordings where they are known. Which lines are kept in a snapshot says ``wizard.facts.klog``.
+drivers/of of Linux 7.3, with older wordings where they are known. Which lines are kept in a snapshot says ``wizard.facts.keptlog``.
 
     match("arm-smmu-v3 arm-smmu-v3.0.auto: EVTQ overflow detected -- events lost").kind.leads_to.code -> "smmu-events-lost"
 """
@@ -19,7 +19,7 @@ import msgspec
 from wizard.arch.registers import GERROR
 from wizard.base.finding import Definition, Severity
 from wizard.facts.logtext import TAB
-from wizard.host import klog_codes as codes
+from wizard.host.log import codes
 
 
 class About(StrEnum):

@@ -1,6 +1,6 @@
 """What the kernel's log of a host says, as findings: lines that mean trouble, event records, overrides by the firmware.
 
-Which line leads to which finding is declared in ``klog_lines``, what an event means in ``klog_explain``.
+Which line leads to which finding is declared in ``lines``, what an event means in ``explain``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from wizard.base.address import Address
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.base.text import plural
 from wizard.facts.vfio import is_vfio_driver
-from wizard.host import klog_codes as codes
-from wizard.host import klog_explain as meaning
 from wizard.host.iort import RootComplex, ranges
-from wizard.host.klog import smmu_bases
-from wizard.host.klog_lines import LINES
-from wizard.host.klog_model import Event, Trouble
+from wizard.host.log import codes
+from wizard.host.log import explain as meaning
+from wizard.host.log.lines import LINES
+from wizard.host.log.model import Event, Trouble
+from wizard.host.log.parse import smmu_bases
 from wizard.host.model import Function, Host, Smmu
 
 _SHOWN = 3  # different wordings that one finding quotes
@@ -29,7 +29,7 @@ Key = tuple[str, ...]
 
 
 def told(host: Host) -> dict[Key, Finding]:
-    """Every finding of the log by its key: lines in the order of ``klog_lines``, then what the firmware overrides, then the events."""
+    """Every finding of the log by its key: lines in the order of ``lines``, then what the firmware overrides, then the events."""
     names = smmu_names(host)
     plain = (*_troubles(host, names), *_passthrough(host), *_coherency(host, names))
     return {(finding.code, finding.subject): finding for finding in plain} | dict(_events(host, names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wizard.host.klog import NOT_BY_SILICON_ALONE, Feature, Option, feature, release_of, unnamed
+from wizard.host.log.parse import NOT_BY_SILICON_ALONE, Feature, Option, feature, release_of, unnamed
 
 F = Feature
 COMMON = {"TWO_LVL_STRTAB", "TT_LE", "TT_BE", "COHERENCY", "TRANS_S1", "TRANS_S2"}

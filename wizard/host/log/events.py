@@ -12,7 +12,7 @@ import msgspec
 
 from wizard.arch import event as arch
 from wizard.arch.command import Command, StreamCommand
-from wizard.host.klog_model import Event
+from wizard.host.log.model import Event
 
 _KEPT = 1000  # event records that are kept one by one; beyond, they are only counted
 _WORDS = re.compile(r"0x[0-9a-f]{16}(?:\s+0x[0-9a-f]{16}){0,3}")

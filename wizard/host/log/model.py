@@ -81,9 +81,9 @@ class Complaint(msgspec.Struct, frozen=True):
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """A kind of line that means trouble (``klog_lines``), as often as it was said of one device."""
+    """A kind of line that means trouble (``lines``), as often as it was said of one device."""
 
-    place: int  # of its kind in ``klog_lines.LINES``
+    place: int  # of its kind in ``log_lines.LINES``
     device: str | None
     texts: tuple[str, ...]  # the first different ones
     words: Mapping[str, str]  # of the first

@@ -1,7 +1,7 @@
 """Which lines of the kernel log are kept as facts.
 
 Two kinds: what the boot said once of SMMUs, IORT, groups and VFIO (``log``), and what goes on being said (``moment``). Every line that a
-finding reads (``wizard.host.klog_lines``) is one of the two; a test holds them against each other.
+finding reads (``wizard.host.log.lines``) is one of the two; a test holds them against each other.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ from types import MappingProxyType
 import msgspec
 
 from wizard.facts.logtext import message, unstamped, whole
-from wizard.host import klog_codes as codes
-from wizard.host import klog_lines
-from wizard.host.klog_events import EventReader
-from wizard.host.klog_features import KNOWN_SINCE, NOT_BY_SILICON_ALONE, Feature, Option, feature, feature_names, knows, release_of, unnamed
-from wizard.host.klog_model import Alias, Complaint, Duplicate, Event, KernelLog, SmmuLog, Trouble
+from wizard.host.log import codes
+from wizard.host.log import lines as log_lines
+from wizard.host.log.events import EventReader
+from wizard.host.log.features import KNOWN_SINCE, NOT_BY_SILICON_ALONE, Feature, Option, feature, feature_names, knows, release_of, unnamed
+from wizard.host.log.model import Alias, Complaint, Duplicate, Event, KernelLog, SmmuLog, Trouble
 
 __all__ = [
     "KNOWN_SINCE", "NOT_BY_SILICON_ALONE", "Alias", "Complaint", "Duplicate", "Event", "Feature", "KernelLog", "Option", "SmmuLog", "feature",
@@ -79,7 +79,7 @@ class _Reader:
         self.troubles: dict[tuple[int, str | None], Trouble] = {}
 
     def read(self, text: str) -> None:
-        if text.startswith(klog_lines.DRIVER) and (told := klog_lines.spoken(text)) is not None and told.driver == klog_lines.DRIVER:
+        if text.startswith(log_lines.DRIVER) and (told := log_lines.spoken(text)) is not None and told.driver == log_lines.DRIVER:
             self._smmu(told, text)
             return
         for marker, pattern, act in _GENERAL:
@@ -91,9 +91,9 @@ class _Reader:
                         break
                     return
         if not self.events.bare(text):
-            self._trouble(klog_lines.match(text))
+            self._trouble(log_lines.match(text))
 
-    def _smmu(self, told: klog_lines.Spoken, text: str) -> None:
+    def _smmu(self, told: log_lines.Spoken, text: str) -> None:
         if self.events.read(told.device, told.text):
             self.change(told.device)
             return
@@ -102,7 +102,7 @@ class _Reader:
             if match:
                 act(self, told.device, match)
                 break
-        found = klog_lines.match(text, told)
+        found = log_lines.match(text, told)
         if found is None:
             return
         self.change(told.device)
@@ -112,12 +112,12 @@ class _Reader:
             # What could not be set up before it is why.
             before = self.smmus[told.device].failed or "; ".join(self.setup.get(told.device, ())[-3:])
             self.change(told.device, failed="; ".join(filter(None, (before, told.text))))
-        elif klog_lines.is_error(found.kind) and len(kept) < _COMPLAINTS:
+        elif log_lines.is_error(found.kind) and len(kept) < _COMPLAINTS:
             kept.append(told.text)
             if found.kind.leads_to is codes.SETUP_FAILED:
                 self.setup.setdefault(told.device, []).append(told.text)
 
-    def _trouble(self, found: klog_lines.Match | None) -> None:
+    def _trouble(self, found: log_lines.Match | None) -> None:
         """One more line of a kind; a flood of them is counted, not kept."""
         if found is None:
             return
@@ -125,10 +125,10 @@ class _Reader:
         known = self.troubles.get(key)
         if known is None:
             if len(self.troubles) < _DIFFERENT:
-                self.troubles[key] = Trouble(*key, (found.text,), MappingProxyType(klog_lines.words_of(found)), 1)
+                self.troubles[key] = Trouble(*key, (found.text,), MappingProxyType(log_lines.words_of(found)), 1)
         else:
             self.troubles[key] = _once_more(known, found.text)
-        of_vfio = found.kind.about in (klog_lines.About.VFIO, klog_lines.About.HOST) and _OF_VFIO.search(found.text + found.driver)
+        of_vfio = found.kind.about in (log_lines.About.VFIO, log_lines.About.HOST) and _OF_VFIO.search(found.text + found.driver)
         if of_vfio and len(self.complaints) < _COMPLAINTS:
             self.complaints.append(Complaint(found.device, found.text))
 
@@ -136,7 +136,7 @@ class _Reader:
         """The command that was refused is printed behind the error."""
         for device, command in self.events.commands:
             for key, known in self.troubles.items():
-                if key[1] == device and klog_lines.LINES[known.place].leads_to is codes.COMMAND_ILLEGAL:
+                if key[1] == device and log_lines.LINES[known.place].leads_to is codes.COMMAND_ILLEGAL:
                     self.troubles[key] = msgspec.structs.replace(_once_more(known, f"the command was {command}"), count=known.count)
 
     def change(self, device: str, **values: object) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from wizard.arch import event as arch
 from wizard.arch.event import EventType as E
-from wizard.host.klog_model import Event
+from wizard.host.log.model import Event
 
 
 class Explanation(msgspec.Struct, frozen=True):

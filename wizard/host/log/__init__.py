@@ -1,0 +1,1 @@
+"""What the kernel's log says: its lines decoded, what they lead to, and the findings of a host."""
