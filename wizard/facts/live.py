@@ -17,7 +17,6 @@ import pyudev
 from wizard.base.errors import InputError
 from wizard.facts import opened as opened_files
 from wizard.facts import usage
-from wizard.facts.firmware import find_firmware
 from wizard.facts.functions import read_functions
 from wizard.facts.keptlog import split
 from wizard.facts.kmsg import read_kernel_log
@@ -27,6 +26,7 @@ from wizard.facts.policy import policy_of
 from wizard.facts.programs import find_programs
 from wizard.facts.record import assemble, cpu_model, free_hugepages, unique
 from wizard.facts.tree import DirectoryTree, Tree
+from wizard.facts.uefi import find_firmware
 from wizard.facts.vfio import holders
 
 

@@ -11,13 +11,13 @@ from wizard import __version__
 from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts import functions, platform, usage
-from wizard.facts.firmware import find_firmware
 from wizard.facts.held import Place
 from wizard.facts.keptlog import split
 from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
 from wizard.facts.opened import of_displays
 from wizard.facts.pci_ids import named
 from wizard.facts.tree import Tree
+from wizard.facts.uefi import find_firmware
 
 
 def from_tree(tree: Tree) -> Facts:

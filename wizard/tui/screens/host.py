@@ -160,7 +160,7 @@ what stands against it is shown first."""
             self.app.push_screen(Read(key, lambda width: detail_lines(index, session, key, width, glyphs)))
 
     def action_firmware(self) -> None:
-        from wizard.tui.firmware import iort_lines
+        from wizard.tui.iort_lines import iort_lines
         from wizard.tui.screens.dialogs import Pick
 
         def answered(address: object) -> None:
