@@ -16,10 +16,10 @@ from wizard.base.finding import grouped
 from wizard.base.text import plural
 from wizard.dryrun.model import Cancelled, Cell, Report, ScenarioView, Status
 from wizard.plan.model import Plan
+from wizard.tui.dryrun_lines import cell_lines, cost_lines, matrix_lines, proof_lines, step_lines, trace_lines
 from wizard.tui.lines import BLANK, Line, item_lines, line
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.screens.dialogs import Prompt, Read
-from wizard.tui.simulated import cell_lines, cost_lines, matrix_lines, proof_lines, step_lines, trace_lines
 from wizard.tui.widgets.bars import Bar, Piece
 from wizard.tui.widgets.lines import LinesView
 

@@ -19,7 +19,7 @@ from wizard.base.text import plural
 from wizard.plan.model import VmPlan
 from wizard.tui import state
 from wizard.tui.lines import BLANK, Line, item_lines, line, wrap
-from wizard.tui.rehearsed import about_lines, check_lines, report_lines
+from wizard.tui.rehearsal_lines import about_lines, check_lines, report_lines
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.screens.dialogs import Prompt, Read
 from wizard.tui.widgets.bars import Bar, Piece
