@@ -16,9 +16,9 @@ import pytest
 from benchmarks.big_host import build_tree
 from tests.tools.cache import skip_loudly
 from tests.tools.processes import LIMIT
-from wizard.base import crew
-from wizard.base.crew import Part, read_together
+from wizard.base import shares
 from wizard.base.errors import InputError
+from wizard.base.shares import Part, read_together
 from wizard.facts.model import Group
 from wizard.facts.record import from_tree
 from wizard.facts.snapshot import decode, encode
@@ -34,9 +34,9 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_several_processes_read_what_one_reads(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A big host is read by a crew; the facts and their order are the same."""
+    """A big host is read by several processes; the facts and their order are the same."""
     alone = from_tree(open_tree(str(tree)))
-    monkeypatch.setattr(crew, "ENOUGH", 2)
+    monkeypatch.setattr(shares, "ENOUGH", 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
     assert from_tree(open_tree(str(tree))) == alone
     assert len(alone.functions) == 60
@@ -44,7 +44,7 @@ def test_several_processes_read_what_one_reads(tree: Path, monkeypatch: pytest.M
 
 def test_a_share_whose_process_fails_is_read_by_the_parent(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """A child that is killed or meets an error costs time, never facts."""
-    monkeypatch.setattr(crew, "ENOUGH", 2)
+    monkeypatch.setattr(shares, "ENOUGH", 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
     parent = os.getpid()
 

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 
 from wizard.base.address import Address
-from wizard.base.crew import in_shares
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
 from wizard.base.finding import Finding, Item, Severity
+from wizard.base.shares import in_shares
 from wizard.base.text import plural, size, visible, visible_lines
 from wizard.cli.output import print_json, print_lines, table
 from wizard.cli.source import host_for

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from wizard.arch.pci import USER_READABLE, Cap, ExtCap
 from wizard.arch.pci_caps import DvsecHeader1, VendorSpecific, VsecHeader
 from wizard.facts.capabilities import EXTENDED, capabilities
+from wizard.facts.identifying import serial
 from wizard.facts.pseudonym import Pseudonyms, group
-from wizard.facts.telltale import serial
 
 _CXL = 0x1E98  # DVSECs of the CXL consortium are public (CXL 3.1, 8.1)
 # So are virtio's capabilities (VIRTIO 1.2, 4.1.4) and the reserves of QEMU's bridges (docs/pcie_pci_bridge.txt).

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wizard.arch.pci import USER_READABLE, Status
-from wizard.base.crew import Part, read_together
 from wizard.base.errors import InputError
+from wizard.base.shares import Part, read_together
 from wizard.base.text import visible
 from wizard.facts.model import PciFunction
 from wizard.facts.tree import DirectoryTree, Folder, Tree

@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Sequence
 
-from wizard.base.crew import Part, read_together
+from wizard.base.shares import Part, read_together
 from wizard.facts.model import Group, Identity, IommuDevice, Kernel, Node
 from wizard.facts.pseudonym import host_pseudonym, key_of
 from wizard.facts.tree import DirectoryTree, Tree

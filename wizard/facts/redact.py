@@ -18,10 +18,10 @@ import msgspec
 from wizard.arch.pci import STANDARD_SPACE
 from wizard.facts import configbytes
 from wizard.facts import model as m
+from wizard.facts.identifying import Cleaner, serial
 from wizard.facts.model import Facts, Moment
 from wizard.facts.moment import set_apart
 from wizard.facts.pseudonym import Pseudonyms, Secrets, host_pseudonym, secrets_of
-from wizard.facts.telltale import Cleaner, serial
 
 
 class _Site(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 ENOUGH = 2048  # things; below, starting a process costs more than it saves
-CREW = 4  # processes at most
+PROCESSES = 4  # at most
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,13 +27,13 @@ def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], 
     ``kind`` is the type of what ``work`` answers, as msgspec is to decode it; ``weigh`` says how many things one of them counts for.
     """
     whole = sum(map(weigh, things))
-    crew = min(CREW, len(os.sched_getaffinity(0))) if whole >= ENOUGH and threading.active_count() == 1 else 1
-    if crew < 2:
+    processes = min(PROCESSES, len(os.sched_getaffinity(0))) if whole >= ENOUGH and threading.active_count() == 1 else 1
+    if processes < 2:
         return [work(things)]
-    shares: list[list[T]] = [[] for _ in range(crew)]
+    shares: list[list[T]] = [[] for _ in range(processes)]
     before = 0
     for thing in things:
-        shares[min(before * crew // whole, crew - 1)].append(thing)
+        shares[min(before * processes // whole, processes - 1)].append(thing)
         before += weigh(thing)
     children = [_start(share, work) for share in shares[1:]]
     done = [work(shares[0])]
