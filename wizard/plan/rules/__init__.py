@@ -12,7 +12,6 @@ from wizard.plan.request import Request
 from wizard.plan.rules import (
     budget,
     buses,
-    company,
     devices,
     files,
     functions,
@@ -22,15 +21,16 @@ from wizard.plan.rules import (
     memory,
     properties,
     target,
+    together,
     vsmmu,
 )
-from wizard.plan.rules.base import RULES, SHARED, Company, Scene
-from wizard.plan.rules.company import SOCKET_TWICE, VARS_TWICE, divided
+from wizard.plan.rules.base import RULES, SHARED, Scene, Together
 from wizard.plan.rules.files import NOT_OWN
 from wizard.plan.rules.functions import GROUP_NOT_WHOLE, not_usable
+from wizard.plan.rules.together import SOCKET_TWICE, VARS_TWICE, divided
 from wizard.plan.target import Target
 
-ROOMS = (functions, guest, files, machine, vsmmu, properties, buses, devices, memory, iova, target, company, budget)
+ROOMS = (functions, guest, files, machine, vsmmu, properties, buses, devices, memory, iova, target, together, budget)
 """In the order in which their rules are asked, and so findings of one severity are told: what a VM gets first, what it costs last."""
 _FILES = {SOCKET_TWICE.code, VARS_TWICE.code}
 _PLACE = {room.__name__: place for place, room in enumerate(ROOMS)}
@@ -48,7 +48,7 @@ def of_vm(host: Host, vm: VmPlan, target: Target, known: Mapping[str, Candidate]
 def of_all(host: Host, vms: Sequence[VmPlan], request: Request) -> dict[int | None, list[Finding]]:
     """What is found about the VMs together: by the place of the VM, None for the request as a whole."""
     found: dict[int | None, list[Finding]] = {}
-    together = Company(host, vms, request)
+    together = Together(host, vms, request)
     for check in _SHARED:
         for place, finding in check(together):
             found.setdefault(place, []).append(finding)

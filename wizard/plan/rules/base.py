@@ -66,7 +66,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Company:
+class Together:
     """All VMs of a request on one host. Findings go to a VM by its place, or to the request as a whole (None)."""
 
     host: Host
@@ -80,7 +80,7 @@ class Company:
 
 
 Rule = Callable[[Scene], Iterator[Finding]]
-SharedRule = Callable[[Company], Iterator[tuple[int | None, Finding]]]
+SharedRule = Callable[[Together], Iterator[tuple[int | None, Finding]]]
 RULES: list[Rule] = []
 SHARED: list[SharedRule] = []
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from wizard.base.text import is_number, size, visible
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.memory import LARGEST_PAGE
 from wizard.plan.model import VmPlan
-from wizard.plan.rules.base import Company, shared
+from wizard.plan.rules.base import Together, shared
 
 MEMORY_TOTAL = plan_code(
     "memory-over-host", ERROR, area=Area.HOST,
@@ -32,16 +32,16 @@ NODE_MEMORY = plan_code(
 
 
 @shared
-def memory(company: Company) -> Iterator[tuple[int | None, Finding]]:
+def memory(together: Together) -> Iterator[tuple[int | None, Finding]]:
     """Host memory: an error against MemTotal, a warning against what is available."""
-    asked = sum(max(vm.memory.size, 0) for vm in company.vms)
-    wanted = asked - sum(min(free, vm_pages) for free, vm_pages in _pooled(company))
-    total, free = company.host.facts.memory_total, company.host.facts.moment.memory_available
-    alone = [place for place, vm in enumerate(company.vms) if total and vm.memory.size > total]
+    asked = sum(max(vm.memory.size, 0) for vm in together.vms)
+    wanted = asked - sum(min(free, vm_pages) for free, vm_pages in _pooled(together))
+    total, free = together.host.facts.memory_total, together.host.facts.moment.memory_available
+    alone = [place for place, vm in enumerate(together.vms) if total and vm.memory.size > total]
     for place in alone:
-        name, count = visible(company.vms[place].name), company.vms[place].memory.size
+        name, count = visible(together.vms[place].name), together.vms[place].memory.size
         yield place, MEMORY_TOTAL.at(name, who=f"VM {name} asks for", asked=size(count), total=_gib(total or 0))
-    names = [visible(vm.name) for vm in company.vms]
+    names = [visible(vm.name) for vm in together.vms]
     who = f"The {len(names)} VMs ask for" if len(names) > 1 else f"VM {''.join(names)} asks for"
     if total and asked > total and not alone:
         yield None, MEMORY_TOTAL.at("request", who=who, asked=size(asked), total=_gib(total))
@@ -49,22 +49,22 @@ def memory(company: Company) -> Iterator[tuple[int | None, Finding]]:
         besides = "" if wanted == asked else f", {size(wanted)} of it beside the hugepages that are free,"
         yield None, MEMORY_FREE.at("request", who=who, asked=size(asked), besides=besides, free=_gib(free))
     by_node: dict[int, list[int]] = {}
-    for vm in company.vms:
+    for vm in together.vms:
         for node in vm.memory.nodes:
             if node.host_node is not None:
                 by_node.setdefault(node.host_node, []).append(node.memory)
-    known = {node.id: node.memory for node in company.host.facts.nodes}
+    known = {node.id: node.memory for node in together.host.facts.nodes}
     for node_id, taken in by_node.items():
         there = known.get(node_id)
         if there and sum(taken) > there >= max(taken):  # of a single node that is too large another rule speaks
             yield None, NODE_MEMORY.at(node_id, asked=size(sum(taken)), total=_gib(there))
 
 
-def _pooled(company: Company) -> Iterator[tuple[int, int]]:
+def _pooled(together: Together) -> Iterator[tuple[int, int]]:
     """For each size of hugepages: bytes of free ones, which are no part of what is available, and bytes that the VMs want of them."""
-    for page in {vm.memory.hugepages for vm in company.vms if vm.memory.hugepages}:
-        pools = company.host.facts.moment.hugepages_free.values()
-        yield page * sum(pool.get(str(page >> 10), 0) for pool in pools), sum(vm.memory.size for vm in company.vms if vm.memory.hugepages == page)
+    for page in {vm.memory.hugepages for vm in together.vms if vm.memory.hugepages}:
+        pools = together.host.facts.moment.hugepages_free.values()
+        yield page * sum(pool.get(str(page >> 10), 0) for pool in pools), sum(vm.memory.size for vm in together.vms if vm.memory.hugepages == page)
 
 
 HUGEPAGES_TOGETHER = plan_code(
@@ -76,10 +76,10 @@ HUGEPAGES_TOGETHER = plan_code(
 
 
 @shared
-def hugepages(company: Company) -> Iterator[tuple[int | None, Finding]]:
+def hugepages(together: Together) -> Iterator[tuple[int | None, Finding]]:
     """The sum over the VMs, for the host and for each node that memory is bound to (sources: problem-35)."""
     needs: dict[tuple[int, int | None], list[int]] = {}
-    for vm in company.vms:
+    for vm in together.vms:
         page = vm.memory.hugepages
         if not page or page < 1:
             continue
@@ -88,7 +88,7 @@ def hugepages(company: Company) -> Iterator[tuple[int | None, Finding]]:
         for node in {node for node, _ in parts if node is not None}:
             needs.setdefault((page, node), []).append(sum(memory for at, memory in parts if at == node) // page)
     for (page, where), counts in needs.items():
-        pools = company.host.facts.moment.hugepages_free
+        pools = together.host.facts.moment.hugepages_free
         known = [pool[key] for node, pool in pools.items() if where in (None, _id(node)) and (key := str(page >> 10)) in pool]
         if known and sum(counts) > sum(known) >= max(counts):
             place = "the host" if where is None else f"host node {where}"
@@ -114,16 +114,16 @@ MEMLOCK = plan_code(
 
 
 @shared
-def memlock(company: Company) -> Iterator[tuple[int | None, Finding]]:
+def memlock(together: Together) -> Iterator[tuple[int | None, Finding]]:
     """Root, with CAP_IPC_LOCK, is charged nothing (sources: problem-34, kernel-memlock)."""
-    for user, needed in memlock_of(company.vms).items():
+    for user, needed in memlock_of(together.vms).items():
         if user == "root":
             continue
-        names = [visible(vm.name) for vm in company.vms if vm.user == user]
-        page = company.host.page_size
+        names = [visible(vm.name) for vm in together.vms if vm.user == user]
+        page = together.host.page_size
         pages = size(page) if page else f"their size was not read; {size(LARGEST_PAGE)}, the largest, is taken"
         finding = MEMLOCK.at(visible(user), needed=_gib(needed), kib=needed >> 10, vms=", ".join(names), page=pages)
-        for place, vm in enumerate(company.vms):
+        for place, vm in enumerate(together.vms):
             if vm.user == user:
                 yield place, finding
 

@@ -10,7 +10,7 @@ from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import DevicePlan, VmPlan
-from wizard.plan.rules.base import Company, repeated, shared
+from wizard.plan.rules.base import Together, repeated, shared
 
 NO_VMS = plan_code(
     "no-vms", ERROR,
@@ -27,12 +27,12 @@ NAME_TWICE = plan_code(
 
 
 @shared
-def names(company: Company) -> Iterator[tuple[int | None, Finding]]:
+def names(together: Together) -> Iterator[tuple[int | None, Finding]]:
     """Names differ."""
-    if not company.vms:
+    if not together.vms:
         yield None, NO_VMS.at("request")
-    for name in repeated([vm.name for vm in company.vms]):
-        for place, vm in enumerate(company.vms):
+    for name in repeated([vm.name for vm in together.vms]):
+        for place, vm in enumerate(together.vms):
             if vm.name == name:
                 yield place, NAME_TWICE.at(visible(str(name)))
 
@@ -66,13 +66,13 @@ HOTPLUG_ELSEWHERE = plan_code(
 
 
 @shared
-def pluggable(company: Company) -> Iterator[tuple[int | None, Finding]]:
+def pluggable(together: Together) -> Iterator[tuple[int | None, Finding]]:
     """Free ports whose function is in another VM when it starts."""
-    owner = {device.host: place for place, vm in enumerate(company.vms) for device in vm.devices}
-    for place, vm in enumerate(company.vms):
+    owner = {device.host: place for place, vm in enumerate(together.vms) for device in vm.devices}
+    for place, vm in enumerate(together.vms):
         for address in dict.fromkeys(address for port in vm.ports for address in port.candidates):
             if owner.get(address, place) != place:
-                yield place, HOTPLUG_ELSEWHERE.at(address, one=company.subject(owner[address]), other=company.subject(place))
+                yield place, HOTPLUG_ELSEWHERE.at(address, one=together.subject(owner[address]), other=together.subject(place))
 
 
 SPLIT_VAIN = plan_code(
@@ -84,35 +84,35 @@ SPLIT_VAIN = plan_code(
 
 
 @shared
-def split(company: Company) -> Iterator[tuple[int | None, Finding]]:
+def split(together: Together) -> Iterator[tuple[int | None, Finding]]:
     """An SMMU that was named for nothing; one that the host does not have is an error of its own."""
-    used = {device.smmu for vm in company.vms for device in vm.devices}
-    for name in dict.fromkeys(name for vm in company.vms for name in vm.request.split):
-        if name in company.host.smmus and name not in used:
+    used = {device.smmu for vm in together.vms for device in vm.devices}
+    for name in dict.fromkeys(name for vm in together.vms for name in vm.request.split):
+        if name in together.host.smmus and name not in used:
             yield None, SPLIT_VAIN.at(visible(name))
 
 
 @shared
-def functions(company: Company) -> Iterator[tuple[int | None, Finding]]:
+def functions(together: Together) -> Iterator[tuple[int | None, Finding]]:
     """A function, a group, a PF and its VFs, in two VMs."""
     owner: dict[str, int] = {}
     groups: dict[int, tuple[int, DevicePlan]] = {}
-    everything = [(place, device) for place, vm in enumerate(company.vms) for device in vm.devices]
+    everything = [(place, device) for place, vm in enumerate(together.vms) for device in vm.devices]
     for place, device in everything:
         first = owner.setdefault(device.host, place)
-        names: dict[str, Any] = {"one": company.subject(first), "other": company.subject(place)}
+        names: dict[str, Any] = {"one": together.subject(first), "other": together.subject(place)}
         if first != place:
             for one in (first, place):
                 yield one, IN_TWO.at(device.host, **names)
         elif device.group is not None:
             held, other = groups.setdefault(device.group, (place, device))
             if held != place:
-                names["one"] = company.subject(held)
+                names["one"] = together.subject(held)
                 for one in (held, place):
                     yield one, GROUP_IN_TWO.at(other.host, group=device.group, second=device.host, **names)
     for place, device in everything:
         if device.pf is not None and device.pf in owner:
-            values: dict[str, Any] = {"vf": device.host, "one": company.subject(owner[device.pf]), "other": company.subject(place)}
+            values: dict[str, Any] = {"vf": device.host, "one": together.subject(owner[device.pf]), "other": together.subject(place)}
             for one in {owner[device.pf], place}:
                 yield one, PF_ELSEWHERE.at(device.pf, **values)
 
@@ -137,10 +137,10 @@ VINTFS = 63  # of 64 in NVIDIA's Tegra241; how many a host has is not in what io
 
 
 @shared
-def cmdqv(company: Company) -> Iterator[tuple[int | None, Finding]]:
+def cmdqv(together: Together) -> Iterator[tuple[int | None, Finding]]:
     """An SMMU's CMDQV used up."""
     users: dict[str, list[int]] = {}
-    for place, vm in enumerate(company.vms):
+    for place, vm in enumerate(together.vms):
         for vsmmu in vm.vsmmus:
             if vsmmu.accel and vsmmu.cmdqv.resolved and vsmmu.smmu:
                 users.setdefault(vsmmu.smmu, []).append(place)
@@ -195,12 +195,12 @@ MAC_TWICE = plan_code(
 
 
 @shared
-def files(company: Company) -> Iterator[tuple[int | None, Finding]]:
+def files(together: Together) -> Iterator[tuple[int | None, Finding]]:
     """Files, taps and MAC addresses have one owner; a disk may be in several VMs that only read it."""
     owners: dict[tuple[str, str], list[tuple[int, bool]]] = {}
     codes = {"disk": DISK_TWICE, "tap": TAP_TWICE, "MAC address": MAC_TWICE, "variables": VARS_TWICE, "UUID": UUID_TWICE, "socket": SOCKET_TWICE}
-    names = [vm.name for vm in company.vms]
-    for place, vm in enumerate(company.vms):
+    names = [vm.name for vm in together.vms]
+    for place, vm in enumerate(together.vms):
         for kind, what, harmless in _claims(vm):
             others = owners.setdefault((kind, what), [])
             first = next((other for other, other_harmless in others if not (harmless and other_harmless)), None)
@@ -208,7 +208,7 @@ def files(company: Company) -> Iterator[tuple[int | None, Finding]]:
                 yield place, TWICE_IN_ONE.at(visible(vm.name), what_for=f"the {kind}", named=visible(what))
             elif first is not None and names[first] != names[place]:  # what is made from one name is said of the name
                 for one in (first, place):
-                    yield one, codes[kind].at(visible(what), one=company.subject(first), other=company.subject(place))
+                    yield one, codes[kind].at(visible(what), one=together.subject(first), other=together.subject(place))
             others.append((place, harmless))
 
 
@@ -239,16 +239,16 @@ CHANGED = plan_code(
 
 
 @shared
-def made_for(company: Company) -> Iterator[tuple[int | None, Finding]]:
+def made_for(together: Together) -> Iterator[tuple[int | None, Finding]]:
     """A profile names the host that it was made for (sources: problem-36)."""
-    identity = company.host.facts.identity
-    for place, vm in enumerate(company.vms):
+    identity = together.host.facts.identity
+    for place, vm in enumerate(together.vms):
         made = vm.request.made_for
         if made is None:
             continue
         # Without a machine-id in one of the two records the product is all there is to tell them apart by.
         known = (made.host, identity.host) if made.host and identity.host else (made.product, identity.product)
         if all(known) and known[0] != known[1]:
-            yield place, OTHER_HOST.at(company.subject(place), product=visible(made.product or "not named"))
-        elif made.digest and made.digest != company.host.digest:
-            yield place, CHANGED.at(company.subject(place))
+            yield place, OTHER_HOST.at(together.subject(place), product=visible(made.product or "not named"))
+        elif made.digest and made.digest != together.host.digest:
+            yield place, CHANGED.at(together.subject(place))
