@@ -13,7 +13,7 @@ import pytest
 from wizard.base.errors import InputError
 from wizard.cli.main import main
 from wizard.facts.snapshot import encode, load
-from wizard.facts.source import LIVE, SUFFIXES, Kind, Source, load_recording, read_facts, recorded
+from wizard.facts.source import LIVE, SUFFIXES, Source, SourceKind, load_recording, read_facts, recorded
 from wizard.facts.umockdev import to_umockdev
 from wizard.fleet.gather import find, gather
 from wizard.host.model import Accel
@@ -61,21 +61,21 @@ def test_what_is_no_recording_is_an_error_by_its_name(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_a_tree(tmp_path: Path) -> None:
-    assert recorded(str(tmp_path)) == Source(Kind.ROOT, str(tmp_path))
-    assert recorded(str(FIXTURE)) == Source(Kind.REPLAY, str(FIXTURE))
+    assert recorded(str(tmp_path)) == Source(SourceKind.ROOT, str(tmp_path))
+    assert recorded(str(FIXTURE)) == Source(SourceKind.REPLAY, str(FIXTURE))
 
 
 def test_the_words_of_a_source_name_it_again() -> None:
     assert LIVE.words == ()
-    assert Source(Kind.DEMO).words == ("--demo",)
-    assert Source(Kind.REPLAY, "a b.json").words == ("--replay", "a b.json")
+    assert Source(SourceKind.DEMO).words == ("--demo",)
+    assert Source(SourceKind.REPLAY, "a b.json").words == ("--replay", "a b.json")
 
 
 def test_the_policy_decides_whatever_the_source(policy: str) -> None:
-    for source in (Source(Kind.DEMO), Source(Kind.REPLAY, str(FIXTURE))):
+    for source in (Source(SourceKind.DEMO), Source(SourceKind.REPLAY, str(FIXTURE))):
         assert open_host(source).verdicts[NVME].accel is not Accel.NO
         assert open_host(source, policy).verdicts[NVME].accel is Accel.NO
-    assert read_facts(Source(Kind.DEMO), policy).policy[0].reason == "ticket 4711"
+    assert read_facts(Source(SourceKind.DEMO), policy).policy[0].reason == "ticket 4711"
 
 
 def test_diff_judges_both_hosts_under_the_policy(policy: str, capsys: pytest.CaptureFixture[str]) -> None:

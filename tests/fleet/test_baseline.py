@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tests.fleet.hosts import SMMUS, bound, fixture, tuned
 from wizard.facts.model import Program
 from wizard.fleet.baseline import POINTS, BaselineView, Part, conclude, merge, part_of
-from wizard.fleet.kind import Kind, kind_of
+from wizard.fleet.devicekind import DeviceKind, kind_of
 from wizard.fleet.match import answer_of
 from wizard.fleet.place import place
 from wizard.fleet.request import read_request
@@ -26,10 +26,10 @@ from wizard.plan.properties import declared
 from wizard.plan.request import FunctionRequest, Request, VmRequest
 from wizard.profile import read_profile
 
-NVME = Kind(ids="1b36:0010")
+NVME = DeviceKind(ids="1b36:0010")
 
 
-def baseline(hosts: dict[str, HostSummary], kind: Kind = NVME, *, assume: bool = False) -> BaselineView:
+def baseline(hosts: dict[str, HostSummary], kind: DeviceKind = NVME, *, assume: bool = False) -> BaselineView:
     return conclude(reduce(merge, (part_of(name, host, kind, assume=assume) for name, host in hosts.items()), Part()), kind)
 
 
@@ -63,7 +63,7 @@ def test_without_the_named_host_it_is_what_was_said() -> None:
 def test_one_smmu_has_to_supply_all_of_it() -> None:
     """A host with ATS on one SMMU and a wide SSIDSIZE on the other supplies one or the other, never both at once."""
     mixed = tuned(bound("h1", ats=True, ssidsize=0, smmus=SMMUS[:1]), "h1", ats=False, ssidsize=20, smmus=SMMUS[1:])
-    kind = Kind(class_="02")  # igb behind the first, e1000e behind the second
+    kind = DeviceKind(class_="02")  # igb behind the first, e1000e behind the second
     view = baseline({"mixed": summarise(mixed), "rich": summarise(bound("h2", ats=True, ssidsize=20))}, kind)
     assert view.baseline is not None
     assert (view.baseline["ats"], view.baseline["ssidsize"]) == ("on", "0")
@@ -74,7 +74,7 @@ def test_one_smmu_has_to_supply_all_of_it() -> None:
 def test_unlike_smmus_hold_down_what_they_supply_only_apart() -> None:
     """Each property has a host SMMU that is rich in it; ssidsize is held down because none is rich in both."""
     mixed = tuned(bound("h1", ats=True, ssidsize=0, smmus=SMMUS[:1]), "h1", ats=False, ssidsize=20, smmus=SMMUS[1:])
-    view = baseline({"mixed": summarise(mixed), "rich": summarise(bound("h2", ats=True, ssidsize=20))}, Kind(class_="02"))
+    view = baseline({"mixed": summarise(mixed), "rich": summarise(bound("h2", ats=True, ssidsize=20))}, DeviceKind(class_="02"))
     held = {one.property: (one.held_down_by.names, one.without_them) for one in view.properties}
     assert held["ssidsize"] == (("mixed",), "20")
     assert held["ats"] == ((), None)
@@ -143,7 +143,7 @@ def test_an_smmu_with_fewer_address_bits_than_qemu_can_write_supplies_nothing() 
 def test_assumed_values_count_only_when_asked_to() -> None:
     """Grace as published: ssidsize 20 in a register dump; the log mask of the kernel that has it is assumed."""
     grace = {"grace": summarise(fixture("grace-cmdqv"))}
-    kind = Kind(class_="02")
+    kind = DeviceKind(class_="02")
     assert baseline(grace, kind).unable[0].code == "nesting-unknown"
     assumed = baseline(grace, kind, assume=True)
     assert assumed.baseline is not None
@@ -153,7 +153,7 @@ def test_assumed_values_count_only_when_asked_to() -> None:
 def test_granules_and_who_lacks_them() -> None:
     """Nobody published the granules of this Grace: with assumptions it is a host, and named as the one without them."""
     hosts = {"recorded": summarise(bound("h1")), "published": summarise(fixture("grace-1s"))}
-    view = baseline(hosts, Kind(class_="02"), assume=True)
+    view = baseline(hosts, DeviceKind(class_="02"), assume=True)
     assert view.granules == ()
     assert [(one.property, one.held_down_by.names, one.without_them) for one in view.granules_missing] == [
         (size, ("published",), "on") for size in ("4k", "16k", "64k")

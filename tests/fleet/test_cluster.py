@@ -21,9 +21,9 @@ from wizard.base.errors import ProgramError, UsageError
 from wizard.fleet import cluster as room
 from wizard.fleet.baseline import Part, conclude, merge, part_of, part_of_fleet
 from wizard.fleet.cluster import reader
+from wizard.fleet.devicekind import DeviceKind
 from wizard.fleet.entry import Entry, entry_of_file
 from wizard.fleet.gather import find, gather
-from wizard.fleet.kind import Kind
 from wizard.fleet.match import answers_of
 from wizard.fleet.request import read_request
 
@@ -56,7 +56,7 @@ def test_a_cluster_says_what_one_process_says(scheduler: str, paths: list[str], 
     together = gather(paths, read=reader(scheduler), index=tmp_path / "index.sqlite")
     assert together == alone
     assert alone.skipped == {"not arm64": 1, "unreadable": 2}
-    kind = Kind(class_="02")
+    kind = DeviceKind(class_="02")
     answers = []
     for fleet in (alone, together):
         part = part_of_fleet(fleet, kind)

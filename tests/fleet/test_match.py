@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from tests.fleet.hosts import SMMUS, bound, fixture, renamed, tuned
 from wizard.base.errors import InputError
 from wizard.facts.model import Facts, Program
+from wizard.fleet.devicekind import DeviceKind
 from wizard.fleet.fit import _problem, capacity, sieve, vms_of
-from wizard.fleet.kind import Kind
 from wizard.fleet.match import answer_of
 from wizard.fleet.pack import pack
 from wizard.fleet.place import MatchView, place
@@ -369,7 +369,7 @@ def small_hosts(draw: st.DrawFn) -> HostSummary:
     return replace(base, memory=None, smmus=smmus, pools=tuple(pools))
 
 
-kinds = st.sampled_from([Kind(ids=KINDS[0]), Kind(ids=KINDS[1]), Kind(ids=VF), Kind(class_="02")])
+kinds = st.sampled_from([DeviceKind(ids=KINDS[0]), DeviceKind(ids=KINDS[1]), DeviceKind(ids=VF), DeviceKind(class_="02")])
 wishes = st.lists(st.builds(Wish, kinds, st.integers(1, 2), st.sampled_from([None, True, False])), min_size=1, max_size=3)
 places = st.tuples(st.sampled_from([None, True, False]), st.sampled_from([None, True, False])).filter(lambda both: both != (True, False))
 
@@ -443,7 +443,7 @@ def test_one_card_is_given_away_and_the_vfs_of_another_are_made() -> None:
     )
     made = [replace(card, ids=VF, vf=True, to_make=True, pf=pf, addresses=tuple(f"{pf[:8]}10.{n}" for n in range(4))) for pf in card.addresses]
     host = replace(base, memory=None, pools=(card, *made))
-    request = FleetRequest(vm=VmRequest(name="vm"), wishes=(Wish(Kind(ids=KINDS[0])), Wish(Kind(class_="02"), 4, vf=True)))
+    request = FleetRequest(vm=VmRequest(name="vm"), wishes=(Wish(DeviceKind(ids=KINDS[0])), Wish(DeviceKind(class_="02"), 4, vf=True)))
     assert [vm.wishes for vm in vms_of(sieve(host, request), 9)] == [(("0000:01:00.0",), made[1].addresses)]
 
 
@@ -453,7 +453,7 @@ def test_large_numbers_take_no_longer() -> None:
     template = replace(base.pools[0], class_code=0x020000, accel="yes", blocked=False, ids=KINDS[0])
     pools = tuple(replace(template, smmu=n, addresses=tuple(f"{n:04x}:{i >> 8:02x}:{i & 255:02x}.0" for i in range(20000))) for n in range(30))
     host = replace(base, memory=None, smmus=base.smmus[:1] * 30, pools=pools)
-    request = FleetRequest(vm=VmRequest(name="vm"), wishes=(Wish(Kind(ids=KINDS[0]), 2), Wish(Kind(class_="02"))), same_smmu=False)
+    request = FleetRequest(vm=VmRequest(name="vm"), wishes=(Wish(DeviceKind(ids=KINDS[0]), 2), Wish(DeviceKind(class_="02"))), same_smmu=False)
     held = sieve(host, request)
     assert capacity(held, 10**6) == 200000
     assert len(pack(_problem(held), 200000)) < 1000
@@ -462,5 +462,5 @@ def test_large_numbers_take_no_longer() -> None:
 def test_unlike_smmus_of_one_host() -> None:
     """ats=on fits only behind the first SMMU: the cards of the second do not count."""
     facts = tuned(bound("a", ats=True), "a", ats=False, smmus=SMMUS[1:])
-    request = FleetRequest(vm=VmRequest(name="vm", properties=Properties(ats="on"), mode=Mode.ACCEL), wishes=(Wish(Kind(class_="02")),))
+    request = FleetRequest(vm=VmRequest(name="vm", properties=Properties(ats="on"), mode=Mode.ACCEL), wishes=(Wish(DeviceKind(class_="02")),))
     assert answer_of("a", summarise(facts), request).can == 1

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.fleet.hosts import bound, fixture, fixture_names
+from wizard.fleet.devicekind import DeviceKind
 from wizard.fleet.fit import property_fault
-from wizard.fleet.kind import Kind
 from wizard.fleet.request import FleetRequest, Wish
 from wizard.fleet.summary import HostSummary, Pool, summarise, summary_of
 from wizard.host.build import host_of
@@ -78,7 +78,7 @@ properties = st.builds(
 def test_a_written_property_is_compared_as_the_planner_compares_it(asked: Properties, ats: bool, ril: bool, ssidsize: int, oas: int) -> None:
     facts = bound(ats=ats, ril=ril, ssidsize=ssidsize, oas=oas)
     host = host_of(facts)
-    request = FleetRequest(vm=VmRequest(name="vm", properties=asked), wishes=(Wish(Kind()),))
+    request = FleetRequest(vm=VmRequest(name="vm", properties=asked), wishes=(Wish(DeviceKind()),))
     fault = property_fault(summary_of(host).smmus[0], request)
     plan = make_plan(host, one("0000:14:00.0", asked))
     refused = {finding.code for finding in plan.errors} & {"property-exceeds-host", "property-unproven"}
@@ -93,7 +93,7 @@ def test_assumed_and_unknown_values_too(name: str) -> None:
         if pool.smmu < 0:
             continue
         for asked in (Properties(ats="on"), Properties(oas=44), Properties(oas=48), Properties(ssidsize=20), Properties(ril="off")):
-            request = FleetRequest(vm=VmRequest(name="vm", properties=asked), wishes=(Wish(Kind()),))
+            request = FleetRequest(vm=VmRequest(name="vm", properties=asked), wishes=(Wish(DeviceKind()),))
             fault = property_fault(summary.smmus[pool.smmu], request)
             written = {name: value for name in ("ats", "oas", "ssidsize", "ril") if (value := getattr(asked, name)) is not None}
             written.setdefault("oas", "")  # what nobody writes is written by the planner: at least 44 bits

@@ -11,7 +11,7 @@ import pytest
 from textual.pilot import Pilot
 
 from wizard.facts.snapshot import load
-from wizard.facts.source import Kind, Source
+from wizard.facts.source import Source, SourceKind
 from wizard.host.build import host_of
 from wizard.host.model import Host
 from wizard.tui.app import WizardApp
@@ -31,7 +31,7 @@ def host(name: str = "arm64-virt-canwbs") -> Host:
 
 def app(name: str = "arm64-virt-canwbs", *, state: Path | None = None, config: Config | None = None) -> WizardApp:
     """The wizard over a recorded host."""
-    return WizardApp(host(name), source=Source(Kind.REPLAY, f"{name}.json"), config=config or Config(ascii=False), state_directory=state)
+    return WizardApp(host(name), source=Source(SourceKind.REPLAY, f"{name}.json"), config=config or Config(ascii=False), state_directory=state)
 
 
 async def settle(pilot: Pilot[int]) -> None:

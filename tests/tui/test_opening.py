@@ -8,7 +8,7 @@ import pytest
 
 from tests.tui.conftest import FIXTURES, NVME, shows, until
 from wizard.facts.snapshot import load
-from wizard.facts.source import Kind, Source
+from wizard.facts.source import Source, SourceKind
 from wizard.facts.umockdev import to_umockdev
 from wizard.host.model import Accel
 from wizard.host.opening import open_host
@@ -25,7 +25,9 @@ async def test_a_recording_that_is_opened_is_judged_under_the_policy_of_the_star
         text = to_umockdev(load(str(path)))
         path = tmp_path / "host.umockdev"
         path.write_text(text)
-    wizard = WizardApp(open_host(Source(Kind.DEMO), str(policy)), source=Source(Kind.DEMO), policy=str(policy), config=Config(ascii=False))
+    wizard = WizardApp(
+        open_host(Source(SourceKind.DEMO), str(policy)), source=Source(SourceKind.DEMO), policy=str(policy), config=Config(ascii=False)
+    )
     async with wizard.run_test(size=(120, 40)) as pilot:
         await shows(pilot, NVME)
         wizard.open_recording(str(path))

@@ -112,7 +112,7 @@ def run_baseline(arguments: argparse.Namespace) -> int:
     from wizard.base.files import write_atomic
     from wizard.cli.output import print_json, print_lines, say
     from wizard.fleet.baseline import conclude, part_of_fleet
-    from wizard.fleet.kind import kind_of
+    from wizard.fleet.devicekind import kind_of
     from wizard.fleet.template import template_of
     from wizard.fleet.text import baseline_lines
 

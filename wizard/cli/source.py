@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from wizard.facts.source import LIVE, Kind, Source, read_facts
+from wizard.facts.source import LIVE, Source, SourceKind, read_facts
 from wizard.host.opening import open_host
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def source_of(arguments: argparse.Namespace) -> Source:
     """The source that the options name."""
     if arguments.replay:
-        return Source(Kind.REPLAY, arguments.replay)
+        return Source(SourceKind.REPLAY, arguments.replay)
     if arguments.root:
-        return Source(Kind.ROOT, arguments.root)
-    return Source(Kind.DEMO) if arguments.demo else LIVE
+        return Source(SourceKind.ROOT, arguments.root)
+    return Source(SourceKind.DEMO) if arguments.demo else LIVE
 
 
 def facts_of(arguments: argparse.Namespace) -> Facts:

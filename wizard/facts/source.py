@@ -29,7 +29,7 @@ _ROOTS = frozenset(("sys", "sos_commands"))  # one of them is at the root of eve
 _UMOCKDEV = re.compile(rb"\s{0,64}P: /")  # the path of its first device
 
 
-class Kind(StrEnum):
+class SourceKind(StrEnum):
     """What a source is; the value is the option that names it."""
 
     LIVE = "live"  # this machine: no option
@@ -41,13 +41,13 @@ class Kind(StrEnum):
 class Source(msgspec.Struct, frozen=True):
     """One place to read a host from. ``path`` is a file or ``-`` (REPLAY), a directory or a tar (ROOT), else empty."""
 
-    kind: Kind = Kind.LIVE
+    kind: SourceKind = SourceKind.LIVE
     path: str = ""
 
     @property
     def live(self) -> bool:
         """It is this machine, which can change and be followed."""
-        return self.kind is Kind.LIVE
+        return self.kind is SourceKind.LIVE
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ def recorded(path: str) -> Source:
     """The source that a path names without an option: a directory is a tree, anything else a recording."""
     import os
 
-    return Source(Kind.ROOT if os.path.isdir(path) else Kind.REPLAY, path)
+    return Source(SourceKind.ROOT if os.path.isdir(path) else SourceKind.REPLAY, path)
 
 
 def read_facts(source: Source, policy: str | None = None) -> Facts:
@@ -123,7 +123,7 @@ def secrets_for(source: Source) -> Secrets:
     from wizard.facts.pseudonym import Secrets, secrets_of
     from wizard.facts.tree import DirectoryTree
 
-    if source.kind is Kind.ROOT:
+    if source.kind is SourceKind.ROOT:
         return secrets_of(open_tree(source.path))
     if not source.live:
         return Secrets()
@@ -132,13 +132,13 @@ def secrets_for(source: Source) -> Secrets:
 
 def _read(source: Source) -> Facts:
     # Each reader is loaded for those who need it: a list of a snapshot is to be quick.
-    if source.kind is Kind.REPLAY:
+    if source.kind is SourceKind.REPLAY:
         return load_recording(source.path)
-    if source.kind is Kind.ROOT:
+    if source.kind is SourceKind.ROOT:
         from wizard.facts.record import from_tree
 
         return from_tree(open_tree(source.path))
-    if source.kind is Kind.DEMO:
+    if source.kind is SourceKind.DEMO:
         return _demo()
     from wizard.facts.live import read_live
 

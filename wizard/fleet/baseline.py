@@ -22,9 +22,9 @@ import msgspec
 from wizard.base.finding import Finding, Severity
 from wizard.base.text import plural, visible
 from wizard.fleet.codes import fleet_code
+from wizard.fleet.devicekind import DeviceKind
 from wizard.fleet.entry import summary_of_entry
 from wizard.fleet.gather import Fleet
-from wizard.fleet.kind import Kind
 from wizard.fleet.summary import HostSummary, Pool, SmmuSummary
 from wizard.host.model import Accel
 from wizard.plan.properties import DECLARED, declared
@@ -75,7 +75,7 @@ class Supplied(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def supplied_by(summary: HostSummary, kind: Kind, *, assume: bool = False) -> Supplied:
+def supplied_by(summary: HostSummary, kind: DeviceKind, *, assume: bool = False) -> Supplied:
     """One host. ``assume`` takes unknown verdicts and assumed values for what they say."""
     wanted = list(kind.pools(summary))
     usable = [pool for pool in wanted if pool.smmu >= 0 and can_accelerate(pool, assume=assume)]
@@ -99,12 +99,12 @@ def supplied_by(summary: HostSummary, kind: Kind, *, assume: bool = False) -> Su
     )
 
 
-def part_of(name: str, summary: HostSummary, kind: Kind, *, assume: bool = False) -> Part:
+def part_of(name: str, summary: HostSummary, kind: DeviceKind, *, assume: bool = False) -> Part:
     """One host as a part: the pure per-host step."""
     return _part(((name, supplied_by(summary, kind, assume=assume)),))
 
 
-def part_of_fleet(fleet: Fleet, kind: Kind, *, assume: bool = False) -> Part:
+def part_of_fleet(fleet: Fleet, kind: DeviceKind, *, assume: bool = False) -> Part:
     """Every host at once: the same as merging the part of each. Hosts that are alike are looked at once."""
     known: dict[bytes, Supplied] = {}
 
@@ -242,7 +242,7 @@ class BaselineView(msgspec.Struct, frozen=True):
     """The output of ``baseline --json``. ``baseline`` is null when not every host can; ``able`` is then that of those that can."""
 
     schema: int
-    device: Kind
+    device: DeviceKind
     hosts: int
     functions: int
     baseline: dict[str, str] | None
@@ -284,7 +284,7 @@ SEVERAL = fleet_code(
 )  # fmt: skip
 
 
-def conclude(part: Part, kind: Kind, *, skipped: Mapping[str, int] | None = None, findings: tuple[Finding, ...] = ()) -> BaselineView:
+def conclude(part: Part, kind: DeviceKind, *, skipped: Mapping[str, int] | None = None, findings: tuple[Finding, ...] = ()) -> BaselineView:
     """The answer, once all hosts are merged."""
     unable = tuple(Unable(code, part.reasons[code], named) for code, named in sorted(part.cannot.items()))
     common = EVERY if part.points else 0

@@ -26,11 +26,9 @@ import msgspec
 
 from wizard.base.finding import Area, Finding, Kind, Severity, define
 from wizard.base.text import visible
-from wizard.fleet.kind import Kind as Device
-from wizard.fleet.kind import kind_of
+from wizard.fleet.devicekind import DeviceKind, kind_of
 from wizard.plan.request import VmRequest
-from wizard.profile.kinds import BOOL, IDS, choice, number, text
-from wizard.profile.kinds import Kind as Value
+from wizard.profile.kinds import BOOL, IDS, ValueKind, choice, number, text
 from wizard.profile.lines import key_lines, line_of
 from wizard.profile.read import parse, read_profile
 
@@ -72,7 +70,7 @@ CONTRADICTION = define(
 class Wish(msgspec.Struct, frozen=True):
     """Devices of one kind for each VM. ``vf``: True only VFs, False none, None both."""
 
-    kind: Device
+    kind: DeviceKind
     count: int = 1
     vf: bool | None = None
 
@@ -100,19 +98,19 @@ class FleetRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COUNT = number(1, VMS_MAX)
-_DEVICE: Mapping[str, Value] = {
+_DEVICE: Mapping[str, ValueKind] = {
     "ids": IDS,
     "class": text('a class such as "02", "0302" or "010802"', pattern=r"(0x)?([0-9a-fA-F]{2}){1,3}"),
     "count": number(1, FUNCTIONS_MAX),
     "vf": BOOL,
 }
-_PLACE: Mapping[str, Value] = {
+_PLACE: Mapping[str, ValueKind] = {
     "same_smmu": BOOL,
     "same_numa": BOOL,
     "max_per_host": _COUNT,
     "order": choice("pack", "spread"),
 }
-_SPARE: Mapping[str, Value] = {"per_host": number(0, VMS_MAX), "total": number(0, VMS_MAX)}
+_SPARE: Mapping[str, ValueKind] = {"per_host": number(0, VMS_MAX), "total": number(0, VMS_MAX)}
 _OURS = ("count", "device", "place", "spare")
 _OF_ONE_HOST = ("host", "function", "vsmmu", "hotplug", "numa", "split", "allow_in_use", "qmp", "uuid")
 
@@ -137,7 +135,7 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _object(keys: Mapping[str, Value]) -> dict[str, Any]:
+def _object(keys: Mapping[str, ValueKind]) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "properties": {name: dict(kind.schema) for name, kind in keys.items()}}
 
 
@@ -208,7 +206,7 @@ class _Reader:
         values = self.table(entry, ("device", place), _DEVICE)
         return Wish(kind_of(values.get("ids"), values.get("class")), values.get("count", 1), values.get("vf"))
 
-    def table(self, found: Any, path: tuple[str | int, ...], keys: Mapping[str, Value]) -> dict[str, Any]:
+    def table(self, found: Any, path: tuple[str | int, ...], keys: Mapping[str, ValueKind]) -> dict[str, Any]:
         if not isinstance(found, dict):
             self._bad(path, found, f"a table [{path[0]}]")
             return {}
@@ -221,7 +219,7 @@ class _Reader:
                 values[name] = read
         return values
 
-    def value(self, path: tuple[str | int, ...], value: Any, kind: Value) -> Any:
+    def value(self, path: tuple[str | int, ...], value: Any, kind: ValueKind) -> Any:
         read: Callable[[Any], Any] = kind.read
         try:
             return read(value)

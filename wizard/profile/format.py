@@ -14,7 +14,7 @@ import tomlkit
 
 from wizard.plan import request as ask
 from wizard.plan.properties import DECLARED, Properties
-from wizard.profile.kinds import ADDRESS, BOOL, CPUS, ID, IDS, PAGES, SIZE, SWITCH, Kind, choice, many, number, text, width
+from wizard.profile.kinds import ADDRESS, BOOL, CPUS, ID, IDS, PAGES, SIZE, SWITCH, ValueKind, choice, many, number, text, width
 
 VERSION = 1
 SCHEMA_FILE = "profile.schema.json"
@@ -30,7 +30,7 @@ class Key:
 
     name: str
     attr: str
-    kind: Kind
+    kind: ValueKind
     doc: str
     required: bool = False
 

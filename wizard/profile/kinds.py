@@ -17,14 +17,14 @@ Plain = Any  # what TOML and JSON have: text, numbers, booleans, lists, tables
 
 
 @dataclass(frozen=True)
-class Kind:
+class ValueKind:
     """One kind of value."""
 
     allowed: str  # for people, after "write"
     read: Callable[[Plain], Any]
     write: Callable[[Any], Plain]
     schema: Mapping[str, Any]
-    item: Kind | None = None  # of a list: the kind of each of its items
+    item: ValueKind | None = None  # of a list: the kind of each of its items
 
 
 def _text(value: Plain) -> str:
@@ -42,7 +42,7 @@ def _pattern(pattern: str) -> str:
     return f"^(?:{pattern})(?!\\n)$"
 
 
-def text(allowed: str = "text", *, pattern: str | None = None, empty: bool = False) -> Kind:
+def text(allowed: str = "text", *, pattern: str | None = None, empty: bool = False) -> ValueKind:
     """Text, by a pattern where it has one."""
     known = re.compile(pattern) if pattern else None
 
@@ -57,10 +57,10 @@ def text(allowed: str = "text", *, pattern: str | None = None, empty: bool = Fal
         schema["pattern"] = _pattern(pattern)
     elif not empty:
         schema["minLength"] = 1
-    return Kind(allowed, read, _same, schema)
+    return ValueKind(allowed, read, _same, schema)
 
 
-def choice(*words: str, cast: Callable[[str], Any] = str) -> Kind:
+def choice(*words: str, cast: Callable[[str], Any] = str) -> ValueKind:
     """One of several words."""
 
     def read(value: Plain) -> Any:
@@ -68,7 +68,7 @@ def choice(*words: str, cast: Callable[[str], Any] = str) -> Kind:
             raise ValueError
         return cast(value)
 
-    return Kind(_either([f'"{word}"' for word in words]), read, str, {"enum": list(words)})
+    return ValueKind(_either([f'"{word}"' for word in words]), read, str, {"enum": list(words)})
 
 
 def _either(words: list[str]) -> str:
@@ -81,10 +81,10 @@ def _bool(value: Plain) -> bool:
     return value
 
 
-BOOL = Kind("true or false", _bool, _same, {"type": "boolean"})
+BOOL = ValueKind("true or false", _bool, _same, {"type": "boolean"})
 
 
-def number(low: int, high: int) -> Kind:
+def number(low: int, high: int) -> ValueKind:
     """A whole number."""
 
     def read(value: Plain) -> int:
@@ -92,17 +92,17 @@ def number(low: int, high: int) -> Kind:
             raise ValueError
         return value
 
-    return Kind(f"a whole number from {low} to {high}", read, _same, {"type": "integer", "minimum": low, "maximum": high})
+    return ValueKind(f"a whole number from {low} to {high}", read, _same, {"type": "integer", "minimum": low, "maximum": high})
 
 
-def width(low: int, high: int) -> Kind:
+def width(low: int, high: int) -> ValueKind:
     """A number of bits, or "auto"."""
     bits = number(low, high)
 
     def read(value: Plain) -> int | str:
         return "auto" if value == "auto" else int(bits.read(value))
 
-    return Kind(f'{bits.allowed}, or "auto"', read, _same, {"anyOf": [dict(bits.schema), {"const": "auto"}]})
+    return ValueKind(f'{bits.allowed}, or "auto"', read, _same, {"anyOf": [dict(bits.schema), {"const": "auto"}]})
 
 
 SWITCH = choice("on", "off", "auto")
@@ -121,7 +121,7 @@ def _size(value: Plain) -> int:
     return parse_size(value)
 
 
-SIZE = Kind(
+SIZE = ValueKind(
     'a size such as "4G" or "512M", or a number of bytes',
     _size,
     lambda value: size(value) if value else 0,
@@ -133,7 +133,7 @@ def _size_or_none(value: Plain) -> int | None:
     return None if value == "none" else _size(value)
 
 
-PAGES = Kind(
+PAGES = ValueKind(
     'a size such as "2M" or "1G", or "none"',
     _size_or_none,
     lambda value: "none" if value is None else size(value),
@@ -146,10 +146,10 @@ def _address(value: Plain) -> str:
 
 
 _ADDRESS_PATTERN = r"([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]"
-ADDRESS = Kind('a PCI address such as "0000:14:00.0"', _address, str, {"type": "string", "pattern": _pattern(_ADDRESS_PATTERN)})
+ADDRESS = ValueKind('a PCI address such as "0000:14:00.0"', _address, str, {"type": "string", "pattern": _pattern(_ADDRESS_PATTERN)})
 
 
-def many(kind: Kind, what: str) -> Kind:
+def many(kind: ValueKind, what: str) -> ValueKind:
     """A list of one kind."""
 
     def read(value: Plain) -> tuple[Any, ...]:
@@ -157,7 +157,7 @@ def many(kind: Kind, what: str) -> Kind:
             raise ValueError
         return tuple(kind.read(one) for one in value)
 
-    return Kind(f"a list of {what}", read, lambda value: [kind.write(one) for one in value], {"type": "array", "items": dict(kind.schema)}, kind)
+    return ValueKind(f"a list of {what}", read, lambda value: [kind.write(one) for one in value], {"type": "array", "items": dict(kind.schema)}, kind)
 
 
 CPUS = text('CPU numbers such as "0-3,8"', pattern=r"([0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*)?", empty=True)

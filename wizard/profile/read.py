@@ -19,7 +19,7 @@ from wizard.base.finding import Area, Finding, Kind, Severity, define
 from wizard.base.text import visible
 from wizard.plan.request import VmRequest
 from wizard.profile.format import MIGRATIONS, TABLES, TOP, VERSION, Key, Table
-from wizard.profile.kinds import Kind as ValueKind
+from wizard.profile.kinds import ValueKind
 from wizard.profile.lines import key_lines, line_of, statements
 
 LIMIT = 1 << 20  # bytes

@@ -11,7 +11,7 @@ from wizard.base.errors import InputError, WizardError
 from wizard.base.finding import Finding, Severity
 from wizard.base.text import plural, visible
 from wizard.facts.model import Moment
-from wizard.facts.source import Kind, recorded
+from wizard.facts.source import SourceKind, recorded
 from wizard.host.model import Host
 from wizard.host.opening import open_host
 from wizard.tui.files import trouble
@@ -119,7 +119,7 @@ class Following:
 
         def read() -> None:
             try:
-                if source.kind is Kind.REPLAY and (what := trouble(source.path)):
+                if source.kind is SourceKind.REPLAY and (what := trouble(source.path)):
                     raise InputError(f"{visible(path)} is {what}.", "A snapshot is a file that `smmu-wizard record` wrote.")
                 host = open_host(source, self.app.policy)
             except WizardError as error:

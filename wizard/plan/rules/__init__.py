@@ -48,9 +48,9 @@ def of_vm(host: Host, vm: VmPlan, target: Target, known: Mapping[str, Candidate]
 def of_all(host: Host, vms: Sequence[VmPlan], request: Request) -> dict[int | None, list[Finding]]:
     """What is found about the VMs together: by the place of the VM, None for the request as a whole."""
     found: dict[int | None, list[Finding]] = {}
-    together = Together(host, vms, request)
+    vms_together = Together(host, vms, request)
     for check in _SHARED:
-        for place, finding in check(together):
+        for place, finding in check(vms_together):
             found.setdefault(place, []).append(finding)
     return found
 

@@ -13,7 +13,7 @@ _IDS = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{4}")
 _CLASS = re.compile(r"(?:0x)?([0-9a-fA-F]{2}|[0-9a-fA-F]{4}|[0-9a-fA-F]{6})")
 
 
-class Kind(msgspec.Struct, frozen=True):
+class DeviceKind(msgspec.Struct, frozen=True):
     """``ids`` like ``8086:10ca``; ``class_`` two, four or six hex digits (base class, with sub-class, with interface). None: any."""
 
     ids: str | None = None
@@ -34,11 +34,11 @@ class Kind(msgspec.Struct, frozen=True):
         return ", ".join(filter(None, words)) or "any device"
 
 
-def kind_of(ids: str | None, class_: str | None) -> Kind:
+def kind_of(ids: str | None, class_: str | None) -> DeviceKind:
     """A kind from text; ``ValueError`` names what is wrong."""
     if ids is not None and not _IDS.fullmatch(ids):
         raise ValueError(f"{ids!r} is no vendor:device (like 8086:10ca)")
     match = _CLASS.fullmatch(class_) if class_ is not None else None
     if class_ is not None and match is None:
         raise ValueError(f"{class_!r} is no class (like 02, 0302 or 010802)")
-    return Kind(ids.lower() if ids else None, match[1].lower() if match else None)
+    return DeviceKind(ids.lower() if ids else None, match[1].lower() if match else None)
