@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,6 +147,54 @@ def test_words_behind_any_white_space(made: str, stamp: str) -> None:
         assert (record.Stall, record.STAG, record.CLASS, record.RnW, record.InputAddr) == (1, 7, 3, 1, 0xA50E0800)
 
 
+def _hidden(before: str) -> Change:
+    """Behind what another program put before the kernel's own stamp."""
+    return lambda lines: [f"{number}{before}{line}" for number, line in enumerate(lines, 1)]
+
+
+def _then(first: Change, second: Change) -> Change:
+    return lambda lines: second(first(lines))
+
+
+SENT = {
+    "journal, json": _each(lambda line: json.dumps({"PRIORITY": "3", "_TRANSPORT": "kernel", "MESSAGE": message(line)})),
+    "journal, json by bytes": _each(lambda line: json.dumps({"MESSAGE": list(message(line).encode())})),
+    "journal, export": lambda lines: [part for line in lines for part in ("_TRANSPORT=kernel", f"MESSAGE={message(line)}", "")],
+    "dmesg with deltas": _each(lambda line: line.replace("] ", " <    0.500000>] ", 1)),
+    "short-delta": _each(lambda line: line.replace("] ", " <    0.500000>] host kernel: ", 1)),
+    "numbered by grep": _hidden(":"),
+    "numbered by cat": _hidden("\t"),
+    "of a file, by grep": _each(lambda line: "/var/log/kern.log:" + line),
+    "syslog without a tag": _each(lambda line: "Nov 29 10:00:00 host " + line),
+    "items of a list": _each(lambda line: "* " + line),
+    "items of a list in JSON": _each(lambda line: f"        {json.dumps(line)},"),
+    "of a web page": _each(html.escape),
+    **{f"cut at {width}": _cut(width) for width in (72, 80, 100)},
+    **{f"cut at {width}, without stamps": _then(_each(message), _cut(width)) for width in (80, 90)},
+    **{f"wrapped at {width}": _wrapped(width) for width in (64, 72, 80)},
+    **{f"wrapped at {width}, quoted": _then(_wrapped(width), _each(lambda line: "> " + line)) for width in (72, 78)},
+}
+
+
+@pytest.mark.parametrize("sent", SENT)
+def test_lines_and_events_in_whatever_form_they_are_sent(sent: str) -> None:
+    """Of journalctl, dmesg, grep, Ansible, a web page, a mail or a window: each finding of the log as dmesg writes it, of the same subject."""
+    silent = (LOGS / "silent.dmesg").read_text().splitlines()
+    lines = [*silent, *(f"[  900.{number:06}] {text}" for number, text in enumerate(RECORD))]
+    assert len(found(lines)) == 10
+    assert {code: finding.subject for code, finding in found(SENT[sent](lines)).items()} == {
+        code: finding.subject for code, finding in found(lines).items()
+    }
+
+
+def test_what_the_journal_has_of_others_is_no_line_of_the_kernel() -> None:
+    said = {"_TRANSPORT": "syslog", "MESSAGE": f"{A}CMD_SYNC timeout at 0x00017d73 [hwprod 0x00017d74, hwcons 0x00017d73]"}
+    assert found([json.dumps(said)]) == {}
+    assert "smmu-commands-stuck" in found([json.dumps(said | {"_TRANSPORT": "kernel"})])
+    for odd in ('{"MESSAGE": 7}', '{"MESSAGE": null, "_TRANSPORT": 3}', "{" * 4000, '{"MESSAGE": [300, -1]}', "[1, 2", '{"a":' * 3000):
+        assert found([odd]) == {}
+
+
 def test_named_lines_alone_say_what_the_words_say() -> None:
     """Linux 6.13 and later print both; a paste may hold one of them. The recording of 7.2 has both of each event."""
     both = parse_log(RECORDED).events
@@ -282,6 +332,7 @@ def test_lines_of_a_sound_host_are_no_trouble() -> None:
     lines = [line for line in RECORDED if "event" not in line and "unpriv" not in line and "\t0x" not in line]
     assert parse_log(lines).troubles == ()
     assert parse_log(["vfio-pci 0000:01:00.0: not ready 1023ms after FLR; waiting", "vfio-pci 0000:01:00.0: enabling device (0000 -> 0002)",
+                      "vfio_iommu_type1: module verification failed: signature and/or required key missing - tainting kernel",
                       "vfio-pci 0000:01:00.0: resetting", "vfio-pci 0000:01:00.0: reset done", "VFIO - User Level meta-driver version: 0.3",
                       f"{A}msi_domain absent - falling back to wired irqs"]).troubles == ()  # fmt: skip
 

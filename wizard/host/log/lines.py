@@ -146,7 +146,7 @@ LINES: tuple[LineKind, ...] = (
              "acpi NVDA200C:00: tegra241_cmdqv: Falling back to standard SMMU CMDQ"),
     LineKind(H, r"(?P<device>NVDA200C:\w+): tegra241_cmdqv: (?P<said>.*(?:error|fail).*)", codes.CMDQV_ERROR,
              "acpi NVDA200C:00: tegra241_cmdqv: VINTF0: VCMDQ0/LVCMDQ0: uncleared error detected, resetting"),
-    LineKind(H, r"^(?=.*(?:vfio|iommufd))(?!.*(?:Firmware has requested this device|not ready \d+ms after .*waiting))"
+    LineKind(H, r"^(?=.*(?:vfio|iommufd))(?!.*(?:Firmware has requested this device|not ready \d+ms after .*waiting|module verification failed))"
              r".*(?:fail|error|unsafe|\bnot |denied|refus|invalid|cannot|can't|time out)", codes.VFIO_COMPLAINT,
              "iommufd: Time out waiting for iommufd object to become free: error"),
 )  # fmt: skip
