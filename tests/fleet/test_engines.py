@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from lxml import etree
 from msgspec.structs import replace
 
 from tests.fleet.hosts import SMMUS, bound, fixture, fixture_names, tuned
+from tests.tools import golden
 from wizard.base.errors import UsageError
 from wizard.facts.model import Facts
-from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS, kubevirt, nfd, opennebula
+from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS, VM_REMARKS, kubevirt, nfd, opennebula
 from wizard.fleet.summary import summarise
 from wizard.host.build import host_of
 from wizard.plan.model import VmPlan
@@ -23,6 +25,7 @@ from wizard.plan.planner import make_plan
 from wizard.plan.properties import Properties
 from wizard.plan.request import DiskRequest, FunctionRequest, Layout, Mode, Request, VmRequest
 
+GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = json.loads((Path(__file__).parent / "data" / "kubevirt.schema.json").read_text())
 
 
@@ -258,6 +261,34 @@ def test_text_that_a_template_can_not_carry_is_refused_by_name() -> None:
     vm = planned(bound("h1"), "0000:14:00.0", mode=Mode.NONE, disks=(DiskRequest(path="/var/disk.img"),))
     with pytest.raises(UsageError, match="can't be written into an OpenNebula template"):
         opennebula.template(replace(vm, machine=replace(vm.machine, type="virt\nDISK = [ IMAGE_ID = 0 ]")))
+
+
+ASKED: dict[str, Callable[[], VmPlan]] = {
+    "two SMMUs": lambda: planned(bound("h1", ats=True, ssidsize=20, oas=48), "0000:14:00.0", "0000:41:00.0", memory=2 << 30, cpus=4),
+    "grace": lambda: planned(fixture("gb200"), "0008:01:00.0", name="grace", memory=64 << 30, assume_accel=True),
+    "without": lambda: planned(bound("h1"), "0000:14:00.0", mode=Mode.NONE, disks=(DiskRequest(path="/var/disk.img"),)),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_golden_vms(name: str) -> None:
+    """What a VM is for each engine, with what a person is told beside it (tests/tools/golden.py)."""
+    vm, path = ASKED[name](), GOLDEN / f"vm-{name.replace(' ', '-')}.txt"
+    for engine, export in OF_VM.items():
+        try:
+            text = export(vm) + "".join(f"# {remark}\n" for remark in VM_REMARKS.get(engine, lambda _: [])(vm))
+        except UsageError as refused:
+            text = f"refused: {refused} {refused.fix}\n"
+        golden.same_section(path, engine, text)
+    golden.only(path, OF_VM)
+
+
+@pytest.mark.parametrize("name", ["bound", "grace-cmdqv"])
+def test_golden_hosts(name: str) -> None:
+    summary, path = summarise(bound("h1", ats=True, ssidsize=20, oas=48) if name == "bound" else fixture(name)), GOLDEN / f"host-{name}.txt"
+    for engine, export in OF_HOST.items():
+        golden.same_section(path, engine, export(summary) + "".join(f"# {remark}\n" for remark in REMARKS.get(engine, lambda _: [])(summary)))
+    golden.only(path, OF_HOST)
 
 
 def test_every_format_is_reachable() -> None:

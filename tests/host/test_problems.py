@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 import wizard.host
-from wizard.base.finding import REGISTRY, Definition, Kind, Severity
+from tests.tools import golden
+from wizard.base.finding import REGISTRY, Definition, Finding, Kind, Severity
 from wizard.facts.model import Assumption, Facts, InUse, IommuDevice, Moment, Node, PciFunction, Policy, Program
 from wizard.host.build import host_of
 from wizard.host.doctor import diagnose
@@ -25,6 +26,7 @@ from wizard.host.model import Host
 Hosts = Callable[[str], Host]
 Change = Callable[[Facts], Facts]
 DATA = Path(__file__).parent / "data"
+GOLDEN = Path(__file__).parent / "golden/problems.txt"
 NVME = "0000:14:00.0"
 replace = msgspec.structs.replace
 
@@ -299,16 +301,29 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
-def found(facts: Facts) -> set[str]:
+def told(facts: Facts) -> list[Finding]:
     host = host_of(facts)
-    doctor = {item.finding.code for area in diagnose(host).areas for item in area.findings}
-    return doctor | {finding.code for verdict in host.verdicts.values() for finding in (*verdict.reasons, *verdict.todo)}
+    doctor = [replace(item.finding, subject=subject) for area in diagnose(host).areas for item in area.findings for subject in item.subjects]
+    own = [finding for verdict in host.verdicts.values() for finding in (*verdict.reasons, *verdict.todo)]
+    seen = {(finding.code, finding.subject) for finding in own}
+    return own + [finding for finding in doctor if (finding.code, finding.subject) not in seen]
+
+
+def found(facts: Facts) -> set[str]:
+    return {finding.code for finding in told(facts)}
 
 
 @pytest.mark.parametrize("code", CASES)
 def test_a_host_with_the_problem_is_told_so(host: Hosts, code: str) -> None:
+    """Severity, subject and every sentence are as they were read (tests/tools/golden.py)."""
     change, name = CASES[code]
-    assert code in found(change(host(name).facts))
+    mine = [finding for finding in told(change(host(name).facts)) if finding.code == code]
+    assert mine, f"{code} is not found"
+    golden.same_section(GOLDEN, code, golden.findings_text(mine))
+
+
+def test_no_text_of_a_code_that_is_gone() -> None:
+    golden.only(GOLDEN, CASES)
 
 
 @pytest.mark.parametrize("code", sorted(code for code in CASES if ELSEWHERE.get(code, "") is not None))

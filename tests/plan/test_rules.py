@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ from tests.plan.hosts import (
     with_function,
     with_registers,
 )
-from wizard.base.finding import REGISTRY, Definition, Kind, Severity
+from tests.tools import golden
+from wizard.base.finding import REGISTRY, Definition, Finding, Kind, Severity
 from wizard.facts.model import FirmwareImage, Group, InUse, Node
 from wizard.host.model import Host
 from wizard.plan import rules
@@ -52,7 +54,8 @@ from wizard.plan.request import (
 )
 from wizard.plan.rules.base import scene
 
-Found = set[str]
+Found = Iterable[Finding]
+GOLDEN = Path(__file__).parent / "golden"
 CASES: dict[str, Callable[[], Found]] = {}
 
 
@@ -69,12 +72,12 @@ def case(code: str) -> Callable[[Callable[[], Found]], Callable[[], Found]]:
 
 def of(code: str, *functions: str | FunctionRequest, on: Callable[[], Host] = host, **values: Any) -> None:
     """A code that a request for one VM has."""
-    CASES[code] = lambda: codes(planned(*functions, on=on(), **values))
+    CASES[code] = lambda: planned(*functions, on=on(), **values).findings
 
 
 def among(code: str, *vms: VmRequest, on: Callable[[], Host] = host, **values: Any) -> None:
     """A code that several VMs have together."""
-    CASES[code] = lambda: codes(plan(*vms, on=on(), **values))
+    CASES[code] = lambda: plan(*vms, on=on(), **values).findings
 
 
 def broken(code: str, change: Callable[[VmPlan], VmPlan], *functions: str) -> None:
@@ -82,7 +85,7 @@ def broken(code: str, change: Callable[[VmPlan], VmPlan], *functions: str) -> No
 
     def found() -> Found:
         made = change(planned(*(functions or (NVME, E1000E))))
-        return {finding.code for check in rules.base.RULES for finding in check(scene(host(), made))}
+        return [finding for check in rules.base.RULES for finding in check(scene(host(), made))]
 
     CASES[code] = found
 
@@ -159,7 +162,7 @@ QEMU_11_1 = qemu_program(
 )
 
 # --- several VMs
-CASES["no-vms"] = lambda: codes(plan())
+CASES["no-vms"] = lambda: plan().findings
 among("vm-name-twice", vm(NVME), vm(E1000E))
 among("function-in-two-vms", vm(NVME), vm(NVME, name="web"))
 among("group-in-two-vms", vm(PAIR[0], mode=Mode.NONE), vm(PAIR[1], name="web", mode=Mode.NONE))
@@ -319,8 +322,8 @@ of("emulator-elsewhere", NVME, on=lambda: changed(programs=(replace(QEMU_11_1, p
 of("target-not-installed", NVME, target="qemu=11.0", on=lambda: changed(programs=(QEMU_11_1,)))
 of("qemu-not-found", NVME)
 of("plan-needs-newer-qemu", NVME, target="qemu=10.2")
-CASES["plan-needs-newer-libvirt"] = lambda: codes(
-    planned(NVME, on=changed(programs=(replace(QEMU_11_1, name="libvirtd", version="11.3.0", properties={}),)))
+CASES["plan-needs-newer-libvirt"] = lambda: (
+    planned(NVME, on=changed(programs=(replace(QEMU_11_1, name="libvirtd", version="11.3.0", properties={}),))).findings
 )
 
 # --- topology
@@ -352,7 +355,7 @@ def _() -> Found:
     names = [f"0000:15:{n:02x}.0" for n in range(16)]
     extra = tuple(replace(old, address=name, path=old.path.replace(NVME, name), resource=resource) for name in names)
     made = changed(functions=(*facts("arm64-virt-canwbs").functions, *extra))
-    return codes(planned(*(f.address for f in extra), on=made, mode=Mode.NONE))
+    return planned(*(f.address for f in extra), on=made, mode=Mode.NONE).findings
 
 
 # --- vSMMUs
@@ -373,7 +376,7 @@ def _() -> Found:
     functions = tuple(
         replace(f, config=bytes(config[:4096]).rstrip(b"\0").hex(), config_length=4096) if f.address == NVME else f for f in made.facts.functions
     )
-    return codes(planned(NVME, on=changed(hw_info=made.facts.hw_info, log=made.facts.log, functions=functions)))
+    return planned(NVME, on=changed(hw_info=made.facts.hw_info, log=made.facts.log, functions=functions)).findings
 
 
 @case("canwbs-differs")
@@ -384,7 +387,7 @@ def _() -> Found:
     old = functions[VF0]
     functions[VF0] = replace(old, capabilities={**old.capabilities, "canwbs": type(old.known("canwbs"))(False, old.known("canwbs").source)})
     odd = replace(made, functions=functions)
-    return codes(planned(NVME, VF0, on=odd))
+    return planned(NVME, VF0, on=odd).findings
 
 
 # --- devices and hot-plug
@@ -428,16 +431,32 @@ of("vfio-behind-emulated-smmu", NVME, mode=Mode.NONE)
 
 
 def _codes() -> Iterator[str]:
-    planning = set()
+    yield from sorted(_ROOMS)
+
+
+def _rooms() -> dict[str, str]:
+    found: dict[str, str] = {}
     for module in (*rules.ROOMS, wizard.plan.ladder):
-        planning |= {value.code for value in vars(module).values() if isinstance(value, Definition)}
-    yield from sorted(planning)
+        own = {value.code for value in vars(module).values() if isinstance(value, Definition)}
+        found.update((code, module.__name__.rpartition(".")[2]) for code in own if code not in found)
+    return found
+
+
+_ROOMS = _rooms()
 
 
 @pytest.mark.parametrize("code", list(_codes()))
 def test_fires(code: str) -> None:
+    """Severity, subject and every sentence are as they were read (tests/tools/golden.py)."""
     assert code in CASES, f"{code} has no test"
-    assert code in CASES[code]()
+    found = [finding for finding in CASES[code]() if finding.code == code]
+    assert found, f"{code} is not found"
+    golden.same_section(GOLDEN / f"{_ROOMS[code]}.txt", code, golden.findings_text(found))
+
+
+@pytest.mark.parametrize("room", sorted(set(_ROOMS.values())))
+def test_no_text_of_a_code_that_is_gone(room: str) -> None:
+    golden.only(GOLDEN / f"{room}.txt", (code for code, where in _ROOMS.items() if where == room))
 
 
 # Said of every accelerated plan of this host, which was recorded without a QEMU and without firmware.

@@ -1,16 +1,16 @@
 """Screens as text, held against golden files that a person has read.
 
-To renew them after a change that is meant:  SCREENS=renew python -m pytest tests/tui/test_screens.py  and read the difference.
+To renew them after a change that is meant: tests/tools/golden.py.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.tools import golden
 from tests.tui.conftest import NVME, VF, app, cursor_to, press, settle, shown, shows, until
 from wizard.tui.app import WizardApp
 from wizard.tui.config import Config
@@ -24,11 +24,7 @@ GOLDEN = Path(__file__).parent / "golden"
 def check(name: str, text: str) -> None:
     """Equal to the golden file, byte for byte."""
     text = "\n".join(_SENTENCE.sub(r"\1 (a finding)", row).rstrip() for row in text.split("\n"))
-    path = GOLDEN / f"{name}.txt"
-    if os.environ.get("SCREENS") == "renew":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    assert text == path.read_text()
+    golden.same(GOLDEN / f"{name}.txt", text)
 
 
 def made(name: str, *, ascii: bool = False) -> WizardApp:
