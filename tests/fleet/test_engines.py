@@ -270,13 +270,18 @@ ASKED: dict[str, Callable[[], VmPlan]] = {
 }
 
 
+def _no_remarks(_: object) -> list[str]:
+    return []
+
+
 @pytest.mark.parametrize("name", ASKED)
 def test_golden_vms(name: str) -> None:
     """What a VM is for each engine, with what a person is told beside it (tests/tools/golden.py)."""
     vm, path = ASKED[name](), GOLDEN / f"vm-{name.replace(' ', '-')}.txt"
     for engine, export in OF_VM.items():
+        remarks = VM_REMARKS.get(engine, _no_remarks)
         try:
-            text = export(vm) + "".join(f"# {remark}\n" for remark in VM_REMARKS.get(engine, lambda _: [])(vm))
+            text = export(vm) + "".join(f"# {remark}\n" for remark in remarks(vm))
         except UsageError as refused:
             text = f"refused: {refused} {refused.fix}\n"
         golden.same_section(path, engine, text)
@@ -287,7 +292,8 @@ def test_golden_vms(name: str) -> None:
 def test_golden_hosts(name: str) -> None:
     summary, path = summarise(bound("h1", ats=True, ssidsize=20, oas=48) if name == "bound" else fixture(name)), GOLDEN / f"host-{name}.txt"
     for engine, export in OF_HOST.items():
-        golden.same_section(path, engine, export(summary) + "".join(f"# {remark}\n" for remark in REMARKS.get(engine, lambda _: [])(summary)))
+        remarks = REMARKS.get(engine, _no_remarks)
+        golden.same_section(path, engine, export(summary) + "".join(f"# {remark}\n" for remark in remarks(summary)))
     golden.only(path, OF_HOST)
 
 
