@@ -83,12 +83,11 @@ end_undo() {
     local file path
     if [ -z "$dry" ]; then
         # Directories that these scripts made go when nothing is in them; the last undo forgets those that stay.
-        for file in "$state"/made-*; do
-            [ -e "$file" ] || continue
+        while read -r _ file; do # the longest path first, so that one within another goes before it
             path=$(cat "$file")
             if [ -d "$path" ] && [ -z "$(ls -A "$path")" ]; then back "$path" run rmdir "$path"; fi
             if [ ! -d "$path" ]; then drop "$file"; fi
-        done
+        done < <(wc -c "$state"/made-* 2>/dev/null | grep made- | sort -rn)
         if [ "${#left[@]}" = 0 ] && [ -z "$(find "$state" "$kept" -type f ! -name 'made-*' -print -quit)" ]; then drop "$state"/made-*; fi
     fi
     [ "${#left[@]}" = 0 ] || stop "${reasons}Not put back: $(printf '%s, ' "${left[@]}")and what was there before is still known: run --undo again when that is mended."

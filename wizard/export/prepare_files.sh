@@ -19,6 +19,7 @@ roots_own() { # PATH
 # Made to be taken away again: by the last undo, or by that of the VM.
 new_directory() { # PATH [MODE [PREFIX]]
     if [ -d "$1" ]; then return; fi
+    new_directory "$(dirname "$1")"
     case $1 in "$state" | "$kept") ;; *) remember "${3:-made}-$(key "$1")" "$1";; esac
     if [ -n "$dry" ]; then say "  mkdir $1"; else mkdir -m "${2:-755}" "$1" || stop "$1 can't be made a directory. $hint"; fi
 }
