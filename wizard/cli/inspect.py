@@ -8,18 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from wizard.base.address import Address
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
-from wizard.base.finding import Finding, Item, Severity
+from wizard.base.finding import Finding, Item
 from wizard.base.shares import in_shares
-from wizard.base.text import plural, size, visible, visible_lines
+from wizard.base.text import plural, visible
 from wizard.cli.output import print_json, print_lines, table
 from wizard.cli.source import host_for
 from wizard.facts.held import Place, why_unread
+from wizard.host.describe import Row, capability_rows, function_rows, headline, kernel_text, pages_text, product_text, smmu_rows
 from wizard.host.iort import promises, ranges, smmu_at, word
 from wizard.host.known import Known
 from wizard.host.model import KIND_NAMES, Accel, Function, Host, Smmu
 
 _ALSO = 12  # further subjects of one finding that doctor names before it only counts
-_MARK = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
 
 def run_list(arguments: argparse.Namespace) -> int:
@@ -85,9 +85,9 @@ def host_line(host: Host) -> str:
     """Product, kernel and page size in one line."""
     facts = host.facts
     parts = [
-        " ".join(part for part in (facts.identity.vendor, facts.identity.product) if part) or "unnamed host",
-        f"Linux {facts.kernel.release or '(unknown)'} {facts.kernel.machine}".rstrip(),
-        f"{host.page_size // 1024}K pages" if host.page_size else "page size unknown",
+        product_text(host),
+        f"{kernel_text(host)} {facts.kernel.machine}".rstrip(),
+        pages_text(host),
         plural(len(host.smmus), "SMMU" if any(s.kind == "smmuv3" for s in host.smmus.values()) else "IOMMU"),
         plural(len(host.functions), "PCI function"),
     ]
@@ -102,9 +102,7 @@ def smmu_line(smmu: Smmu) -> str:
     if smmu.numa_node is not None:
         words.append(f"node {smmu.numa_node}")
     if smmu.kind == "smmuv3":
-        for name in ("nesting", "s2fwb", "oas", "ssidsize", "ats", "ril", "cmdqv"):
-            known = smmu.known(name)
-            words.append(f"{name} {known.show()}{'*' if known.source == 'assumed' else ''}")
+        words += headline(smmu)
     else:
         words.append(KIND_NAMES.get(smmu.kind, smmu.kind))
     return visible("  ".join(words))
@@ -165,7 +163,15 @@ def run_show(arguments: argparse.Namespace) -> int:
             from wizard.host.log.findings import findings_about
             from wizard.host.view import SCHEMA, ShowView, firmware_view, smmu_view
 
-            print_json(ShowView(SCHEMA, smmu=smmu_view(host, smmu), firmware=firmware_view(host, smmu), log=findings_about(host, [smmu.name])))
+            print_json(
+                ShowView(
+                    SCHEMA,
+                    smmu=smmu_view(host, smmu),
+                    firmware=firmware_view(host, smmu),
+                    log=findings_about(host, [smmu.name]),
+                    rows=tuple(smmu_rows(host, smmu)),
+                )
+            )
         else:
             print_lines(smmu_lines(host, smmu))
         return Exit.OK
@@ -183,6 +189,7 @@ def run_show(arguments: argparse.Namespace) -> int:
                 group=group_view(host, group) if group else None,
                 companions=tuple(str(other) for other in host.companions(function)),
                 log=findings_about(host, [str(function)]),
+                rows=tuple(function_rows(host, function)),
             )
         )
     else:
@@ -194,7 +201,7 @@ def function_lines(host: Host, function: Function) -> Iterable[str]:
     """One function for people: identity, place, verdict, capabilities with their sources."""
     verdict = host.verdict(function.facts.address)
     yield visible(f"{function}  {function.name}  [{function.ids}]")
-    yield table(list(_function_rows(host, function)))
+    yield _rows_table(function_rows(host, function))
     yield f"Acceleration: {verdict.accel.value}"
     yield from finding_lines(verdict.reasons)
     if verdict.todo:
@@ -213,68 +220,14 @@ def _log_lines(host: Host, subjects: Sequence[str]) -> Iterable[str]:
         yield from finding_lines(told)
 
 
-def _function_rows(host: Host, function: Function) -> Iterable[tuple[str, str]]:
-    facts = function.facts
-    yield "  class", visible(facts.class_name or facts.class_)
-    yield "  driver", visible(facts.driver or "none")
-    if facts.driver_override:
-        yield "  override", visible(facts.driver_override)
-    yield "  SMMU", _smmu_text(host, function)
-    yield "  StreamID", f"{', '.join(f'{s:#x}' for s in function.stream_ids) or 'unknown'} ({function.stream_source.source})"
-    yield "  IOMMU group", _group_text(host, function)
-    group = host.groups.get(function.group) if function.group is not None else None
-    if group is not None:
-        regions = ", ".join(visible(f"{r.start:#x}-{r.end:#x} {r.type}") for r in group.regions) or "none"
-        yield "  reserved", regions if group.regions_known else "unknown: not read, or not understood"
-    yield "  NUMA node", "none" if function.numa_node is None else str(function.numa_node)
-    yield "  below", function.parent or "a root bus"
-    read = why_unread(host.facts, Place.RESOURCES) is None
-    yield "  BARs", ", ".join(f"{bar.index}: {size(bar.size)}" for bar in function.bars) or ("none" if read else "unknown: not read")
-    yield "  companions", ", ".join(map(str, host.companions(function))) or "none"
-    if facts.physfn:
-        yield "  VF of", facts.physfn
-    if facts.virtfns:
-        yield "  VFs", ", ".join(facts.virtfns)
-    for use in host.facts.in_use:
-        if use.address == facts.address:
-            yield "  host uses it", visible(use.detail)
-    for field, why in host.assumed.below(f"functions.{facts.address}").items():
-        yield "  assumed", visible(f"{'all of it' if field == '*' else field}: {why}")
-
-
-def _smmu_text(host: Host, function: Function) -> str:
-    if function.smmu is not None:
-        return function.smmu + (f" ({function.smmu_source.source}: {function.smmu_source.note})" if function.smmu_source.note else "")
-    if any(reason.code == "smmu-unknown" for reason in host.verdict(function.facts.address).reasons):
-        return "unknown" + (f" (firmware names {function.iort_smmu})" if function.iort_smmu else "")
-    return f"none in use (firmware names {function.iort_smmu})" if function.iort_smmu else "none"
-
-
-def _group_text(host: Host, function: Function) -> str:
-    group = None if function.group is None else host.groups.get(function.group)
-    if group is None:
-        return "none" if why_unread(host.facts, Place.GROUP_LINKS) is None and function.smmu is None else "unknown: not read"
-    others = [device for device in group.devices if device != function.facts.address]
-    company = f"with {', '.join(others)}" if others else "alone" if group.members_known else "nobody else known: its list was not read"
-    return f"{function.group}, {company}" + (f", {group.type}" if group.type else "")
+def _rows_table(rows: Iterable[Row]) -> str:
+    return table([(f"  {row.label}", row.text) for row in rows])
 
 
 def smmu_lines(host: Host, smmu: Smmu) -> Iterable[str]:
     """One SMMU for people."""
-    from wizard.host.view import smmu_assumed
-
     yield visible(smmu.name)
-    yield table(
-        [
-            ("  kind", smmu.kind if smmu.kind == "smmuv3" else KIND_NAMES.get(smmu.kind, smmu.kind)),
-            ("  segments", ", ".join(f"{segment:04x}" for segment in smmu.segments) or "none"),
-            ("  NUMA node", "none" if smmu.numa_node is None else str(smmu.numa_node)),
-            ("  functions", ", ".join(smmu.functions) or "none"),
-            ("  platform devices", ", ".join(map(visible, smmu.platform_devices)) or "none"),
-            *_register_rows(smmu),
-            *(("  assumed", visible(f"{what}: {why}")) for what, why in smmu_assumed(host, smmu).items()),
-        ]
-    )
+    yield _rows_table(smmu_rows(host, smmu))
     if smmu.kind != "smmuv3":
         yield from kind_lines(host)
         return
@@ -298,33 +251,16 @@ def smmu_lines(host: Host, smmu: Smmu) -> Iterable[str]:
         yield table([("  FUNCTION", "REQUESTER", "STREAM", "FROM"), *rows])
 
 
-def _register_rows(smmu: Smmu) -> Iterable[tuple[str, str]]:
-    if smmu.kind != "smmuv3":
-        return
-    if smmu.features is not None:
-        from wizard.host.log.parse import feature_names
-
-        yield "  features", f"{smmu.features:#010x}  {feature_names(smmu.features)}"
-    if smmu.options is not None:
-        yield "  option mask", f"{smmu.options:#x}"
-    if smmu.registers is None:
-        yield "  ID registers", "nobody asked (`sudo smmu-wizard record --probe`)"
-        return
-    raw = smmu.registers
-    words = [f"IDR{number} {word:#010x}" for number, word in enumerate(raw.words)] + [f"IIDR {raw.iidr:#010x}", f"AIDR {raw.aidr:#x}"]
-    yield "  ID registers", "  ".join(words) + f"  ({'assumed' if raw.assumed else f'asked of {raw.asked}'})"
-
-
 def known_table(known: Mapping[str, Known]) -> str:
     """Name, value, source and note."""
-    rows = [(f"  {name}", value.show(), str(value.source), value.note) for name, value in sorted(known.items())]
-    return visible_lines(table(rows)) if rows else "  nothing known"
+    rows = [(f"  {row.label}", row.value, row.source, row.note) for row in capability_rows(known)]
+    return table(rows) if rows else "  nothing known"
 
 
 def finding_lines(findings: Iterable[Finding]) -> Iterable[str]:
     """Each finding as three lines: what, why, fix."""
     for finding in findings:
-        yield visible(f"  {_MARK[finding.severity]} [{finding.code}] {finding.what}")
+        yield visible(f"  {finding.severity} [{finding.code}] {finding.what}")
         yield visible(f"    why: {finding.why}")
         yield visible(f"    fix: {finding.fix}")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from wizard.base.finding import Finding
+from wizard.host.describe import Row, smmu_assumed
 from wizard.host.iort import Promise, promises, ranges, smmu_at
 from wizard.host.known import Known, Source
 from wizard.host.model import Accel, Function, Group, Host, Smmu
@@ -174,6 +175,7 @@ class ShowView(msgspec.Struct, frozen=True):
     companions: tuple[str, ...] = ()
     firmware: FirmwareView | None = None
     log: tuple[Finding, ...] = ()  # what the kernel's log says of it
+    rows: tuple[Row, ...] = ()  # the same in words, as the text form and the wizard show it
 
 
 def known_view(known: Mapping[str, Known]) -> dict[str, KnownView]:
@@ -220,16 +222,6 @@ def smmu_view(host: Host, smmu: Smmu) -> SmmuView:
         options=None if smmu.options is None else f"{smmu.options:#x}",
         assumed=smmu_assumed(host, smmu),
     )
-
-
-def smmu_assumed(host: Host, smmu: Smmu) -> dict[str, str]:
-    """What of one SMMU nobody measured, with the reason."""
-    places = {"place": f"iommus.{smmu.name}"}
-    if smmu.features is not None:
-        places["log"] = f"log.{smmu.name}"
-    if smmu.registers is not None:
-        places["hw_info"] = f"hw_info.{smmu.name}"
-    return {what: next(iter(found.values())) for what, place in places.items() if (found := host.assumed.below(place))} if host.assumed else {}
 
 
 def firmware_view(host: Host, smmu: Smmu) -> FirmwareView | None:

@@ -2,105 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from wizard.base.text import plural, size
+from wizard.base.text import plural
+from wizard.host.describe import Row, capability_rows, function_rows, group_text, headline, kernel_text, pages_text, product_text, smmu_rows
 from wizard.host.known import Known, Source
 from wizard.host.log.findings import findings_about
 from wizard.host.model import Accel, Function, Host, Smmu
 from wizard.tui.glyphs import Glyphs
-from wizard.tui.lines import ACCEL_ROLE, BLANK, SEVERITY_ROLE, Line, Span, accel_word, columns, cut, finding_lines, heading, line, severity_mark, wrap
+from wizard.tui.lines import ACCEL_ROLE, BLANK, SEVERITY_ROLE, Line, Span, accel_word, cut, finding_lines, heading, line, severity_mark, wrap
 from wizard.tui.rows import Index, comes_along
 from wizard.tui.state import Session
+
+_LABEL = 16  # columns: "platform devices"
 
 
 def host_words(host: Host) -> str:
     """Product, kernel and page size in one line."""
-    facts = host.facts
-    product = " ".join(part for part in (facts.identity.vendor, facts.identity.product) if part) or "unnamed host"
-    pages = f"{host.page_size // 1024}K pages" if host.page_size else "page size unknown"
-    return f"{product} · Linux {facts.kernel.release or '(unknown)'} · {pages}"
+    return " · ".join((product_text(host), kernel_text(host), pages_text(host)))
 
 
 def known_lines(known: Mapping[str, Known], width: int) -> Iterator[Line]:
     """Capabilities: name, value, where it is known from, and what is worth saying about it."""
     names = max((len(name) for name in known), default=0)
-    for name, value in sorted(known.items()):
+    for row in capability_rows(known):
+        value = known[row.key]
         role = "dim" if not value.known else "good" if value.value is True else "" if value.value else "dim"
-        source = str(value.source)
-        first = f"  {name:{names}}  "
-        shown = f"{value.show()}"
-        lead: list[Span] = [(first, ""), (f"{shown:<8} ", role), (f"{source:<8} ", "warn" if value.source is Source.ASSUMED else "dim")]
+        first = f"  {row.label:{names}}  "
+        shown = row.value
+        lead: list[Span] = [(first, ""), (f"{shown:<8} ", role), (f"{row.source:<8} ", "warn" if value.source is Source.ASSUMED else "dim")]
         room = width - len(first) - max(9, len(shown) + 1) - 9
-        note = list(wrap(value.note, room, "dim")) if value.note and room > 12 else []
+        note = list(wrap(row.note, room, "dim")) if row.note and room > 12 else []
         yield line(*lead, *(note[0].spans if note else ()))
         for more in note[1:]:
             yield line((" " * (width - room), ""), *more.spans)
-        if value.note and room <= 12:
-            yield from wrap(value.note, width, "dim", first="      ")
+        if row.note and room <= 12:
+            yield from wrap(row.note, width, "dim", first="      ")
 
 
-def group_words(host: Host, function: Function) -> str:
-    """Its IOMMU group and who else is in it."""
-    if function.group is None:
-        return "none"
-    group = host.groups.get(function.group)
-    others = [device for device in group.devices if device != str(function)] if group else []
-    return f"{function.group}" + (f", with {', '.join(others)}" if others else ", alone") + (f" ({group.type})" if group and group.type else "")
+_ROLES = {"in_use": "bad", "path": "dim", "assumed": "warn"}
+
+
+def row_lines(rows: Iterable[Row], width: int) -> Iterator[Line]:
+    """Rows with their labels in one column."""
+    for row in rows:
+        yield from wrap(row.text, width, _ROLES.get(row.key, ""), first=f"  {row.label:<{_LABEL}} ", lead="dim")
 
 
 def function_lines(index: Index, session: Session, address: str, width: int, glyphs: Glyphs) -> Iterator[Line]:
     """One function: what it is, where it is, its verdict with reasons and fixes, what comes along, every capability."""
     host = index.host
     function = host.functions[address]
-    facts = function.facts
     yield from wrap(f"{function}  {function.name}", width, "head")
-    where = function.smmu or (f"none in use (firmware names {function.iort_smmu})" if function.iort_smmu else "none")
-    streams = ", ".join(f"{stream:#x}" for stream in function.stream_ids) or "unknown"
     owner = session.owner(address)
-    rows: list[tuple[str, str, str]] = [
-        ("given to", owner or "no VM", "accent" if owner else "dim"),
-        ("class", facts.class_name or facts.class_, ""),
-        (
-            "ids",
-            function.ids
-            + (f", subsystem {facts.subsystem_vendor[2:]}:{facts.subsystem_device[2:]}" if facts.subsystem_vendor and facts.subsystem_device else ""),
-            "",
-        ),
-        ("driver", (facts.driver or "none") + (f" (override {facts.driver_override})" if facts.driver_override else ""), ""),
-        ("SMMU", where, ""),
-        (
-            "StreamID",
-            f"{streams} ({function.stream_source.source})" + (f": {function.stream_source.note}" if function.stream_source.note else ""),
-            "",
-        ),
-        ("requester", f"{function.address.rid:#06x} in segment {function.address.segment:04x}", ""),
-        ("IOMMU group", group_words(host, function), ""),
-        ("NUMA node", "none" if function.numa_node is None else str(function.numa_node), ""),
-        ("path", facts.path, "dim"),
-    ]
-    if function.bars:
-        rows.append(("BARs", ", ".join(f"{bar.index}: {size(bar.size)}" + (" pref" if bar.prefetchable else "") for bar in function.bars), ""))
-    if facts.physfn:
-        rows.append(("VF of", facts.physfn, ""))
-    if facts.sriov_totalvfs:
-        rows.append(("SR-IOV", f"{facts.sriov_numvfs or 0} of {facts.sriov_totalvfs} VFs made", ""))
-    for detail in index.uses.get(address, ()):
-        rows.append(("host uses it", detail, "bad"))
-    for label, value, role in rows:
-        yield from wrap(value, width, role, first=f"  {label:<13}", lead="dim")
+    yield from wrap(owner or "no VM", width, "accent" if owner else "dim", first=f"  {'given to':<{_LABEL}} ", lead="dim")
+    yield from row_lines(function_rows(host, function), width)
     yield BLANK
     yield from together_lines(index, session, function, width, glyphs)
     if function.is_bridge:
         yield line("A bridge: it carries others and is not assigned.")
     else:
         yield from verdict_lines(host, address, width, glyphs)
-    group = host.groups.get(function.group) if function.group is not None else None
-    regions = group.regions if group else ()
-    if regions:
-        yield heading("Reserved regions of its group")
-        yield from columns([(f"{region.start:#x}", f"{region.end:#x}", region.type) for region in regions])
-        yield BLANK
     if function.capabilities:
         yield heading("Capabilities: value, known from")
         yield from known_lines(function.capabilities, width)
@@ -165,29 +127,7 @@ def log_lines(host: Host, subject: str, width: int, glyphs: Glyphs) -> Iterator[
 def smmu_lines(host: Host, smmu: Smmu, width: int, glyphs: Glyphs) -> Iterator[Line]:
     """One SMMU: place, what this kernel uses, what the hardware has."""
     yield line((smmu.name, "head"))
-    facts = [
-        ("kind", smmu.kind),
-        ("base", "unknown" if smmu.base is None else f"{smmu.base:#x}"),
-        ("NUMA node", "none" if smmu.numa_node is None else str(smmu.numa_node)),
-        ("segments", ", ".join(f"{segment:04x}" for segment in smmu.segments) or "none"),
-        ("functions", plural(len(smmu.functions), "function")),
-        ("features", "the kernel log does not tell" if smmu.features is None else f"{smmu.features:#010x} (kernel log)"),
-        (
-            "ID registers",
-            "not asked: record --probe"
-            if smmu.registers is None
-            else f"asked of {smmu.registers.asked}" + (", assumed" if smmu.registers.assumed else ""),
-        ),
-    ]
-    if smmu.platform_devices:
-        facts.append(("also serves", ", ".join(smmu.platform_devices)))
-    if smmu.policy:
-        facts.append(("policy", f"accel {smmu.policy.accel}: {smmu.policy.reason}"))
-    for label, value in facts:
-        yield from wrap(value, width, first=f"  {label:<13}", lead="dim")
-    if smmu.registers:
-        words = " ".join(f"IDR{number} {word:#010x}" for number, word in enumerate(smmu.registers.words))
-        yield from wrap(f"{words} IIDR {smmu.registers.iidr:#010x} AIDR {smmu.registers.aidr:#x}", width, "dim", first="  words        ", lead="dim")
+    yield from row_lines(smmu_rows(host, smmu), width)
     yield BLANK
     yield from log_lines(host, smmu.name, width, glyphs)
     if smmu.capabilities:
@@ -227,7 +167,7 @@ def _smmu_summary(smmu: Smmu, width: int, glyphs: Glyphs) -> list[Line]:
     first = line((f"{smmu.name} ", "head"), (f"{smmu.kind}{place}, {plural(len(smmu.functions), 'function')}", "bold"))
     if smmu.kind != "smmuv3":
         return [first, line(("acceleration is an SMMUv3 matter", "dim"))]
-    words = "  ".join(f"{name} {smmu.known(name).show()}" for name in ("nesting", "s2fwb", "oas", "ssidsize", "ats", "ril", "cmdqv", "btm", "httu"))
+    words = "  ".join(headline(smmu))
     asked = "ID registers not asked yet: p leads there" if smmu.registers is None else f"ID registers asked of {smmu.registers.asked}"
     return [first, *wrap(words, width), line((f"{asked}; enter: all of it", "dim"))]
 
@@ -247,7 +187,7 @@ def summary_lines(index: Index, session: Session, key: str | None, width: int, g
     owner = session.owner(key)
     place: list[Span | str] = [
         (accel_word(verdict.accel, glyphs), ACCEL_ROLE[verdict.accel]),
-        f"  group {group_words(host, function)}  driver {function.facts.driver or 'none'}",
+        f"  group {group_text(host, function)}  driver {function.facts.driver or 'none'}",
         (f"  in {owner}" if owner else "", "accent"),
     ]
     lines.append(line(*place))
