@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 import wizard.host
+from tests.host.conftest import host_from
 from tests.tools import golden
 from wizard.base.finding import REGISTRY, Definition, Finding, Kind, Severity
 from wizard.facts.model import Assumption, Facts, InUse, IommuDevice, Moment, Node, PciFunction, Policy, Program
@@ -175,7 +176,8 @@ ROWS: dict[int, tuple[str, ...]] = {
     1: ("smmu-off", "smmu-not-used", "smmu-failed"), 2: ("no-iommu-map",), 3: ("no-group",), 4: ("group-not-viable",), 5: ("in-use",),
     6: ("pf-has-vfs",), 7: ("driver-override-left",), 8: ("grace-gpu-driver", "grace-gpu-driver-missing"), 9: ("no-vfio-cdev", "no-iommufd"),
     10: ("kernel-lacks",), 11: ("no-nesting", "no-canwbs"), 13: ("qemu-refuses-smmu",), 16: ("qemu-too-old", "libvirt-too-old", "no-qemu"),
-    18: ("sub-page-bar",), 19: ("iommu-passthrough", "group-identity"), 21: ("grace-gi-nodes-missing",), 22: ("pasid-path-acs",),
+    18: ("sub-page-bar",), 19: ("iommu-passthrough", "group-identity"), 21: ("grace-gi-nodes-missing", "grace-gi-nodes-unknown"),
+    22: ("pasid-path-acs",),
     23: ("one-to-one-requested",), 24: ("bus-reset-shared", "no-reset", "config-space-damaged"), 26: ("smmu-events",), 27: ("mdev-not-iommufd",),
     29: ("no-vfio",), 30: ("smmuv2-option", "iommu-not-smmuv3", "host-not-smmuv3"), 31: ("group-shared",), 32: ("direct-region",),
     33: ("msi-not-isolated",), 35: ("hugepage-size-unknown",), 37: ("ats-required",),
@@ -275,6 +277,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "driver-override-left": (function(NVME, driver_override="vfio-pci"), "arm64-virt-canwbs"),
     "grace-gpu-driver": (grace, "arm64-virt-canwbs"),
     "grace-gi-nodes-missing": (grace, "arm64-virt-canwbs"),
+    "grace-gi-nodes-unknown": (all_of(grace, lambda facts: replace(facts, nodes=())), "arm64-virt-canwbs"),
     "sub-page-bar": (kernel(page_size=65536), "arm64-virt-canwbs"),
     "no-reset": (function(NVME, reset_method=""), "arm64-virt-canwbs"),
     "bus-reset-shared": (function("0000:81:00.0", reset_method="bus"), "arm64-virt-canwbs"),
@@ -423,3 +426,28 @@ def test_an_smmu_that_failed_to_probe_explains_its_functions(host: Hosts) -> Non
     reasons = host_of(broken).verdict("0000:81:00.0").reasons
     assert reasons[0].code == "smmu-failed"
     assert "0x8300" in reasons[0].what
+
+
+_CPUS = Node(id=0, cpus="0-71", memory=512 << 30, distance=" ".join(["10"] + ["20"] * 8))
+_EMPTY = tuple(Node(id=n, memory=0, generic_initiator=True) for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ((_CPUS, *_EMPTY), None),
+        ((replace(_CPUS, distance=None), *_EMPTY), None),
+        ((replace(_CPUS, distance="10"),), "missing"),
+        ((replace(_CPUS, distance=" ".join(["10"] * 8)), *_EMPTY[:7]), "missing"),
+        ((_CPUS, *_EMPTY[:7]), "unknown"),  # the eighth has a distance, and was not recorded
+        ((_CPUS,), "unknown"),
+        ((_CPUS, *_EMPTY[:7], Node(id=8)), "unknown"),  # recorded by its number alone
+        ((_CPUS, *_EMPTY[:7], Node(id=8, memory=1 << 30)), "unknown"),  # its CPUs were not read, or are none
+        ((replace(_CPUS, distance=None), *_EMPTY[:7]), "unknown"),  # nothing says how many there are
+        ((), "unknown"),
+    ],
+)
+def test_a_node_that_was_not_read_is_not_missing(nodes: tuple[Node, ...], expected: str | None) -> None:
+    facts = grace(replace(host_from("arm64-virt-canwbs").facts, nodes=nodes))
+    told = {item.finding.code for area in diagnose(host_of(facts)).areas for item in area.findings}
+    assert {code for code in told if code.startswith("grace-gi-nodes")} == ({f"grace-gi-nodes-{expected}"} if expected else set())

@@ -95,6 +95,10 @@ class Node(Fact, frozen=True):
     hugepages: dict[PageSize, Count] = {}  # page size in KiB as sysfs writes it -> pages in the pool
 
 
+WHOLE_CONFIG = 20
+"""Options that matter here, of which every whole configuration names more (48 on a small x86 kernel): fewer are part of one, whatever is said."""
+
+
 class Kernel(Fact, frozen=True):
     """The running kernel."""
 
@@ -108,6 +112,11 @@ class Kernel(Fact, frozen=True):
     modules: tuple[str, ...] = ()
     module_parameters: dict[str, str] = {}  # "vfio_iommu_type1.allow_unsafe_interrupts" -> "N"
     drivers: tuple[str, ...] = ()  # of /sys/bus/pci/drivers
+
+    def option(self, name: str) -> str | None:
+        """y, m, n or its value; None where it is not known. A whole configuration says "n" by its silence, part of one nothing."""
+        config = self.config or {}
+        return config.get(name, None if self.config_partial or len(config) < WHOLE_CONFIG else "n")
 
 
 class Identity(Fact, frozen=True):

@@ -19,6 +19,14 @@ _CONFIG_PLACES = (("boot/config-", ""), ("usr/lib/modules/", "/config"), ("lib/m
 _COMMAND_LINE = 16384  # characters; COMMAND_LINE_SIZE is 2048 on arm64
 _LIST_LIMIT = 65536
 _CONFIG_LIMIT = 4 << 20  # bytes; 300 KB is usual
+# How a kernel's own configuration is told from part of one: conf_write() of scripts/kconfig/confdata.c writes both lines at its head, one
+# line for each option that can be seen (3,000 on a small x86 kernel, more on arm64), and since Linux 5.3 the end of each menu. "Kernel
+# hacking" is the last menu that holds anything which matters here.
+_HEADS = re.compile(rb"^# (?:Automatically generated file; DO NOT EDIT\.|Linux/\w+ .*Kernel Configuration)$", re.MULTILINE)
+_HEAD = 400  # bytes
+_OPTION_LINES = re.compile(rb"^(?:CONFIG_\w+=|# CONFIG_\w+ is not set$)", re.MULTILINE)
+_LEAST_OPTIONS = 1000
+_MENU_END, _LAST_MENU_END = b"\n# end of ", b"\n# end of Kernel hacking"
 _KCONFIG = re.compile(
     r"CONFIG_(?:\w*(?:IOMMU|SMMU|VFIO|CMDQV)\w*|PCI|PCI_\w+|PCIE(?:AER|PORTBUS)|HOTPLUG_PCI\w*|KVM|\w+_PAGES|PAGE_SHIFT|ARM64_VA_BITS|HUGETLBFS|HUGETLB_PAGE"
     r"|ACPI|ACPI_(?:IORT|NUMA|HMAT)|CMA|CMA_\w+|DMA_CMA|DMA_SHARED_BUFFER|NUMA|DRIVER_PROBE\w*)"
@@ -167,25 +175,37 @@ def _uname(tree: Tree) -> tuple[str, str, str]:
 def kernel_config(tree: Tree, release: str) -> tuple[dict[str, str] | None, bool]:
     """(CONFIG_X -> value of the options that matter, whether more may be missing than the file says).
 
-    "n" is "is not set". None when there is no file, or none that can be read. A whole file (the kernel's own, which says
-    so in its first lines) leaves out what depends on something that is off; part of one proves nothing by its silence.
+    "n" is "is not set". None when there is no file, or none that can be read. A whole file (``_is_whole``) leaves out what depends on
+    something that is off; part of one proves nothing by its silence.
     """
     for path in ("proc/config.gz", "kernel-config", *(f"{place}{release}{end}" for place, end in _CONFIG_PLACES if release)):
         data = tree.data(path)
         if not data:
             continue
+        cut = False
         if path.endswith(".gz"):
+            unpacker = zlib.decompressobj(wbits=31)
             try:
-                data = zlib.decompressobj(wbits=31).decompress(data, _CONFIG_LIMIT)
+                data = unpacker.decompress(data, _CONFIG_LIMIT)
             except zlib.error as error:
                 tree.unread["/" + path] = f"no gzip: {error}"
                 continue
+            cut = not unpacker.eof
         text = data.decode(errors="backslashreplace")
         config = {name: value.strip('"') for name, value in re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE)}
         config |= dict.fromkeys(re.findall(r"^# (CONFIG_\w+) is not set$", text, re.MULTILINE), "n")
-        partial = "Automatically generated file; DO NOT EDIT." not in text[:200]
+        partial = cut or not _is_whole(data)
         return {name: value for name, value in sorted(config.items()) if _KCONFIG.fullmatch(name)}, partial
     return None, False
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether these bytes are all of a kernel's own configuration: its head, as many options as a real one has, and its last menu.
+
+    A report that was cleaned, a file that was cut and a list of chosen options can each have the head.
+    """
+    ended = _MENU_END not in data or _LAST_MENU_END in data
+    return ended and _HEADS.search(data[:_HEAD]) is not None and sum(1 for _ in _OPTION_LINES.finditer(data)) >= _LEAST_OPTIONS
 
 
 def has_device_tree(tree: Tree) -> bool | None:

@@ -414,8 +414,8 @@ class _Builder:
         source = Source.ASSUMED if self.assumed.covers("kernel.config") else Source.CONFIG
         if option in config:
             return Known(config[option] in ("y", "m"), source, f"{option}={config[option]}")
-        # A configuration that was recorded whole says no by its silence; one of chosen lines, or an empty one, says nothing.
-        if not config or self.facts.kernel.config_partial:
+        # Of a configuration that is silent: one that was recorded whole says no so, one of chosen lines, or an empty one, says nothing.
+        if self.facts.kernel.option(option) is None:
             return Known(None, Source.NONE, f"{option} is not in the part of the configuration that was recorded")
         return Known(False, source, f"{option} is not in the configuration")
 

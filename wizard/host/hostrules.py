@@ -14,6 +14,7 @@ from wizard.base.text import parse_size, size
 from wizard.facts.held import Place, why_unread
 from wizard.host import libvirt
 from wizard.host.commands import guest_commands
+from wizard.host.conditions.kernel import OPTIONS
 from wizard.host.devices import grace_gpu
 from wizard.host.log.findings import log_findings
 from wizard.host.model import ARM64, KIND_NAMES, Host
@@ -71,6 +72,8 @@ def not_looked_at(host: Host) -> Iterator[Finding]:
     lacking = [(_WORDS[place], reason) for place, reason in unread.items()]
     if facts.kernel.config is None:
         lacking.append(("the kernel's configuration", facts.unread.get("/proc/config.gz", "not found")))
+    elif silent := [name for name in (*OPTIONS, "CONFIG_VFIO_PCI") if facts.kernel.option(name) is None]:
+        lacking.append((f"what the kernel's configuration says of {', '.join(silent)}", "only part of it is there"))
     if not facts.kernel.release:
         lacking.append(("which kernel runs", "not found"))
     if not lacking:
@@ -144,8 +147,7 @@ NO_VFIO = _define(
 def vfio(host: Host) -> Iterator[Finding]:
     """Kernel shipped without VFIO (sources: problem-29)."""
     kernel = host.facts.kernel
-    silent = "n" if kernel.config and not kernel.config_partial else None  # part of a configuration says nothing by its silence
-    if kernel.config is not None and kernel.config.get("CONFIG_VFIO_PCI", silent) == "n" and "vfio-pci" not in kernel.drivers:
+    if kernel.option("CONFIG_VFIO_PCI") == "n" and "vfio-pci" not in kernel.drivers:
         yield NO_VFIO.at("host", release=kernel.release)
 
 
@@ -201,16 +203,33 @@ GI_NODES = _define(
 )  # fmt: skip
 
 
+GI_UNKNOWN = _define(
+    "grace-gi-nodes-unknown", Severity.INFO, Kind.TODO, Area.FIRMWARE,
+    what="Whether the host has enough memory-less NUMA nodes for {subject}, a {gpu}, is not known: {count} were read, and {unread}.",
+    why="The GPU's memory is handed to the guest as NUMA nodes of its own (generic initiators); MIG needs up to 8 per GPU.",
+    fix="Look on the host: `numactl --hardware`, or record it again with /sys/devices/system/node.",
+)  # fmt: skip
+_GI_NODES = 8
+
+
 @rule
 def gi_nodes(host: Host) -> Iterator[Finding]:
-    """Generic-initiator nodes of Grace (sources: problem-21)."""
+    """Generic-initiator nodes of Grace (sources: problem-21): what was not read of a node, or of how many there are, makes none missing."""
     gpus = [(f, gpu) for f in host.functions.values() if (gpu := grace_gpu(f))]
-    if not gpus or not host.facts.nodes:
+    if not gpus:
         return
-    empty = [node for node in host.facts.nodes if not node.cpus]
-    if len(empty) < 8 * len(gpus):
-        function, gpu = gpus[0]
-        yield GI_NODES.at(function, gpu=gpu, count=len(empty))
+    (function, gpu), nodes, needed = gpus[0], host.facts.nodes, _GI_NODES * len(gpus)
+    empty = sum(not node.cpus and (node.generic_initiator or node.memory == 0) for node in nodes)
+    if empty >= needed:
+        return
+    # node_read_distance() of drivers/base/node.c prints one number for each node that is online, as each node directory is.
+    there = max((len(node.distance.split()) for node in nodes if node.distance), default=None)
+    unread = None if there is None else max(there, len(nodes)) - empty - sum(bool(node.cpus) for node in nodes)
+    if unread is not None and empty + unread < needed:
+        yield GI_NODES.at(function, gpu=gpu, count=empty + unread)
+    else:
+        lacking = "how many there are was not" if unread is None else f"{unread} {'was' if unread == 1 else 'were'} not"
+        yield GI_UNKNOWN.at(function, gpu=gpu, count=empty, unread=lacking)
 
 
 HUGEPAGES_64K = _define(

@@ -150,8 +150,7 @@ def vfio_driver(at: Situation) -> Iterator[Finding]:
 
 def _makes_no_cdev(facts: Facts) -> bool:
     """Whether the kernel is known to make no cdev for what it binds: by its configuration, else on the host itself, where it would show."""
-    silent = "n" if facts.kernel.config and not facts.kernel.config_partial else None
-    built = (facts.kernel.config or {}).get("CONFIG_VFIO_DEVICE_CDEV", silent)
+    built = facts.kernel.option("CONFIG_VFIO_DEVICE_CDEV")
     return built == "n" or (built is None and facts.origin == "live")
 
 

@@ -255,6 +255,5 @@ def peers(scene: Scene) -> Iterator[Finding]:
     for group, functions in groups.items():
         if len(functions) > 1:
             yield GROUP_PEERS.at(scene.name, group=group, functions=", ".join(functions))
-    kernel = scene.host.facts.kernel
-    if len(scene.vm.devices) > 1 and kernel.config and not kernel.config_partial and kernel.config.get("CONFIG_VFIO_PCI_DMABUF") not in ("y", "m"):
+    if len(scene.vm.devices) > 1 and scene.host.facts.kernel.option("CONFIG_VFIO_PCI_DMABUF") == "n":
         yield NO_P2P.at(scene.name)
