@@ -192,7 +192,7 @@ def _bind(vms: Sequence[VmPlan]) -> Iterator[str]:
         for port in vm.ports:
             # What may be plugged later is not taken from the host now.
             if port.candidates:
-                yield f"# {', '.join(port.candidates)}: not now; --plug FUNCTION before the QMP commands of `smmu-wizard export --format qmp`"
+                yield f"# {', '.join(port.candidates)}: not now; --plug FUNCTION before the QMP commands of `smmu-wizard export PROFILE --format qmp`"
 
 
 def _plug(vms: Sequence[VmPlan], host: Host) -> Iterator[str]:

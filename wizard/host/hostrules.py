@@ -155,7 +155,7 @@ QEMU_OLD = _define(
     "qemu-too-old", Severity.WARNING, Kind.TODO, Area.PACKAGES,
     what="{subject} {version} {lacks}.",
     why="{why}",
-    fix="Install QEMU 11.1 or newer; `smmu-wizard plan --target qemu=VERSION` plans for another one.",
+    fix="Install QEMU 11.1 or newer; `smmu-wizard plan … --target qemu=VERSION` plans for another one.",
 )  # fmt: skip
 NO_QEMU = _define(
     "no-qemu", Severity.WARNING, Kind.TODO, Area.PACKAGES,

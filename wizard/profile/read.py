@@ -115,7 +115,7 @@ def _load(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(LIMIT + 1)
     except FileNotFoundError as error:
-        raise InputError(f"There is no file {visible(str(path))}.", "Check the path, or make it with `smmu-wizard plan -o DIR`.") from error
+        raise InputError(f"There is no file {visible(str(path))}.", "Check the path, or make it with `smmu-wizard plan … -o DIR`.") from error
     except OSError as error:
         raise InputError(f"{visible(str(path))} can't be read: {error.strerror or error}.", "Check the path and its permissions.") from error
     try:

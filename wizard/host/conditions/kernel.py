@@ -45,7 +45,7 @@ KERNEL_UNKNOWN = verdict_code(
     "kernel-config-unknown", Area.HOST, severity=Severity.INFO,
     what="Whether the kernel {release} has {options} is not known.",
     why="{because}",
-    fix="{older}A probe proves it: `smmu-wizard prepare`, then `sudo smmu-wizard record --probe`.",
+    fix="{older}A probe proves it: `smmu-wizard prepare FUNCTION`, then `sudo smmu-wizard record --probe`.",
 )  # fmt: skip
 OPTIONS = {
     "CONFIG_IOMMUFD": "Nesting is made through /dev/iommu.",

@@ -19,7 +19,7 @@ NESTING_UNKNOWN = verdict_code(
     "nesting-unknown", Area.HOST, severity=Severity.INFO,
     what="Whether {smmu} nests is not known{because}.",
     why="SMMUv3 puts no register in sysfs: only the kernel's log or a probe tells.",
-    fix="Bind a function to vfio-pci (`smmu-wizard prepare`) and run `sudo smmu-wizard record --probe`.",
+    fix="Bind a function to vfio-pci (`smmu-wizard prepare FUNCTION`) and run `sudo smmu-wizard record --probe`.",
 )  # fmt: skip
 
 

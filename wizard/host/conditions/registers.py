@@ -10,7 +10,7 @@ REGISTERS_UNKNOWN = verdict_code(
     "id-registers-unknown", Area.HOST, severity=Severity.INFO,
     what="QEMU's comparison with the ID registers of {smmu} can't be made here.",
     why="Stream table format, StreamID size and granules stand only in registers, which iommufd hands out; {because}",
-    fix="Bind one function of this SMMU to vfio-pci (`smmu-wizard prepare`) and run `sudo smmu-wizard record --probe`.",
+    fix="Bind one function of this SMMU to vfio-pci (`smmu-wizard prepare FUNCTION`) and run `sudo smmu-wizard record --probe`.",
 )  # fmt: skip
 
 

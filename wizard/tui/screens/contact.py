@@ -62,7 +62,7 @@ itself changes nothing on the host: it writes the script that does, with its und
             self.wizard.command_words(f"prepare {' '.join(self.functions)} -o {self._script}"),
             f"{sudo}./{self._script}",
             f"{sudo}smmu-wizard record --probe -o {self._snapshot}",
-            f"{sudo}./{self._script} undo",
+            f"{sudo}./{self._script} --undo",
         ]
 
     def _lines(self, width: int) -> list[Line]:
