@@ -8,26 +8,20 @@ import re
 import pytest
 from msgspec.structs import replace
 
-from tests.tools.cache import PROJECT
+from tests.tools.hosts import FIXTURES, facts, host
 from wizard.cli.inspect import function_lines, smmu_lines
 from wizard.cli.main import main
-from wizard.facts.source import load_recording
 from wizard.host.build import host_of
 from wizard.host.describe import Row, function_rows, smmu_rows
-from wizard.host.model import Host
 from wizard.host.view import FunctionView, GroupView, SmmuView
 from wizard.tui.describe import detail_lines
 from wizard.tui.glyphs import UNICODE
 from wizard.tui.rows import Index
 from wizard.tui.state import Session
 
-FIXTURES = ("arm64-virt-canwbs", "arm64-virt", "gb200", "host-in-use", "x86-intel")
+NAMES = ("arm64-virt-canwbs", "arm64-virt", "gb200", "host-in-use", "x86-intel")
 ONLY_IN_WORDS = {"path", "requester", "reserved_regions", "sriov", "policy", "class", "device"}
 """Rows whose JSON field has another name, another place, or is made of several."""
-
-
-def host(name: str) -> Host:
-    return host_of(load_recording(str(PROJECT / f"fixtures/{name}.json")))
 
 
 def squeezed(lines: object) -> str:
@@ -40,7 +34,7 @@ def held(rows: list[Row], text: str) -> None:
         assert squeezed([f"{row.label} {row.text}"]) in text, row
 
 
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_text_and_the_wizard_say_the_rows_of_every_function(name: str) -> None:
     made = host(name)
     index = Index(made)
@@ -50,7 +44,7 @@ def test_the_text_and_the_wizard_say_the_rows_of_every_function(name: str) -> No
         held(rows, squeezed(line.text for line in detail_lines(index, Session(), address, 200, UNICODE)))
 
 
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_text_and_the_wizard_say_the_rows_of_every_smmu(name: str) -> None:
     made = host(name)
     index = Index(made)
@@ -62,14 +56,14 @@ def test_the_text_and_the_wizard_say_the_rows_of_every_smmu(name: str) -> None:
 
 @pytest.mark.parametrize("subject", ["0000:14:00.0", "smmu3.0x000000000c000000"])
 def test_json_has_the_same_rows_beside_its_fields(subject: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = str(PROJECT / "fixtures/arm64-virt-canwbs.json")
+    path = str(FIXTURES / "arm64-virt-canwbs.json")
     assert main(["--replay", path, "show", subject, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert main(["--replay", path, "show", subject]) == 0
     held([Row(**row) for row in found["rows"]], squeezed([capsys.readouterr().out]))
 
 
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_key_of_a_row_is_a_field_of_the_json(name: str) -> None:
     made = host(name)
     fields = {*FunctionView.__struct_fields__, *GroupView.__struct_fields__, *ONLY_IN_WORDS}
@@ -80,10 +74,10 @@ def test_the_key_of_a_row_is_a_field_of_the_json(name: str) -> None:
 def test_what_the_kernel_did_not_say_is_unknown_in_every_face() -> None:
     """The wizard said "none" of a function's SMMU where `show` said that it is not known."""
     address = "0000:14:00.0"
-    facts = load_recording(str(PROJECT / "fixtures/arm64-virt-canwbs.json"))
-    functions = tuple(replace(one, iommu=None) if one.address == address else one for one in facts.functions)
-    iommus = tuple(replace(one, members=tuple(member for member in one.members if member != address)) for one in facts.iommus)
-    blind = host_of(replace(facts, functions=functions, iommus=iommus))
+    recorded = facts("arm64-virt-canwbs")
+    functions = tuple(replace(one, iommu=None) if one.address == address else one for one in recorded.functions)
+    iommus = tuple(replace(one, members=tuple(member for member in one.members if member != address)) for one in recorded.iommus)
+    blind = host_of(replace(recorded, functions=functions, iommus=iommus))
     [row] = [row for row in function_rows(blind, blind.functions[address]) if row.key == "smmu"]
     assert row.value == "unknown"
     held([row], squeezed(line.text for line in detail_lines(Index(blind), Session(), address, 200, UNICODE)))

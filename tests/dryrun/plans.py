@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
-from wizard.facts.snapshot import load
-from wizard.host.build import host_of
-from wizard.host.model import Host
+from tests.tools.hosts import host
 from wizard.plan.model import Plan
 from wizard.plan.planner import make_plan
 from wizard.plan.properties import Properties
 from wizard.plan.request import FunctionRequest, Layout, Mode, Request, VmRequest
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
 NVME, NIC, VF, SECOND_VF = "0000:14:00.0", "0000:41:00.0", "0000:11:10.0", "0000:11:10.2"
-
-
-@cache
-def host(name: str = "arm64-virt-canwbs") -> Host:
-    return host_of(load(str(FIXTURES / f"{name}.json")))
 
 
 def vm(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.dryrun.plans import NVME, VF, host, plan, vm
+from tests.dryrun.plans import NVME, VF, plan, vm
 from tests.dryrun.worlds import (
     FAR,
     NOBODYS,
@@ -81,6 +81,7 @@ from tests.dryrun.worlds import (
     wildcard,
     with_ids,
 )
+from tests.tools.hosts import host
 from wizard.arch.registers import GBPA
 from wizard.dryrun import lay_out
 from wizard.dryrun.bench import Bench

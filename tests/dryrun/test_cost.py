@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dryrun.plans import NIC, SECOND_VF, VF, host, plan, vm
+from tests.dryrun.plans import NIC, SECOND_VF, VF, plan, vm
+from tests.tools.hosts import host
 from wizard.arch import command
 from wizard.arch.command import AtcInv, Tlbi
 from wizard.dryrun import Report, Status, Stopper, Workload, dry_run, lay_out, trace_address

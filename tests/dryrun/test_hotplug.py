@@ -7,7 +7,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from tests.dryrun.plans import NIC, NVME, SECOND_VF, VF, host, plan, vm
+from tests.dryrun.plans import NIC, NVME, SECOND_VF, VF, plan, vm
+from tests.tools.hosts import host
 from wizard.arch.ste import StreamConfig
 from wizard.dryrun import Report, Status, Stopper, dry_run, lay_out, report_lines, trace_address
 from wizard.dryrun.layout import FunctionLayout, Layout

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dryrun.plans import NVME, VF, host, plan, two_vms, vm
+from tests.dryrun.plans import NVME, VF, plan, two_vms, vm
+from tests.tools.hosts import host
 from wizard.arch import command
 from wizard.arch.command import Command, Op, StreamCommand, Tlbi
 from wizard.arch.descriptor import Stage2Leaf

@@ -9,7 +9,8 @@ import jsonschema
 import msgspec
 import pytest
 
-from tests.dryrun.plans import NIC, NVME, SECOND_VF, VF, host, plan, two_vms, vm
+from tests.dryrun.plans import NIC, NVME, SECOND_VF, VF, plan, two_vms, vm
+from tests.tools.hosts import host
 from wizard.base.errors import UsageError
 from wizard.dryrun import SCENARIOS, Cancelled, Report, Status, dry_run, lay_out, report_lines, report_of_trace, trace_address, trace_of
 from wizard.dryrun.address import parse

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from tests.dryrun.plans import FIXTURES, host, plan, vm
+from tests.dryrun.plans import plan, vm
+from tests.tools.hosts import FIXTURES, host
 from wizard.dryrun import SCENARIOS, Status, Stopper, dry_run
 from wizard.plan.request import Mode
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.dryrun.plans import NVME, SECOND_VF, VF, host, plan, vm
+from tests.dryrun.plans import NVME, SECOND_VF, VF, plan, vm
+from tests.tools.hosts import host
 from wizard.arch.command import Op
 from wizard.arch.event import Event
 from wizard.arch.ste import STE

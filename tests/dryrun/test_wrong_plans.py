@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.dryrun.plans import NIC, NVME, VF, host, two_vms
+from tests.dryrun.plans import NIC, NVME, VF, two_vms
+from tests.tools.hosts import host
 from wizard.dryrun import Layout, Report, Status, Stopper, dry_run, lay_out, report_lines
 from wizard.dryrun.layout import Chunk
 from wizard.nesting.qemu import ids_of

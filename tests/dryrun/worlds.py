@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from tests.dryrun.plans import NIC, NVME, VF, host, plan, two_vms, vm
+from tests.dryrun.plans import NIC, NVME, VF, plan, two_vms, vm
+from tests.tools.hosts import host
 from wizard.arch.cd import CD, L1CD
 from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf, TableDescriptor
 from wizard.arch.idr import IDR0, IDR1, IDR3, IDR5

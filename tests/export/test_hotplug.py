@@ -16,8 +16,8 @@ import pytest
 from qemu.qmp import QMPClient
 
 from tests.armhost.initrd import entry
-from tests.plan.hosts import E1000E, NVME, PAIR, VF0, planned
 from tests.tools.cache import cache, skip_loudly
+from tests.tools.hosts import E1000E, NVME, PAIR, VF0, planned
 from tests.tools.processes import wait_until_async
 from tests.tools.qemu import require_firmware
 from wizard.export import qmp_hotplug

@@ -12,8 +12,8 @@ from lxml import etree
 from msgspec.structs import replace
 
 from tests.export.test_qemu import NASTY, SETS
-from tests.plan.hosts import E1000E, FIXTURES, NVME, host, plan, planned
 from tests.plan.test_planner import requests
+from tests.tools.hosts import E1000E, FIXTURES, NVME, host, plan, planned
 from tests.tools.libvirt import Native, native, schemas
 from wizard.base.errors import UsageError
 from wizard.export import libvirt_xml

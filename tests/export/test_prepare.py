@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.export.test_qemu import NASTY, SETS, free, harmless, names
-from tests.plan.hosts import E1000E, NVME, PAIR, VF0, VF1, changed, host, plan, vm
+from tests.tools.hosts import E1000E, NVME, PAIR, VF0, VF1, changed, host, plan, vm
 from tests.tools.processes import LIMIT
 from wizard.base.errors import UsageError
 from wizard.export import bind_script, prepare_script

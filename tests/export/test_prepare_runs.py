@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.plan.hosts import E1000E, NVME, VF0, facts, plan, vm
 from tests.tools.cache import skip_loudly
+from tests.tools.hosts import E1000E, NVME, VF0, facts, plan, vm
 from tests.tools.processes import LIMIT
 from wizard.export import prepare_script
 from wizard.host.build import host_of

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from qemu.qmp import ExecuteError, QMPClient
 
-from tests.plan.hosts import E1000E, FIXTURES, NVME, PAIR, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, host, plan, planned, vm
 from tests.plan.test_planner import requests, without_contradiction
+from tests.tools.hosts import E1000E, FIXTURES, NVME, PAIR, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, host, plan, planned, vm
 from tests.tools.processes import LIMIT
 from tests.tools.qemu import require_firmware
 from wizard.export import libvirt_xml, qemu_argv, qemu_json, qemu_script

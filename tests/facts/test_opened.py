@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.plan.hosts import NVME, changed, codes, facts, planned
+from tests.tools.hosts import NVME, changed, codes, facts, planned
 from tests.tools.processes import ending
 from wizard.facts.model import Facts, InUse
 from wizard.facts.opened import device_files, of_displays, of_files

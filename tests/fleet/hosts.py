@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from tests.tools.hosts import FIXTURES, facts
 from wizard.arch.idr import IDR0, IDR1, IDR3, IDR5
 from wizard.facts.model import Facts, HwInfo
-from wizard.facts.snapshot import encode, load
+from wizard.facts.snapshot import encode
 from wizard.host.log.parse import Feature
 
-FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 SMMUS = ("smmu3.0x000000000c000000", "smmu3.0x000000000c020000", "smmu3.0x000000000c040000")
 """Of the recorded host, in order: igb with two VFs and NVMe; e1000e and virtio; a shared group only."""
 
 OAS_CODES = {40: 2, 44: 4, 48: 5}
-
-
-@cache
-def fixture(name: str) -> Facts:
-    """The Facts of a shipped snapshot."""
-    return load(str(FIXTURES / f"{name}.json"))
 
 
 def fixture_names() -> list[str]:
@@ -78,7 +71,7 @@ def tuned(
 
 def bound(host: str = "host-a", **values: object) -> Facts:
     """The recorded host, its functions on vfio-pci: six of them can be accelerated."""
-    return tuned(fixture("vfio-arm64-virt-canwbs"), host, **values)  # type: ignore[arg-type]
+    return tuned(facts("vfio-arm64-virt-canwbs"), host, **values)  # type: ignore[arg-type]
 
 
 def renamed(base: Facts, host: str) -> Facts:
@@ -89,8 +82,8 @@ def renamed(base: Facts, host: str) -> Facts:
 def write(directory: Path, hosts: dict[str, Facts]) -> list[str]:
     """Snapshots in a directory; their paths."""
     paths = []
-    for name, facts in hosts.items():
+    for name, host in hosts.items():
         path = directory / f"{name}.json"
-        path.write_bytes(encode(facts))
+        path.write_bytes(encode(host))
         paths.append(str(path))
     return paths

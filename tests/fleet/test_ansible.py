@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.hosts import FIXTURES, bound, fixture, write
+from tests.fleet.hosts import bound, write
 from tests.tools.cache import PROJECT, skip_loudly
+from tests.tools.hosts import FIXTURES, facts
 from wizard.facts.snapshot import load
 from wizard.fleet.gather import find, gather
 
@@ -55,7 +56,7 @@ def replaying(path: str) -> list[str]:
 
 
 def test_every_host_of_an_inventory_is_recorded_and_one_that_fails_stops_nobody(ansible: str, tmp_path: Path) -> None:
-    one, other = write(tmp_path, {"one": bound("h1"), "other": fixture("grace-1s")})
+    one, other = write(tmp_path, {"one": bound("h1"), "other": facts("grace-1s")})
     done = play(ansible, tmp_path, {"one": replaying(one), "other": replaying(other), "without": ["/nowhere/smmu-wizard"]})
     assert done.returncode == 2, done.stdout + done.stderr  # ansible's own: a host failed
     snapshots = tmp_path / "snapshots"

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.fleet.hosts import SMMUS, bound, fixture, tuned
+from tests.fleet.hosts import SMMUS, bound, tuned
+from tests.tools.hosts import facts as fixture
 from wizard.facts.model import Program
 from wizard.fleet.baseline import POINTS, BaselineView, Part, conclude, merge, part_of
 from wizard.fleet.devicekind import DeviceKind, kind_of

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.fleet.hosts import bound, fixture, fixture_names, renamed, write
+from tests.fleet.hosts import bound, fixture_names, renamed, write
 from tests.tools.cache import skip_loudly
+from tests.tools.hosts import facts
 from tests.tools.processes import LIMIT
 from wizard.base.errors import ProgramError, UsageError
 from wizard.fleet import cluster as room
@@ -43,7 +44,7 @@ def scheduler() -> Iterator[str]:
 @pytest.fixture
 def paths(tmp_path: Path) -> list[str]:
     """Every fixture, more hosts than a batch holds, and files that are none."""
-    write(tmp_path, {name: renamed(fixture(name), name) for name in fixture_names()})
+    write(tmp_path, {name: renamed(facts(name), name) for name in fixture_names()})
     write(tmp_path, {f"host-{n:02}": bound(f"h{n}", ats=n % 3 > 0, ssidsize=n % 21) for n in range(40)})
     (tmp_path / "broken.json").write_text('{"format": "smmu-wizard-snapshot", "version": 1')
     (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")

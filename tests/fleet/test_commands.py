@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.fleet.hosts import FIXTURES, bound, fixture, write
+from tests.fleet.hosts import bound, write
+from tests.tools.hosts import FIXTURES, facts
 from wizard.cli import fleet
 from wizard.cli.main import main
 from wizard.cli.parser import parse
@@ -221,13 +222,13 @@ def test_each_property_that_fails_elsewhere_is_named(capsys: Output, tmp_path: P
 
 
 def test_another_host_that_refuses(capsys: Output, tmp_path: Path) -> None:
-    status, view = elsewhere(capsys, tmp_path, bound("h1"), fixture("vfio-arm64-virt"), NVME)
+    status, view = elsewhere(capsys, tmp_path, bound("h1"), facts("vfio-arm64-virt"), NVME)
     assert status == 1
     assert "accel-refused" in {finding["code"] for finding in view["findings"]}
 
 
 def test_another_host_without_the_device(capsys: Output, tmp_path: Path) -> None:
-    status, view = elsewhere(capsys, tmp_path, bound("h1"), fixture("grace-1s"), NVME)
+    status, view = elsewhere(capsys, tmp_path, bound("h1"), facts("grace-1s"), NVME)
     assert status == 1
     assert "unknown-function" in {finding["code"] for finding in view["findings"]}
 

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from tests.removals import one_less
+from tests.tools.hosts import FIXTURES, facts
+from tests.tools.removals import one_less
 from wizard.base.address import Address
 from wizard.base.finding import REGISTRY, Kind, Severity
 from wizard.facts.model import Facts, Group, Identity, Node, PciFunction
-from wizard.facts.snapshot import load
 from wizard.fleet.diff import DiffView, diff
 from wizard.fleet.diff.profiles import NamedRequest
 from wizard.host.build import host_of
 from wizard.plan.properties import Properties
 from wizard.plan.request import FunctionRequest, Mode, VmRequest
-
-FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
-
-
-@cache
-def facts(name: str) -> Facts:
-    return load(str(FIXTURES / f"{name}.json"))
 
 
 def compare(a: Facts, b: Facts, *profiles: VmRequest) -> DiffView:

@@ -13,8 +13,9 @@ import pytest
 from lxml import etree
 from msgspec.structs import replace
 
-from tests.fleet.hosts import SMMUS, bound, fixture, fixture_names, tuned
+from tests.fleet.hosts import SMMUS, bound, fixture_names, tuned
 from tests.tools import golden
+from tests.tools.hosts import facts as fixture
 from wizard.base.errors import UsageError
 from wizard.facts.model import Facts
 from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS, VM_REMARKS, kubevirt, nfd, opennebula

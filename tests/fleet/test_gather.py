@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.fleet.hosts import bound, fixture, renamed, write
+from tests.fleet.hosts import bound, renamed, write
 from tests.tools.cache import PROJECT
+from tests.tools.hosts import facts as fixture
 from tests.tools.processes import LIMIT, ending
 from wizard.base.errors import OutputError, UsageError
 from wizard.facts.snapshot import encode

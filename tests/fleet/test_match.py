@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.fleet.hosts import SMMUS, bound, fixture, renamed, tuned
+from tests.fleet.hosts import SMMUS, bound, renamed, tuned
+from tests.tools.hosts import facts as fixture
 from wizard.base.errors import InputError
 from wizard.facts.model import Facts, Program
 from wizard.fleet.devicekind import DeviceKind

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.fleet.hosts import bound, fixture, fixture_names
+from tests.fleet.hosts import bound, fixture_names
+from tests.tools.hosts import facts as fixture
 from wizard.fleet.devicekind import DeviceKind
 from wizard.fleet.fit import property_fault
 from wizard.fleet.request import FleetRequest, Wish

@@ -17,7 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.host.conftest import FIXTURES, host_from
-from tests.removals import Removal, one_less
+from tests.tools.removals import Removal, one_less
 from wizard.base.finding import REGISTRY, Finding, Kind, Severity
 from wizard.facts.snapshot import decode
 from wizard.host.build import host_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.plan.hosts import FIXTURES, host, plan
+from tests.tools.hosts import FIXTURES, host, plan
 from wizard.base.finding import Severity
 from wizard.export.qemu import options
 from wizard.host.model import Accel, Host

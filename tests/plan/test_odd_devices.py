@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.plan import hosts
+from tests.tools import hosts
 from wizard.base.finding import Severity
 from wizard.plan.request import Mode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from tests.plan.hosts import NVME, changed, codes, planned, qemu_program
+from tests.tools.hosts import NVME, changed, codes, planned, qemu_program
 from wizard.export import qemu_script
 from wizard.plan.places import own_socket, own_variables, socket_of, variables_of
 from wizard.plan.request import FirmwareRequest

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.plan.hosts import E1000E, FIXTURES, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, codes, facts, host, plan, planned, vm
+from tests.tools.hosts import E1000E, FIXTURES, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, codes, facts, host, plan, planned, vm
 from wizard.plan.model import VmPlan
 from wizard.plan.planner import make_plan
 from wizard.plan.properties import Properties

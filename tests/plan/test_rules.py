@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 import wizard.plan.ladder
-from tests.plan.hosts import (
+from tests.tools import golden
+from tests.tools.hosts import (
     E1000E,
     NVME,
     PAIR,
@@ -31,7 +32,6 @@ from tests.plan.hosts import (
     with_function,
     with_registers,
 )
-from tests.tools import golden
 from wizard.base.finding import REGISTRY, Definition, Finding, Kind, Severity
 from wizard.facts.model import FirmwareImage, Group, InUse, Node
 from wizard.host.model import Host

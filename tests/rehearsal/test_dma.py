@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.export.test_qemu import SETS, planned_ok
-from tests.plan.hosts import host, planned
+from tests.tools.hosts import host, planned
 from wizard.plan.model import VmPlan
 from wizard.plan.request import Layout
 from wizard.rehearsal.qemu import rehearse

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
-from wizard.facts.snapshot import load
+from tests.tools.hosts import host
 from wizard.facts.source import Source, SourceKind
-from wizard.host.build import host_of
-from wizard.host.model import Host
 from wizard.tui.app import WizardApp
 from wizard.tui.config import Config
 from wizard.tui.script import screen_text
 
-FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 NVME = "0000:14:00.0"
 VF = "0000:11:10.0"
-
-
-@cache
-def host(name: str = "arm64-virt-canwbs") -> Host:
-    """What a recorded host means."""
-    return host_of(load(str(FIXTURES / f"{name}.json")))
 
 
 def app(name: str = "arm64-virt-canwbs", *, state: Path | None = None, config: Config | None = None) -> WizardApp:

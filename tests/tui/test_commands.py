@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from tests.tools.hosts import host
 from tests.tools.processes import LIMIT
-from tests.tui.conftest import NVME, VF, app, cursor_to, host, press, settle, shown
+from tests.tui.conftest import NVME, VF, app, cursor_to, press, settle, shown
 from wizard.cli.parser import parse
 from wizard.cli.planoptions import request_of
 from wizard.export import bind_script

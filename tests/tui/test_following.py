@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tests.tui.conftest import FIXTURES, NVME, VF, host, shown, shows, until
+from tests.tools.hosts import FIXTURES, host
+from tests.tui.conftest import NVME, VF, shown, shows, until
 from wizard.facts.model import Moment
 from wizard.facts.snapshot import load
 from wizard.host.build import host_of

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.conftest import FIXTURES, NVME, shows, until
+from tests.tools.hosts import FIXTURES
+from tests.tui.conftest import NVME, shows, until
 from wizard.facts.snapshot import load
 from wizard.facts.source import Source, SourceKind
 from wizard.facts.umockdev import to_umockdev

@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.tools.hosts import FIXTURES, host
 from tests.tools.processes import LIMIT, InTerminal, in_terminal, wait_until
-from tests.tui.conftest import FIXTURES, NVME, app, cursor_to, host, press, said, settle, shown, shows, told, type_text
+from tests.tui.conftest import NVME, app, cursor_to, press, said, settle, shown, shows, told, type_text
 from wizard.facts.snapshot import load
 from wizard.host.build import host_of
 from wizard.tui.app import WizardApp

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from tests.tools.hosts import host
 from tests.tools.processes import LIMIT
-from tests.tui.conftest import NVME, VF, host
+from tests.tui.conftest import NVME, VF
 from wizard.plan.planner import make_plan
 from wizard.plan.request import Request
 from wizard.tui import state

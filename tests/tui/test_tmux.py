@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.hosts import FIXTURES
 from tests.tools.processes import LIMIT, wait_until
-from tests.tui.conftest import FIXTURES, NVME, VF
+from tests.tui.conftest import NVME, VF
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed (apt-get install tmux)")
 

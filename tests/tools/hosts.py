@@ -1,14 +1,14 @@
-"""Hosts for the tests of plans: the recorded ones, and the same with one fact changed."""
+"""Recorded hosts, the same with one fact changed, and plans on them: for every room's tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
+from tests.tools.cache import PROJECT
 from wizard.facts.model import Facts, HwInfo, Program
 from wizard.facts.snapshot import load
 from wizard.host.build import host_of
@@ -17,7 +17,7 @@ from wizard.plan.model import Plan, VmPlan
 from wizard.plan.planner import make_plan
 from wizard.plan.request import FunctionRequest, Request, VmRequest
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
+FIXTURES = PROJECT / "fixtures"
 
 NVME = "0000:14:00.0"  # behind the first SMMU
 PF, VF0, VF1 = "0000:11:00.0", "0000:11:10.0", "0000:11:10.2"  # the same; VF1 is the PF's second
