@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plan.test_rules import cmdqv
-from tests.tools.hosts import E1000E, NVME, VF0, planned
+from tests.tools.hosts import E1000E, NVME, VF0, cmdqv, planned
 from wizard.export import qmp_hotplug
 from wizard.plan.request import HotplugRequest
 from wizard.rehearsal.process import running

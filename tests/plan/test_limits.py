@@ -8,8 +8,30 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.plan.test_rules import cmdqv, kernel, pools, regions, rich, two_nodes, with_oas
-from tests.tools.hosts import E1000E, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, changed, codes, facts, host, plan, planned, vm
+from tests.tools.hosts import (
+    E1000E,
+    NVME,
+    PAIR,
+    PF,
+    SMMU1,
+    SMMU2,
+    VF0,
+    VF1,
+    changed,
+    cmdqv,
+    codes,
+    facts,
+    host,
+    kernel,
+    plan,
+    planned,
+    pools,
+    regions,
+    rich,
+    two_nodes,
+    vm,
+    with_oas,
+)
 from tests.tools.processes import LIMIT
 from wizard.facts.model import FirmwareImage, Node
 from wizard.plan.model import VmPlan

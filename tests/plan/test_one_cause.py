@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.plan.test_rules import cmdqv
-from tests.tools.hosts import E1000E, NVME, PAIR, SMMU1, SMMU2, VF0, host, plan, vm
+from tests.tools.hosts import E1000E, NVME, PAIR, SMMU1, SMMU2, VF0, cmdqv, host, plan, vm
 from wizard.host.model import Host
 from wizard.plan.properties import Properties
 from wizard.plan.request import HotplugRequest, Mode, NetworkRequest, VmRequest, VsmmuRequest

@@ -22,18 +22,24 @@ from tests.tools.hosts import (
     VF1,
     VIRTIO,
     changed,
+    cmdqv,
     codes,
     facts,
     host,
+    kernel,
     plan,
     planned,
+    pools,
     qemu_program,
+    regions,
+    rich,
+    two_nodes,
     vm,
     with_function,
-    with_registers,
+    with_oas,
 )
 from wizard.base.finding import REGISTRY, Definition, Finding, Kind, Severity
-from wizard.facts.model import FirmwareImage, Group, InUse, Node
+from wizard.facts.model import FirmwareImage, Group, InUse
 from wizard.host.model import Host
 from wizard.plan import rules
 from wizard.plan.model import PortPlan, VmPlan
@@ -90,19 +96,6 @@ def broken(code: str, change: Callable[[VmPlan], VmPlan], *functions: str) -> No
     CASES[code] = found
 
 
-def more_memory(words: list[int]) -> None:
-    """OAS 48 bits, 20 bits of SSID, ATS."""
-    words[0] |= 1 << 10
-    words[1] = (words[1] & ~(0x1F << 6)) | 20 << 6
-    words[5] = (words[5] & ~7) | 5
-
-
-def rich(**values: Any) -> Host:
-    """The recorded host with more in its registers, and its log silent about it (the log would beat them)."""
-    made = with_registers(more_memory, **values)
-    return changed(hw_info=made.facts.hw_info, log=tuple(line for line in made.facts.log if "arm-smmu-v3" not in line))
-
-
 def another_host() -> Host:
     """The recorded host under a name of its own."""
     return changed(lambda f: replace(f, identity=replace(f.identity, host="host-1")))
@@ -114,45 +107,11 @@ def no_dmabuf() -> Host:
     return changed(kernel=replace(kernel, config_partial=False, config={**(kernel.config or {}), "CONFIG_VFIO_PCI_DMABUF": "n"}))
 
 
-def cmdqv(version: int = 1, vcmdqs: int = 1, sids: int = 4) -> Host:
-    """The same with a CMDQV that iommufd knows: struct iommu_hw_info_tegra241_cmdqv."""
-    raw = bytes([0, 0, 0, 0, version, vcmdqs, sids, 0]).hex()
-    return rich(cmdqv=raw, viommu_cmdqv="ok")
-
-
-def two_nodes(memory: int = 64 << 30) -> Host:
-    """Two sockets; the first SMMU's functions are on node 1."""
-    old = facts("arm64-virt-canwbs")
-    nodes = (Node(id=0, cpus="0-7", memory=memory), Node(id=1, cpus="8-15", memory=memory))
-    functions = tuple(replace(f, numa_node=1 if f.address.startswith(("0000:1", "0000:8")) else 0) for f in old.functions)
-    return changed(nodes=nodes, functions=functions, memory_total=2 * memory, cpus=16)
-
-
 def grouped(address: str, *others: str) -> Host:
     """Several devices in the group of one."""
     old = facts("arm64-virt-canwbs")
     groups = tuple(replace(g, devices=(*g.devices, *others)) if address in g.devices else g for g in old.groups)
     return changed(groups=groups)
-
-
-def regions(address: str, text: str, *, besides: bool = True) -> Host:
-    """Reserved regions of the group of one, beside those that it has."""
-    old = facts("arm64-virt-canwbs")
-    groups = tuple(
-        replace(g, reserved_regions=((g.reserved_regions or "") if besides else "") + text) if address in g.devices else g for g in old.groups
-    )
-    return changed(groups=groups)
-
-
-def kernel(page_size: int = 4096, **config: str) -> Host:
-    """A kernel with other pages, or another configuration."""
-    old = facts("arm64-virt-canwbs").kernel
-    return changed(kernel=replace(old, page_size=page_size, config={**(old.config or {}), **config}))
-
-
-def pools(**free: int) -> Host:
-    """Free 2M hugepages of node 0, and 512 MiB of other memory."""
-    return changed(lambda f: replace(f, moment=replace(f.moment, hugepages_free={"0": {"2048": free["pages"]}}, memory_available=512 << 20)))
 
 
 QEMU_11_1 = qemu_program(
@@ -289,16 +248,6 @@ of("cmdqv-functions-too-many", NVME, hotplug=(HotplugRequest(functions=(VF0,)),)
 of("cmdqv-left-out", NVME, hotplug=(HotplugRequest(functions=(VF0,)),) * 16, on=cmdqv)
 of("cmdqv-first-stays", NVME, on=cmdqv)
 of("cmdqv-small-queues", NVME, on=cmdqv)
-
-
-def with_oas(code: int) -> Host:
-    """Registers with another OAS, in a host whose log does not say it."""
-
-    def change(words: list[int]) -> None:
-        words[5] = (words[5] & ~7) | code
-
-    made = with_registers(change)
-    return changed(hw_info=made.facts.hw_info, log=tuple(line for line in made.facts.log if "oas" not in line))
 
 
 def with_ats() -> Host:
