@@ -36,6 +36,18 @@ def calls() -> Iterator[tuple[str, ast.Call, ast.AST | None]]:
                 yield f"{name}:{node.lineno}", node, parents.get(node)
 
 
+def test_what_several_rooms_tests_share_is_in_tools() -> None:
+    """Recorded hosts, requests and the like have one place: a room's tests take nothing out of another room's tests."""
+    found = []
+    for path in sorted((PROJECT / "tests").rglob("*.py")):
+        room = path.relative_to(PROJECT / "tests").parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            words = (node.module or "").split(".") if isinstance(node, ast.ImportFrom) else []
+            if words[:1] == ["tests"] and len(words) > 2 and words[-1].startswith("test_") and words[1] != room:
+                found.append(f"{path.relative_to(PROJECT)}:{node.lineno}: {node.module}")
+    assert not found, "\n".join(found)
+
+
 def test_no_test_sleeps() -> None:
     found = [where for where, call, _ in calls() if ast.unparse(call.func) in ("time.sleep", "asyncio.sleep", "sleep", "threading.Event().wait")]
     assert found == []

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.export.test_qemu import SETS
 from tests.tools import golden
 from tests.tools.hosts import NVME, PAIR, PF, VF0, changed, host, plan, vm
+from tests.tools.requests import SETS
 from wizard.base.errors import UsageError
 from wizard.export import libvirt_xml, prepare_script, qemu_json, qemu_script, qmp_hotplug
 from wizard.host.model import Host

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from lxml import etree
 from msgspec.structs import replace
 
-from tests.export.test_qemu import NASTY, SETS
-from tests.plan.test_planner import requests
 from tests.tools.hosts import E1000E, FIXTURES, NVME, host, plan, planned
 from tests.tools.libvirt import Native, native, schemas
+from tests.tools.requests import NASTY, SETS, requests
 from wizard.base.errors import UsageError
 from wizard.export import libvirt_xml
 from wizard.export.command import Option

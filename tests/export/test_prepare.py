@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.export.test_qemu import NASTY, SETS, free, harmless, names
 from tests.tools.hosts import E1000E, NVME, PAIR, VF0, VF1, changed, host, plan, vm
 from tests.tools.processes import LIMIT
+from tests.tools.requests import NASTY, SETS, free, harmless, names
 from wizard.base.errors import UsageError
 from wizard.export import bind_script, prepare_script
 from wizard.host.build import host_of

@@ -10,8 +10,6 @@ import json
 import os
 import subprocess
 import tempfile
-import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from qemu.qmp import ExecuteError, QMPClient
 
-from tests.plan.test_planner import requests, without_contradiction
-from tests.tools.hosts import E1000E, FIXTURES, NVME, PAIR, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, host, plan, planned, vm
+from tests.tools.hosts import E1000E, FIXTURES, NVME, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, host, planned, vm
 from tests.tools.processes import LIMIT
 from tests.tools.qemu import require_firmware
+from tests.tools.requests import NASTY, SETS, free, harmless, names, planned_ok, requests, without_contradiction
 from wizard.export import libvirt_xml, qemu_argv, qemu_json, qemu_script
 from wizard.export.command import Option, keyed
 from wizard.export.qemu import options
@@ -38,41 +36,18 @@ from wizard.plan.request import (
     HotplugRequest,
     Layout,
     MachineRequest,
-    Mode,
     NetworkRequest,
     NodeRequest,
     Request,
     VmRequest,
     VsmmuRequest,
 )
-from wizard.plan.rules.guest import name_fault
 from wizard.rehearsal.process import running
 from wizard.rehearsal.qemu import ask, rehearse
 from wizard.rehearsal.report import Refused
 from wizard.rehearsal.standin import stand_ins
 
 GIB = 1 << 30
-NASTY = [
-    "a b", "a,b", "a,,b", "a'b", 'a"b', "a\nb", "$(touch /tmp/x)", "`id`", "a\\b", "\x1b[31m", "漢字 ü", "\u202eabc", "a=b", "nbd:x", "-x", "#", "~",
-    "*?[", "a\tb",
-]  # fmt: skip
-
-SETS: dict[str, VmRequest] = {
-    "two SMMUs": vm(NVME, VF0, E1000E, disks=(DiskRequest(path="/d,1"),), networks=(NetworkRequest(), NetworkRequest(kind="tap", source="tap0"))),
-    "per function": vm(NVME, VF0, VF1, E1000E, layout=Layout.PER_FUNCTION),
-    "group without": vm(*PAIR, mode=Mode.NONE),
-    "beside": vm(NVME, FunctionRequest(host=E1000E, mode=Mode.NONE, ats="off", rom=False)),
-    "virtio-iommu": vm(NVME, E1000E, mode=Mode.VIRTIO_IOMMU),
-    "hot-plug": vm(NVME, hotplug=(HotplugRequest(functions=(VF0,), bus_reserve=2), HotplugRequest(functions=(E1000E,)))),
-    "numa": vm(NVME, E1000E, cpus=5, memory=2 * GIB, hugepages=2 << 20, numa=(
-        NodeRequest(memory=GIB, cpus="0,2-3"), NodeRequest(memory=GIB, cpus="1,4"), NodeRequest(memory=0, initiator="dev1"),
-    )),
-    "auto": vm(NVME, properties=Properties(ats="auto", ril="auto", ssidsize="auto", oas="auto", cmdqv="auto")),
-    "numbers": vm(NVME, E1000E, mmio_window=1 << 40, vsmmus=(
-        VsmmuRequest(id="first", smmu="smmu3.0x000000000c000000", bus="left", bus_nr=250, slot=30),
-        VsmmuRequest(id="second", smmu="smmu3.0x000000000c020000", bus="right", bus_nr=1, slot=9),
-    )),
-}  # fmt: skip
 
 
 @pytest.mark.qemu
@@ -271,15 +246,6 @@ def _said_by(qemu: Path, words: list[str]) -> str:
     return done.stderr.strip().splitlines()[0].rpartition(": ")[2]
 
 
-names = st.text(min_size=1, max_size=20).filter(lambda text: name_fault(text) is None)
-free = st.one_of(st.sampled_from(NASTY), st.text(max_size=30)).filter(lambda text: "\0" not in text)
-
-
-def harmless(lines: Iterable[str]) -> bool:
-    """No control, format or private character, and no line separator, that would do something to a terminal."""
-    return all(unicodedata.category(c)[0] != "C" and unicodedata.category(c) not in ("Zl", "Zp") for line in lines for c in line)
-
-
 @settings(max_examples=150, deadline=None)
 @given(names, free, free, free)
 def test_the_shell_gives_qemu_every_word_as_it_was(name: str, path: str, notes: str, firmware: str) -> None:
@@ -394,12 +360,6 @@ def test_a_qemu_that_never_answers_is_ended(tmp_path: Path) -> None:
 
     with pytest.raises(Refused, match="ended with status 3"):
         asyncio.run(go())
-
-
-def planned_ok(request: VmRequest, *, errors: bool = False) -> VmPlan:
-    made = plan(request).vms[0]
-    assert errors or made.ok, [finding.what for finding in made.errors]
-    return made
 
 
 def test_what_is_too_new_for_the_host_is_said_in_the_exports() -> None:

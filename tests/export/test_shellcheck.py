@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.export.test_qemu import SETS
 from tests.tools.cache import skip_loudly
 from tests.tools.hosts import E1000E, NVME, PAIR, VF0, host, plan, vm
 from tests.tools.processes import LIMIT
+from tests.tools.requests import SETS
 from wizard.export import bind_script, prepare_script, qemu_script
 from wizard.plan.request import HotplugRequest
 

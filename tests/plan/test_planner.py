@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.tools.hosts import E1000E, FIXTURES, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, codes, facts, host, plan, planned, vm
+from tests.tools.hosts import E1000E, FIXTURES, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, codes, host, plan, planned, vm
+from tests.tools.requests import ENDPOINTS, requests, switches
 from wizard.plan.model import VmPlan
 from wizard.plan.planner import make_plan
 from wizard.plan.properties import Properties
@@ -231,36 +232,6 @@ def as_told(made: VmPlan) -> dict[str, object]:
         for name in ("ats", "ril", "ssidsize", "oas", "cmdqv"):
             vsmmu[name].pop("origin")
     return dict(told)
-
-
-FUNCTIONS = [*facts("arm64-virt-canwbs").functions]
-ENDPOINTS = [f.address for f in FUNCTIONS]
-sizes = st.sampled_from([GIB, 2 * GIB, 3 * GIB // 2])
-switches = st.sampled_from([None, "on", "off", "auto"])
-widths = st.sampled_from([None, 0, 20, "auto"])
-free_ports = st.builds(HotplugRequest, functions=st.sampled_from([(NVME,), (E1000E,), ()]), bus_reserve=st.integers(0, 3))
-requests = st.builds(
-    VmRequest,
-    name=st.sampled_from(["a", "b", "web 1", "döner"]),
-    functions=st.lists(st.sampled_from(ENDPOINTS), unique=True, max_size=6).map(lambda found: tuple(FunctionRequest(host=f) for f in found)),
-    memory=sizes,
-    cpus=st.integers(1, 8),
-    mode=st.sampled_from(Mode),
-    fall_back=st.booleans(),
-    layout=st.sampled_from(Layout),
-    split=st.sampled_from([(), (SMMU1,)]),
-    properties=st.builds(Properties, ats=switches, ril=switches, ssidsize=widths, oas=st.sampled_from([None, 44, "auto"])),
-    disks=st.lists(st.sampled_from(["/d", "/e"]), unique=True, max_size=2).map(lambda found: tuple(DiskRequest(path=p) for p in found)),
-    networks=st.lists(st.just(NetworkRequest()), max_size=2).map(tuple),
-    hotplug=st.lists(free_ports, max_size=2).map(tuple),
-    hugepages=st.sampled_from([None, 2 << 20]),
-    numa=st.sampled_from([None, (), (NodeRequest(memory=GIB, cpus="0"), NodeRequest(memory=GIB))]),
-)
-
-
-def without_contradiction(request: VmRequest) -> VmRequest:
-    """What belongs to vSMMUs left out where the request has none: a plan with that error says nothing about the rest."""
-    return request if request.mode is Mode.ACCEL else replace(request, layout=Layout.PER_SMMU, split=(), properties=Properties())
 
 
 @settings(max_examples=100, deadline=None)

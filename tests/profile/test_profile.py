@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.plan.test_planner import requests
 from tests.tools.hosts import E1000E, NVME, VF0, host, planned
+from tests.tools.requests import requests
 from wizard.base.errors import InputError
 from wizard.base.finding import Severity
 from wizard.plan.planner import make_plan

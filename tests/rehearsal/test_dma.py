@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.export.test_qemu import SETS, planned_ok
 from tests.tools.hosts import host, planned
+from tests.tools.requests import SETS, planned_ok
 from wizard.plan.model import VmPlan
 from wizard.plan.request import Layout
 from wizard.rehearsal.qemu import rehearse

@@ -15,10 +15,10 @@ import jsonschema
 import psutil
 import pytest
 
-from tests.export.test_qemu import SETS, planned_ok
 from tests.tools.cache import PROJECT
 from tests.tools.processes import LIMIT
 from tests.tools.qemu import require_firmware, require_old_qemu
+from tests.tools.requests import SETS, planned_ok
 from wizard.base.errors import ProgramError
 from wizard.dryrun.model import Cancelled
 from wizard.rehearsal.qemu import rehearse
