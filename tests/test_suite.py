@@ -42,7 +42,9 @@ def test_what_several_rooms_tests_share_is_in_tools() -> None:
     for path in sorted((PROJECT / "tests").rglob("*.py")):
         room = path.relative_to(PROJECT / "tests").parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            words = (node.module or "").split(".") if isinstance(node, ast.ImportFrom) else []
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            words = (node.module or "").split(".")
             if words[:1] == ["tests"] and len(words) > 2 and words[-1].startswith("test_") and words[1] != room:
                 found.append(f"{path.relative_to(PROJECT)}:{node.lineno}: {node.module}")
     assert not found, "\n".join(found)
