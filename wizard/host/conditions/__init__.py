@@ -6,11 +6,13 @@ script can change is here.
 
 from __future__ import annotations
 
-# Importing a module registers its conditions: what a function is comes before what its SMMU can do.
-from wizard.host.conditions import place  # isort: skip
-from wizard.host.conditions import nesting  # isort: skip
-from wizard.host.conditions import kernel  # isort: skip
-from wizard.host.conditions import qemu  # isort: skip
-from wizard.host.conditions.evidence import CONDITIONS, Answer, Evidence
+from wizard.host.conditions import kernel, nesting, place, qemu
+from wizard.host.conditions.evidence import REGISTERED, Answer, Evidence
 
-__all__ = ["CONDITIONS", "Answer", "Evidence", "kernel", "nesting", "place", "qemu"]
+ROOMS = (place, nesting, kernel, qemu)
+"""What a function is comes before what its SMMU can do, and that before what runs on the host."""
+_PLACE = {room.__name__: number for number, room in enumerate(ROOMS)}
+# Modules register their conditions when they are imported, which a linter sorts by name.
+CONDITIONS = tuple(sorted(REGISTERED, key=lambda check: _PLACE[check.__module__]))
+
+__all__ = ["CONDITIONS", "ROOMS", "Answer", "Evidence", "kernel", "nesting", "place", "qemu"]

@@ -84,12 +84,12 @@ def not_known(finding: Finding) -> Answer:
 
 
 Condition = Callable[[Evidence], Answer]
-CONDITIONS: list[Condition] = []
+REGISTERED: list[Condition] = []
 
 
 def condition(check: Condition) -> Condition:
-    """Register a condition; they are asked in the order in which they are registered."""
-    CONDITIONS.append(check)
+    """Register a condition; they are asked in the order of ``conditions.ROOMS``, and of the lines in each."""
+    REGISTERED.append(check)
     return check
 
 
