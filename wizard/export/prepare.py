@@ -2,7 +2,8 @@
 
 The administrator reads and runs it; the program itself changes nothing. It is idempotent, refuses another host, finds each
 function again by address, ids, serial number, SMMU and group, and stops where they differ. VFs that it makes are compared with
-the plan before anything is bound. driverctl is used where it is there, else driver_override.
+the plan before anything is bound. Drivers are changed by driver_override alone, where every write has its answer and its time; what driverctl
+has saved stays as it is.
 """
 
 from __future__ import annotations
