@@ -165,6 +165,37 @@ def event_queue_beyond_oas(world: World) -> None:
     reprogram(world, EVENTQ_BASE=QueueBase.build(ADDR=1 << 50 | memory_of(world, "web"), LOG2SIZE=4).value)
 
 
+def event_queue_over_the_stream_table(world: World) -> None:
+    """What a guest's faults are recorded in becomes entries: InputAddr is the guest's to choose (IHI 0070 7.3)."""
+    reprogram(world, EVENTQ_BASE=QueueBase.build(ADDR=smmu(world).read("STRTAB_BASE"), LOG2SIZE=4).value)
+
+
+def event_queue_over_a_table(world: World) -> None:
+    reprogram(world, EVENTQ_BASE=QueueBase.build(ADDR=parent(world).table.root, LOG2SIZE=4).value)
+
+
+def message_into_a_table(world: World) -> None:
+    smmu(world).write("EVENTQ_IRQ_CFG0", parent(world).table.root + 0x20)
+
+
+def event_queue_over_descriptors(world: World) -> None:
+    reprogram(world, EVENTQ_BASE=QueueBase.build(ADDR=cd_of(world)[0] & -0x200, LOG2SIZE=4).value)
+
+
+def queues_in_one_place(world: World) -> None:
+    where = world.space.take(0x1000)
+    reprogram(world, EVENTQ_BASE=QueueBase.build(ADDR=where, LOG2SIZE=4).value, CMDQ_BASE=QueueBase.build(ADDR=where, LOG2SIZE=5).value)
+
+
+def commands_stopped(world: World) -> None:
+    """A command that is none stands first in the queue, and nobody acknowledges the error: what is behind it waits (IHI 0070 7.1)."""
+    where = world.space.take(0x1000)
+    reprogram(world, CMDQ_BASE=QueueBase.build(ADDR=where, LOG2SIZE=4).value)
+    world.memory.write(where, 0xFF)
+    smmu(world).write("CMDQ_PROD", 2)
+    assert smmu(world).active("CMDQ_ERR")
+
+
 # -- stream table entries ---------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from wizard.arch.registers import GBPA, StrtabBaseCfg
 from wizard.arch.ste import STE, StreamConfig
@@ -16,7 +17,7 @@ from wizard.dryrun.tables import Walked, check_tables
 from wizard.dryrun.writable import beyond_host
 from wizard.nesting import Parent
 from wizard.smmu.context import Space, Stage1, stage1_of, stage2_of
-from wizard.smmu.inventory import StreamEntry, Structure, lets_through
+from wizard.smmu.inventory import MESSAGE_BYTES, StreamEntry, Structure, lets_through
 from wizard.smmu.regime import Regime
 from wizard.smmu.stale import stale
 from wizard.smmu.validity import cd_illegal, stage2_on, ste_illegal, world
@@ -35,6 +36,11 @@ def registers(claim: Claim, said: list[str]) -> str | None:
         return f"SMMUEN of {name} is 0 and its GBPA {value:#x} does not abort: every function behind it reaches every address of the host"
     if not found.cr0.CMDQEN:
         return f"CMDQEN of {name} is 0: no invalidation is carried out, and what the caches hold outlives the tables"
+    if found.commands_wait and host.smmu.active("CMDQ_ERR"):
+        return (
+            f"the command queue of {name} stands at an error (GERROR {host.smmu.read('GERROR'):#x}, CMDQ_CONS {host.smmu.read('CMDQ_CONS'):#x}): "
+            "no invalidation behind it is carried out"
+        )
     own, now = StrtabBaseCfg(host.streams.config), found.config
     wrong = [field for field in ("LOG2SIZE", "FMT", *(["SPLIT"] if found.two_level else [])) if own.fields()[field] != now.fields()[field]]
     if host.streams.base != found.base.ADDR:
@@ -56,6 +62,10 @@ def structures(claim: Claim, said: list[str]) -> str | None:
     for structure in claim.found.queues():
         if (whose := claim.guests_have(structure.start, structure.size)) is not None:
             return f"{structure.what} of {claim.host.name} at {structure.start:#x} lies in {whose}"
+    for one, other in combinations(claim.found.queues(), 2):
+        # Messages go to one doorbell and differ by their data.
+        if _overlap(one, other) and max(one.size, other.size) > MESSAGE_BYTES:
+            return f"{one.what} of {claim.host.name} at {one.start:#x} and {other.what} at {other.start:#x} share memory"
     for structure in claim.found.structures:
         if (why := _not_the_hosts(claim, structure)) is not None:
             return f"{structure.what} of {claim.host.name} {why}"
@@ -72,7 +82,14 @@ def _not_the_hosts(claim: Claim, structure: Structure) -> str | None:
         return f"at {start:#x} lies in {whose}"
     if tables is None or start < tables.start or start + length > tables.end:
         return f"at {start:#x} lies outside of the host's own tables"
+    for queue in claim.found.queues():
+        if _overlap(structure, queue):
+            return f"at {start:#x} shares memory with {queue.what} at {queue.start:#x}, where the SMMU writes what a guest's faults say"
     return None
+
+
+def _overlap(one: Structure, other: Structure) -> bool:
+    return one.start < other.start + other.size and other.start < one.start + one.size
 
 
 def strangers(claim: Claim) -> str | None:

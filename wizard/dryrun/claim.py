@@ -87,7 +87,8 @@ class Claim:
         its = Interval(ITS_TRANSLATER & -page, (ITS_TRANSLATER & -page) + page)
         there = [f for f in self.world.layout.functions_of(layout.name) if self.there(f)] if layout.peer_to_peer else []
         bars = tuple(Interval(bar.pa, bar.pa + bar.size) for function in there for bar in function.bars)
-        return Grant(own, (its, *bars), Interval(*HOST_TABLES))
+        written = tuple(Interval(queue.start, queue.start + queue.size) for queue in self.found.queues())
+        return Grant(own, (its, *bars), Interval(*HOST_TABLES), written)
 
     def granted(self, start: int, size: int) -> bool:
         """Whether ``size`` bytes from ``start`` are all the VM's to reach."""

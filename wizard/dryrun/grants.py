@@ -28,12 +28,14 @@ class Interval:
 class Grant:
     """What a stage 2 table may lead to: ``own`` memory, and ``others``: BARs and the ITS page, few leaves that are looked at one by one.
 
-    ``tables`` is where the host keeps its tables; None where nobody asks. A table anywhere else could be one that the guest writes.
+    ``tables`` is where the host keeps its tables; None where nobody asks. A table anywhere else could be one that the guest writes. ``written`` is
+    what the SMMU itself writes, or is sent commands by: a table there would hold a guest's faults.
     """
 
     own: tuple[Interval, ...]
     others: tuple[Interval, ...] = ()
     tables: Interval | None = None
+    written: tuple[Interval, ...] = ()
 
 
 class Owned:

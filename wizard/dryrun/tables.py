@@ -122,10 +122,16 @@ def _tables(tables: Words, bases: Words, level: Level, size: int, grant: Grant) 
     if grant.tables is None or not len(tables):
         return None
     wrong = np.flatnonzero((tables < np.uint64(grant.tables.start)) | (tables > np.uint64(grant.tables.end - size)))
+    why = "outside of the host's own"
+    for queue in grant.written if not wrong.size else ():
+        wrong = np.flatnonzero((tables < np.uint64(queue.end)) & (tables + np.uint64(size) > np.uint64(queue.start)))
+        why = f"in what the SMMU writes itself, a queue or a message at {queue.start:#x}"
+        if wrong.size:
+            break
     if not wrong.size:
         return None
     first = int(wrong[0])
-    return Stray(int(bases[first]), int(tables[first]), f"a level {level.number} table, outside of the host's own")
+    return Stray(int(bases[first]), int(tables[first]), f"a level {level.number} table, {why}")
 
 
 def _batches(tables: Words, bases: Words, words: int) -> Iterator[tuple[Words, Words]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from wizard.arch.cd import CD, CD_BYTES, L1CD, L1CD_BYTES
 from wizard.arch.command import COMMAND_BYTES
 from wizard.arch.event import EVENT_BYTES
-from wizard.arch.registers import CR0, CR2, IrqCfg0, QueueBase, StrtabBase, StrtabBaseCfg, TableFormat
+from wizard.arch.registers import CR0, CR2, CmdqCons, IrqCfg0, QueueBase, QueueProd, StrtabBase, StrtabBaseCfg, TableFormat
 from wizard.arch.ste import L1STD, L1STD_BYTES, STE, STE_BYTES, StreamConfig
 from wizard.smmu.config import SPLITS
 from wizard.smmu.device import Smmu
@@ -20,6 +20,7 @@ from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, Memory
 from wizard.smmu.validity import stage1_on, ste_illegal
 
 _PRI_BYTES = 16
+MESSAGE_BYTES = 4
 _WORD_BYTES = 8
 
 
@@ -123,7 +124,12 @@ class Inventory:
         for name in ("GERROR", "EVENTQ", "PRIQ") if self.features.msi else ():
             where = IrqCfg0(self.smmu.read(f"{name}_IRQ_CFG0")).ADDR & reachable
             if where:
-                yield Structure(f"the address of {name}'s interrupt message", where, 4)
+                yield Structure(f"the address of {name}'s interrupt message", where, MESSAGE_BYTES)
+
+    @property
+    def commands_wait(self) -> bool:
+        """Whether the command queue holds what was not consumed: CMDQ_PROD and the index in CMDQ_CONS differ (6.3.27, 6.3.28)."""
+        return QueueProd(self.smmu.read("CMDQ_PROD")).WR != CmdqCons(self.smmu.read("CMDQ_CONS")).RD
 
     # -- context descriptors ------------------------------------------------------------------------------------------
 
