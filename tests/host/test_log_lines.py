@@ -300,6 +300,19 @@ def test_a_bad_stream_id_is_that_of_a_function_or_of_nobody(host: Hosts) -> None
     assert "0000:10:00.1" in found(_event(2, 0x1001, 0, 0, 0), facts)["smmu-events"].what
 
 
+def test_a_bad_stream_id_is_nobodys_only_where_all_were_read(host: Hosts) -> None:
+    """Without IORT, or with a function below the SMMU whose StreamID it does not tell, the device that is there may be it."""
+    facts = msgspec.structs.replace(host("arm64-virt-canwbs").facts, moment=Moment())
+    told = found(_event(2, 0x1400, 0, 0, 0), msgspec.structs.replace(facts, acpi={}))["smmu-events"]
+    assert "whose it is was not read" in told.what
+    assert "no function of this host has" not in told.why
+    assert "not every StreamID was read" in told.why
+    assert "aborts the DMA" in told.why
+    bridge = {"config": "", "config_length": 0}  # what it adds to the DMA below it is unknown then
+    functions = tuple(msgspec.structs.replace(f, **bridge) if f.address == "0000:82:00.0" else f for f in facts.functions)
+    assert "was not read" in found(_event(2, 0x1777, 0, 0, 0), msgspec.structs.replace(facts, functions=functions))["smmu-events"].what
+
+
 def test_events_are_counted_by_function_and_kind(host: Hosts) -> None:
     facts = msgspec.structs.replace(host("arm64-virt-canwbs").facts, moment=Moment())
     lines = [*_event(0x10, 0x1400, READ | IN, 0x1000, 0) * 5, *_event(0x13, 0x1400, IN, 0x1000, 0), *_event(0x10, 0x1100, IN, 0x1000, 0) * 2]

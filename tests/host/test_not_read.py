@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.host.conftest import host_from
+from wizard.cli.inspect import function_lines
 from wizard.cli.main import main
 from wizard.facts.record import from_tree
 from wizard.facts.source import open_tree
@@ -87,3 +89,32 @@ def test_first_contact_takes_assumed_registers_for_unasked_ones() -> None:
     assert candidates(host_from("gb200"))
     assert "has been asked" in state_words(host_from("arm64-virt-canwbs"))
     assert "not read" in state_words(host_in("no-attributes.umockdev"))
+
+
+def test_first_contact_says_all_only_of_a_list_that_was_read_and_asks_by_who_answers() -> None:
+    facts = host_from("arm64-virt-canwbs").facts
+    links_alone = host_of(replace(facts, iommus=(), unread=facts.unread | {"/sys/class/iommu": "absent"}))
+    assert "has been asked" not in state_words(links_alone).replace("that is known here has been asked", "")
+    assert "there may be others" in state_words(links_alone)
+    silent = "f" * 512
+    asked = host_of(replace(facts, hw_info=()))
+    [first, *_] = candidates(asked)
+    functions = tuple(replace(f, config=silent, config_length=256) if f.address == first else f for f in facts.functions)
+    others = candidates(host_of(replace(facts, hw_info=(), functions=functions)))
+    assert others
+    assert first not in others or asked.functions[first].is_vf
+
+
+def test_bars_that_were_not_read_are_not_none() -> None:
+    """A function without memory of its own has registers that are zero; one whose registers hold addresses has BARs, read or not."""
+    facts = host_from("arm64-virt-canwbs").facts
+    host = host_of(replace(facts, functions=tuple(replace(f, resource="") for f in facts.functions)))
+    assert not host.functions["0000:14:00.0"].bars_known
+    assert not host.functions["0000:11:10.0"].bars_known  # a VF: its registers are zero, whatever it has
+    assert host.functions["0000:00:00.0"].bars_known  # QEMU's host bridge has none
+    shown = "\n".join(function_lines(host, host.functions["0000:14:00.0"]))
+    assert "unknown: not read" in shown
+    link = host_in("link-alone.umockdev")
+    told = "\n".join(function_lines(link, link.functions["0002:01:00.0"]))
+    assert "none recorded" in told
+    assert "unknown: not read" in told

@@ -44,6 +44,11 @@ def why_unread(facts: Facts, place: Place) -> str | None:
     return _noted(facts.unread, place)
 
 
+def whole(facts: Facts) -> bool:
+    """Whether every function of the host is there; a recording of umockdev holds those that were named."""
+    return facts.origin != _UMOCKDEV and why_unread(facts, Place.FUNCTIONS) is None
+
+
 def _noted(unread: Mapping[str, str], place: Place) -> str | None:
     if not unread:
         return None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from wizard.base.text import size, visible
-from wizard.facts.held import Place, why_unread
+from wizard.facts.held import Place, whole, why_unread
 from wizard.host.known import Known, Source
 from wizard.host.model import KIND_NAMES, Function, Group, Host, Smmu
 
@@ -77,8 +77,8 @@ def function_rows(host: Host, function: Function) -> Iterator[Row]:
     yield Row("parent", "below", visible(function.parent or "a root bus"))
     yield Row("path", "path", visible(facts.path))
     bars = ", ".join(f"{bar.index}: {size(bar.size)}" + (" prefetchable" if bar.prefetchable else "") for bar in function.bars)
-    yield Row("bars", "BARs", bars or ("none" if why_unread(host.facts, Place.RESOURCES) is None else NOT_READ))
-    yield Row("companions", "companions", ", ".join(map(str, host.companions(function))) or "none")
+    yield Row("bars", "BARs", bars or ("none" if function.bars_known else NOT_READ))
+    yield Row("companions", "companions", ", ".join(map(str, host.companions(function))) or ("none" if whole(host.facts) else "none recorded"))
     if facts.physfn:
         yield Row("physfn", "VF of", visible(facts.physfn))
     if facts.sriov_totalvfs:

@@ -176,6 +176,18 @@ class Function(msgspec.Struct, frozen=True, dict=True):
         return bars_of(self.facts)
 
     @property
+    def bars_known(self) -> bool:
+        """Whether its BARs were read.
+
+        Without `resource` only registers that are all zero say that there is none; those of a VF always are (PCIe 6.0, 9.3.4).
+        """
+        if self.facts.resource:
+            return True
+        first, last = 0x10, 0x18 if self.is_bridge else 0x28
+        space = self.config
+        return not self.is_vf and not space.dead and space.length >= last and not any(space.data[first:last])
+
+    @property
     def name(self) -> str:
         """Vendor and device in words, else the ids."""
         words = " ".join(part for part in (self.facts.vendor_name, self.facts.device_name) if part)

@@ -134,6 +134,7 @@ class FunctionView(msgspec.Struct, frozen=True):
     virtfns: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     assumed: dict[str, str] = {}  # field -> why nobody measured it
+    bars_known: bool = True  # false: `bars` was not read
 
 
 class RegionView(msgspec.Struct, frozen=True):
@@ -274,6 +275,7 @@ def function_view(host: Host, function: Function) -> FunctionView:
         virtfns=function.facts.virtfns,
         companions=tuple(map(str, host.companions(function))),
         assumed=host.assumed.below(f"functions.{function.facts.address}") if host.assumed else {},
+        bars_known=function.bars_known,
     )
 
 

@@ -47,6 +47,8 @@ def state_words(host: Host) -> str:
             said.append(f"What stands here of {', '.join(assumed)} is only assumed.")
     if beyond:
         said.append(f"{', '.join(beyond)} can't be asked: no endpoint is known to be below it.")
+    if not said and why_unread(host.facts, Place.IOMMUS) is not None:
+        return "Every SMMUv3 that is known here has been asked; the list of IOMMUs was not read, so there may be others."
     return " ".join(said) or "Every SMMUv3 of this host has been asked: there is nothing to learn by a probe."
 
 
@@ -56,7 +58,14 @@ def candidates(host: Host) -> list[str]:
     found: dict[tuple[str, int], tuple[tuple[int, int, int], str]] = {}
     wanted = set(unasked(host))
     for address, function in host.functions.items():
-        if function.smmu not in wanted or function.is_bridge or address in used or function.group is None or refused(host, address):
+        if (
+            function.smmu not in wanted
+            or function.is_bridge
+            or address in used
+            or function.group is None
+            or refused(host, address)
+            or function.config.dead
+        ):
             continue
         group = host.groups.get(function.group)
         # A VF is the cheapest to take away; a PF with VFs the dearest.

@@ -114,6 +114,12 @@ RESERVED = Explanation(
     "The specification gives this number no meaning: a newer SMMU, or a record that was damaged on its way into the log.",
     "Look at the record's words; update the kernel, which may know it.",
 )
+UNTOLD = Explanation(
+    "The SMMU has no stream table entry for this StreamID (7.3.3), and aborts the DMA: nothing goes to memory untranslated. Which function has it "
+    "is not known: not every StreamID was read, and the one of a function that is there may be it.",
+    "Read the host as root (`sudo smmu-wizard record`): the firmware's IORT says which function has the StreamID. Look in `dmesg` for "
+    "`Adding to iommu group` and `Aliasing StreamID`, too.",
+)
 NOBODY = Explanation(
     "DMA comes with a StreamID that no function of this host has{requester}: another requester ID of a card behind a bridge, a function that is "
     "hidden or was removed, or an IORT that maps IDs wrongly. The SMMU has no entry for it and aborts the DMA (7.3.3): nothing goes to memory "

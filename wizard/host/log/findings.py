@@ -131,6 +131,8 @@ def _events(host: Host, names: Mapping[str, str]) -> Iterator[tuple[Key, Finding
         for function in host.functions.values():
             for above, known in itertools.product({function.smmu, function.iort_smmu} - {None}, function.stream_ids):
                 owners_of.setdefault((above or "", known), []).append(function)
+    all_read = bool(host.log.event_counts) and _streams_read(host)
+    nobody = "no known function" if all_read else "whose it is was not read"
     records: dict[tuple[str, int, int | None], list[Event]] = {}
     for event in host.log.events:
         records.setdefault((event.smmu, event.number, event.stream_id), []).append(event)
@@ -145,7 +147,7 @@ def _events(host: Host, names: Mapping[str, str]) -> Iterator[tuple[Key, Finding
         explained = meaning.explain(number)
         requester = _requester(host, names.get(device, device), stream)
         if number == EventType.C_BAD_STREAMID and who is None and stream is not None:
-            explained = meaning.NOBODY
+            explained = meaning.NOBODY if all_read else meaning.UNTOLD
         words = {"device": who or "the device", "whose": _whose([f for f in owners if str(f) == who] or owners), "requester": requester}
         why = [meaning.HARMLESS] if meaning.harmless(kept) else [explained.why.format(**words), *meaning.further(kept)]
         name = next((event.name for event in kept), f"event {number:#04x}")
@@ -157,12 +159,19 @@ def _events(host: Host, names: Mapping[str, str]) -> Iterator[tuple[Key, Finding
                 severity=Severity.INFO if number == EventType.E_PAGE_REQUEST else None,
                 count=plural(count, f"event {number:#04x}", f"events {number:#04x}") + (f" {name}" if not name.startswith("event") else ""),
                 stream="unknown" if stream is None else f"{stream:#x}",
-                device=(who or f"no known function{requester}") + (f"; {', '.join(others)} has it too" if others else ""),
+                device=(who or f"{nobody}{requester}") + (f"; {', '.join(others)} has it too" if others else ""),
                 seen=f": {shown}" if shown else "",
                 why=" ".join(text[0].upper() + text[1:] for text in why),
                 fix=explained.fix.format(**words),
             ),
         )
+
+
+def _streams_read(host: Host) -> bool:
+    """Whether a StreamID that no function has is nobody's: IORT was read, and tells all of each function behind an SMMU (a note: but an alias)."""
+    return host.iort is not None and all(
+        function.stream_ids and not function.stream_source.note for function in host.functions.values() if function.smmu or function.iort_smmu
+    )
 
 
 def _whose(owners: Sequence[Function]) -> str:

@@ -47,11 +47,16 @@ itself changes nothing on the host: it writes the script that does, with its und
         """Those that were marked, else one for each SMMU."""
         return list(self._marked) or candidates(self.wizard.host)
 
+    @property
+    def bindable(self) -> list[str]:
+        """Those of them that nothing is known to forbid: what the script is for."""
+        return [address for address in self.functions if refused(self.wizard.host, address) is None]
+
     def body(self) -> Iterable[Widget]:
         yield LinesView(id="steps", classes="first")
 
     def command(self) -> str:
-        return shlex.join(["prepare", *self.functions, "-o", self._script]) if self.functions else "list"
+        return shlex.join(["prepare", *self.bindable, "-o", self._script]) if self.bindable else "list"
 
     def session_changed(self) -> None:
         self.query_one("#steps", LinesView).show(self._lines)
@@ -59,7 +64,7 @@ itself changes nothing on the host: it writes the script that does, with its und
     def _commands(self) -> list[str]:
         sudo = "" if os.geteuid() == 0 else "sudo "
         return [
-            self.wizard.command_words(f"prepare {' '.join(self.functions)} -o {self._script}"),
+            self.wizard.command_words(f"prepare {' '.join(self.bindable)} -o {self._script}"),
             f"{sudo}./{self._script}",
             f"{sudo}smmu-wizard record --probe -o {self._snapshot}",
             f"{sudo}./{self._script} --undo",
@@ -87,7 +92,7 @@ itself changes nothing on the host: it writes the script that does, with its und
         lines += wrap(
             "Opening a function resets it: choose none that somebody works with. Mark others with space on 1 Host, then p.", width, "dim", first="  "
         )
-        if not self.functions:
+        if not self.bindable:
             return lines
         first, run, probe, undo = self._commands()
         steps = [
@@ -113,7 +118,7 @@ itself changes nothing on the host: it writes the script that does, with its und
         self.dismiss(None)
 
     def action_copy(self) -> None:
-        if not self.functions:
+        if not self.bindable:
             self.wizard.say("There is no function to bind, and so no command.", "warning")
             return
         self.wizard.copy("\n".join(self._commands()[:3]))
@@ -129,8 +134,8 @@ itself changes nothing on the host: it writes the script that does, with its und
         for address in self.functions:
             if obstacle := refused(host, address):
                 self.wizard.say(f"{address} can't be given to a vfio driver: {obstacle.what} {obstacle.fix}", "warning")
-                return
-        ask_and_write(self.wizard, self._script, bind_script(host, self.functions), script=True)
+        if self.bindable:
+            ask_and_write(self.wizard, self._script, bind_script(host, self.bindable), script=True)
 
     def action_open(self) -> None:
         def answered(path: object) -> None:
