@@ -14,7 +14,7 @@ from wizard.tui.lines import ACCEL_ROLE, BLANK, SEVERITY_ROLE, Line, Span, accel
 from wizard.tui.rows import Index, comes_along
 from wizard.tui.state import Session
 
-_LABEL = 16  # columns: "platform devices"
+_LABEL = 12  # columns: "host uses it", the longest of a function
 
 
 def host_words(host: Host) -> str:
@@ -45,8 +45,10 @@ _ROLES = {"in_use": "bad", "path": "dim", "assumed": "warn"}
 
 def row_lines(rows: Iterable[Row], width: int) -> Iterator[Line]:
     """Rows with their labels in one column."""
-    for row in rows:
-        yield from wrap(row.text, width, _ROLES.get(row.key, ""), first=f"  {row.label:<{_LABEL}} ", lead="dim")
+    found = list(rows)
+    label = max(_LABEL, *(len(row.label) for row in found))
+    for row in found:
+        yield from wrap(row.text, width, _ROLES.get(row.key, ""), first=f"  {row.label:<{label}} ", lead="dim")
 
 
 def function_lines(index: Index, session: Session, address: str, width: int, glyphs: Glyphs) -> Iterator[Line]:
@@ -61,6 +63,7 @@ def function_lines(index: Index, session: Session, address: str, width: int, gly
     yield from together_lines(index, session, function, width, glyphs)
     if function.is_bridge:
         yield line("A bridge: it carries others and is not assigned.")
+        yield BLANK
     else:
         yield from verdict_lines(host, address, width, glyphs)
     if function.capabilities:
