@@ -14,7 +14,10 @@ from tests.tools.cache import PROJECT, skip_loudly
 
 ROOMS = ("arch", "base", "cli", "export", "facts", "fleet", "host", "nesting", "plan", "profile", "smmu")
 # What takes a minute and more, asks for programs and not for Python, or looks at the project as a whole.
-SLOW = ("smmu/test_against_qemu.py", "smmu/test_arrays.py", "export/test_libvirt.py")
+SLOW = (
+    *("smmu/test_against_qemu.py", "smmu/test_arrays.py", "export/test_libvirt.py", "export/test_prepare_runs.py", "export/test_shellcheck.py"),
+    "fleet/test_ansible.py",
+)
 
 
 @pytest.mark.another_python

@@ -37,7 +37,7 @@ inside /usr/sbin/libvirtd > "$work/libvirtd.log" 2>&1 &
 virsh() { inside virsh -q -c qemu:///system "$@"; }
 tries=0
 until virsh uri > /dev/null 2>&1; do
-    tries=$((tries + 1)); [ $tries -lt 100 ] || { echo "libvirtd does not answer" >&2; cat "$work/libvirtd.log" >&2; exit 4; }
+    tries=$((tries + 1)); [ $tries -lt 600 ] || { echo "libvirtd does not answer" >&2; cat "$work/libvirtd.log" >&2; exit 4; }
     sleep 0.2
 done
 for xml in "$work"/*.xml; do

@@ -10,6 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.tools.hosts import host
+from tests.tools.processes import LIMIT
 from wizard.facts.source import Source, SourceKind
 from wizard.tui.app import WizardApp
 from wizard.tui.config import Config
@@ -44,8 +45,8 @@ async def said(pilot: Pilot[int]) -> str:
 
 
 async def until(pilot: Pilot[int], what: Callable[[], bool]) -> None:
-    """Until something is so that a worker or a timer brings about, however busy the machine; two minutes at most."""
-    end = time.monotonic() + 120
+    """Until something is so that a worker or a timer brings about, however busy the machine, within the bound of every wait."""
+    end = time.monotonic() + LIMIT
     while not what() and time.monotonic() < end:
         await pilot.pause(0.02)
     assert what(), shown(pilot)

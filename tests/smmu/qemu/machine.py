@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.tools.processes import LIMIT
 from wizard.arch import command, event
 from wizard.arch.command import CommandError, Op
 from wizard.arch.registers import GERROR, REGISTERS, CmdqCons, QueueBase
@@ -41,7 +42,7 @@ class Machine:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(path)
         listener.listen()
-        listener.settimeout(60)
+        listener.settimeout(LIMIT)
         # A file, not a pipe: nobody reads it while QEMU runs.
         self._said = (Path(self._scratch.name) / "stderr").open("w+b")
         self._process = subprocess.Popen(
@@ -70,7 +71,7 @@ class Machine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
         self._qtest.close()
         self._process.kill()
-        self._process.wait(60)
+        self._process.wait(LIMIT)
         self._said.close()
         self._scratch.cleanup()
 
