@@ -14,8 +14,10 @@ from tests.tools.hosts import host
 from wizard.base.errors import UsageError
 from wizard.dryrun import SCENARIOS, Cancelled, Report, Status, dry_run, lay_out, report_lines, report_of_trace, trace_address, trace_of
 from wizard.dryrun.address import parse
+from wizard.host.build import host_of
 from wizard.host.known import Known, Source
-from wizard.plan.request import Layout, Mode
+from wizard.plan.planner import make_plan
+from wizard.plan.request import Layout, Mode, Request
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +210,58 @@ def test_its_schema_is_the_models(report: Report) -> None:
     schema = msgspec.json.schema(Report)
     jsonschema.validate(json.loads(msgspec.json.encode(report)), schema)
     assert {"functions", "scenarios", "cells", "proofs", "costs", "trace"} <= set(schema["$defs"]["Report"]["properties"])
+
+
+# What a status rests on
+
+
+def assuming(on: str, function: str, **changes: object) -> dict[str, tuple[str, ...]]:
+    """Scenario -> what its cell assumes, on a recorded host with ``changes`` of its facts."""
+    made = host_of(msgspec.structs.replace(host(on).facts, **changes))
+    request = vm("web", function)
+    report = dry_run(make_plan(made, Request(vms=(request,))), made)
+    assert report.rehearsed
+    return {cell.scenario: cell.assuming for cell in report.cells}
+
+
+def test_where_everything_was_read_nothing_is_assumed() -> None:
+    assert not any(assuming("arm64-virt-canwbs", NVME).values())
+
+
+def test_every_assumption_of_the_registers_is_in_the_cells_that_rest_on_it() -> None:
+    """GB200: nobody published its registers, its groups or its firmware; the exit status is as it was."""
+    found = assuming("gb200", "0000:03:00.0")
+    assert found["oas"] == ("OAS 48",)
+    assert found["ssidsize"] == ("SSIDSIZE 0",)
+    assert {"OAS 48", "SSIDSIZE 0", "ril no"} == set(found["compare"])
+    assert {"nesting yes", "OAS 48", "StreamID 0x300", "a group of its own", "CANWBS yes"} <= set(found["bring-up"])
+    assert set(found["bring-up"]) <= set(found["mapped"])
+    assert {"ats yes"} <= set(found["ats-off"])
+    assert not found["pri"]  # no host has it
+    assert found["ats"] == ("ats yes", "a function without ATS")  # that it does not apply is as little known
+
+
+def test_a_fact_that_was_taken_away_is_assumed_in_place_of_read() -> None:
+    facts = host().facts
+    less = assuming("arm64-virt-canwbs", NVME, kernel=msgspec.structs.replace(facts.kernel, page_size=None))
+    assert less["bring-up"] == less["mapped"] == ("pages of 4 KiB",)
+    assert not less["oas"]
+    unread = tuple(msgspec.structs.replace(group, reserved_regions=None) for group in facts.groups)
+    assert assuming("arm64-virt-canwbs", NVME, groups=unread)["group"] == ("no memory that the firmware wants 1:1",)
+    unnamed = assuming("arm64-virt-canwbs", NVME, kernel=msgspec.structs.replace(facts.kernel, release=""))
+    assert unnamed["malformed-passed"] == unnamed["malformed-commands"] == ("a kernel before 7.3",)
+    assert not unnamed["bring-up"]
+    unprobed = assuming("arm64-virt-canwbs", NVME, hw_info=(), log=tuple(line for line in facts.log if "arm-smmu" not in line))
+    assert {"nesting yes", "OAS 44"} <= set(unprobed["bring-up"])
+    assert "OAS 44" in unprobed["beyond-memory"]
+
+
+def test_the_text_says_what_is_assumed_once_whole_and_then_as_the_same() -> None:
+    made = host("gb200")
+    lines = list(report_lines(dry_run(make_plan(made, Request(vms=(vm("web", "0000:03:00.0"),))), made)))
+    first = next(line for line in lines if "QEMU starts" in line)
+    assert "assuming" in first
+    assert "OAS 48" in first
+    assert any("output address size: 48 of 48 bits, assuming OAS 48" in line for line in lines)
+    assert any(line.endswith("assuming the same as QEMU's start [hardware]") for line in lines)
+    assert any("(without substreams S1DSS is ignored, assuming SSIDSIZE 0)" in line for line in lines)

@@ -15,6 +15,7 @@ from wizard.arch.ste import STE
 from wizard.dryrun.guest import LinuxGuest, Stream
 from wizard.dryrun.layout import FunctionLayout, VsmmuLayout
 from wizard.dryrun.model import Proof, ScenarioView, Step, Stopper
+from wizard.dryrun.rests import Fact
 from wizard.dryrun.world import Vm, World
 from wizard.nesting import Device, HostSmmu, KernelError, Vsmmu
 from wizard.nesting.invalidate import Words
@@ -40,15 +41,32 @@ class Needs(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One scenario; ``play`` answers the sentence of its success. ``replug`` says that it takes functions away, so QEMU starts anew after it."""
+    """One scenario; ``play`` answers the sentence of its success. ``replug`` says that it takes functions away, so QEMU starts anew after it.
+
+    ``rests`` are the facts that its outcome depends on, beside those that what it needs depends on.
+    """
 
     view: ScenarioView
     play: Callable[[Bench], str]
     needs: Needs
     replug: bool
+    rests: frozenset[Fact] = frozenset()
 
 
 REGISTRY: dict[str, Scenario] = {}
+
+
+_RESTS: dict[Callable[[Bench], str], frozenset[Fact]] = {}
+
+
+def rests_on(*facts: Fact) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
+    """Declare, below ``scenario``, what the outcome depends on beside what a scenario of its needs does anyway."""
+
+    def declare(play: Callable[[Bench], str]) -> Callable[[Bench], str]:
+        _RESTS[play] = frozenset(facts)
+        return play
+
+    return declare
 
 
 def scenario(
@@ -61,7 +79,8 @@ def scenario(
             raise ValueError(f"scenario {id} is declared twice")
         if not sources:
             raise ValueError(f"scenario {id} names no source")
-        REGISTRY[id] = Scenario(ScenarioView(id=id, group=group, title=title, sources=sources, stops=stops), play, needs, replug)
+        view = ScenarioView(id=id, group=group, title=title, sources=sources, stops=stops)
+        REGISTRY[id] = Scenario(view, play, needs, replug, _RESTS.get(play, frozenset()))
         return play
 
     return register

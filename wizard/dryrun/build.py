@@ -12,6 +12,7 @@ from wizard.base.address import Address
 from wizard.base.finding import Finding
 from wizard.base.text import size as size_text
 from wizard.dryrun.findings import IMPOSSIBLE_MEMORY, MISSING_FUNCTION
+from wizard.dryrun.guesses import of_functions
 from wizard.dryrun.hardware import candidates, smmu_layout
 from wizard.dryrun.layout import (
     BLOCK,
@@ -31,6 +32,7 @@ from wizard.dryrun.layout import (
     VmLayout,
     VsmmuLayout,
 )  # fmt: skip
+from wizard.dryrun.rests import Fact, Guess
 from wizard.host.known import Source
 from wizard.host.model import Function, Host
 from wizard.nesting.qemu import ids_of
@@ -43,15 +45,16 @@ _REDISTRIBUTORS, _ECAM = 64 << 20, 256 << 20
 def lay_out(plan: Plan, host: Host) -> Layout:
     """What host and guests build for ``plan``."""
     assumptions: list[str] = []
+    guesses: list[Guess] = []
     findings: list[Finding] = []
     missing = [MISSING_FUNCTION.at(d.host, vm=vm.name) for vm in plan.vms for d in vm.devices if not d.to_make and d.host not in host.functions]
     names = dict.fromkeys(d.smmu for vm in plan.vms for d in vm.devices if d.smmu is not None)
     names |= dict.fromkeys(f.smmu for vm in plan.vms for _, f in candidates(vm, host) if f.smmu is not None)
     found = [host.smmus[name] for name in names if name in host.smmus and host.smmus[name].kind == "smmuv3"]
-    smmus = tuple(smmu_layout(host, smmu, plan, assumptions) for smmu in found)
+    smmus = tuple(smmu_layout(host, smmu, plan, assumptions, guesses) for smmu in found)
     vms, taken = [], HOST_RAM
     for vm in plan.vms:
-        made, findings_of_vm, taken = _vm(vm, host, smmus, taken, assumptions)
+        made, findings_of_vm, taken = _vm(vm, host, smmus, taken, assumptions, guesses)
         vms.append(made)
         findings += findings_of_vm
         reach = min((min(smmu.ids.features.oas, 48) for smmu in smmus), default=48)
@@ -59,7 +62,12 @@ def lay_out(plan: Plan, host: Host) -> Layout:
             because = f"with the VMs before it, it takes more of the host's memory than the {reach} bits of an SMMU's addresses"
             findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=because))
     functions = tuple(_functions(plan, host, vms, smmus, assumptions))
-    return Layout(smmus, tuple(vms), functions, (*missing, *findings), tuple(dict.fromkeys(assumptions)))
+    vsmmus = tuple(vsmmu for made in vms for vsmmu in made.vsmmus)
+    guesses += of_functions(host, plan, functions, vsmmus)
+    if host.page_size is None:
+        guesses.append(Guess(Fact.PAGE_SIZE, "pages of 4 KiB"))
+        assumptions.append("The host's page size was not recorded; pages of 4 KiB are taken.")
+    return Layout(smmus, tuple(vms), functions, (*missing, *findings), tuple(dict.fromkeys(assumptions)), tuple(guesses))
 
 
 # -- guests -----------------------------------------------------------------------------------------------------------
@@ -73,7 +81,9 @@ def window_of(memory: int, size: int) -> tuple[int, int]:
     return -(-base // size) * size, size
 
 
-def _vm(vm: VmPlan, host: Host, smmus: tuple[SmmuLayout, ...], taken: int, assumptions: list[str]) -> tuple[VmLayout, list[Finding], int]:
+def _vm(
+    vm: VmPlan, host: Host, smmus: tuple[SmmuLayout, ...], taken: int, assumptions: list[str], guesses: list[Guess]
+) -> tuple[VmLayout, list[Finding], int]:
     findings = []
     page = host.page_size or 4096
     memory = vm.memory.size
@@ -94,9 +104,10 @@ def _vm(vm: VmPlan, host: Host, smmus: tuple[SmmuLayout, ...], taken: int, assum
     if memory > 0 and memory.bit_length() > 52:
         findings.append(IMPOSSIBLE_MEMORY.at(vm.name, because=f"{size_text(memory)} is beyond 52-bit physical addresses"))
     chunks, taken = ((), taken) if findings else _chunks(memory, page, vm.memory.hugepages, taken)
-    dmabuf = (host.facts.kernel.config or {}).get("CONFIG_VFIO_PCI_DMABUF") in ("y", "m")
-    if len(vm.devices) + len(list(candidates(vm, host))) > 1 and host.facts.kernel.config is None:
-        assumptions.append("The kernel's configuration was not recorded; it is taken to have no dma-buf for VFIO, so that BARs are not in the IOAS.")
+    built = host.facts.kernel.option("CONFIG_VFIO_PCI_DMABUF")
+    if len(vm.devices) + len(list(candidates(vm, host))) > 1 and built is None:
+        guesses.append(Guess(Fact.DMABUF, "a kernel without dma-bufs of VFIO", vm.name))
+        assumptions.append("Whether the kernel has a dma-buf for VFIO was not recorded; it is taken to have none, so that BARs are not in the IOAS.")
     vsmmus = tuple(_vsmmu(vsmmu) for vsmmu in vm.vsmmus if vsmmu.smmu is not None)
     assumptions.append("Host memory is modelled: which frames a VM gets is decided when it starts. The doorbell is one modelled ITS page.")
     made = VmLayout(
@@ -107,7 +118,7 @@ def _vm(vm: VmPlan, host: Host, smmus: tuple[SmmuLayout, ...], taken: int, assum
         window=window_of(max(memory, 0), window),
         doorbell=ITS_TRANSLATER if vm.machine.its else None,
         vsmmus=vsmmus,
-        peer_to_peer=dmabuf and vm.qemu is not None and _at_least(vm.qemu, 11, 1),
+        peer_to_peer=built in ("y", "m") and vm.qemu is not None and _at_least(vm.qemu, 11, 1),
     )
     return made, findings, taken
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from wizard.arch.idr import ADDRESS_BITS, IDR0, IDR1, IDR3, IDR5
 from wizard.dryrun.layout import SmmuLayout
+from wizard.dryrun.rests import Fact, Guess
 from wizard.host.known import Source
 from wizard.host.model import Function, Host, Smmu
 from wizard.nesting.kernel import Kernel
@@ -23,8 +24,8 @@ def candidates(vm: VmPlan, host: Host) -> Iterator[tuple[PortPlan, Function]]:
                 yield port, function
 
 
-def smmu_layout(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> SmmuLayout:
-    """An SMMU as the simulation has it; what nobody measured is appended to ``assumptions``."""
+def smmu_layout(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str], guesses: list[Guess]) -> SmmuLayout:
+    """An SMMU as the simulation has it; what nobody measured is appended to ``assumptions``, and fact by fact to ``guesses``."""
     if smmu.registers is not None:
         words = smmu.registers.words
         ids = Ids(idr0=words[0], idr1=words[1], idr3=words[3], idr5=words[5], aidr=smmu.registers.aidr)
@@ -43,6 +44,7 @@ def smmu_layout(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> S
             return value.is_true
         given = rests_on if rests_on is not None else value.is_true if value.known else otherwise
         against = f", although {value.note or 'what is assumed'} speaks against it" if value.known and value.is_true != given else ""
+        guesses.append(Guess(_KERNEL[name], f"{name} {'yes' if given else 'no'}", smmu.name))
         assumptions.append(f"{smmu.name}: {name} is taken as {'yes' if given else 'no'}{against}; nobody measured it.")
         return given
 
@@ -62,10 +64,32 @@ def smmu_layout(host: Host, smmu: Smmu, plan: Plan, assumptions: list[str]) -> S
         page_size=host.page_size or 4096,
         release=host.facts.kernel.release,
     )
+    guesses += _of_registers(smmu, ids)
+    if kernel.checks_fields is None:
+        guesses.append(Guess(Fact.RELEASE, "a kernel before 7.3"))
     if accelerated and kernel.checks_fields is None:
         which = f"The kernel {kernel.release} may be older or newer than" if kernel.release else "The kernel's release was not recorded; it may be"
         assumptions.append(f"{which} Linux 7.3, which checks a guest's commands field by field; they are taken as checked by opcode alone.")
     return SmmuLayout(smmu.name, ids, kernel, ats_measured=smmu.known("ats").measured)
+
+
+_KERNEL = {
+    "nesting": Fact.NESTING, "s2fwb": Fact.S2FWB, "cmdq_force_sync": Fact.FORCE_SYNC, "ats": Fact.ATS, "cmdqv": Fact.CMDQV,
+}  # fmt: skip
+
+
+def _of_registers(smmu: Smmu, ids: Ids) -> Iterator[Guess]:
+    """Of registers that nobody read, the fields that the kernel's log does not have either."""
+    if smmu.registers is not None and not smmu.registers.assumed:
+        return
+    features = ids.features
+    for name, fact, shown in (
+        ("oas", Fact.OAS, f"OAS {features.oas}"),
+        ("ssidsize", Fact.SSIDSIZE, f"SSIDSIZE {features.ssidsize}"),
+        ("ril", Fact.RIL, f"ril {'yes' if features.ril else 'no'}"),
+    ):
+        if not smmu.known(name).measured:
+            yield Guess(fact, shown, smmu.name)
 
 
 def _accelerated(plan: Plan, host: Host) -> Iterator[Function]:

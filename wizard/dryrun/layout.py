@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from wizard.base.finding import Finding
+from wizard.dryrun.rests import Guess
 from wizard.nesting.host import MSI_IOVA, MSI_LENGTH
 from wizard.nesting.kernel import Kernel
 from wizard.plan.request import Mode
@@ -134,13 +135,16 @@ class VmLayout:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The whole of it. ``findings`` are memory layouts that cannot exist; ``assumptions`` what nobody measured."""
+    """The whole of it. ``findings`` are memory layouts that cannot exist; ``assumptions`` what nobody measured, in sentences, and
+    ``guesses`` what of it a scenario can rest on.
+    """
 
     smmus: tuple[SmmuLayout, ...]
     vms: tuple[VmLayout, ...]
     functions: tuple[FunctionLayout, ...]
     findings: tuple[Finding, ...] = ()
     assumptions: tuple[str, ...] = ()
+    guesses: tuple[Guess, ...] = ()
 
     def vm(self, name: str) -> VmLayout:
         """A VM by its name; ``KeyError``."""

@@ -101,7 +101,10 @@ class FunctionView(Record, frozen=True, kw_only=True):
 
 
 class Cell(Record, frozen=True, kw_only=True):
-    """One scenario for one function. ``trace`` is filled for a failure; ``trace_of`` gives it for any."""
+    """One scenario for one function. ``trace`` is filled for a failure; ``trace_of`` gives it for any.
+
+    ``assuming`` has the facts that nobody measured and that the status rests on, as they were taken: ``OAS 48``.
+    """
 
     vm: str
     function: str
@@ -110,6 +113,7 @@ class Cell(Record, frozen=True, kw_only=True):
     text: str
     stopped_by: Stopper | None = None
     trace: tuple[Step, ...] = ()
+    assuming: tuple[str, ...] = ()
 
 
 class Proof(Record, frozen=True, kw_only=True):

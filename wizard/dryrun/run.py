@@ -19,6 +19,7 @@ from wizard.dryrun.findings import FAILED, NOT_ISOLATED
 from wizard.dryrun.layout import FunctionLayout, Layout
 from wizard.dryrun.model import Cancelled, Cell, FunctionView, Progress, Proof, Report, Status, Step
 from wizard.dryrun.proof import prove
+from wizard.dryrun.rests import ATTACHED, NESTED, Fact, told
 from wizard.dryrun.scenarios import SCENARIOS
 from wizard.dryrun.world import World
 from wizard.host.model import Host
@@ -144,9 +145,10 @@ def _once(world: World, function: FunctionLayout, scenario: Scenario, proofs: Ca
     if function.hotplug:
         world.realize(name, function)
     bench = Bench(world, world.vms[name], function, proofs, tracing=tracing)
-    status, text = Status.PASSED, ""
+    status, text, ready = Status.PASSED, "", False
     try:
         _ready(bench, scenario)
+        ready = True
         text = scenario.play(bench)
     except NotApplicable as why:
         status, text = Status.NOT_APPLICABLE, str(why)
@@ -155,7 +157,21 @@ def _once(world: World, function: FunctionLayout, scenario: Scenario, proofs: Ca
     stopped_by = bench.stopped_by if status is not Status.NOT_APPLICABLE else None
     world.reset(name, replug=scenario.replug or function.hotplug)
     steps: tuple[Step, ...] = tuple(bench.steps)
-    return Cell(vm=name, function=function.address, scenario=scenario.view.id, status=status, text=text, stopped_by=stopped_by, trace=steps)
+    assuming = told(world.layout.guesses, _facts(world, function, scenario, status, ready=ready), (function.address, function.smmu, name))
+    return Cell(
+        vm=name, function=function.address, scenario=scenario.view.id, status=status, text=text, stopped_by=stopped_by, trace=steps, assuming=assuming
+    )
+
+
+def _facts(world: World, function: FunctionLayout, scenario: Scenario, status: Status, *, ready: bool) -> frozenset[Fact]:
+    """What a status rests on: on what the scenario needs, and on what it declares. That a VM has no vSMMU rests on nothing but the plan."""
+    needs = NESTED if function.vsmmu is not None else ATTACHED
+    if function.canwbs and not any(guess.fact is Fact.CANWBS and guess.of == function.address for guess in world.layout.guesses):
+        needs -= {Fact.S2FWB}  # coherent whatever the SMMU has: arm_smmu_get_viommu_size() asks for one of them
+    own = (scenario.rests - NESTED) | needs if scenario.rests >= NESTED else scenario.rests
+    if status is Status.NOT_APPLICABLE:
+        return frozenset() if function.vsmmu is None and scenario.needs is not Needs.FUNCTION else own if ready else needs
+    return own if scenario.needs is Needs.LAYOUT else own | needs
 
 
 def _ready(bench: Bench, scenario: Scenario) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -41,13 +41,15 @@ def _vm(report: Report, vm: str) -> Iterator[str]:
     for cell in report.cells:
         if cell.vm == vm:
             cells[cell.scenario].append(cell)
+    # Most rest on what the first does: said there, and then called the same.
+    start = {cell.function: cell.assuming for cell in cells["bring-up"]}
     for group, views in groupby((view for view in report.scenarios if cells[view.id]), key=attrgetter("group")):
         yield f"  {group}"
         apart: dict[str, list[str]] = defaultdict(list)
         for view in views:
-            yield from _scenario(view, cells[view.id], len(functions))
+            yield from _scenario(view, cells[view.id], len(functions), start)
             if all(cell.status is Status.NOT_APPLICABLE for cell in cells[view.id]):
-                apart["; ".join(dict.fromkeys(cell.text for cell in cells[view.id]))].append(view.title)
+                apart["; ".join(dict.fromkeys(_said(cell, start) for cell in cells[view.id]))].append(view.title)
         for why, titles in apart.items():
             yield visible(f"    n/a  {'; '.join(titles)} ({why})")
     count = Counter(cell.status for cell in report.cells if cell.vm == vm)
@@ -55,22 +57,30 @@ def _vm(report: Report, vm: str) -> Iterator[str]:
     yield ""
 
 
-def _scenario(view: ScenarioView, cells: Sequence[Cell], all_functions: int) -> Iterator[str]:
+def _scenario(view: ScenarioView, cells: Sequence[Cell], all_functions: int, start: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     passed = [cell for cell in cells if cell.status is Status.PASSED]
     if passed:
-        texts = {cell.text for cell in passed}
-        said = passed[0].text if len(texts) == 1 else f"{passed[0].function}: {passed[0].text}"
+        texts = {_said(cell, start) for cell in passed}
+        said = _said(passed[0], start) if len(texts) == 1 else f"{passed[0].function}: {_said(passed[0], start)}"
         share = "" if len(passed) == all_functions else f" ({len(passed)} of {all_functions})"
         stopped = f" [{passed[0].stopped_by}]" if passed[0].stopped_by is not None else ""
         yield visible(f"    pass {view.title}{share}: {said}{stopped}")
     for cell in cells:
         if cell.status is Status.FAILED:
-            yield from _failure(view, cell)
+            yield from _failure(view, cell, start)
 
 
-def _failure(view: ScenarioView, cell: Cell) -> Iterator[str]:
+def _said(cell: Cell, start: Mapping[str, tuple[str, ...]]) -> str:
+    """The sentence, and what it rests on that nobody measured: ``start`` has what the function's first scenario does."""
+    words, same = cell.assuming, start.get(cell.function, ())
+    if cell.scenario != "bring-up" and len(same) > 1 and set(same) <= set(words):
+        words = ("the same as QEMU's start", *(word for word in words if word not in same))
+    return f"{cell.text}, assuming {', '.join(words)}" if words else cell.text
+
+
+def _failure(view: ScenarioView, cell: Cell, start: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     stopped = f" [{cell.stopped_by}]" if cell.stopped_by is not None else ""
-    yield visible(f"    FAIL {view.title}, {cell.function}: {cell.text}{stopped}")
+    yield visible(f"    FAIL {view.title}, {cell.function}: {_said(cell, start)}{stopped}")
     yield visible(f"         follows {'; '.join(view.sources)}")
     for step in cell.trace[:TRACE_LINES]:
         yield visible(f"         {step.line()}")

@@ -17,6 +17,7 @@ from wizard.tui.lines import BLANK, Line, Span, cut, heading, line, wrap
 _RECORDS: dict[str, type[Record]] = {"ste": STE, "l1std": L1STD, "cd": CD, "l1cd": L1CD}
 _EVENT = re.compile(r"(\w+Event|Event)\((0x[0-9a-f]+)")
 _BAR = 28
+ASSUMED = "*"  # behind the sign of what rests on facts that nobody measured
 _STEP_ROLES = {"fault": "bad", "event": "bad", "done": "good", "where": "good", "dma": "head", "guest": "head", "command": "head"}
 
 
@@ -28,7 +29,7 @@ def sign(cell: Cell | None, glyphs: Glyphs) -> Span:
 
 
 def matrix_lines(report: Report, chosen: int, width: int, glyphs: Glyphs) -> list[Line]:
-    """A row for each scenario, a column for each function; the chosen column has brackets around its signs."""
+    """A row for each scenario, a column for each function; the chosen column has brackets around its signs, what is assumed a star behind."""
     functions = report.functions
     room = max(20, width - 4 * len(functions) - 1)
     # More functions than columns: a window around the chosen one.
@@ -47,9 +48,12 @@ def matrix_lines(report: Report, chosen: int, width: int, glyphs: Glyphs) -> lis
             lines.append(heading(f"{group[0].upper()}{group[1:]}"))
         spans: list[Span] = [(cut(f"  {view.title}", room, glyphs.more), "")]
         for number, function in enumerate(shown, first):
-            text, role = sign(cells.get((function.vm, function.function, view.id)), glyphs)
+            found = cells.get((function.vm, function.function, view.id))
+            text, role = sign(found, glyphs)
             here = number == chosen and len(functions) > 1
-            spans += [(" [" if here else "  ", "dim"), (text, role), ("]" if here else " ", "dim")]
+            assumed = bool(found and found.assuming and found.status is not Status.NOT_APPLICABLE)
+            behind = ASSUMED if assumed else "]" if here else " "
+            spans += [(" [" if here else "  ", "dim"), (text, role), (behind, "warn" if assumed else "dim")]
         lines.append(line(*spans, key=view.id))
     return lines
 
@@ -61,6 +65,8 @@ def cell_lines(cell: Cell | None, view: ScenarioView, width: int, glyphs: Glyphs
     mark, role = sign(cell, glyphs)
     words = {Status.PASSED: "passed", Status.FAILED: "failed", Status.NOT_APPLICABLE: "does not apply"}[cell.status]
     yield from wrap(f"{view.title}: {words}. {cell.text}", width, role, first=f"{mark} ", lead=role)
+    if cell.assuming:
+        yield from wrap(", ".join(cell.assuming), width, "warn", first="  assuming ", lead="dim")
     if cell.stopped_by is not None:
         yield line(
             ("  stopped by ", "dim"),

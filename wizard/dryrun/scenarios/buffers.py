@@ -5,9 +5,10 @@ from __future__ import annotations
 from wizard.arch.command import Op
 from wizard.arch.event import EventType
 from wizard.base.text import plural
-from wizard.dryrun.bench import Bench, Failed, NotApplicable, scenario
+from wizard.dryrun.bench import Bench, Failed, NotApplicable, rests_on, scenario
 from wizard.dryrun.guest import PAGE, invalidation
 from wizard.dryrun.model import Stopper
+from wizard.dryrun.rests import Fact
 from wizard.nesting.invalidate import encode
 from wizard.smmu.attributes import Cache
 
@@ -49,6 +50,7 @@ def read_only(bench: Bench) -> str:
 @scenario(
     "memory-type", GROUP, "a buffer that the guest maps non-cacheable", "IHI 0070 5.2 (STE.S2FWB), 13.1", "arm_smmu_master_canwbs()", stops=HARDWARE
 )  # fmt: skip
+@rests_on(Fact.CANWBS, Fact.S2FWB)
 def memory_type(bench: Bench) -> str:
     """VFIO cleans no caches for the guest, so its DMA must not get around them: S2FWB makes it write-back, or CANWBS makes the bus coherent."""
     guest, stream = bench.guest(), bench.stream
@@ -126,6 +128,7 @@ def wrong_asid(bench: Bench) -> str:
 
 
 @scenario("ttl-tg", GROUP, "level and granule hints", "IHI 0070 4.4.1.1 (TTL, TG)", "arm_smmu_inv_to_cmdq_batch()", stops=NOBODY)
+@rests_on(Fact.RIL)
 def ttl_tg(bench: Bench) -> str:
     """A hint that does not fit the leaf leaves its entry."""
     guest, stream = bench.guest(), bench.stream
@@ -145,6 +148,7 @@ def ttl_tg(bench: Bench) -> str:
 
 @scenario("range", GROUP, "an unmap of many pages", "IHI 0070 4.4.1.1 (range invalidation)", "IDR3.RIL", "arm_smmu_inv_to_cmdq_batch()",
           stops=HARDWARE)  # fmt: skip
+@rests_on(Fact.RIL)
 def range_commands(bench: Bench) -> str:
     """With RIL a few commands, without it one a page."""
     guest, stream = bench.guest(), bench.stream

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from wizard.arch import command
 from wizard.arch.command import Op, StreamCommand, Tlbi
-from wizard.dryrun.bench import Bench, Failed, NotApplicable, scenario
+from wizard.dryrun.bench import Bench, Failed, NotApplicable, rests_on, scenario
 from wizard.dryrun.model import Stopper
+from wizard.dryrun.rests import Fact
 from wizard.nesting import Vintf, Viommu
 from wizard.nesting.invalidate import ALLOWED, BATCH, Words, convert, encode
 
@@ -84,6 +85,7 @@ def _malformed(bench: Bench) -> dict[str, Words]:
     "malformed-commands", GROUP, "malformed commands, where the kernel looks at their fields", "arm_vsmmu_validate_user_cmd()",
     "arm_vsmmu_validate_range()", stops=KERNEL,
 )  # fmt: skip
+@rests_on(Fact.RELEASE)
 def malformed(bench: Bench) -> str:
     """Linux 7.3: they never reach the queue that every function of the SMMU shares."""
     if bench.host.check is None:
@@ -105,6 +107,7 @@ def malformed(bench: Bench) -> str:
     "malformed-passed", GROUP, "malformed commands, where the kernel looks at the opcode alone", "arm_vsmmu_convert_user_cmd()",
     "arm_smmu_cmdq_build_cmd()", "IHI 0070 4.1.3, 7.1 (CERROR_ILL)", stops=HARDWARE,
 )  # fmt: skip
+@rests_on(Fact.RELEASE)
 def malformed_passed(bench: Bench) -> str:
     """Linux 7.2 and older: the hardware meets them in the queue that all functions share, and stops it where it finds one ILLEGAL."""
     if bench.host.check is not None:
@@ -155,6 +158,7 @@ def vmid(bench: Bench) -> str:
 
 
 @scenario("cmdqv", GROUP, "a command outside CMDQV's three", "tegra241-cmdqv.c (guest VCMDQ)", "LVCMDQ_ERR_MAP", stops=HARDWARE)
+@rests_on(Fact.CMDQV)
 def cmdqv(bench: Bench) -> str:
     """TLBI_NH_ASID, TLBI_NH_VA and ATC_INV run without an exit; anything else stops the queue."""
     viommu = _viommu(bench)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, scenario
+from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, rests_on, scenario
 from wizard.dryrun.layout import SmmuLayout, VsmmuLayout
 from wizard.dryrun.model import Stopper
+from wizard.dryrun.rests import REGISTERS, Fact
 from wizard.nesting.qemu import compare, ids_of
 
 GROUP = "host below the vSMMU"
@@ -18,6 +19,7 @@ def _pair(bench: Bench) -> tuple[VsmmuLayout, SmmuLayout]:
 
 
 @scenario("compare", GROUP, "QEMU's comparison with the raw registers", "smmuv3_accel_check_hw_compatible()", stops=QEMU, needs=Needs.LAYOUT)
+@rests_on(*REGISTERS)
 def whole(bench: Bench) -> str:
     """Every field, in QEMU's order."""
     vsmmu, smmu = _pair(bench)
@@ -28,6 +30,7 @@ def whole(bench: Bench) -> str:
 
 
 @scenario("ril", GROUP, "range invalidation", "IHI 0070 6.3.4 (IDR3.RIL)", "smmuv3_accel_check_hw_compatible()", stops=QEMU, needs=Needs.LAYOUT)
+@rests_on(Fact.RIL)
 def ril(bench: Bench) -> str:
     """A vSMMU with RIL on a host without it would send commands that the host ignores in part."""
     vsmmu, smmu = _pair(bench)
@@ -43,6 +46,7 @@ def ril(bench: Bench) -> str:
 
 
 @scenario("oas", GROUP, "output address size", "IHI 0070 6.3.6 (IDR5.OAS)", "smmuv3_accel_check_hw_compatible()", stops=QEMU, needs=Needs.LAYOUT)
+@rests_on(Fact.OAS)
 def oas(bench: Bench) -> str:
     """The guest's intermediate addresses have to fit the host's stage 2."""
     vsmmu, smmu = _pair(bench)
@@ -53,6 +57,7 @@ def oas(bench: Bench) -> str:
 
 
 @scenario("ssidsize", GROUP, "PASID width", "IHI 0070 6.3.2 (IDR1.SSIDSIZE)", "smmuv3_accel_check_hw_compatible()", stops=QEMU, needs=Needs.LAYOUT)
+@rests_on(Fact.SSIDSIZE)
 def ssidsize(bench: Bench) -> str:
     """A guest's S1CDMax above the host's SSIDSIZE would be C_BAD_STE."""
     vsmmu, smmu = _pair(bench)

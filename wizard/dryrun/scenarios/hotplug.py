@@ -6,9 +6,10 @@ from wizard.arch.command import Op
 from wizard.arch.event import EventType
 from wizard.arch.registers import GBPA
 from wizard.arch.ste import StreamConfig
-from wizard.dryrun.bench import Bench, Failed, NotApplicable, scenario
+from wizard.dryrun.bench import Bench, Failed, NotApplicable, rests_on, scenario
 from wizard.dryrun.layout import GUEST_RAM
 from wizard.dryrun.model import Stopper
+from wizard.dryrun.rests import Fact
 from wizard.nesting.invalidate import encode
 from wizard.smmu import Ats
 
@@ -100,6 +101,7 @@ def replug(bench: Bench) -> str:
 
 
 @scenario("reset-atc", GROUP, "a reset with a live ATC", "arm_smmu_attach_dev_nested()", "IHI 0070 3.9.2, 5.2 (EATS)", stops=HARDWARE)
+@rests_on(Fact.ATS)
 def reset_atc(bench: Bench) -> str:
     """GBPA's HWPT has no ATS: the kernel turns it off at the device, and what its ATC still holds is worth nothing."""
     stream = bench.stream

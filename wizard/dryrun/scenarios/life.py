@@ -6,10 +6,11 @@ from wizard.arch.command import CommandError, Op
 from wizard.arch.event import EventType
 from wizard.arch.registers import GBPA
 from wizard.arch.ste import STE, StreamConfig
-from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, scenario
+from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, rests_on, scenario
 from wizard.dryrun.guest import PAGE
 from wizard.dryrun.layout import GUEST_RAM
 from wizard.dryrun.model import Stopper
+from wizard.dryrun.rests import NESTED, Fact
 from wizard.nesting import Parent
 from wizard.nesting.invalidate import encode
 from wizard.nesting.vste import ADDRESS_BITS, ALLOWED, VMM_MASKS
@@ -24,6 +25,7 @@ HARDWARE, KERNEL, QEMU, NOBODY = Stopper.HARDWARE, Stopper.KERNEL, Stopper.QEMU,
     "bring-up", GROUP, "QEMU starts: bind, stage 2, vIOMMU, first HWPT", "smmuv3_accel_set_iommu_device()", "arm_smmu_get_viommu_size()",
     "iommufd_device_bind()", needs=Needs.LAYOUT,
 )  # fmt: skip
+@rests_on(*NESTED)
 def bring_up(bench: Bench) -> str:
     """Everything between exec and the guest's first instruction."""
     for key in ("", bench.function.address):
@@ -48,6 +50,7 @@ def bring_up(bench: Bench) -> str:
 @scenario(
     "stream-id", GROUP, "one StreamID, one function, one vSID", "iommufd_vdevice_alloc_ioctl()", "arm_smmu_insert_master()", needs=Needs.LAYOUT,
 )  # fmt: skip
+@rests_on(Fact.STREAM)
 def stream_id(bench: Bench) -> str:
     """The table that substitutes vSIDs by StreamIDs is one to one."""
     function = bench.function
@@ -280,6 +283,7 @@ def ste_stage2(bench: Bench) -> str:
     "group", GROUP, "the IOMMU group is attached whole", "iommufd_hw_pagetable_attach()", "arm_smmu_attach_prepare_vmaster()", stops=KERNEL,
     needs=Needs.LAYOUT,
 )  # fmt: skip
+@rests_on(Fact.GROUP)
 def group(bench: Bench) -> str:
     """A stage 1 is attached to every member of the group; each one needs a vDEVICE (domain problem 31)."""
     members = [other for other in bench.world.layout.functions if other.group == bench.function.group and other.address != bench.function.address]

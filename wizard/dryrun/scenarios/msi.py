@@ -6,9 +6,10 @@ Linux: MSI_IOVA_BASE, iommufd_sw_msi(), the guest's iommu_create_device_direct_m
 from __future__ import annotations
 
 from wizard.arch.event import EventType
-from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, scenario
+from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, rests_on, scenario
 from wizard.dryrun.layout import ITS_TRANSLATER, in_window
 from wizard.dryrun.model import Stopper
+from wizard.dryrun.rests import Fact
 from wizard.nesting import Iommufd
 from wizard.nesting.host import MSI_IOVA, MSI_LENGTH
 from wizard.nesting.iommufd import Area
@@ -50,6 +51,7 @@ def msi_no_rmr(bench: Bench) -> str:
 
 
 @scenario("msi-overlap", GROUP, "guest memory and the SW MSI window", "iopt_table_enforce_dev_resv_regions()", stops=KERNEL, needs=Needs.LAYOUT)
+@rests_on(Fact.PAGE_SIZE)
 def msi_overlap(bench: Bench) -> str:
     """Memory in the window would swallow the interrupts; iommufd refuses it."""
     vm = bench.vm.layout
@@ -73,6 +75,7 @@ def msi_overlap(bench: Bench) -> str:
 
 
 @scenario("msi-pasid", GROUP, "an MSI write that carries a PASID", "PCIe 6.0 6.1.4", "IHI 0070 5.2 (substreams)", stops=HARDWARE)
+@rests_on(Fact.SSIDSIZE, Fact.PASID)
 def msi_pasid(bench: Bench) -> str:
     """A PASID's address space has no doorbell."""
     guest, stream = bench.guest(), bench.stream

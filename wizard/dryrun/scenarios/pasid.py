@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from wizard.arch.command import Op
 from wizard.arch.event import EventType
-from wizard.dryrun.bench import Bench, Failed, NotApplicable, scenario
+from wizard.dryrun.bench import Bench, Failed, NotApplicable, rests_on, scenario
 from wizard.dryrun.guest import PAGE, Stream
 from wizard.dryrun.model import Stopper
+from wizard.dryrun.rests import Fact
 from wizard.nesting.invalidate import encode
 from wizard.smmu import Ats
 
@@ -15,6 +16,7 @@ HARDWARE, KERNEL, NOBODY = Stopper.HARDWARE, Stopper.KERNEL, Stopper.NOBODY
 
 
 @scenario("pasid-inside", GROUP, "a PASID inside ssidsize", "IHI 0070 5.2 (S1CDMax)", "arm_smmu_write_cd_entry()")
+@rests_on(Fact.SSIDSIZE, Fact.PASID)
 def pasid_inside(bench: Bench) -> str:
     """An address space of its own."""
     guest, stream = bench.guest(), bench.stream
@@ -31,6 +33,7 @@ def pasid_inside(bench: Bench) -> str:
 
 
 @scenario("pasid-outside", GROUP, "a PASID outside ssidsize", "IHI 0070 7.3.9 (C_BAD_SUBSTREAMID)", stops=HARDWARE)
+@rests_on(Fact.SSIDSIZE, Fact.PASID)
 def pasid_outside(bench: Bench) -> str:
     """The guest hears of it."""
     guest, stream = bench.guest(), bench.stream
@@ -42,6 +45,7 @@ def pasid_outside(bench: Bench) -> str:
 
 
 @scenario("ats", GROUP, "ATS: a translation request and what it grants", "IHI 0070 3.9.1, 13.7.1", "arm_smmu_ats_supported()")
+@rests_on(Fact.ATS)
 def ats(bench: Bench) -> str:
     """The device gets host physical addresses; the report says that it is trusted with them."""
     stream = _with_ats(bench)
@@ -57,6 +61,7 @@ def ats(bench: Bench) -> str:
 
 
 @scenario("ats-off", GROUP, "ATS from a function that must not use it", "IHI 0070 3.9.1, 5.2 (EATS 0)", "CR0.ATSCHK", stops=HARDWARE)
+@rests_on(Fact.ATS)
 def ats_off(bench: Bench) -> str:
     """EATS is 0: requests and translated traffic are refused."""
     stream = bench.stream
@@ -79,6 +84,7 @@ def ats_off(bench: Bench) -> str:
     "ats-unasked", GROUP, "an entry with EATS although the guest was given no ATS", "arm_smmu_attach_dev_nested()", "arm_smmu_ats_supported()",
     "smmuv3_accel_dev_alloc_translate() (STE1_MASK)", stops=KERNEL,
 )  # fmt: skip
+@rests_on(Fact.ATS)
 def ats_unasked(bench: Bench) -> str:
     """QEMU passes EATS whatever ``ats`` says; whether it counts is decided by the host's SMMU, firmware and function."""
     guest, stream = bench.guest(), bench.stream
@@ -100,6 +106,7 @@ def ats_unasked(bench: Bench) -> str:
 
 
 @scenario("atc-inv", GROUP, "CMD_ATC_INV after an unmap", "IHI 0070 4.5.1", "arm_smmu_domain_inv_range()")
+@rests_on(Fact.ATS)
 def atc_inv(bench: Bench) -> str:
     """Under its vSID the guest reaches the device's own cache."""
     stream, guest = _with_ats(bench), bench.guest()
@@ -115,6 +122,7 @@ def atc_inv(bench: Bench) -> str:
 
 
 @scenario("atc-stale", GROUP, "an unmap without CMD_ATC_INV", "IHI 0070 3.9.1, 3.9.2", stops=NOBODY)
+@rests_on(Fact.ATS)
 def atc_stale(bench: Bench) -> str:
     """The device goes on with a host physical address that the guest has freed."""
     stream, guest = _with_ats(bench), bench.guest()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from wizard.arch.event import EventType
 from wizard.base.text import size as size_text
-from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, scenario
+from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, rests_on, scenario
 from wizard.dryrun.guest import PAGE
 from wizard.dryrun.layout import FunctionLayout
 from wizard.dryrun.model import Stopper
+from wizard.dryrun.rests import Fact
 
 GROUP = "reach"
 HARDWARE, NOBODY = Stopper.HARDWARE, Stopper.NOBODY
@@ -16,6 +17,7 @@ HARDWARE, NOBODY = Stopper.HARDWARE, Stopper.NOBODY
 @scenario(
     "end-of-memory", GROUP, "the end of RAM against OAS", "IHI 0070 6.3.6 (IDR5.OAS), 3.4", "iopt_table_add_domain()", "CD.IPS", needs=Needs.LAYOUT
 )
+@rests_on(Fact.OAS)
 def end_of_memory(bench: Bench) -> str:
     """The last page is an address that both stages can carry."""
     top, oas = bench.vm.layout.top, bench.host.smmu.features.oas
@@ -33,6 +35,7 @@ def end_of_memory(bench: Bench) -> str:
 
 
 @scenario("pci-window", GROUP, "the PCI window against OAS", "IHI 0070 3.4", "virt_set_high_memmap()", needs=Needs.LAYOUT)
+@rests_on(Fact.OAS, Fact.BARS, Fact.DMABUF)
 def pci_window(bench: Bench) -> str:
     """BARs above OAS can't be reached by peers, nor mapped."""
     base, size = bench.vm.layout.window
@@ -62,6 +65,7 @@ def beyond_memory(bench: Bench) -> str:
 
 @scenario("isolation", GROUP, "no stage 1, entry or command reaches another's memory", "IHI 0070 3.3.2", "arm_smmu_validate_vste()", stops=HARDWARE,
           needs=Needs.FUNCTION)  # fmt: skip
+@rests_on(Fact.ATS, Fact.BARS, Fact.DMABUF, Fact.CMDQV)
 def isolation(bench: Bench) -> str:
     """The proof over the whole of stage 2."""
     proof = bench.prove(bench.vm.layout.name, bench.function.smmu)
@@ -76,6 +80,7 @@ def _peers(bench: Bench) -> list[FunctionLayout]:
 
 
 @scenario("peer-to-peer", GROUP, "DMA to a BAR of another function of the VM", "iommufd/pages.c (dma-buf)", "IHI 0070 3.3.2", stops=HARDWARE)
+@rests_on(Fact.OAS, Fact.BARS, Fact.DMABUF)
 def peer_to_peer(bench: Bench) -> str:
     """Works where QEMU maps BARs into the IOAS, else stage 2 stops it."""
     peers = _peers(bench)
@@ -94,6 +99,7 @@ def peer_to_peer(bench: Bench) -> str:
 
 
 @scenario("redirect", GROUP, "an address that is a peer's host BAR", "PCIe 6.0 6.12 (ACS)", "pci_device_group()", stops=HARDWARE, needs=Needs.LAYOUT)
+@rests_on(Fact.GROUP)
 def redirect(bench: Bench) -> str:
     """Without ACS redirect such a request goes to the peer and never reaches the SMMU; the group is what holds such peers together."""
     if not bench.function.redirect:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from wizard.arch.event import EventType, FaultClass
-from wizard.dryrun.bench import Bench, Failed, NotApplicable, scenario
+from wizard.dryrun.bench import Bench, Failed, NotApplicable, rests_on, scenario
 from wizard.dryrun.model import Stopper
+from wizard.dryrun.rests import Fact
 
 GROUP = "guest tables"
 HARDWARE = Stopper.HARDWARE
 
 
 @scenario("s1cdmax", GROUP, "S1CDMax above the SMMU's SSIDSIZE", "IHI 0070 5.2 (STE.S1CDMax), 7.3.5", stops=HARDWARE)
+@rests_on(Fact.SSIDSIZE)
 def s1cdmax(bench: Bench) -> str:
     """C_BAD_STE, or an ignored field where the SMMU has no substreams."""
     guest, stream = bench.guest(), bench.stream
@@ -26,6 +28,7 @@ def s1cdmax(bench: Bench) -> str:
 
 
 @scenario("s1dss", GROUP, "S1DSS: transactions without a PASID", "IHI 0070 5.2 (STE.S1DSS), 7.3.7", stops=HARDWARE)
+@rests_on(Fact.SSIDSIZE, Fact.PASID)
 def s1dss(bench: Bench) -> str:
     """0 terminates, 1 bypasses stage 1, 2 uses context descriptor 0."""
     guest, stream = bench.guest(), bench.stream

@@ -1,0 +1,51 @@
+"""What an answer rests on: facts that nobody read, or only assumed, by the scenarios whose outcome would be another one without them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Fact(Enum):
+    """A fact of the host that a scenario's outcome depends on."""
+
+    STREAM = auto()  # which StreamID the function has
+    GROUP = auto()  # who is in its IOMMU group, and which memory the firmware reserves for it
+    NESTING = auto()
+    CANWBS = auto()
+    S2FWB = auto()
+    FORCE_SYNC = auto()
+    OAS = auto()
+    SSIDSIZE = auto()
+    PASID = auto()  # of the function
+    ATS = auto()  # of SMMU, firmware and function
+    RIL = auto()
+    CMDQV = auto()
+    PAGE_SIZE = auto()
+    RELEASE = auto()  # of the kernel
+    DMABUF = auto()  # whether VFIO makes dma-bufs of BARs
+    BARS = auto()  # of the VM's functions
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A fact that nobody measured, as it was taken: ``OAS 48``. ``of`` names a function, an SMMU or a VM; "" is the host."""
+
+    fact: Fact
+    text: str
+    of: str = ""
+
+
+ATTACHED = frozenset({Fact.STREAM, Fact.GROUP, Fact.PAGE_SIZE})
+"""What it rests on that a function is attached to its VM."""
+NESTED = ATTACHED | {Fact.OAS, Fact.NESTING, Fact.CANWBS, Fact.S2FWB, Fact.FORCE_SYNC}
+"""The same behind a vSMMU."""
+REGISTERS = frozenset({Fact.OAS, Fact.SSIDSIZE, Fact.RIL})
+"""What QEMU compares."""
+
+
+def told(guesses: Iterable[Guess], facts: frozenset[Fact], of: Iterable[str]) -> tuple[str, ...]:
+    """The guesses about these facts, of these things or of the host, each once."""
+    about = {"", *of}
+    return tuple(dict.fromkeys(guess.text for guess in guesses if guess.fact in facts and guess.of in about))
