@@ -25,7 +25,7 @@ from wizard.fleet.codes import fleet_code
 from wizard.fleet.devicekind import DeviceKind
 from wizard.fleet.entry import summary_of_entry
 from wizard.fleet.gather import Fleet
-from wizard.fleet.summary import HostSummary, Pool, SmmuSummary
+from wizard.fleet.summary import GRANULES, HostSummary, Pool, SmmuSummary
 from wizard.host.model import Accel
 from wizard.plan.properties import DECLARED, declared
 from wizard.plan.target import parse_version
@@ -34,7 +34,6 @@ SCHEMA = 1
 NAMES = 20
 """Hosts that are named for one value; the others are counted."""
 
-GRANULES = ("4k", "16k", "64k")
 Vector = tuple[int, ...]
 POINTS: tuple[Vector, ...] = tuple(product(*(one.choices for one in DECLARED)))
 """Every vSMMU there can be: 336."""
@@ -62,6 +61,7 @@ class Part(msgspec.Struct, frozen=True):
     qemus: Mapping[tuple[int, int], Named] = {}  # version of the QEMU that is installed -> which hosts
     cannot: Mapping[str, Named] = {}  # why a host can supply none -> which
     reasons: Mapping[str, str] = {}  # the same -> in words, of one of them
+    not_known: Mapping[str, Named] = {}  # property or granule of which nobody knows what it is -> on which hosts
 
 
 class Supplied(msgspec.Struct, frozen=True):
@@ -73,6 +73,7 @@ class Supplied(msgspec.Struct, frozen=True):
     qemu: tuple[int, int] | None = None
     code: str | None = None
     reason: str = ""
+    not_known: tuple[str, ...] = ()
 
 
 def supplied_by(summary: HostSummary, kind: DeviceKind, *, assume: bool = False) -> Supplied:
@@ -80,7 +81,7 @@ def supplied_by(summary: HostSummary, kind: DeviceKind, *, assume: bool = False)
     wanted = list(kind.pools(summary))
     usable = [pool for pool in wanted if pool.smmu >= 0 and can_accelerate(pool, assume=assume)]
     if not usable:
-        code, reason = _why_not(wanted)
+        code, reason = _why_not(wanted) if wanted or summary.functions_read else NOT_READ
         return Supplied(code=code, reason=reason)
     smmus = [summary.smmus[place] for place in sorted({pool.smmu for pool in usable})]
     faults = [fault for smmu in smmus if (fault := oas_fault(smmu, assume=assume)) is not None]
@@ -96,7 +97,20 @@ def supplied_by(summary: HostSummary, kind: DeviceKind, *, assume: bool = False)
         functions=sum(len(pool.addresses) for pool in usable),
         granules=tuple(size for size in GRANULES if any(size in smmu.granules for smmu in smmus)),
         qemu=parse_version(summary.qemu) if summary.qemu else None,
+        not_known=tuple(_open(smmus, assume=assume)),
     )
+
+
+def _open(smmus: list[SmmuSummary], *, assume: bool) -> Iterator[str]:
+    """Properties and granules of which no SMMU is known to have more than the least, and one is not known at all."""
+    for one in DECLARED:
+        offers = [smmu.offer(one.name) for smmu in smmus]
+        more = any((offer.assumed if assume else offer.richest) > one.least for offer in offers)
+        if not more and any(not offer.told for offer in offers):
+            yield one.name
+    for size in GRANULES:
+        if not any(size in smmu.granules for smmu in smmus) and any(size in smmu.granules_unknown for smmu in smmus):
+            yield size
 
 
 def part_of(name: str, summary: HostSummary, kind: DeviceKind, *, assume: bool = False) -> Part:
@@ -126,6 +140,7 @@ def _part(hosts: Iterable[tuple[str, Supplied]]) -> Part:
     qemus: dict[tuple[int, int], list[str]] = {}
     cannot: dict[str, list[str]] = {}
     reasons: dict[str, str] = {}
+    not_known: dict[str, list[str]] = {}
     for name, supplied in hosts:
         count += 1
         if supplied.code is not None:
@@ -135,6 +150,8 @@ def _part(hosts: Iterable[tuple[str, Supplied]]) -> Part:
         functions += supplied.functions
         points.setdefault(supplied.points, []).append(name)
         granules.setdefault(supplied.granules, []).append(name)
+        for what in supplied.not_known:
+            not_known.setdefault(what, []).append(name)
         if supplied.qemu:
             qemus.setdefault(supplied.qemu, []).append(name)
     return Part(
@@ -145,6 +162,7 @@ def _part(hosts: Iterable[tuple[str, Supplied]]) -> Part:
         qemus={key: _named_of(names) for key, names in qemus.items()},
         cannot={key: _named_of(names) for key, names in cannot.items()},
         reasons=reasons,
+        not_known={key: _named_of(names) for key, names in not_known.items()},
     )
 
 
@@ -181,6 +199,9 @@ def _below(vector: Vector) -> int:
     return sum(1 << place for place, point in enumerate(POINTS) if all(a <= b for a, b in zip(point, vector, strict=True)))
 
 
+NOT_READ = ("not-looked-at", "Its functions were not read.")
+
+
 def _why_not(wanted: list[Pool]) -> tuple[str, str]:
     if not wanted:
         return "no-such-device", "It has no such device."
@@ -206,6 +227,7 @@ def merge(one: Part, other: Part) -> Part:
         qemus=_joined(one.qemus, other.qemus),
         cannot=_joined(one.cannot, other.cannot),
         reasons=reasons,
+        not_known=_joined(one.not_known, other.not_known),
     )
 
 
@@ -221,13 +243,15 @@ def _joined(one: Mapping[K, Named], other: Mapping[K, Named]) -> dict[K, Named]:
 
 class Held(msgspec.Struct, frozen=True):
     """One property: its value in the baseline, who holds it down (can't supply the next richer one beside the rest of the baseline), and
-    what it would be without them (None: nothing is gained, since nobody is left or none supplies more).
+    what it would be without them (None: nothing is gained, since nobody is left or none supplies more). ``not_known``: of which hosts nobody
+    read what they supply, or only assumed it; that they hold it down is no word of theirs.
     """
 
     property: str
     value: str
     held_down_by: Named
     without_them: str | None
+    not_known: Named = Named()
 
 
 class Unable(msgspec.Struct, frozen=True):
@@ -266,8 +290,8 @@ UNABLE = fleet_code(
 )  # fmt: skip
 HELD = fleet_code(
     "baseline-held-down", Severity.INFO,
-    what="{subject} is only {value}, because of {hosts}.",
-    why="No SMMU there has more together with the rest of the baseline; all other hosts have {others}.",
+    what="{subject} is {value}, because of {hosts}.",
+    why="No SMMU there {has} more together with the rest of the baseline{doubt}; all other hosts have {others}.",
     fix="Without {names} it would be {others}.",
 )  # fmt: skip
 EMPTY = fleet_code(
@@ -295,7 +319,17 @@ def conclude(part: Part, kind: DeviceKind, *, skipped: Mapping[str, int] | None 
     held = tuple(_held(part, place, tops[0]) for place in range(len(DECLARED))) if tops else ()
     has = {size: sum((named for sizes, named in part.granules.items() if size in sizes), Named()) for size in GRANULES}
     lacks = {size: sum((named for sizes, named in part.granules.items() if size not in sizes), Named()) for size in GRANULES}
-    missing = tuple(Held(size, "off", lacks[size], "on" if has[size].count else None) for size in GRANULES if lacks[size].count)
+    missing = tuple(
+        Held(
+            size,
+            _lack(lacks[size], part.not_known.get(size, Named())),
+            lacks[size],
+            "on" if has[size].count else None,
+            part.not_known.get(size, Named()),
+        )
+        for size in GRANULES
+        if lacks[size].count
+    )
     oldest = min(part.qemus, default=None)
     found = list(findings)
     without = " ".join(f"{name}={value}" for name, value in able.items()) if able else "no host is left"
@@ -304,7 +338,15 @@ def conclude(part: Part, kind: DeviceKind, *, skipped: Mapping[str, int] | None 
             UNABLE.at(one.code, hosts=plural(one.hosts.count, "host"), kind=kind, reason=one.reason, names=_names(one.hosts), without=without)
         )
     found += [
-        HELD.at(one.property, value=one.value, hosts=plural(one.held_down_by.count, "host"), others=one.without_them, names=_names(one.held_down_by))
+        HELD.at(
+            one.property,
+            value=one.value if one.value == "unknown" else f"only {one.value}",
+            hosts=plural(one.held_down_by.count, "host"),
+            others=one.without_them,
+            names=_names(one.held_down_by),
+            has="is known to have" if one.not_known.count else "has",
+            doubt=_doubt(one.not_known),
+        )
         for one in (*held, *missing)
         if one.without_them is not None
     ]
@@ -359,7 +401,18 @@ def _held(part: Part, place: int, chosen: Vector) -> Held:
         else:
             rest &= points
     gained = [value for value in richer if holders.count < sum(named.count for named in part.points.values()) and _has(rest, chosen, place, value)]
-    return Held(one.name, one.spell(chosen[place]), holders, one.spell(max(gained)) if gained else None)
+    open_ = part.not_known.get(one.name, Named())
+    return Held(one.name, one.spell(chosen[place]), holders, one.spell(max(gained)) if gained else None, open_)
+
+
+def _doubt(not_known: Named) -> str:
+    """Words for the hosts among them that may supply more, and nobody knows."""
+    return f" (of {_names(not_known)} nobody read it, or it is only assumed: `record --probe` there would tell)" if not_known.count else ""
+
+
+def _lack(lacking: Named, not_known: Named) -> str:
+    """Off, unless nobody knows it of those that are not known to have it."""
+    return "off" if lacking.count > not_known.count else "unknown"
 
 
 def _has(points: int, chosen: Vector, place: int, value: int) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from wizard.fleet.baseline import nearness
+from wizard.fleet.baseline import NOT_READ, nearness
 from wizard.fleet.entry import summary_of_entry
 from wizard.fleet.fit import MOST, STAGES, Refusal, Sieve, by_memory, capacity, host_fault, sieve, wish_available
 from wizard.fleet.gather import Fleet
@@ -33,7 +33,9 @@ class Miss(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One host. ``can``: how many VMs, its own spare room left aside; ``auto``: what each property on auto would come to there."""
+    """One host. ``can``: how many VMs, its own spare room left aside; ``auto``: what each property on auto would come to there.
+    ``not_known``: what of the host nobody read, so that nothing here speaks for or against it.
+    """
 
     name: str
     host: str | None
@@ -43,6 +45,7 @@ class Answer(msgspec.Struct, frozen=True):
     auto: dict[str, tuple[str, ...]]
     miss: Miss | None = None
     qemu: str | None = None
+    not_known: tuple[str, ...] = ()
 
 
 def answers_of(fleet: Fleet, request: FleetRequest) -> list[Answer]:
@@ -90,6 +93,7 @@ def answer_of(name: str, summary: HostSummary, request: FleetRequest) -> Answer:
         auto=auto,
         miss=miss,
         qemu=summary.qemu,
+        not_known=summary.not_known,
     )
 
 
@@ -107,6 +111,8 @@ def _miss(held: Sieve, packed: int, memory: int | None, fault: Refusal | None) -
             continue
         refused = held.refused[wish]
         all_ = there + sum(len(pool.addresses) for pool, _ in refused)
+        if not all_ and not held.summary.functions_read:
+            return Miss("device", *NOT_READ, needed, 0)
         if not all_:
             return Miss("device", "no-such-device", f"It has no {asked.kind}.", needed, 0)
         if all_ < needed:

@@ -76,6 +76,7 @@ class HostView(msgspec.Struct, frozen=True):
     planned: bool = False
     auto: dict[str, tuple[str, ...]] = {}
     miss: Miss | None = None
+    not_known: tuple[str, ...] = ()
 
 
 class MatchView(msgspec.Struct, frozen=True):
@@ -317,6 +318,7 @@ def _views(state: _Placement, shares: Mapping[str, int]) -> tuple[tuple[HostView
                 planned=bool(vms),
                 auto=answer.auto,
                 miss=answer.miss,
+                not_known=answer.not_known,
             )
         )
     return tuple(views), profiles

@@ -12,6 +12,7 @@ import msgspec
 
 from wizard.base.address import Address
 from wizard.base.finding import Finding, Severity
+from wizard.facts.held import Place, why_unread
 from wizard.facts.model import Facts
 from wizard.host.build import host_of
 from wizard.host.model import Accel, Function, Host, Smmu
@@ -20,9 +21,10 @@ from wizard.plan.properties import NAMES
 from wizard.plan.resolve import automatic, cmdqv_fits, cmdqv_param, richest, supply
 from wizard.plan.target import Target, target_of
 
-VERSION = 3
+VERSION = 4
 """Of the form of a summary: an index that holds others reads the snapshots again."""
 
+GRANULES = ("4k", "16k", "64k")
 VFS_MAX = 256
 """VFs of one PF that are counted before they are made."""
 
@@ -39,6 +41,7 @@ class Offer(Small, frozen=True, array_like=True):
 
     ``richest`` is what the planner writes when nobody asks for a value, from what was measured; ``assumed`` the same with assumptions
     taken. ``compared`` is what QEMU will compare a written value with (None: not known), ``automatic`` what ``auto`` comes to.
+    ``told`` says that ``richest`` is an answer: where nothing was measured it is the least that can be written, and no word of the host.
     """
 
     richest: int
@@ -47,6 +50,7 @@ class Offer(Small, frozen=True, array_like=True):
     measured: bool
     automatic: int | None
     source: str
+    told: bool = True
 
 
 class SmmuSummary(Small, frozen=True, array_like=True):
@@ -56,9 +60,10 @@ class SmmuSummary(Small, frozen=True, array_like=True):
     kind: str
     numa_node: int | None
     offers: tuple[Offer, ...]
-    granules: tuple[str, ...]  # 4k, 16k, 64k, as far as known
+    granules: tuple[str, ...]  # 4k, 16k, 64k: those that somebody measured
     cmdqv_fits: bool | None  # whether QEMU can use its CMDQV; None where nobody asked
     cmdqv_functions: int  # how many functions of one VM its CMDQV can match
+    granules_unknown: tuple[str, ...] = ()  # those that nobody measured, neither that they are there nor that they are not
 
     def offer(self, name: str) -> Offer:
         """A property by its name."""
@@ -102,6 +107,13 @@ class HostSummary(Small, frozen=True, array_like=True):
     nodes: tuple[tuple[int, int], ...]  # host node, bytes of memory; only nodes with CPUs and memory
     smmus: tuple[SmmuSummary, ...]
     pools: tuple[Pool, ...]
+    functions_read: bool = True  # False: no list of functions was looked at, so that having none says nothing
+
+    @property
+    def not_known(self) -> tuple[str, ...]:
+        """What of the host as a whole nobody read, and answers about it leave open."""
+        facts = {"/dev/kvm": self.kvm, "memory": self.memory, "QEMU": self.qemu, "page size": self.page_size}
+        return tuple(name for name, value in facts.items() if value is None)
 
     @property
     def is_arm(self) -> bool:
@@ -134,6 +146,7 @@ def summary_of(host: Host) -> HostSummary:
         nodes=tuple((node.id, node.memory) for node in facts.nodes if node.cpus and node.memory),
         smmus=tuple(_smmu(host, smmu, target) for smmu in smmus),
         pools=tuple(_pools(host, {smmu.name: place for place, smmu in enumerate(smmus)})),
+        functions_read=bool(facts.functions) or why_unread(facts, Place.FUNCTIONS) is None,
     )
 
 
@@ -144,9 +157,10 @@ def _smmu(host: Host, smmu: Smmu, target: Target) -> SmmuSummary:
         kind=smmu.kind,
         numa_node=smmu.numa_node,
         offers=tuple(_offer(host, smmu, name, target) for name in NAMES),
-        granules=tuple(size for size in ("4k", "16k", "64k") if smmu.known(f"gran{size}").is_true),
+        granules=tuple(size for size in GRANULES if smmu.known(f"gran{size}").proved),
         cmdqv_fits=None if param is None else cmdqv_fits(param),
         cmdqv_functions=1 << param.log2vsids if param else 16,
+        granules_unknown=tuple(size for size in GRANULES if not smmu.known(f"gran{size}").measured),
     )
 
 
@@ -161,6 +175,7 @@ def _offer(host: Host, smmu: Smmu, name: str, target: Target) -> Offer:
         measured=compared.measured,
         automatic=None if auto is None else int(auto),
         source=str(compared.source),
+        told=not offered or (compared.measured and (name != "cmdqv" or compared.is_false or cmdqv_param(host, smmu) is not None)),
     )
 
 

@@ -81,11 +81,15 @@ def baseline_lines(view: BaselineView) -> Iterator[str]:
     if view.able is not None and view.baseline is None:
         yield "Not every host can supply a vSMMU; those that can:"
     for held in view.properties:
+        doubt = f"  not known of {_named(held.not_known)}" if held.not_known.count else ""
         gain = f"  {held.without_them} without {_named(held.held_down_by)}" if held.without_them is not None else ""
-        yield f"  {held.property:<9} {held.value:<4}{gain}".rstrip()
+        yield f"  {held.property:<9} {held.value:<4}{gain}{doubt}".rstrip()
     if view.granules or view.granules_missing:
-        lacking = [f"{held.property} not with {_named(held.held_down_by)}" for held in view.granules_missing]
-        yield f"  {'granules':<9} {', '.join(view.granules) or 'none that all are known to have'}" + "".join(f"  {words}" for words in lacking)
+        lacking = [
+            f"{held.property} {'not known of' if held.value == 'unknown' else 'not with'} {_named(held.held_down_by)}"
+            for held in view.granules_missing
+        ]
+        yield f"  {'granules':<9} {', '.join(view.granules) or 'none that all are known to have'}" + "".join(f"  {one}" for one in lacking)
     if view.machine:
         yield f"  {'machine':<9} {view.machine}"
     for unable in view.unable:
@@ -107,7 +111,7 @@ def match_lines(view: MatchView) -> Iterator[str]:
     chosen = [host for host in able if host.vms]
     others = [host for host in able if not host.vms]
     for host in (*chosen, *others[: max(0, SHOWN - len(chosen))]):
-        yield visible(f"  {host.name}  {host.can}" + (f"  gets {_some(host.vms)}" if host.vms else "") + _auto(host))
+        yield visible(f"  {host.name}  {host.can}" + (f"  gets {_some(host.vms)}" if host.vms else "") + _auto(host) + _open(host))
     rest = len(able) - len(chosen) - len(others[: max(0, SHOWN - len(chosen))])
     if rest:
         yield f"  … and {rest} more that can; --json has them all"
@@ -120,6 +124,10 @@ def _some(names: tuple[str, ...]) -> str:
 
 def _auto(host: HostView) -> str:
     return "".join(f"  {name}=auto will be {' or '.join(values)}" for name, values in host.auto.items() if values)
+
+
+def _open(host: HostView) -> str:
+    return f"  not known: {', '.join(host.not_known)}" if host.not_known else ""
 
 
 def _misses(hosts: list[HostView]) -> Iterator[str]:

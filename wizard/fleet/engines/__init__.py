@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wizard.fleet.engines import kubevirt, nfd, opennebula
+from wizard.fleet.engines import common, kubevirt, nfd, opennebula
 from wizard.fleet.summary import HostSummary
 from wizard.plan.model import VmPlan
 
@@ -29,7 +29,9 @@ OF_VM: dict[str, Callable[[VmPlan], str]] = {
     "opennebula-raw": opennebula.raw,
 }
 REMARKS: dict[str, Callable[[HostSummary], list[str]]] = {
+    "nfd": common.remarks,
     "kubevirt-permitted": kubevirt.remarks,
+    "opennebula-host": common.remarks,
     "opennebula-pci": opennebula.remarks,
 }
 """What a person has to be told beside the file: what the engine can't tell apart or can't reach."""

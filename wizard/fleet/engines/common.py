@@ -4,48 +4,78 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wizard.base.text import plural
 from wizard.fleet.baseline import can_accelerate
-from wizard.fleet.summary import HostSummary, Pool
-from wizard.plan.properties import NAMES
+from wizard.fleet.summary import GRANULES, HostSummary, Pool
+from wizard.plan.properties import NAMES, declared
 
 
 @dataclass(frozen=True)
 class Count:
-    """Functions of one vendor, device and class: how many there are, can be accelerated, and are free too."""
+    """Functions of one vendor, device and class: how many there are, can be accelerated, and are free too.
+
+    ``accel`` and ``free`` are None where not one is known to be able, and of some nobody knows.
+    """
 
     ids: str
     class_code: int  # base class and sub-class, 16 bits
     total: int
-    accel: int
-    free: int
+    accel: int | None
+    free: int | None
     segments: frozenset[str]  # of the free ones
 
 
 @dataclass(frozen=True)
 class Told:
-    """One host. ``properties``: what every SMMU with a function that can be accelerated supplies; empty when there is none."""
+    """One host. ``properties``: what every SMMU with a function that can be accelerated supplies; empty when there is none.
+
+    What nobody read, or only assumed, is in none of these, neither as a value nor as a no: ``not_known`` names it.
+    """
 
     accel: str  # yes, no, unknown
-    smmus: int
+    smmus: int | None
     properties: dict[str, int]
     granules: tuple[str, ...]
     counts: tuple[Count, ...]
+    not_known: tuple[str, ...]
 
 
 def tell(summary: HostSummary) -> Told:
     """What there is to tell; assumptions count as unknown."""
     able = [pool for pool in summary.pools if pool.smmu >= 0 and can_accelerate(pool, assume=False)]
     used = sorted({pool.smmu for pool in able})
-    properties = {name: min(summary.smmus[smmu].offers[place].richest for smmu in used) for place, name in enumerate(NAMES) if used}
-    unknown = any(pool.accel == "unknown" for pool in summary.pools)
-    granules = [set(summary.smmus[smmu].granules) for smmu in used]
+    properties = {name: least for name in NAMES if used and (least := _least(summary, used, name)) is not None}
+    unknown = not summary.functions_read or any(pool.accel == "unknown" for pool in summary.pools)
+    whole = summary.functions_read and not any(pool.accel == "unknown" and pool.smmu < 0 for pool in summary.pools)
+    open_granules = {size for smmu in used for size in summary.smmus[smmu].granules_unknown}
+    accel = "yes" if able else "unknown" if unknown else "no"
+    not_known = [name for name in NAMES if used and name not in properties]
+    not_known += ["accel"] * (accel == "unknown") + ["count"] * (not whole) + ["granules"] * bool(open_granules)
     return Told(
-        accel="yes" if able else "unknown" if unknown else "no",
-        smmus=sum(smmu.kind == "smmuv3" for smmu in summary.smmus),
+        accel=accel,
+        smmus=sum(smmu.kind == "smmuv3" for smmu in summary.smmus) if whole else None,
         properties=properties,
-        granules=tuple(size for size in ("4k", "16k", "64k") if granules and all(size in one for one in granules)),
+        granules=() if open_granules or not used else tuple(size for size in GRANULES if all(size in summary.smmus[smmu].granules for smmu in used)),
         counts=_counts(summary),
+        not_known=tuple(not_known),
     )
+
+
+def _least(summary: HostSummary, used: list[int], name: str) -> int | None:
+    """What every one of these SMMUs supplies; None where one of them is not known, and no other has the least there is."""
+    offers = [summary.smmus[smmu].offer(name) for smmu in used]
+    known = [offer.richest for offer in offers if offer.told]
+    return min(known) if len(known) == len(offers) or declared(name).least in known else None
+
+
+def remarks(summary: HostSummary) -> list[str]:
+    """What is left out because nobody read it, and functions that may or may not be accelerated: they are not counted as able."""
+    told, said = tell(summary), []
+    if told.not_known:
+        said.append(f"Not known, and so left out or unknown: {', '.join(told.not_known)}. To know: sudo smmu-wizard record --probe on the host.")
+    if open_ := sum(len(pool.addresses) for pool in summary.pools if pool.accel == "unknown" and not pool.to_make):
+        said.append(f"Of {plural(open_, 'function')} it is not known whether they can be accelerated: they are in no count of those that can.")
+    return said
 
 
 def _counts(summary: HostSummary) -> tuple[Count, ...]:
@@ -57,13 +87,14 @@ def _counts(summary: HostSummary) -> tuple[Count, ...]:
     for (ids, class_code), pools in sorted(kinds.items()):
         able = [pool for pool in pools if pool.smmu >= 0 and can_accelerate(pool, assume=False)]
         free = [pool for pool in able if not pool.blocked]
+        undecided = not able and any(pool.accel == "unknown" for pool in pools)
         counts.append(
             Count(
                 ids=ids,
                 class_code=class_code,
                 total=sum(len(pool.addresses) for pool in pools),
-                accel=sum(len(pool.addresses) for pool in able),
-                free=sum(len(pool.addresses) for pool in free),
+                accel=None if undecided else sum(len(pool.addresses) for pool in able),
+                free=None if undecided else sum(len(pool.addresses) for pool in free),
                 segments=frozenset(address.partition(":")[0] for pool in free for address in pool.addresses),
             )
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from wizard.base.errors import UsageError
 from wizard.base.text import visible
+from wizard.fleet.engines import common
 from wizard.fleet.engines.common import Count, tell
 from wizard.fleet.engines.nfd import NAMESPACE
 from wizard.fleet.summary import HostSummary
@@ -43,11 +44,12 @@ def permitted(summary: HostSummary) -> str:
 def remarks(summary: HostSummary) -> list[str]:
     """Kinds that KubeVirt can't tell apart: some of their functions must not be given away."""
     said = ["A merge patch replaces the list that is there: keep what else it has (kubectl get kubevirt -o json)."]
+    said += common.remarks(summary)[-1:] if any(pool.accel == "unknown" for pool in summary.pools) else []
     by_ids: dict[str, list[Count]] = {}
     for count in tell(summary).counts:
         by_ids.setdefault(count.ids, []).append(count)
     for ids, counts in sorted(by_ids.items()):
-        free, total = sum(count.free for count in counts), sum(count.total for count in counts)
+        free, total = sum(count.free or 0 for count in counts), sum(count.total for count in counts)
         if free and total > free:
             said.append(
                 f"{ids}: only {free} of {total} functions can be given away accelerated; KubeVirt takes every one on vfio-pci, so bind only those."

@@ -22,7 +22,8 @@ def labels(summary: HostSummary) -> Iterator[tuple[str, str]]:
     """Name without the namespace, and value."""
     told = tell(summary)
     yield "accel", told.accel
-    yield "count", str(told.smmus)
+    if told.smmus is not None:
+        yield "count", str(told.smmus)
     for name, value in told.properties.items():
         yield name, ("true" if value else "false") if declared(name).switch else str(value)
     if told.granules:
@@ -30,8 +31,9 @@ def labels(summary: HostSummary) -> Iterator[tuple[str, str]]:
     for count in told.counts:
         device = f"pci-{count.class_code:04x}_{count.ids.replace(':', '_')}"
         yield f"{device}.count", str(count.total)
-        yield f"{device}.accel", str(count.accel)
-        yield f"{device}.free", str(count.free)
+        if count.accel is not None:
+            yield f"{device}.accel", str(count.accel)
+            yield f"{device}.free", str(count.free)
 
 
 def feature_file(summary: HostSummary) -> str:

@@ -34,11 +34,13 @@ _OURS = ("controller", "hostdev", "iommu")
 def host_attributes(summary: HostSummary) -> str:
     """For ``onehost update HOST FILE --append``."""
     told = tell(summary)
-    lines = [_attribute("SMMU_ACCEL", told.accel), _attribute("SMMU_COUNT", str(told.smmus))]
+    lines = [_attribute("SMMU_ACCEL", told.accel)] + ([] if told.smmus is None else [_attribute("SMMU_COUNT", str(told.smmus))])
     for name, value in told.properties.items():
         lines.append(_attribute(f"SMMU_{name.upper()}", ("yes" if value else "no") if declared(name).switch else str(value)))
     free: dict[str, int] = {}
     for count in told.counts:
+        if count.free is None:
+            continue
         free[count.ids] = free.get(count.ids, 0) + count.free
     lines += [_attribute(f"SMMU_FREE_{ids.replace(':', '_').upper()}", str(number)) for ids, number in free.items()]
     return "\n".join(lines) + "\n"
