@@ -147,6 +147,7 @@ def test_where_nothing_is_stale_caches_change_no_answer(stage: int, steps: list[
     fresh = on(memory, streams.base, streams.config)
     for what, page, frame in steps:
         if what == "map":
+            table.unmap(page << 12, 4096)  # a page that moves: nothing is mapped over another
             table.map(page << 12, 0x8000_0000 + (frame << 12), 4096)
         elif what == "unmap":
             table.unmap(page << 12, 4096)
