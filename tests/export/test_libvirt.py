@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from lxml import etree
 from msgspec.structs import replace
 
+from tests.export.test_qemu import by_hand
 from tests.tools.hosts import E1000E, FIXTURES, NVME, host, plan, planned
 from tests.tools.libvirt import Native, native, schemas
+from tests.tools.qemu import require_firmware
 from tests.tools.requests import NASTY, SETS, requests
 from wizard.base.errors import UsageError
 from wizard.export import libvirt_xml
 from wizard.export.command import Option
+from wizard.export.libvirt import QEMU_NS
 from wizard.export.libvirt import libvirt_xml as export
 from wizard.export.qemu import options
+from wizard.export.spares import SPARES, spare_ports
 from wizard.plan.model import VmPlan
 from wizard.plan.request import DiskRequest, Layout, MachineRequest, NetworkRequest, NodeRequest, VmRequest
+from wizard.rehearsal.qemu import rehearse
 
 GIB = 1 << 30
 
@@ -44,7 +50,30 @@ def answers() -> dict[str, Native]:
     plans = asked()
     # libvirt refuses a domain of type kvm on another architecture; it does not look at accel for it.
     xml = {name: export(made, domain_type="qemu").replace('mode="host-passthrough"', 'mode="maximum"') for name, made in plans.items()}
-    return native(xml, sorted({device.host for made in plans.values() for device in made.devices}))
+    changed = {f"added_{name}": added(text) for name, text in xml.items() if plans[name].vsmmus}
+    changed |= {f"exchanged_{name}": added(text, without="hostdev") for name, text in xml.items() if plans[name].vsmmus}
+    return native(xml | changed, sorted({device.host for made in plans.values() for device in made.devices}))
+
+
+ADDED = """<devices>
+<disk type="file" device="disk"><driver name="qemu" type="raw"/><source file="/added"/><target dev="vdzz" bus="virtio"/></disk>
+<controller type="virtio-serial" index="0"/>
+<controller type="scsi" index="0" model="virtio-scsi"/>
+<rng model="virtio"><backend model="random">/dev/urandom</backend></rng>
+</devices>"""
+
+
+def added(xml: str, *, without: str | None = None) -> str:
+    """A domain as somebody has edited it: devices without addresses, perhaps in place of the functions."""
+    domain = etree.fromstring(xml)
+    devices = at(domain, "devices")
+    for gone in list(devices.iterfind(without)) if without else ():
+        devices.remove(gone)
+    for element in etree.fromstring(ADDED):
+        devices.append(element)
+    for override in domain.iterfind(f"{{{QEMU_NS}}}override") if without else ():
+        domain.remove(override)
+    return etree.tostring(domain, encoding="unicode")
 
 
 def devices(argv: Iterable[str], *names: str) -> list[dict[str, Any]]:
@@ -79,7 +108,12 @@ def test_devices_are_those_of_the_plan(name: str, answers: dict[str, Native]) ->
 
     same(ours(made, "pxb-pcie"), devices(answer.argv, "pxb-pcie"), "bus", "addr", "bus_nr", "numa_node")
     reserves = ("bus-reserve", "mem-reserve", "pref64-reserve")
-    same(ours(made, "pcie-root-port"), devices(answer.argv, "pcie-root-port"), "bus", "addr", "chassis", "port", *reserves)
+    ports = devices(answer.argv, "pcie-root-port")
+    spare = len(spare_ports(made))  # libvirt alone has them, before all others
+    same(ours(made, "pcie-root-port"), ports[spare:], "bus", "addr", "chassis", "port", *reserves)
+    assert {port["bus"] for port in ports[:spare]} <= {"pcie.0"}
+    numbers = [port["chassis"] for port in ports]
+    assert len(numbers) == len(set(numbers))
     plain = [{k: v for k, v in one.items() if v != "auto"} for one in ours(made, "arm-smmuv3")]  # auto is an attribute left out
     same(plain, devices(answer.argv, "arm-smmuv3"), "primary-bus", "accel", "ats", "ril", "ssidsize", "oas", "cmdqv")
     functions = [{**one, "addr": one["addr"].replace(".0x0", "")} for one in ours(made, "vfio-pci")]  # libvirt writes 0x0 for 0x0.0x0
@@ -103,6 +137,58 @@ def test_devices_are_those_of_the_plan(name: str, answers: dict[str, Native]) ->
     memory = [(one["size"], one.get("hugetlbsize")) for one in devices(answer.argv, "memory-backend-ram", "memory-backend-memfd")]
     wanted = [(node.memory, made.memory.hugepages) for node in made.memory.nodes if node.memory] or [(made.memory.size, made.memory.hugepages)]
     assert memory == wanted
+
+
+@pytest.mark.parametrize("how", ["added", "exchanged"])
+@pytest.mark.parametrize("name", [name for name, made in asked().items() if made.vsmmus and name != "numbers"])
+def test_what_is_added_later_stays_away_from_the_vsmmus(name: str, how: str, answers: dict[str, Native]) -> None:
+    """QEMU refuses an emulated device behind an accelerated vSMMU; libvirt takes the first free root port, wherever that is."""
+    answer = answers[f"{how}_{name}"]
+    assert not answer.refused
+    kept = [disk for disk in devices(answer.argv, "virtio-blk-pci") if disk["bus"] != "pcie.0"]
+    found = [*kept, *devices(answer.argv, "virtio-serial-pci", "virtio-scsi-pci", "virtio-rng-pci")]
+    assert len(found) == SPARES
+    ports = {port["id"]: port["bus"] for port in devices(answer.argv, "pcie-root-port")}
+    assert {ports[one["bus"]] for one in found} == {"pcie.0"}
+
+
+def test_no_room_for_spare_ports_is_said() -> None:
+    """An expander that begins at bus 1 leaves pcie.0 none: UEFI would leave the spare ports dead."""
+    made = plan(SETS["numbers"]).vms[0]
+    assert min(bus.bus_nr for bus in made.buses) == 1
+    assert spare_ports(made) == ()
+    assert "give every device that you add an address" in libvirt_xml(made)
+    assert "give every device that you add an address" not in libvirt_xml(plan(SETS["hot-plug"]).vms[0])
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("name", ["hot-plug", "beside"])
+def test_firmware_numbers_the_buses_as_predicted_with_spare_ports(name: str, qemu: Path) -> None:
+    """The guest's addresses are the same behind both exports: spare ports get the bus numbers that are left."""
+    made = plan(SETS[name]).vms[0]
+    spares = spare_ports(made)
+    assert len(spares) == SPARES
+    report = rehearse(replace(made, ports=(*spares, *made.ports)), str(qemu), firmware=require_firmware())
+    assert report.ok, report.findings
+    assert [check.ok for check in report.checks if check.subject.startswith("spare")]
+
+
+@settings(max_examples=200, deadline=None)
+@given(by_hand)
+def test_spare_ports_take_only_what_is_left(request: VmRequest) -> None:
+    made = plan(request).vms[0]
+    assume(made.ok)
+    spares = spare_ports(made)
+    again = replace(made, ports=(*made.ports, *spares))
+    root = [port for port in again.ports if port.bus == "pcie.0"]
+    slots = [one.slot for one in root] + [one.slot for one in again.buses] + [one.slot for one in again.disks] + [one.slot for one in again.networks]
+    assert len(slots) == len(set(slots))
+    assert all(0 < slot < 32 for slot in slots)
+    chassis = [port.chassis for port in again.ports]
+    assert len(chassis) == len(set(chassis))
+    # Numbered last on pcie.0, and below every expander.
+    assert sorted(root, key=lambda port: port.slot) == sorted(root, key=lambda port: port.secondary)
+    assert all(spare.subordinate < bus.bus_nr for spare in spares for bus in made.buses)
 
 
 @pytest.mark.parametrize("fixture", sorted(path.stem for path in FIXTURES.glob("*.json")))

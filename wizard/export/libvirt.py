@@ -8,7 +8,7 @@ What the schema has no word for (reserves, vfio-pci's ats) is written as ``qemu:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lxml import etree
 
@@ -16,6 +16,7 @@ from wizard.base.address import Address
 from wizard.base.errors import UsageError
 from wizard.base.text import visible, visible_xml
 from wizard.export.qemu import heading, too_new
+from wizard.export.spares import spare_ports
 from wizard.plan.memory import cpu_text
 from wizard.plan.model import ROOT_BUS, DevicePlan, PortPlan, VmPlan, VsmmuPlan
 
@@ -32,6 +33,9 @@ def libvirt_xml(vm: VmPlan, *, domain_type: str = "kvm") -> str:
     said = [*heading(vm)[:2], *(line for line in too_new(vm) if line not in heading(vm)[:2])]
     if vm.user != "root":
         said.append(f"libvirt runs it as the user of its qemu.conf and gives that user what it needs, whoever {vm.user} is")
+    spares = spare_ports(vm)
+    if not spares and any(vsmmu.accel for vsmmu in vm.vsmmus):
+        said.append("no slot or bus number is left on pcie.0 for spare ports, so give every device that you add an address away from the vSMMUs")
     domain.append(etree.Comment(" " + visible(" · ".join(said)).replace("--", "- -") + " "))
     _text(domain, "name", vm.name)
     _text(domain, "uuid", vm.uuid)
@@ -49,7 +53,7 @@ def libvirt_xml(vm: VmPlan, *, domain_type: str = "kvm") -> str:
     _cpu(domain, vm)
     devices = etree.SubElement(domain, "devices")
     _text(devices, "emulator", vm.emulator if vm.emulator.startswith("/") else f"/usr/bin/{vm.emulator}")
-    numbers = _controllers(devices, vm)
+    numbers = _controllers(devices, vm, spares)
     _disks(devices, vm)
     _networks(devices, vm)
     # The machine has a UART whatever is written: this gives it to `virsh console`.
@@ -146,13 +150,15 @@ def _cpu(domain: etree._Element, vm: VmPlan) -> None:
             etree.SubElement(numa, "cell", attributes)
 
 
-def _controllers(devices: etree._Element, vm: VmPlan) -> dict[str, int]:
-    """pcie.0, the pxb-pcie and the root ports; the result is the controller index of each by its id in the plan."""
+def _controllers(devices: etree._Element, vm: VmPlan, spares: Iterable[PortPlan]) -> dict[str, int]:
+    """pcie.0, spare root ports, the pxb-pcie and the root ports; the result is the controller index of each by its id in the plan."""
     etree.SubElement(devices, "controller", {"type": "usb", "model": "none"})
     root = etree.SubElement(devices, "controller", {"type": "pci", "index": "0", "model": "pcie-root"})
     if vm.memory.mmio_written:
         _text(root, "pcihole64", str(vm.memory.mmio_window // 1024), {"unit": "KiB"})
     numbers = {ROOT_BUS: 0}
+    for spare in spares:
+        _root_port(devices, spare, numbers)
     for bus in vm.buses:
         numbers[bus.id] = len(numbers)
         pxb = etree.SubElement(devices, "controller", {"type": "pci", "index": str(numbers[bus.id]), "model": "pcie-expander-bus"})
@@ -162,15 +168,19 @@ def _controllers(devices: etree._Element, vm: VmPlan) -> dict[str, int]:
             _text(target, "node", str(bus.numa_node))
         _address(pxb, 0, bus.slot, 0)
     for port in vm.ports:
-        numbers[port.id] = len(numbers)
-        element = etree.SubElement(devices, "controller", {"type": "pci", "index": str(numbers[port.id]), "model": "pcie-root-port"})
-        etree.SubElement(element, "model", {"name": "pcie-root-port"})
-        attributes = {"chassis": str(port.chassis), "port": f"{port.port:#x}"}
-        if port.mem_reserve is not None:
-            attributes["memReserve"] = str(port.mem_reserve // 1024)
-        etree.SubElement(element, "target", attributes)
-        _address(element, numbers[port.bus], port.slot, 0)
+        _root_port(devices, port, numbers)
     return numbers
+
+
+def _root_port(devices: etree._Element, port: PortPlan, numbers: dict[str, int]) -> None:
+    numbers[port.id] = len(numbers)
+    element = etree.SubElement(devices, "controller", {"type": "pci", "index": str(numbers[port.id]), "model": "pcie-root-port"})
+    etree.SubElement(element, "model", {"name": "pcie-root-port"})
+    attributes = {"chassis": str(port.chassis), "port": f"{port.port:#x}"}
+    if port.mem_reserve is not None:
+        attributes["memReserve"] = str(port.mem_reserve // 1024)
+    etree.SubElement(element, "target", attributes)
+    _address(element, numbers[port.bus], port.slot, 0)
 
 
 def _disks(devices: etree._Element, vm: VmPlan) -> None:

@@ -1,0 +1,48 @@
+"""Root ports on pcie.0 for what somebody adds to the domain later.
+
+libvirt puts a device without an address on the first free root port by controller index (12.8, by `virsh domxml-to-native`): that is a
+hot-plug port behind an accelerated vSMMU, or the port of a function that was taken out, and QEMU then refuses to start, or to plug
+(sources: libvirt-accepts). So free ports on pcie.0 come first. When they are used up libvirt goes on to the others.
+
+They move nothing that the plan predicts: UEFI numbers the buses of pcie.0 in the order of the slots (sources: qemu-P6), and these have the
+last ones and only numbers that are left below the first expander.
+"""
+
+from __future__ import annotations
+
+from wizard.plan.model import ROOT_BUS, PortPlan, VmPlan
+from wizard.plan.numbers import BUSES, SLOTS, Names, Numbers
+
+SPARES = 4
+"""A disk, a network, the controller of the guest agent's channel and a random number generator."""
+
+
+def spare_ports(vm: VmPlan) -> tuple[PortPlan, ...]:
+    """As many of ``SPARES`` as there are slots and bus numbers for; none where no accelerated vSMMU is in the way."""
+    if not any(vsmmu.accel for vsmmu in vm.vsmmus):
+        return ()
+    on_root = [port for port in vm.ports if port.bus == ROOT_BUS]
+    last = max((port.subordinate for port in on_root), default=0)
+    numbers = min((bus.bus_nr for bus in vm.buses), default=BUSES) - 1 - last
+    taken = (
+        {bus.slot for bus in vm.buses}
+        | {port.slot for port in on_root}
+        | {disk.slot for disk in vm.disks}
+        | {network.slot for network in vm.networks}
+    )
+    slots = [slot for slot in range(max((port.slot for port in on_root), default=0) + 1, SLOTS) if slot not in taken]
+    count = max(0, min(SPARES, numbers, len(slots)))
+    names = Names(port.id for port in vm.ports)
+    chassis = Numbers((port.chassis for port in vm.ports), start=1)
+    return tuple(
+        PortPlan(
+            id=names.give("spare", place),
+            bus=ROOT_BUS,
+            slot=slot,
+            chassis=chassis.give(),
+            port=slot,
+            secondary=last + place,
+            subordinate=last + place,
+        )
+        for place, slot in enumerate(slots[len(slots) - count :], 1)
+    )
