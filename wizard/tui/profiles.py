@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from wizard.base.errors import InputError, WizardError
 from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
@@ -81,8 +83,48 @@ def _opened(app: Wizard, found: Sequence[Opened], errors: Sequence[WizardError])
         app.say(error, "error")
     if len(errors) > 3:
         app.say(f"{plural(len(errors) - 3, 'more file')} can't be opened.", "error")
+    lost = _replacing(app, found)
+    if not lost:
+        _take(app, found)
+        return
+    from wizard.tui.screens.dialogs import Choose, choices
+
+    names = ", ".join(dict.fromkeys(visible(one.request.name) for one in lost))
+    text = (f"A VM of that name is here already, and it is not as in the file: {names}.", "What is here was not exported.")
+    items = (
+        ("beside", "Open what is in the file beside it, under a new name"),
+        ("replace", "Replace it"),
+        ("leave", "Leave it, and this file closed"),
+    )
+
+    def answered(value: object) -> None:
+        if value == "replace":
+            _take(app, found)
+        elif value == "beside":
+            _take(app, found, beside=lost)
+        else:
+            _take(app, [one for one in found if one not in lost])
+
+    app.push_screen(Choose("Open profiles", choices(text, items), start="beside"), answered)
+
+
+def _replacing(app: Wizard, found: Sequence[Opened]) -> list[Opened]:
+    """Those that would take the place of a VM that is nowhere else: of the session, or of another file that is opened with it."""
+    here = {vm.name: vm for vm in app.session.vms if vm not in app.saved.vms}
+    lost = []
+    for one in found:
+        if here.setdefault(one.request.name, one.request) != one.request:
+            lost.append(one)
+    return lost
+
+
+def _take(app: Wizard, found: Sequence[Opened], *, beside: Sequence[Opened] = ()) -> None:
     session, first = app.session, not app.session.vms
     for one in found:
+        if one in beside:
+            name = state.free_name(session, f"{one.request.name}-")
+            session = state.add_request(session, replace(one.request, name=name, uuid=None, qmp=None))
+            continue
         session = state.open_profile(session, one.request, one.path)
         if one.text is not None:
             app.seen[one.path] = one.text

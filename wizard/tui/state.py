@@ -115,7 +115,12 @@ def free_name(session: Session, stem: str = "vm") -> str:
 
 def add_vm(session: Session, name: str) -> Session:
     """A new VM, in hand."""
-    return replace(session, vms=(*session.vms, VmRequest(name=name)), current=name)
+    return add_request(session, VmRequest(name=name))
+
+
+def add_request(session: Session, vm: VmRequest) -> Session:
+    """With one more VM, in hand; its name is free."""
+    return replace(session, vms=(*session.vms, vm), current=vm.name)
 
 
 def clone_vm(session: Session, name: str, new: str) -> Session:

@@ -80,10 +80,16 @@ class Prompt(Dialog):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
-            yield Input(self._value, id="input", compact=True)
+            yield Input(self._value, id="input", compact=True, select_on_focus=False)
             yield Static(Text(visible(self._note)), id="note")
             yield Static(Text(""), id="problem")
         yield Keys()
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        # What is typed takes the place of the value. Textual (8.2.8) would select it in the input's Focus event, which comes behind the
+        # first keys on a busy machine: the next key then took them away with the value.
+        self.query_one(Input).action_select_all()
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from textual.screen import Screen
@@ -18,11 +19,16 @@ def help_screen(app: Wizard, screen: Screen[Any]) -> Read:
     """The help of a screen, with the keys as they are configured."""
     keys: list[tuple[str, str, str]] = []
     seen: dict[str, int] = {}
+    own = screen._bindings.key_to_bindings
     for active in screen.active_bindings.values():
         binding = active.binding
+        if not binding.id and any(one.id for one in own.get(binding.key, ())):
+            continue  # of the widget with the focus: the screen takes the key where that has nothing to scroll
         if binding.action in seen:
             place = seen[binding.action]
-            keys[place] = (f"{keys[place][0]} {app.get_key_display(binding)}", *keys[place][1:])
+            # One sign stands for all keys of a binding; the second key by its name.
+            another = app.get_key_display(binding if binding.key_display != keys[place][0] else replace(binding, key_display=None))
+            keys[place] = (f"{keys[place][0]} {another}", *keys[place][1:])
             continue
         if binding.description:
             seen[binding.action] = len(keys)

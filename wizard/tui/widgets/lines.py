@@ -135,6 +135,7 @@ class LinesView(ScrollView, can_focus=True):
 
     def _rebuild(self) -> None:
         if self._build is None or not self.size.width:
+            self._built_for = 0  # out of sight: made when there is a width, also when it is the one before
             return
         key, before = self.cursor, self._at
         self._built_for = self.size.width
