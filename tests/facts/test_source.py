@@ -84,7 +84,7 @@ def test_diff_judges_both_hosts_under_the_policy(policy: str, capsys: pytest.Cap
     assert "The policy /nonexistent/policy.toml can't be read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--policy", "x"], ["--replay", "x"], ["--root", "x"], ["--demo"]], ids=" ".join)
+@pytest.mark.parametrize("option", [["--policy", "x"], ["--replay", "x"], ["--root", "x"]], ids=" ".join)
 def test_an_option_that_would_be_left_aside_is_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*option, "baseline", str(FIXTURE)]) == 2
     assert f"baseline has no use for {option[0]}" in capsys.readouterr().err

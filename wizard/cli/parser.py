@@ -32,7 +32,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     sources = [name for name in ("replay", "root", "demo") if getattr(arguments, name)]
     if len(sources) > 1:
         raise UsageError(f"--{sources[0]} and --{sources[1]} name two hosts.", "Give one of them, or none for this machine.")
-    ignored = [name for name in _HOST if getattr(arguments, name) and name not in arguments.takes]
+    # --demo alone is no word about a host that somebody has: scripts/demo gives it to every command.
+    ignored = [name for name in _HOST if name != "demo" and getattr(arguments, name) and name not in arguments.takes]
     if ignored:
         # Left aside in silence, a policy that says no would end in a yes.
         fix = f"Leave it away; `smmu-wizard {arguments.command} --help` says what it takes."
