@@ -19,7 +19,9 @@ def print_json(value: Any) -> None:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Text for people on standard output. Whatever came from outside, nothing that a terminal would act on gets through here."""
-    print("\n".join(map(visible_lines, lines)))
+    text = "\n".join(map(visible_lines, lines))
+    if text:
+        print(text)
 
 
 def say(text: str) -> None:
