@@ -5,11 +5,12 @@
 #    source ~/.local/share/bash_completion/smmu-wizard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_smmu_wizard_subparsers=(list show doctor record prepare plan check export dry-run rehearse translate schema diff baseline match engine)
+_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan check export dry-run rehearse translate schema diff baseline match engine)
 
 _shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --smmu --json)
 _shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --json)
 _shtab_smmu_wizard_doctor_option_strings=(-h --help --replay --root --demo --policy --json)
+_shtab_smmu_wizard_explain_option_strings=(-h --help --replay --root --demo --policy --profile --list --json)
 _shtab_smmu_wizard_record_option_strings=(-h --help --replay --root --demo --policy -o --output --force --no-redact --probe --yes)
 _shtab_smmu_wizard_prepare_option_strings=(-h --help --replay --root --demo --policy -o --output --force)
 _shtab_smmu_wizard_plan_option_strings=(-h --help --replay --root --demo --policy --vm --memory --cpus --hugepages --firmware --disk --network --mode --fall-back --layout --split --ats --ril --ssidsize --oas --cmdqv --hotplug --target --assume-accel --allow-in-use --yes --user -o --output --force --json)
@@ -34,6 +35,10 @@ _shtab_smmu_wizard_show___policy_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_doctor___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_doctor___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_doctor___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_explain___replay_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_explain___root_COMPGEN=_shtab_compgen_dirs
+_shtab_smmu_wizard_explain___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_explain___profile_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_record___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_record___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_record___policy_COMPGEN=_shtab_compgen_files
@@ -102,7 +107,7 @@ _shtab_smmu_wizard_plan___cmdqv_choices=(on off auto)
 _shtab_smmu_wizard_export___format_choices=(qemu qemu-json libvirt prepare qmp)
 _shtab_smmu_wizard_translate___trace_choices=(text json)
 _shtab_smmu_wizard_engine_pos_0_choices=(nfd kubevirt-permitted kubevirt-vmi opennebula-host opennebula-pci opennebula-template opennebula-raw)
-_shtab_smmu_wizard_pos_0_choices=(list show doctor record prepare plan check export dry-run rehearse translate schema diff baseline match engine)
+_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan check export dry-run rehearse translate schema diff baseline match engine)
 
 _shtab_smmu_wizard_list__h_nargs=0
 _shtab_smmu_wizard_list___help_nargs=0
@@ -116,6 +121,12 @@ _shtab_smmu_wizard_doctor__h_nargs=0
 _shtab_smmu_wizard_doctor___help_nargs=0
 _shtab_smmu_wizard_doctor___demo_nargs=0
 _shtab_smmu_wizard_doctor___json_nargs=0
+_shtab_smmu_wizard_explain_pos_0_nargs='*'
+_shtab_smmu_wizard_explain__h_nargs=0
+_shtab_smmu_wizard_explain___help_nargs=0
+_shtab_smmu_wizard_explain___demo_nargs=0
+_shtab_smmu_wizard_explain___list_nargs=0
+_shtab_smmu_wizard_explain___json_nargs=0
 _shtab_smmu_wizard_record__h_nargs=0
 _shtab_smmu_wizard_record___help_nargs=0
 _shtab_smmu_wizard_record___demo_nargs=0

@@ -19,6 +19,8 @@ MODELS: dict[str, tuple[str, str]] = {
     "list": ("wizard.host.view", "ListView"),
     "show": ("wizard.host.view", "ShowView"),
     "doctor": ("wizard.host.doctor", "Diagnosis"),
+    "explain": ("wizard.explain.report", "Report"),
+    "messages": ("wizard.explain.listing", "Listing"),
     "plan": ("wizard.cli.planning", "PlanView"),
     "check": ("wizard.cli.planning", "CheckView"),
     "dry-run": ("wizard.dryrun.model", "Report"),

@@ -53,6 +53,7 @@ class Verdict(msgspec.Struct, frozen=True, dict=True):
     find_todo: Callable[[], tuple[Finding, ...]]
     obstacles: tuple[Finding, ...] = ()  # of the reasons, those that forbid giving the function to a VM at all, accelerated or not
     undecided: tuple[Finding, ...] = ()  # of the reasons, what was not read and may be such an obstacle
+    found: tuple[Finding, ...] = ()  # all that fails or is not known, also what does not decide: a cause that is not among it is ruled out
 
     def __post_init__(self) -> None:
         if (self.accel is Accel.YES) is bool(self.reasons):

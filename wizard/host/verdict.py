@@ -43,6 +43,7 @@ def judge(evidence: Evidence, find_todo: Callable[[bool], tuple[Finding, ...]]) 
         lambda: find_todo(not obstacles),
         obstacles,
         undecided,
+        (*failed, *missing),
     )
 
 

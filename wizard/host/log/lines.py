@@ -151,6 +151,8 @@ LINES: tuple[LineKind, ...] = (
              "iommufd: Time out waiting for iommufd object to become free: error"),
 )  # fmt: skip
 """In the order in which they are asked: the first that fits is it."""
+COMPLAINTS = frozenset({codes.SMMU_COMPLAINT.code, codes.VFIO_COMPLAINT.code})
+"""Findings of lines that speak of a failure and that nobody has an explanation for."""
 
 _SPOKEN = re.compile(r"([\w.+-]{1,64}) ([\w:.+-]{1,128}): " + TAB + r"(.*)", re.DOTALL)
 # Until about 6.10; since then "DRIVER DEVICE: probe with driver DRIVER failed with error -16".
@@ -176,14 +178,17 @@ def spoken(text: str) -> Spoken | None:
     return Spoken(match[1], match[2], match[3].rstrip()) if match else None
 
 
-def _joined(*abouts: About) -> re.Pattern[str]:
+def _joined(*abouts: About, but: frozenset[str] = frozenset()) -> re.Pattern[str]:
     """One pattern of many, whose group that matched last names the place of the kind."""
-    chosen = ((place, kind, ".*?" if kind.about is H else "") for place, kind in enumerate(LINES) if kind.about in abouts)
+    chosen = (
+        (place, kind, ".*?" if kind.about is H else "") for place, kind in enumerate(LINES) if kind.about in abouts and kind.leads_to.code not in but
+    )
     parts = (f"(?P<k{place}>{before}(?:{_GROUPS.sub('(?:', kind.pattern)}))" for place, kind, before in chosen)
     return re.compile("|".join(parts), re.IGNORECASE | re.DOTALL)
 
 
 _OF_SMMU, _OF_FUNCTION, _OF_VFIO, _OF_HOST = _joined(S), _joined(F), _joined(F, V), _joined(H)
+_OF_ANY = _joined(S, F, V, H, but=COMPLAINTS)
 # A word of each line of the host: most lines have none of them, and are not looked at further.
 _HOST_WORDS = re.compile(r"to set up IOMMU|iommu-map|RLIMIT_MEMLOCK|interrupt remapping|MSI interrupts|ACPI: IORT: |tegra241_cmdqv|vfio|iommufd")
 
@@ -199,6 +204,17 @@ def match(text: str, told: Spoken | None = None) -> Match | None:
             if of_function is not None:
                 return of_function
     return _made(_OF_HOST.match(text), text, None) if _HOST_WORDS.search(text) else None
+
+
+def match_quoted(text: str) -> Match | None:
+    """The kind of a line that somebody quotes without the driver and device that spoke it: of whatever kind it begins like."""
+    found = _OF_ANY.match(text)
+    if found is None or found.lastgroup is None:
+        return None
+    place = int(found.lastgroup[1:])
+    own = LINES[place].compiled.match(text) or LINES[place].compiled.search(text)
+    words = {name: value for name, value in own.groupdict().items() if value is not None} if own else {}
+    return Match(place, words.pop("device", None), "", words.pop("said", text), words)
 
 
 def _made(found: re.Match[str] | None, text: str, told: Spoken | None) -> Match | None:

@@ -1,0 +1,176 @@
+"""What is pasted: a message, a log, a screen. Which message is the first cause, which follow from it, what they carry, and what is not guessed."""
+
+from __future__ import annotations
+
+import io
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from wizard.explain.matcher import Matcher
+from wizard.explain.reading import PIECE
+from wizard.explain.report import MessageView, Report, explain, of_record
+
+DATA = Path(__file__).parent / "data"
+ATTACH = (
+    "qemu-system-aarch64: -device vfio-pci,host=0000:81:00.0,id=dev1,iommufd=iommufd0: vfio 0000:81:00.0: "
+    "[iommufd=24] error attach 0000:81:00.0 (26) pasid 0 to id=9: Invalid argument"
+)
+CLOSED = "error: internal error: QEMU unexpectedly closed the monitor (vm='web'): 2026-11-29T22:01:11.123456Z "
+
+
+@cache
+def matcher() -> Matcher:
+    return Matcher()
+
+
+def report(text: str | bytes) -> Report:
+    return explain(io.BytesIO(text.encode() if isinstance(text, str) else text), matcher=matcher())
+
+
+def first(found: Report) -> MessageView:
+    assert found.first is not None
+    return found.messages[found.first]
+
+
+def rows() -> list[tuple[str, set[str]]]:
+    lines = (DATA / "messages.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    found = []
+    for text, _, _, codes in (line.split("\t") for line in lines):
+        if "(EPERM)" in codes and "not permitted" not in text:
+            codes = "none"
+        found.append((text, {code.strip() for code in codes.split("(")[0].split(",")} - {"none"}))
+    return found
+
+
+@pytest.mark.parametrize(("text", "codes"), rows(), ids=lambda value: value[:40] if isinstance(value, str) else "")
+def test_the_commonest_messages_lead_to_their_findings(text: str, codes: set[str]) -> None:
+    """As an administrator's list has them, with N and … for what varies."""
+    found = report(text)
+    assert found.messages, text
+    named = {code for message in found.messages for cause in message.causes for code in (cause.finding, *cause.also)}
+    assert not codes or codes & named, (text, named)
+
+
+def test_unrelated_lines_are_counted_and_not_explained() -> None:
+    lines = (DATA / "unrelated.log").read_text(encoding="utf-8").splitlines()
+    assert len(lines) >= 40
+    assert sum(bool(report(line).messages) for line in lines) <= 1
+    whole = report("\n".join(lines))
+    assert whole.unknown >= len(lines) - 1
+
+
+def test_a_domain_s_log_names_the_first_cause_and_what_follows() -> None:
+    log = (
+        "2026-11-29 22:01:10.000+0000: starting up libvirt version: 12.8.0\n"
+        "2026-11-29T22:01:10.9Z qemu-system-aarch64: warning: VFIO dma-buf not supported in kernel, using mmap fallback, P2P DMA will not work\n"
+        f"2026-11-29T22:01:11.1Z {ATTACH}\n"
+        "2026-11-29T22:01:11.2Z qemu-system-aarch64: Unable to attach the default HW pagetable: hiodi devid 0x2\n"
+        "2026-11-29 22:01:11.500+0000: shutting down, reason=failed\n"
+    )
+    found = report(log)
+    assert first(found).id == "qemu-error-attach"
+    assert {message.id: message.role for message in found.messages} == {
+        "qemu-dmabuf": "harmless", "qemu-error-attach": "first cause", "qemu-default-hwpt": "follows",
+    }  # fmt: skip
+    assert (found.lines, found.recognised, found.unknown) == (5, 3, 2)
+    parts = {part.name: (part.value, part.means) for part in first(found).parts}
+    assert parts["function"][0] == "0000:81:00.0"
+    assert parts["errno"][1] == "EINVAL (Invalid argument)"
+
+
+def test_a_time_out_follows_from_the_command_error_before_it() -> None:
+    smmu = "arm-smmu-v3 arm-smmu-v3.0.auto: "
+    log = (
+        f"[ 10.0] {smmu}CMDQ error (cons 0x0300b1b7): ATC invalidate timeout\n"
+        f"[ 11.0] {smmu}CMD_SYNC timeout at 0x00017d73 [hwprod 0x00017d74, hwcons 0x00017d73]\n"
+    )
+    found = report(log)
+    assert first(found).causes[0].finding == "ats-invalidation-timeout"
+    assert [message.role for message in found.messages] == ["first cause", "follows"]
+    assert first(report(log.splitlines()[1])).causes[0].finding == "smmu-commands-stuck"  # alone it is one
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        ATTACH,
+        CLOSED + ATTACH,
+        f"root@host:~# virsh start web\n> {CLOSED}\n> {ATTACH[:100]}\n> {ATTACH[100:]}\n",  # quoted, and cut in the middle of a word
+        "\x1b[31m" + ATTACH.replace("error attach", "\x1b[1merror\x1b[0m attach") + "\x1b[0m",
+        "  'message': \"" + CLOSED.replace("'", "\\'") + ATTACH + '"',
+        json.dumps({"PRIORITY": "3", "SYSLOG_IDENTIFIER": "libvirtd", "MESSAGE": CLOSED + "\n" + ATTACH}),
+        json.dumps({"SYSLOG_IDENTIFIER": "libvirtd", "MESSAGE": list((CLOSED + ATTACH).encode())}),
+        json.dumps({"component": "virt-launcher", "level": "error", "msg": CLOSED + ATTACH, "subcomponent": "libvirt"}),
+        f"Warning SyncFailed 7s virt-handler server error. command SyncVMI failed: \"LibvirtError(Code=1, Domain=10, Message='{CLOSED}{ATTACH}')\"",
+        f"Nov 29 22:01:11 host libvirtd[812]: {CLOSED}{ATTACH}\r",
+    ],
+    ids=["alone", "libvirt", "quoted-and-cut", "colour", "yaml", "journal", "journal-bytes", "virt-launcher", "event", "syslog"],
+)
+def test_whatever_a_screen_made_of_it(pasted: str) -> None:
+    found = report(pasted)
+    assert first(found).id == "qemu-error-attach"
+    assert first(found).causes[0].finding == "group-shared"
+    assert all(message.role in ("first cause", "follows") for message in found.messages)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("Invalid argument", "group-shared"), ("Das Argument ist ungültig", "group-shared"), ("Argument invalide", "group-shared"),
+        ("無効な引数です", "group-shared"), ("无效的参数", "group-shared"), ("Device or resource busy", "group-in-two-vms"),
+        ("Das Gerät oder die Ressource ist belegt", "group-in-two-vms"),
+    ],
+)  # fmt: skip
+def test_the_error_in_another_language_decides_too(words: str, code: str) -> None:
+    found = first(report(f"[iommufd=24] error attach 0000:81:00.0 (26) to id=9: {words}"))
+    assert code in {cause.finding for cause in found.causes}
+    assert next(part for part in found.parts if part.name == "errno").means.startswith(("EINVAL", "EBUSY"))
+    bind = first(report("error bind device fd=23 to iommufd=22: Operation not permitted"))
+    assert bind.causes[0].finding == "msi-not-isolated"
+
+
+def test_an_event_s_raw_words() -> None:
+    """Words of 32 bits, of 64 bits as the kernel prints them, and too few of them (IHI 0070 7.3.13)."""
+    long = of_record(["0x0000830000000010", "0x0000020800000000", "0x00000000fd8aba44", "0x0000000000000000"])
+    short = of_record(["0x10", "0x8300", "0x0", "0x208", "0xfd8aba44", "0x0", "0x0", "0x0"])
+    for found in (long, short):
+        event = first(found).event
+        assert event is not None
+        assert (event.name, event.fields["StreamID"], event.fields["InputAddr"]) == ("F_TRANSLATION", "0x8300", "0xfd8aba44")
+    assert "64 of its 256 bits" in first(of_record(["0x10", "0x8300"])).means
+
+
+def test_event_records_of_a_log_are_joined() -> None:
+    smmu = "[ 5.1] arm-smmu-v3 arm-smmu-v3.0.auto: "
+    record = ["event 0x10 received:", "\t0x0000830000000010", "\t0x0000020800000000", "\t0x00000000fd8aba44", "\t0x0000000000000000"]
+    found = report("\n".join(smmu + line for line in record * 3))
+    assert len(found.messages) == 1
+    assert found.messages[0].count == 3
+    assert found.messages[0].event is not None
+    assert found.messages[0].event.fields["StreamID"] == "0x8300"
+    assert found.unknown == 0
+
+
+def test_what_only_says_that_something_failed_is_no_cause() -> None:
+    found = report("error: Failed to start domain 'web'\n")
+    assert first(found).nature == "consequence"
+    assert not first(found).causes
+
+
+def test_what_cannot_be_read_is_bounded() -> None:
+    """Binary, one line without an end, a million messages: an answer each time, and a message inside is found."""
+    assert not report(bytes(range(256)) * 2000).messages
+    endless = b"x" * (3 * PIECE) + ATTACH.encode() + b"y" * (5 << 20)
+    assert [message.id for message in report(endless).messages] == ["qemu-error-attach"]
+    split = b"z" * (PIECE - 60) + ATTACH.encode() + b"z" * PIECE  # across the end of a piece
+    assert first(report(split)).id == "qemu-error-attach"
+    many = b"".join(b"[iommufd=%d] error attach 0000:81:00.0 (26) to id=9: Invalid argument\n" % number for number in range(20000))
+    found = report(many)
+    assert found.lines == found.recognised == 20000
+    assert sum(message.count for message in found.messages) == 20000
+    assert found.more
+    assert len(found.messages) <= 2001
+    assert first(report(b"\xff\xfe error bind device fd=1 to iommufd=2: Operation not permitted \xc3\x28")).id == "qemu-error-bind"

@@ -1,0 +1,78 @@
+"""Event records of an SMMU: as messages, out of a log, and as raw words that somebody has written down (IHI 0070, section 7.3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from wizard.arch import event as arch
+from wizard.explain.model import By, Cause, Message, Nature, Proof
+from wizard.host.log import explain as meaning
+from wizard.host.log.model import Event
+
+_WORD = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16})")
+_HALF, _WHOLE = 32, 64  # bits of a word as it may be written
+_WORDS = arch.EVENT_BYTES * 8 // _WHOLE
+_HARMLESS = (arch.EventType.E_PAGE_REQUEST,)
+
+
+def _message(kind: arch.EventType) -> Message:
+    told = meaning.EXPLAINED[kind]
+    words = {"device": "the device", "whose": "its driver, or the guest that has it", "requester": ""}
+    cause = Cause("smmu-events", told.why.format(**words), told.fix.format(**words))
+    texts = (f"event 0x{kind:02x} received", f"event: {kind.name}")
+    return Message(
+        f"event-{kind:02x}", By.KERNEL, texts, f"The SMMU reported {kind.name} for a device's access.",
+        "klog_events, IHI 0070 7.3", (cause,), nature=Nature.HARMLESS if kind in _HARMLESS else Nature.WARNING, proof=Proof.SOURCE,
+        rules_out="The access was stopped: nothing was read or written.",
+    )  # fmt: skip
+
+
+EVENT_MESSAGES = tuple(map(_message, arch.EventType))
+_BY_NUMBER: dict[int, Message] = dict(zip(arch.EventType, EVENT_MESSAGES, strict=True))
+OTHER = Message(
+    "event-other", By.KERNEL, ("event {event} received",), "The SMMU reported an event that the specification gives no meaning here.", "IHI 0070 7.3",
+    (Cause("smmu-events", meaning.RESERVED.why, meaning.RESERVED.fix),), nature=Nature.WARNING, proof=Proof.SOURCE,
+)  # fmt: skip
+
+
+def message_of(number: int) -> Message:
+    """The message of an event number."""
+    return _BY_NUMBER.get(number, OTHER)
+
+
+def is_record(texts: Sequence[str]) -> bool:
+    """Whether words of a command line are an event's raw words, and nothing else."""
+    return bool(texts) and all(text.lower().startswith("0x") and _WORD.fullmatch(text) for text in texts) and len(texts) <= 2 * _WORDS
+
+
+def record_of(texts: Sequence[str]) -> tuple[Event, int]:
+    """The event of raw words, and how many of its bits were given.
+
+    Four words of 64 bits, as the kernel prints them, or eight of 32: a word of more than eight digits, or a first one with a StreamID above
+    its event number, says that they are the former. Words that were left away are zero.
+    """
+    digits = [found[1] for text in texts if (found := _WORD.fullmatch(text))]
+    long = any(len(word) > _HALF // 4 for word in digits)
+    width = _WHOLE if long else _HALF
+    value = sum(int(word, 16) << (place * width) for place, word in enumerate(digits[: arch.EVENT_BYTES * 8 // width]))
+    record = arch.decode(value)
+    return Event("", record.Type, record, None), min(len(digits) * width, arch.EVENT_BYTES * 8)
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """An event as it is shown: its name, the fields of its record, and where IHI 0070 describes it."""
+
+    number: str
+    name: str | None
+    fields: dict[str, str]
+    said: str  # the fields in words
+
+
+def view(events: Sequence[Event]) -> EventView:
+    """Events of one kind and stream: the fields of the first record, the words of all."""
+    first = next((event for event in events if event.record is not None), events[0])
+    fields = {name: f"{value:#x}" for name, value in first.record.fields().items()} if first.record is not None else {}
+    return EventView(f"{first.number:#04x}", arch.name_of(first.number), fields, meaning.fields(events))

@@ -1,0 +1,140 @@
+"""Every message that is known, for people, for other programs, and as docs/messages.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from wizard.explain.messages import every
+from wizard.explain.model import By, Message
+
+SCHEMA = 1
+
+
+class KnownCause(msgspec.Struct, frozen=True):
+    """What may be behind a message. ``finding`` is a code of docs/findings.md, or empty; ``errors`` the errors with which it comes."""
+
+    finding: str
+    because: str
+    fix: str
+    errors: tuple[str, ...]
+
+
+class KnownMessage(msgspec.Struct, frozen=True):
+    """A message as it is declared: ``texts`` with their variable parts in braces, ``old`` those of versions before."""
+
+    id: str
+    by: str
+    nature: str
+    texts: tuple[str, ...]
+    old: tuple[str, ...]
+    means: str
+    rules_out: str
+    follows: tuple[str, ...]
+    causes: tuple[KnownCause, ...]
+    fix: str
+    where: str
+    known: str  # how the words are known
+    since: str
+    until: str
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """The output of ``explain --list --json``."""
+
+    schema: int
+    messages: tuple[KnownMessage, ...]
+
+
+def ordered() -> list[Message]:
+    """By who says it, then by the text."""
+    order = list(By)
+    return sorted(every(), key=lambda one: (order.index(one.by), one.texts[0].lower()))
+
+
+def listed() -> Listing:
+    """All of them."""
+    return Listing(SCHEMA, tuple(map(_view, ordered())))
+
+
+def _view(one: Message) -> KnownMessage:
+    causes = tuple(KnownCause(cause.code, cause.because, cause.fix, cause.errors) for cause in one.causes)
+    return KnownMessage(
+        one.id,
+        one.by,
+        one.nature,
+        one.texts,
+        one.old,
+        one.means,
+        one.rules_out,
+        one.follows,
+        causes,
+        one.fix,
+        one.where,
+        one.proof,
+        one.since,
+        one.until,
+    )
+
+
+def table_lines() -> Iterator[str]:
+    """One line for each wording: who says it, what, which findings it leads to."""
+    for one in ordered():
+        codes = ", ".join(dict.fromkeys(cause.code for cause in one.causes if cause.code)) or one.nature
+        for text in one.wordings:
+            yield f"{one.by}: {text}  ({codes})"
+
+
+_HEAD = """# Messages
+
+What QEMU, libvirt, the kernel, a guest, firmware, drivers and the tools around them say, what it means, and what to do. `smmu-wizard explain` finds
+these in a log or a paste, tells the first cause, and with a host (`--replay`, or on the host itself) and `--profile` which cause holds there. Braces
+mark what varies. Findings are explained in [findings.md](findings.md).
+
+This file is generated from the messages: `scripts/docs-findings` writes it, and a test says when it is out of date.
+"""
+
+
+def document() -> str:
+    """docs/messages.md: an index by the text, then every message by who says it."""
+    some = ordered()
+    parts = [_HEAD, "## Index", ""]
+    index = sorted({(_shown(text), one.id) for one in some for text in one.wordings}, key=lambda entry: (entry[0].lstrip("`{['\"-").lower(), entry))
+    parts += [f"- [{text}](#{id})" for text, id in index]
+    for by in By:
+        parts += ["", f"## {by.value}"]
+        for one in some:
+            if one.by is by:
+                parts += ["", *_entry(one)]
+    return "\n".join(parts) + "\n"
+
+
+def _shown(text: str) -> str:
+    return f"`{text}`" if "`" not in text else f"`` {text} ``"
+
+
+def _entry(one: Message) -> Iterator[str]:
+    yield f'<a id="{one.id}"></a>'
+    yield ""
+    for text in one.wordings:
+        older = " (older)" if text in one.old else ""
+        yield f"**{_shown(text)}**{older}  "
+    yield f"*{one.nature}*; {one.where} ({one.proof})"
+    yield ""
+    yield _escaped(one.means) + (f" Rules out: {_escaped(one.rules_out)}" if one.rules_out else "")
+    yield ""
+    for cause in one.causes:
+        code = f"[{cause.code}](findings.md#{cause.code}): " if cause.code else ""
+        with_error = f" (with {', '.join(cause.errors)})" if cause.errors else ""
+        yield f"- {code}{_escaped(cause.because)}{with_error} *{_escaped(cause.fix)}*"
+    if one.fix:
+        yield f"- *{_escaped(one.fix)}*"
+    if one.follows:
+        before = ", ".join("an event of the SMMU" if name == "event" else f"[{name}](#{name})" for name in one.follows)
+        yield f"- Follows from what came before it: {before}"
+
+
+def _escaped(text: str) -> str:
+    """Text of a finding may hold what Markdown takes for a tag."""
+    return text.replace("<", "&lt;")
