@@ -25,7 +25,8 @@ def _message(kind: arch.EventType) -> Message:
     texts = (f"event 0x{kind:02x} received", f"event: {kind.name}")
     return Message(
         f"event-{kind:02x}", By.KERNEL, texts, f"The SMMU reported {kind.name} for a device's access.",
-        "klog_events, IHI 0070 7.3", (cause,), nature=Nature.HARMLESS if kind in _HARMLESS else Nature.WARNING, proof=Proof.SOURCE,
+        "arm-smmu-v3.c, arm_smmu_dump_event(); IHI 0070 7.3", (cause,),
+        nature=Nature.HARMLESS if kind in _HARMLESS else Nature.WARNING, proof=Proof.SOURCE,
         rules_out="The access was stopped: nothing was read or written.",
     )  # fmt: skip
 

@@ -15,8 +15,8 @@ from wizard.explain.matcher import Hit
 from wizard.explain.model import Cause
 from wizard.explain.report import Answer, Judge
 from wizard.facts.vfio import is_vfio_driver
-from wizard.host.log import codes as log_codes
 from wizard.host.hostrules import host_findings
+from wizard.host.log import codes as log_codes
 from wizard.host.model import Function, Host
 from wizard.host.pci.bars import Resource, parse_resource
 from wizard.plan import planner  # noqa: F401 (its rules declare the findings of plans)

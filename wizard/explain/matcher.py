@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import BinaryIO
 
@@ -17,7 +17,7 @@ from wizard.explain.messages.kernel import LINE_MESSAGES
 from wizard.explain.model import Message
 from wizard.explain.reading import PIECE, THOROUGH, blocks, is_hidden, pieces, texts
 from wizard.explain.template import SPLIT_BYTES, Found, Template
-from wizard.facts.logtext import LINE, message, plain, unstamped, whole
+from wizard.facts.logtext import LINE, message, placed, plain, unstamped
 from wizard.host.log import lines as klog_lines
 from wizard.host.log.events import EventReader
 from wizard.host.log.model import Event
@@ -25,8 +25,7 @@ from wizard.host.log.model import Event
 _DIFFERENT = 2000  # hits that are told apart; beyond, only the message counts
 _JOINED = 5  # lines that one message may have been wrapped into
 _SHOWN = 400  # characters of a line that a hit keeps
-# A word of each line that klog_lines knows (a test holds the two together), and of event records.
-# Words of which a line that klog_lines knows has one row (a test holds the two together), the rarest first; and of event records.
+# Words of which a line that the kernel's table knows has one row (a test holds the two together), the rarest first; and of event records.
 _OF_KERNEL = """
 arm-smmu-v3
 vfio-pci
@@ -287,20 +286,9 @@ class _Reading:
         self._kernel_lines(told, numbers, by_words)
 
     def _kernel_lines(self, told: list[str], numbers: list[int], by_words: set[int]) -> None:
-        consumed = 0
-
-        def counted() -> Iterator[str]:
-            nonlocal consumed
-            for text in told:
-                consumed += 1
-                yield text
-
-        start = 0
-        for joined in whole(counted()):
-            number = numbers[min(start, len(numbers) - 1)] if numbers else 1
-            if number not in by_words:
-                self._kernel(unstamped(joined), number)
-            start = max(0, consumed - 1)
+        for place, joined in placed(told):
+            if numbers[place] not in by_words:
+                self._kernel(unstamped(joined), numbers[place])
 
     def _across(self, some: Sequence[str], number: int) -> int:
         """Messages that begin in the first of some lines and end in a later one; how many lines they took."""

@@ -131,22 +131,28 @@ def unstamped(line: str) -> str:
 
 def whole(lines: Iterable[str]) -> Iterator[str]:
     """Each message on one line: what was wrapped is joined again, behind the time stamp of its first part."""
+    return (line for _, line in placed(lines))
+
+
+def placed(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """As ``whole``, each message with the place of the line that it begins in, from 0."""
     lines = list(lines)
     read = list(map(_read, lines))
     window = _window(lines, read)
     open_line, pieces, behind, full = "", 0, False, False  # behind: a time stamp; full: the line before went to the edge of the window
-    for raw, (line, stamped) in zip(lines, read, strict=True):
+    start = 0
+    for place, (raw, (line, stamped)) in enumerate(zip(lines, read, strict=True)):
         if not stamped and open_line and pieces < _PIECES and (_cut(behind, line) if full else _continues(open_line, behind, line)):
             open_line = _joined(open_line, _rest(raw) if full else line, full=full)[:LINE]
             behind = behind or _stamped(open_line)  # a stamp may be cut as well
             pieces += 1
         else:
             if open_line:
-                yield open_line
-            open_line, behind, pieces = line, stamped, 1
+                yield start, open_line
+            open_line, behind, pieces, start = line, stamped, 1, place
         full = window is not None and _size(raw) == window
     if open_line:
-        yield open_line
+        yield start, open_line
 
 
 def _size(raw: str) -> int:

@@ -1,6 +1,6 @@
-"""What a kernel says of SMMUs, groups, VFIO and functions: Linux 7.3, with older wordings. ``klog_lines`` has most of it, and is used here.
+"""What a kernel says of SMMUs, groups, VFIO and functions: Linux 7.3, with older wordings.
 
-What that table calls a complaint (any line that speaks of a failure) is no explanation, and is left out. The rest are lines that are facts
+Most of it is the table of ``wizard.host.log.lines``, and is used from there. What that table calls a complaint (any line that speaks of a failure) is no explanation, and is left out. The rest are lines that are facts
 of the boot there (a passthrough default, an alias, a 1:1 mapping), and lines that no snapshot keeps.
 """
 
@@ -51,7 +51,7 @@ def of_line(kind: LineKind) -> Message:
     id = f"kernel-{found.code}" + (f"-{number + 1}" if number else "")
     cause = Cause(found.code, found.why, found.fix, facts=_SAME.get(found.code, ""))
     return Message(
-        id, _K, (kind.example,), _plain(found.what), "klog_lines", _OF_PROBE if found is codes.PROBE_FAILED else (cause,),
+        id, _K, (kind.example,), _plain(found.what), "wizard.host.log.lines", _OF_PROBE if found is codes.PROBE_FAILED else (cause,),
         nature=Nature.HARMLESS if found.code in _HARMLESS else _NATURES[found.severity.value],
         follows=tuple(f"kernel-{name}" for name in _FOLLOWS.get(found.code, "").split()), proof=_S,
     )  # fmt: skip
@@ -64,7 +64,7 @@ def _plain(what: str) -> str:
 
 
 LINE_MESSAGES: dict[int, Message] = {place: of_line(kind) for place, kind in enumerate(LINES) if kind.leads_to.code not in COMPLAINTS}
-"""By the place in ``klog_lines.LINES``: the matcher of that table finds them."""
+"""By the place in ``wizard.host.log.lines.LINES``: the matcher of that table finds them."""
 
 _FACTS = (
     Message("kernel-one-to-one", _K, ("Firmware has requested this device have a 1:1 IOMMU mapping",),
