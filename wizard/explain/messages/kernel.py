@@ -1,7 +1,8 @@
 """What a kernel says of SMMUs, groups, VFIO and functions: Linux 7.3, with older wordings.
 
-Most of it is the table of ``wizard.host.log.lines``, and is used from there. What that table calls a complaint (any line that speaks of a failure) is no explanation, and is left out. The rest are lines that are facts
-of the boot there (a passthrough default, an alias, a 1:1 mapping), and lines that no snapshot keeps.
+Most of it is the table of ``wizard.host.log.lines``, and is used from there. What that table calls a complaint (any line that speaks of a failure)
+is no explanation, and is left out. The rest are lines that are facts of the boot there (a passthrough default, an alias, a 1:1 mapping), and lines
+that no snapshot keeps.
 """
 
 from __future__ import annotations
