@@ -99,7 +99,7 @@ def chosen(rooms: Sequence[str], count: int, seed: int) -> list[tuple[str, str, 
 
 def copy_of_the_tree(place: Path) -> None:
     """What git knows of, as it stands in the work tree."""
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True).stdout.decode().split("\0")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True, timeout=60).stdout.decode().split("\0")
     for name in filter(None, names):
         source, target = PROJECT / name, place / name
         if source.is_file():
