@@ -46,7 +46,7 @@ def message_of(number: int) -> Message:
 
 def is_record(texts: Sequence[str]) -> bool:
     """Whether words of a command line are an event's raw words, and nothing else."""
-    return bool(texts) and all(text.lower().startswith("0x") and _WORD.fullmatch(text) for text in texts) and len(texts) <= 2 * _WORDS
+    return bool(texts) and texts[0].lower().startswith("0x") and all(map(_WORD.fullmatch, texts)) and len(texts) <= 2 * _WORDS
 
 
 def record_of(texts: Sequence[str]) -> tuple[Event, int]:

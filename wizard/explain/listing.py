@@ -101,7 +101,7 @@ def document() -> str:
     some = ordered()
     parts = [_HEAD, "## Index", ""]
     index = sorted({(_shown(text), one.id) for one in some for text in one.wordings}, key=lambda entry: (entry[0].lstrip("`{['\"-").lower(), entry))
-    parts += [f"- [{text}](#{id})" for text, id in index]
+    parts += [f"- [{text}](#message-{id})" for text, id in index]
     for by in By:
         parts += ["", f"## {by.value}"]
         for one in some:
@@ -115,7 +115,7 @@ def _shown(text: str) -> str:
 
 
 def _entry(one: Message) -> Iterator[str]:
-    yield f'<a id="{one.id}"></a>'
+    yield f'<a id="message-{one.id}"></a>'
     yield ""
     for text in one.wordings:
         older = " (older)" if text in one.old else ""
@@ -131,7 +131,7 @@ def _entry(one: Message) -> Iterator[str]:
     if one.fix:
         yield f"- *{_escaped(one.fix)}*"
     if one.follows:
-        before = ", ".join("an event of the SMMU" if name == "event" else f"[{name}](#{name})" for name in one.follows)
+        before = ", ".join("an event of the SMMU" if name == "event" else f"[{name}](#message-{name})" for name in one.follows)
         yield f"- Follows from what came before it: {before}"
 
 
