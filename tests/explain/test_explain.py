@@ -172,3 +172,17 @@ def test_what_cannot_be_read_is_bounded() -> None:
     assert found.more
     assert len(found.messages) <= 2001
     assert first(report(b"\xff\xfe error bind device fd=1 to iommufd=2: Operation not permitted \xc3\x28")).id == "qemu-error-bind"
+
+
+def reports() -> list[tuple[str, str, str]]:
+    parts = (DATA / "reports.txt").read_text(encoding="utf-8").split("== ")[1:]
+    return [(*head.split(" | "), text) for head, _, text in (part.partition("\n") for part in parts)]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("where", "code", "text"), reports(), ids=[where for where, _, _ in reports()])
+def test_what_people_have_reported_leads_to_the_cause_that_they_found(where: str, code: str, text: str) -> None:
+    """Public reports: the lines that they quote, and the cause that the thread came to (a word of what it means, where no finding says it)."""
+    found = first(report(text))
+    assert found.causes, found
+    likely = found.causes[0]
+    assert code in (likely.finding, *likely.also) or code in found.means, (found.id, likely)

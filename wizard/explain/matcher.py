@@ -16,6 +16,7 @@ from wizard.explain.messages import by_words
 from wizard.explain.messages.kernel import LINE_MESSAGES
 from wizard.explain.model import Message
 from wizard.explain.reading import PIECE, THOROUGH, blocks, is_hidden, pieces, texts
+from wizard.explain.strerror import read_error
 from wizard.explain.template import SPLIT_BYTES, Found, Template
 from wizard.facts.logtext import LINE, message, placed, plain, unstamped
 from wizard.host.log import lines as klog_lines
@@ -73,6 +74,7 @@ state change power
 _NAMES = re.compile(r"\b(" + "|".join(sorted((kind.name for kind in EventType), key=len, reverse=True)) + r")\b")
 _RECEIVED = re.compile(r"\bevent:? (0x[0-9a-f]{1,2})\b(?: received)?")
 _PLACEHOLDER = re.compile(r"\bN\b|…|%[dux]")
+_ADDRESS = re.compile(r"(?<![\w:.])[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?![\w:.]\w)")
 _ANY_SMMU = re.compile(r"arm-smmu-v3 (?:…|\.\.\.|\S{1,128}): ")
 _ANY_DRIVER = re.compile(r"[\w.+-]{1,64} (?:…|\.\.\.|\S{1,128}): ")
 
@@ -367,7 +369,7 @@ class _Reading:
             if again is not None and "errno" in again.words:
                 hit, shown = again, joined[again.start : again.end]
                 self.seen.add(number + 1)
-        self._add(Hit(one, number, hit.start, shown[:_SHOWN], hit.words))
+        self._add(Hit(one, number, hit.start, shown[:_SHOWN], _more(hit, text)))
         self.seen.add(number)
 
     def _add(self, hit: Hit) -> None:
@@ -380,6 +382,16 @@ class _Reading:
             self.hits[key] = hit
         else:
             known.count += hit.count
+
+
+def _more(hit: Found, text: str) -> dict[str, str]:
+    """What stands around a message and belongs to it: the function that QEMU was about to set up, the error behind it."""
+    words = dict(hit.words)
+    if "function" not in words and (named := _ADDRESS.findall(text, max(0, hit.start - _SHOWN), hit.start)):
+        words["function"] = named[-1]
+    if "errno" not in words and text[hit.end : hit.end + 2] == ": " and (told := read_error(text[hit.end + 2 :])):
+        words["errno"] = text[hit.end + 2 : hit.end + 2 + told[1]]
+    return words
 
 
 def _bare(text: str) -> klog_lines.Match | None:

@@ -8,7 +8,8 @@ from enum import StrEnum
 import msgspec
 
 from wizard.explain.matcher import Hit
-from wizard.explain.model import Nature
+from wizard.explain.model import By, Nature
+from wizard.explain.strerror import name_of, read_error
 
 
 class Role(StrEnum):
@@ -32,12 +33,23 @@ class Placed(msgspec.Struct, frozen=True):
 _WEIGHT = {Nature.ERROR: 0, Nature.WARNING: 1, Nature.STATE: 2, Nature.CONSEQUENCE: 3, Nature.HARMLESS: 4}
 
 
+def error_of(hit: Hit) -> str | None:
+    """Name of the error that a message carries."""
+    if (words := hit.words.get("errno")) and (told := read_error(words)):
+        return told[0]
+    number = hit.words.get("error", "")
+    return name_of(int(number)) if number.lstrip("-").isdigit() and len(number) < 6 else None
+
+
 def arrange(hits: Sequence[Hit]) -> tuple[Placed, ...]:
     """Roles of hits that are in the order of the log."""
+    denied = next((place for place, hit in enumerate(hits) if hit.message.by is By.AUDIT), None)
     before: dict[str, int] = {}
     parents: dict[int, int] = {}
     for place, hit in enumerate(hits):
         parent = next((before[name] for name in hit.message.follows if name in before), None)
+        if parent is None and denied is not None and denied != place and error_of(hit) in ("EACCES", "EPERM"):
+            parent = denied  # whoever was denied something says so without knowing by whom, often before the audit does
         if parent is not None:
             parents[place] = parent
         for name in _names(hit):

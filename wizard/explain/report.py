@@ -10,8 +10,8 @@ import msgspec
 from wizard.explain import events as room
 from wizard.explain.matcher import Hit, Matcher, Scan
 from wizard.explain.model import Cause, Message, Nature
-from wizard.explain.order import Placed, Role, arrange
-from wizard.explain.strerror import meaning, name_of, read_error
+from wizard.explain.order import Placed, Role, arrange, error_of
+from wizard.explain.strerror import meaning
 
 SCHEMA = 1
 
@@ -114,14 +114,6 @@ def of_record(words: Sequence[str], judge: Judge | None = None, *, host_error: s
     return found
 
 
-def error_of(hit: Hit) -> str | None:
-    """Name of the error that a message carries."""
-    if (words := hit.words.get("errno")) and (told := read_error(words)):
-        return told[0]
-    number = hit.words.get("error", "")
-    return name_of(int(number)) if number.lstrip("-").isdigit() and len(number) < 6 else None
-
-
 def fitting(message: Message, error: str | None) -> tuple[Cause, ...]:
     """The causes that come with this error, in their order. All of them where none fits, or where it is not known."""
     if error is None:
@@ -135,12 +127,18 @@ def _view(placed: Placed, judge: Judge | None) -> MessageView:
     causes = []
     for cause in fitting(one, error):
         answer = judge.answer(cause, hit) if judge else POSSIBLE
-        causes.append(CauseView(cause.code, cause.because, cause.fix, answer.state, answer.by, tuple(cause.facts.split())))
+        causes.append(CauseView(cause.code, _named(cause.because, hit), _named(cause.fix, hit), answer.state, answer.by, tuple(cause.facts.split())))
     causes.sort(key=lambda cause: _STATES.get(cause.state, 1))
     return MessageView(
         one.id, one.by.value, one.nature.value, placed.role.value, placed.of, hit.text.strip(), hit.line, hit.count, one.means, one.rules_out,
         tuple(_parts(hit, error, judge)), tuple(causes), one.fix, one.where, room.view(hit.events) if hit.events else None,
     )  # fmt: skip
+
+
+def _named(text: str, hit: Hit) -> str:
+    """A sentence with the function that the message names in the place of FUNCTION."""
+    function = next((hit.words[name] for name in ("function", "device") if hit.words.get(name, "").count(":") == 2), None)
+    return text.replace("FUNCTION", function) if function else text
 
 
 _STATES = {"holds": 0, "possible": 1, "not known": 1, "ruled out": 2}
@@ -159,6 +157,11 @@ def _parts(hit: Hit, error: str | None, judge: Judge | None) -> list[Part]:
             else (judge.part(bare, value, hit) if judge else "") or _OWN.get(bare, "")
         )
         found.append(Part(bare, value, means))
+    for event in hit.events:
+        address = event.record.fields().get("InputAddr") if event.record is not None else None
+        if address is not None:
+            found.append(Part("address", f"{address:#x}", judge.part("iova", f"{address:#x}", hit) if judge else ""))
+            break
     return found
 
 

@@ -20,7 +20,7 @@ _KINDS = {
     "function": _FUNCTION,
     "number": _NUMBER,
     "hex": _HEX,
-    "path": r"[^\s'\",;:]{1,255}",
+    "path": r"(?:[^\s'\",;:]|:(?=[^\s'\",;])){1,255}",  # a function's address has colons
     "name": r"[^\s'\",;]{1,120}",
     "device": r"[\w.:+-]{1,120}|…",
     "args": r"[^)\n]{0,200}",

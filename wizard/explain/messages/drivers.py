@@ -71,8 +71,9 @@ NETWORK = (
         c.DEVICE_ERROR), nature=Nature.WARNING, proof=_S, follows=("event",)),
 )  # fmt: skip
 NVME = (
-    Message("nvme-timeout", _D, ("I/O {number} QID {id} timeout, completion polled", "I/O {number} ({words}) QID {id} timeout, completion polled",
-        "I/O tag {number} ({words}) opcode {hex} ({value}) QID {id} timeout, completion polled", "timeout, completion polled"),
+    Message("nvme-timeout", _D, ("I/O {number} QID {count} timeout, completion polled",
+        "I/O {number} ({words}) QID {count} timeout, completion polled",
+        "I/O tag {number} ({words}) opcode {hex} ({value}) QID {count} timeout, completion polled", "timeout, completion polled"),
         "The disk worked, and its interrupt did not come: MSIs do not reach this kernel.", "drivers/nvme/host/pci.c, nvme_timeout()", (c.GUEST_NEEDS,
         c.DOORBELL), proof=_S, rules_out="DMA works: the completion was in memory."),
     Message("nvme-down", _D, ("controller is down; will reset: CSTS={hex}, PCI_STATUS={value}", "controller is down; will reset: CSTS={hex}"),
@@ -85,9 +86,9 @@ NVME = (
     Message("nvme-removed", _D, ("Removing after probe failure status: {error}", "Disabling device after reset failure: {error}"),
         "The driver gave the disk up: the lines before say why.", "drivers/nvme/host/pci.c", nature=Nature.CONSEQUENCE, proof=_S,
         follows=("nvme-down", "nvme-timeout", "nvme-not-ready")),
-    Message("nvme-io-timeout", _D, ("I/O {number} QID {id} timeout, aborting",
-        "I/O tag {number} ({words}) opcode {hex} ({value}) QID {id} timeout, aborting", "QID {id} timeout, aborting",
-        "QID {id} timeout, reset controller", "QID {id} timeout, disable controller"),
+    Message("nvme-io-timeout", _D, ("I/O {number} QID {count} timeout, aborting",
+        "I/O tag {number} ({words}) opcode {hex} ({value}) QID {count} timeout, aborting", "QID {count} timeout, aborting",
+        "QID {count} timeout, reset controller", "QID {count} timeout, disable controller"),
         "The disk did not answer: its DMA or its interrupts are stopped.", "drivers/nvme/host/pci.c",(_SMMU, c.GUEST_NEEDS, c.DEVICE_ERROR),
         proof=_S, context=("nvme",), follows=("event",)),
 )  # fmt: skip

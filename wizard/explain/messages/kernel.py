@@ -12,7 +12,7 @@ import re
 from wizard.explain import causes as c
 from wizard.explain.model import By, Cause, Message, Nature, Proof
 from wizard.host.log import codes
-from wizard.host.log.lines import COMPLAINTS, LINES, LineKind
+from wizard.host.log.lines import COMPLAINTS, LINES, About, LineKind
 
 _K, _P, _S, _W = By.KERNEL, Proof.BINARY, Proof.SOURCE, Nature.WARNING
 
@@ -50,7 +50,9 @@ def of_line(kind: LineKind) -> Message:
     found = kind.leads_to
     number = [other for other in LINES if other.leads_to is found].index(kind)
     id = f"kernel-{found.code}" + (f"-{number + 1}" if number else "")
-    cause = Cause(found.code, found.why, found.fix, facts=_SAME.get(found.code, ""))
+    who = "the SMMU" if kind.about is About.SMMU else "FUNCTION"
+    why, fix = (text.replace("{subject}", who) for text in (found.why, found.fix))
+    cause = Cause(found.code, why, fix, facts=_SAME.get(found.code, ""))
     return Message(
         id, _K, (kind.example,), _plain(found.what), "wizard.host.log.lines", _OF_PROBE if found is codes.PROBE_FAILED else (cause,),
         nature=Nature.HARMLESS if found.code in _HARMLESS else _NATURES[found.severity.value],
@@ -60,7 +62,7 @@ def of_line(kind: LineKind) -> Message:
 
 def _plain(what: str) -> str:
     """The finding's first sentence without what only a host fills in."""
-    text = re.sub(r": \{said\}|\{times\}|\{because\}|\{bits\}|\{rid\}", "", what).replace("{subject}", "it").replace("{driver}", "the driver")
+    text = re.sub(r": \{said\}|\{times\}|\{because\}|\{bits\}| \{rid\}", "", what).replace("{subject}", "it").replace("{driver}", "the driver")
     return re.sub(r" {2,}", " ", text[0].upper() + text[1:])
 
 

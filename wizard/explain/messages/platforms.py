@@ -70,7 +70,8 @@ AUDIT = (
         "The domain's profile does not allow this path: /dev/vfio, /dev/iommu, a disk, or the firmware's variables.",
         "Add it to /etc/apparmor.d/abstractions/libvirt-qemu (or local/), then restart libvirt; a disk belongs into the XML.", facts=""),),
         context=("libvirt", "qemu", "virt", "vfio", "iommu"), proof=_S),
-    Message("selinux-denied", By.AUDIT, ("avc:  denied  { {words} } for", "avc: denied { {words} } for"), "SELinux denied it.",
+    Message("selinux-denied", By.AUDIT, ("SELinux is preventing {name} from {words} access on",
+        "avc:  denied  { {words} } for", "avc: denied { {words} } for"), "SELinux denied it.",
         "security/selinux", (Cause("",
         "The label of the file or the domain's type does not allow it: virt_use_vfio, a wrong label on /dev/vfio or on a disk, a container's "
         "policy.", "See `ausearch -m avc -ts recent | audit2why`; restore labels (restorecon), set the boolean.", facts=""),), context=("vfio",

@@ -132,9 +132,9 @@ class EventReader:
         same = last is not None and last.client is None and not last.named and (number is None or last.number == number)
         if last is not None and same and last.stream_id in (None, int(named["sid"], 16)):
             record = last.record or _built(last.number, named)
-            self._change(last, Event(device, last.number, record, client, named=True))
+            self._change(last, Event(device, last.number, record, client, named=True, whole=last.record is not None))
             return
-        self._add(Event(device, number or 0, _built(number or 0, named), client, named=True))
+        self._add(Event(device, number or 0, _built(number or 0, named), client, named=True, whole=False))
 
     def _fields(self, device: str, fields: re.Match[str]) -> None:
         last = self._last.get(device)
@@ -145,7 +145,7 @@ class EventReader:
             "S2": int(fields["stage"] == "2"), "CLASS": _CLASSES.get(fields["cls"], 3), "Stall": int(fields["stall"] is not None),
             "STAG": int(fields["stag"], 16), "TTRnW": int((fields["ttd"] or "").endswith("read")),
         }  # fmt: skip
-        self._change(last, msgspec.structs.replace(last, record=last.record.replace(**told)))
+        self._change(last, msgspec.structs.replace(last, record=last.record.replace(**told), whole=True))
 
 
 def _built(number: int, named: re.Match[str]) -> arch.Event | None:

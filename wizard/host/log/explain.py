@@ -160,7 +160,7 @@ def harmless(events: Sequence[Event]) -> bool:
 
 def further(events: Sequence[Event]) -> list[str]:
     """Sentences that the fields of the records add to the kind's cause."""
-    records = [event.record for event in events if isinstance(event.record, arch.TranslationEvent)]
+    records = [event.record for event in events if event.whole and isinstance(event.record, arch.TranslationEvent)]
     said = [STALLED] if any(record.Stall for record in records) else []
     return [*said, *(text for number, text in _CLASSES.items() if number in {record.CLASS for record in records})]
 
@@ -170,14 +170,15 @@ def fields(events: Sequence[Event]) -> str:
     records = [event.record for event in events if event.record is not None]
     if not records:
         return ""
-    said = [*_either(records, "RnW", "read", "write"), *_either(records, "InD", "instruction", "data"),
-            *_either(records, "PnU", "privileged", "unprivileged"), *_either(records, "S2", "stage 2", "stage 1")]  # fmt: skip
-    said += _values(records, "CLASS", lambda value: f"CLASS {arch.TranslationEvent.CLASS.meaning(value) or value}")
-    if any(record.fields().get("Stall") for record in records):
+    whole = [event.record for event in events if event.record is not None and event.whole]
+    said = [*_either(whole, "RnW", "read", "write"), *_either(whole, "InD", "instruction", "data"),
+            *_either(whole, "PnU", "privileged", "unprivileged"), *_either(whole, "S2", "stage 2", "stage 1")]  # fmt: skip
+    said += _values(whole, "CLASS", lambda value: f"CLASS {arch.TranslationEvent.CLASS.meaning(value) or value}")
+    if any(record.fields().get("Stall") for record in whole):
         said.append("stalled")
     if any(record.SSV for record in records):
         said += _values([record for record in records if record.SSV], "SubstreamID", lambda value: f"SubstreamID {value:#x}")
-    said += [text for text in _values(records, "Reason", lambda value: f"reason {value:#x}") if text != "reason 0x0"]
+    said += [text for text in _values(whole, "Reason", lambda value: f"reason {value:#x}") if text != "reason 0x0"]
     for name, words in (("InputAddr", "at"), ("IPA", "IPA"), ("FetchAddr", "fetch of")):
         found = sorted(value for record in records if (value := record.fields().get(name)) is not None)
         if found and (name == "InputAddr" or found[-1]):

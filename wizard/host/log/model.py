@@ -46,6 +46,7 @@ class Event(msgspec.Struct, frozen=True):
     record: arch.Event | None
     client: str | None  # the device that the kernel names, from 6.13 on
     named: bool = False  # the kernel's own decoding of it was read too
+    whole: bool = True  # False: only its name, StreamID and addresses were; the record's other fields are zero and say nothing
 
     @property
     def name(self) -> str:
