@@ -73,6 +73,7 @@ class WizardApp(Wizard):
         "doctor": _lazy("doctor", "DoctorScreen"),
         "dryrun": _lazy("dryrun", "DryRunScreen"),
         "rehearse": _lazy("rehearse", "RehearseScreen"),
+        "explain": _lazy("explain", "ExplainScreen"),
     }
     DEFAULT_MODE = "host"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -84,6 +85,7 @@ class WizardApp(Wizard):
         Binding("6", "go('doctor')", "Doctor", show=False, id="go-doctor"),
         Binding("7", "go('dryrun')", "Dry run", show=False, id="go-dryrun"),
         Binding("8", "go('rehearse')", "Rehearse", show=False, id="go-rehearse"),
+        Binding("9", "go('explain')", "Explain a message", show=False, id="go-explain"),
         Binding("right_square_bracket", "step(1)", "Next screen", show=False, id="next-screen"),
         Binding("left_square_bracket", "step(-1)", "Previous screen", show=False, id="previous-screen"),
         Binding("u,ctrl+z", "undo", "Undo", show=False, id="undo"),

@@ -27,6 +27,8 @@ TABS = (
     ("7", "dryrun", "Dry run"),
     ("8", "rehearse", "Rehearse"),
 )
+# Screens beside the way through: their tab is there while one is on them, so that the others keep their names in 80 columns.
+ASIDE = (("9", "explain", "Explain"),)
 
 # Keys that only move: the palette leaves them out, and the help lists them last.
 MOVES = {
@@ -68,7 +70,8 @@ class WizardScreen(Screen[None]):
         self.ready = asyncio.Event()  # keys wait for it
 
     def compose(self) -> ComposeResult:
-        yield Tabs([tab for tab in TABS if tab[1] in self.wizard.MODES], self.SCREEN, self.wizard.title_words)
+        tabs = [tab for tab in (*TABS, *(tab for tab in ASIDE if tab[1] == self.SCREEN)) if tab[1] in self.wizard.MODES]
+        yield Tabs(tabs, self.SCREEN, self.wizard.title_words)
         yield from self.body()
         yield Command()
         yield Keys()
