@@ -147,6 +147,10 @@ VARIANTS: dict[str, Callable[[], tuple[Finding, ...]]] = {
     "hotplug-reserve-range: 64-bit": of(NVME, hotplug=(HotplugRequest(pref64_reserve=1 << 52),)),
     "hotplug-reserve-range: buses": of(NVME, hotplug=(HotplugRequest(bus_reserve=256),)),
     "hotplug-without-vsmmu: none": of(hotplug=(HotplugRequest(),)),
+    "hugepages-not-read: nor the page size": of(NVME, hugepages=512 << 20, on=lambda: changed(lambda f: replace(
+        f, kernel=replace(f.kernel, page_size=None, config=None), nodes=tuple(replace(node, hugepages={}) for node in f.nodes),
+        moment=replace(f.moment, hugepages_free={})))),
+    "memory-not-read: what is free": among(vm(NVME), on=lambda: changed(lambda f: replace(f, moment=replace(f.moment, memory_available=None)))),
     "vfio-ats-needs-smmu: no vSMMU has it": lambda: planned(
         FunctionRequest(host=NVME, ats="on"), properties=Properties(ats="off"), on=with_ats()).findings,
     "kernel-without-vfio: both": of(NVME, mode=Mode.NONE, on=lambda: kernel(CONFIG_VFIO_PCI="n", CONFIG_VFIO_DEVICE_CDEV="n")),

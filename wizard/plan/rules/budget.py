@@ -23,6 +23,12 @@ MEMORY_FREE = plan_code(
     why="The memory is pinned when the VM starts; without enough of it the kernel kills something.",
     fix="Free memory first, or give less with --memory.",
 )  # fmt: skip
+MEMORY_UNREAD = plan_code(
+    "memory-not-read", INFO, area=Area.HOST,
+    what="Whether the host has the {asked} of memory that is asked for is not known: {because}.",
+    why="Memory behind assigned functions is pinned: all of it is taken when the VM starts.",
+    fix="Look at `free` on the host before the VM starts, or record the host again.",
+)  # fmt: skip
 NODE_MEMORY = plan_code(
     "memory-over-node", ERROR, area=Area.HOST,
     what="The VMs take {asked} from host node {subject}, which has {total}.",
@@ -48,6 +54,9 @@ def memory(together: Together) -> Iterator[tuple[int | None, Finding]]:
     elif free is not None and wanted > free and not (total and asked > total):
         besides = "" if wanted == asked else f", {size(wanted)} of it beside the hugepages that are free,"
         yield None, MEMORY_FREE.at("request", who=who, asked=size(asked), besides=besides, free=_gib(free))
+    unread = [what for what, value in (("how much it has", total), ("how much of it is free", free)) if value is None]
+    if unread and not alone and not (total and asked > total):
+        yield None, MEMORY_UNREAD.at("request", asked=size(asked), because=f"{' and '.join(unread)} was not read")
     by_node: dict[int, list[int]] = {}
     for vm in together.vms:
         for node in vm.memory.nodes:

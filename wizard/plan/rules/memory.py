@@ -53,22 +53,34 @@ HUGEPAGE_FEW = plan_code(
     why="The preparation script asks the kernel for the rest; on a host that has run for a while it may not find them.",
     fix="Reserve them at boot (hugepagesz={size} hugepages={needed} on the kernel's command line) if the script fails.",
 )  # fmt: skip
+HUGEPAGES_UNREAD = plan_code(
+    "hugepages-not-read", INFO, area=Area.HOST,
+    what="Whether the host has {needed} hugepages of {size} for VM {subject} is not known: {because}.",
+    why="QEMU does not start without them.",
+    fix="Look at /sys/kernel/mm/hugepages on the host, or record it again.",
+)  # fmt: skip
 
 
 @rule
 def hugepages(scene: Scene) -> Iterator[Finding]:
-    """Sizes that this page size has, and free ones per node (sources: problem-35)."""
+    """Sizes that this page size has, and free ones per node (sources: problem-35). What was not read of either is said, and is no error."""
     memory = scene.vm.memory
     page = memory.hugepages
     if page is None:
         return
     facts = scene.host.facts
     there = {int(kib) << 10 for node in facts.nodes for kib in node.hugepages if is_number(kib)}
-    sizes = sorted(there) or list(HUGEPAGES.get(scene.host.page_size or 4096, ()))
+    possible = {size for sizes in HUGEPAGES.values() for size in sizes} if scene.host.page_size is None else HUGEPAGES.get(scene.host.page_size, ())
+    sizes = sorted(there or possible)
     if page not in sizes:
         base = size(scene.host.page_size) if scene.host.page_size else "unknown"
         yield HUGEPAGE_SIZE.at(scene.name, size=size(page), page=base, sizes=", ".join(size(s) for s in sizes) or "no size at all")
         return
+    unread = "the host's page size was not read" if not there and scene.host.page_size is None else ""
+    if not facts.moment.hugepages_free:
+        unread = ", and ".join(filter(None, (unread, "how many are free was not read")))
+    if unread:
+        yield HUGEPAGES_UNREAD.at(scene.name, needed=memory.size // page, size=size(page), because=unread)
     parts = [(f"guest node {node.id}", node.memory, node.host_node) for node in memory.nodes if node.memory] or [("its memory", memory.size, None)]
     for what, length, host_node in parts:
         if length % page:
