@@ -37,5 +37,5 @@ def test_rooms_on_a_newer_python(version: str, tmp_path: Path) -> None:
     limit = LONGER["another_python"] - 60
     done = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=limit)
     if done.returncode:
-        pytest.fail(f"{python}:\n{done.stdout[-20000:]}\n{done.stderr[-4000:]}", pytrace=False)
+        pytest.fail(f"{python} ended with {done.returncode}:\n{done.stdout[-20000:]}\n{done.stderr[-4000:]}", pytrace=False)
     assert " passed" in done.stdout.splitlines()[-1]
