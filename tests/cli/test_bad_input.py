@@ -37,6 +37,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 OF_A_HOST = {
+    "explain": ["explain", "error attach 0000:14:00.0 (26) to id=9: Invalid argument"],
     "list": ["list"],
     "list --json": ["list", "--json"],
     "show": ["show", FUNCTION],
