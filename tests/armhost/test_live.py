@@ -122,7 +122,8 @@ def test_a_snapshot_tells_elsewhere_what_the_live_host_told(live: Boot, who: str
     assert replayed["functions"] == live_list["functions"]
     assert replayed["smmus"] == live_list["smmus"]
     assert replayed["groups"] == live_list["groups"]
-    assert replayed["host"]["kernel"] == live_list["host"]["kernel"]
+    # The kernel's local version is the name of the emulated host, which a record does not tell.
+    assert re.sub(r"host-[0-9a-f]{8}", "armhost", replayed["host"]["kernel"]) == live_list["host"]["kernel"]
 
 
 @both

@@ -11,11 +11,12 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 LINE = 2048  # characters of a line that are looked at: as long as the kernel's own messages get (PRINTK_MESSAGE_MAX)
 _NARROW = 40  # columns of the narrowest window
 _RECORD = 1 << 16  # characters of a record of the journal: the message and some thirty fields
+_HEAD = 1 << 16  # lines that tell the width of the window: a paste is never longer
 _PIECES = 6  # lines that one message may have been wrapped into: 1024 bytes at the narrowest window that anybody uses
 
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
@@ -136,12 +137,13 @@ def whole(lines: Iterable[str]) -> Iterator[str]:
 
 def placed(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     """As ``whole``, each message with the place of the line that it begins in, from 0."""
-    lines = list(lines)
-    read = list(map(_read, lines))
-    window = _window(lines, read)
+    lines = lines if isinstance(lines, list | tuple) else list(lines)
+    head = lines[:_HEAD]
+    window = _window(head, list(map(_read, head)))
     open_line, pieces, behind, full = "", 0, False, False  # behind: a time stamp; full: the line before went to the edge of the window
     start = 0
-    for place, (raw, (line, stamped)) in enumerate(zip(lines, read, strict=True)):
+    for place, raw in enumerate(lines):
+        line, stamped = _read(raw)
         if not stamped and open_line and pieces < _PIECES and (_cut(behind, line) if full else _continues(open_line, behind, line)):
             open_line = _joined(open_line, _rest(raw) if full else line, full=full)[:LINE]
             behind = behind or _stamped(open_line)  # a stamp may be cut as well
@@ -159,7 +161,7 @@ def _size(raw: str) -> int:
     return len(raw.rstrip("\r\n"))
 
 
-def _window(lines: list[str], read: list[tuple[str, bool]]) -> int | None:
+def _window(lines: Sequence[str], read: list[tuple[str, bool]]) -> int | None:
     """The width of the window that cut the lines, None where none did: most lines without their rest are that long, and none among them longer."""
     broken = [place for place, (rest, stamped) in enumerate(read[1:]) if not stamped and rest and _size(lines[place]) > _NARROW]
     broken = [place for place in broken if not _BEGINS.match(read[place + 1][0])]
