@@ -19,8 +19,9 @@ from wizard.base.finding import REGISTRY
 from wizard.explain.listing import ordered
 from wizard.explain.matcher import Matcher
 from wizard.explain.messages import by_words, every
-from wizard.explain.messages.kernel import LINE_MESSAGES
+from wizard.explain.messages.kernel_lines import LINE_MESSAGES
 from wizard.explain.model import By, Message, Proof
+from wizard.explain.scanning import scan
 from wizard.explain.template import Template
 from wizard.host.log.lines import COMPLAINTS, LINES
 
@@ -52,7 +53,7 @@ def matcher() -> Matcher:
 
 
 def found(text: str) -> list[str]:
-    return [hit.message.id for hit in matcher().scan(io.BytesIO(text.encode())).hits]
+    return [hit.message.id for hit in scan(matcher(), io.BytesIO(text.encode())).hits]
 
 
 @pytest.mark.parametrize("one", by_words(), ids=lambda one: one.id)

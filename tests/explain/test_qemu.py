@@ -14,6 +14,7 @@ from tests.tools.qemu import require_qemu
 from wizard.explain.matcher import Matcher
 from wizard.explain.messages import every
 from wizard.explain.model import By, Proof
+from wizard.explain.scanning import scan
 
 BASE = ("-machine", "virt,gic-version=3", "-cpu", "max")
 SMMU = "arm-smmuv3,primary-bus=pcie.0"
@@ -124,14 +125,14 @@ def said(words: tuple[str, ...]) -> str:
 def test_what_qemu_says_is_found(id: str) -> None:
     for words in PROVOKED.get(id) or (WARNED[id],):
         text = said(words)
-        assert id in [hit.message.id for hit in matcher().scan(io.BytesIO(text.encode())).hits], text
+        assert id in [hit.message.id for hit in scan(matcher(), io.BytesIO(text.encode())).hits], text
 
 
 @pytest.mark.qemu
 @pytest.mark.skipif(Path("/dev/iommu").exists(), reason="this host has iommufd")
 def test_what_a_host_without_iommufd_says() -> None:
     text = said((*BASE, "-object", "iommufd,id=i0"))
-    assert [hit.message.id for hit in matcher().scan(io.BytesIO(text.encode())).hits] == ["qemu-no-dev-iommu"], text
+    assert [hit.message.id for hit in scan(matcher(), io.BytesIO(text.encode())).hits] == ["qemu-no-dev-iommu"], text
 
 
 def test_all_that_is_called_provoked_is_provoked() -> None:

@@ -266,6 +266,26 @@ def _examples() -> bytes:
     return "\n".join(f"[  900.{place:06}] {line}" for place, line in enumerate([*(kind.example for kind in LINES), *named])).encode()
 
 
+def _explain(data: bytes) -> None:
+    """As a paste and as a log, alone and held against a host; as text for people and as JSON; a large one takes the other way through."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "web.log")
+        path.write_bytes(data)
+        status, out, _ = command("explain", str(path))
+        again, printed, _ = command("--replay", str(HOST), "explain", str(path), "--json")
+        assert status == again
+        report = json.loads(printed)
+        assert (status == Exit.OK) is bool(report["messages"])
+        assert 0 <= report["recognised"] <= report["lines"] or not report["messages"], out[:200]
+        path.write_bytes(data + b"\n" + b"x" * 99 + b"\n" * 3000 + (b"nothing of interest on this line at all\n" * 8000))
+        command("explain", str(path), "--json")
+
+
+def _said() -> list[bytes]:
+    data = PROJECT / "tests/explain/data"
+    return [(data / "reports.txt").read_bytes(), (data / "messages.tsv").read_bytes(), (data / "unrelated.log").read_bytes(), _examples()]
+
+
 def _translate(data: bytes) -> None:
     from wizard.cli.translate import run
 
@@ -351,6 +371,7 @@ READERS = {
         Reader("umockdev", "text", _umockdevs, _umockdev),
         Reader("tree", "json", lambda: [(SEEDS / "tree.json").read_bytes()], _tree),
         Reader("klog", "text", lambda: [path.read_bytes() for path in sorted(_DATA.rglob("*.dmesg"))] + [_examples()], _klog),
+        Reader("explain", "text", _said, _explain),
         Reader("translate", "json", _cases, _translate),
         Reader("policy", "text", _policies, _policy),
         Reader("keys", "text", _key_scripts, _keys),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import msgspec
-
 from wizard.arch import event as arch
 from wizard.explain.model import By, Cause, Message, Nature, Proof
 from wizard.host.log import explain as meaning
@@ -63,17 +61,8 @@ def record_of(texts: Sequence[str]) -> tuple[Event, int]:
     return Event("", record.Type, record, None), min(len(digits) * width, arch.EVENT_BYTES * 8)
 
 
-class EventView(msgspec.Struct, frozen=True):
-    """An event as it is shown: its name, the fields of its record, and where IHI 0070 describes it."""
-
-    number: str
-    name: str | None
-    fields: dict[str, str]
-    said: str  # the fields in words
-
-
-def view(events: Sequence[Event]) -> EventView:
-    """Events of one kind and stream: the fields of the first record, the words of all."""
+def view(events: Sequence[Event]) -> tuple[str, str | None, dict[str, str], str]:
+    """Events of one kind and stream as they are shown: number, name, the fields of the first record, and what all of them say in words."""
     first = next((event for event in events if event.record is not None), events[0])
-    fields = {name: f"{value:#x}" for name, value in first.record.fields().items()} if first.record is not None else {}
-    return EventView(f"{first.number:#04x}", arch.name_of(first.number), fields, meaning.fields(events))
+    fields = {name: f"{value:#x}" for name, value in first.record.fields().items()} if first.record is not None and first.whole else {}
+    return f"{first.number:#04x}", arch.name_of(first.number), fields, meaning.fields(events)

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from wizard.base.address import Address
 from wizard.base.finding import REGISTRY, Finding, Kind
-from wizard.explain.matcher import Hit
+from wizard.explain.hits import Hit
 from wizard.explain.model import Cause
 from wizard.explain.report import Answer, Judge
 from wizard.facts.vfio import is_vfio_driver

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from wizard.explain.matcher import Hit
+from wizard.explain.hits import Hit
 from wizard.explain.model import By, Nature
 from wizard.explain.strerror import name_of, read_error
 

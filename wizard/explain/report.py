@@ -7,10 +7,11 @@ from typing import BinaryIO
 
 import msgspec
 
-from wizard.explain import events as room
-from wizard.explain.matcher import Hit, Matcher, Scan
+from wizard.explain.hits import Hit, Scan
+from wizard.explain.matcher import Matcher
 from wizard.explain.model import Cause, Message, Nature
 from wizard.explain.order import Placed, Role, arrange, error_of
+from wizard.explain.scanning import scan
 from wizard.explain.strerror import meaning
 
 SCHEMA = 1
@@ -45,6 +46,15 @@ class Part(msgspec.Struct, frozen=True):
     means: str = ""
 
 
+class EventView(msgspec.Struct, frozen=True):
+    """An event of an SMMU as it is shown: its name, the fields of its record, and what they say in words."""
+
+    number: str
+    name: str | None
+    fields: dict[str, str]
+    said: str
+
+
 class MessageView(msgspec.Struct, frozen=True):
     """One message that was found."""
 
@@ -62,7 +72,7 @@ class MessageView(msgspec.Struct, frozen=True):
     causes: tuple[CauseView, ...]
     fix: str
     where: str
-    event: room.EventView | None = None
+    event: EventView | None = None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -89,20 +99,22 @@ class Judge(msgspec.Struct, frozen=True):
 
 def explain(stream: BinaryIO, judge: Judge | None = None, *, matcher: Matcher | None = None, host_error: str | None = None) -> Report:
     """All that a log, a paste or a message says. Never raises for what stands in it."""
-    return report_of((matcher or Matcher()).scan(stream), judge, host_error=host_error)
+    return report_of(scan(matcher or Matcher(), stream), judge, host_error=host_error)
 
 
-def report_of(scan: Scan, judge: Judge | None = None, *, host_error: str | None = None) -> Report:
+def report_of(found: Scan, judge: Judge | None = None, *, host_error: str | None = None) -> Report:
     """The report of what was found."""
-    placed = arrange(scan.hits)
+    placed = arrange(found.hits)
     first = next((place for place, one in enumerate(placed) if one.role is Role.FIRST), None)
     messages = tuple(_view(one, judge) for one in placed)
-    unknown = max(0, scan.lines - scan.recognised)
-    return Report(SCHEMA, scan.lines, scan.recognised, unknown, first, messages, judge.host if judge else None, host_error, scan.merged)
+    unknown = max(0, found.lines - found.recognised)
+    return Report(SCHEMA, found.lines, found.recognised, unknown, first, messages, judge.host if judge else None, host_error, found.merged)
 
 
 def of_record(words: Sequence[str], judge: Judge | None = None, *, host_error: str | None = None) -> Report:
     """The report of an event's raw words."""
+    from wizard.explain import events as room
+
     event, bits = room.record_of(words)
     hit = Hit(
         room.message_of(event.number), 1, 0, " ".join(words), {"event": f"{event.number:#04x}", "stream": f"{event.stream_id or 0:#x}"}, 1, [event]
@@ -131,8 +143,16 @@ def _view(placed: Placed, judge: Judge | None) -> MessageView:
     causes.sort(key=lambda cause: _STATES.get(cause.state, 1))
     return MessageView(
         one.id, one.by.value, one.nature.value, placed.role.value, placed.of, hit.text.strip(), hit.line, hit.count, one.means, one.rules_out,
-        tuple(_parts(hit, error, judge)), tuple(causes), one.fix, one.where, room.view(hit.events) if hit.events else None,
+        tuple(_parts(hit, error, judge)), tuple(causes), one.fix, one.where, _event(hit),
     )  # fmt: skip
+
+
+def _event(hit: Hit) -> EventView | None:
+    if not hit.events:
+        return None
+    from wizard.explain.events import view
+
+    return EventView(*view(hit.events))
 
 
 def _named(text: str, hit: Hit) -> str:

@@ -47,11 +47,24 @@ bridge BAR denied ACPI CPU CPUs assign iommu IOMMU group configured received dom
 container directory blocked INFO Parameter operation use enabled allocated address kvm KVM reset available DMA driver Out resources initialized name
 number type value size file path image socket request timeout disabled missing exceeds module count mode state running process power warning
 """
-_COMMON = frozenset(_COMMON_WORDS.split())
+_COMMON = frozenset(_COMMON_WORDS.encode().split())
 _SEPARATORS = "'\"()[]{}<>,;:=!?`/\\"
-SPLIT = {ord(character): " " for character in _SEPARATORS}
 SPLIT_BYTES = bytes.maketrans(_SEPARATORS.encode(), b" " * len(_SEPARATORS))
 """What stands between words: a line is filtered by its words before anything is looked for in it."""
+
+
+_PLACE_BYTES = re.compile(_PLACE.pattern.encode())
+_ERROR_BEHIND = re.compile(rb":? ?\{errno\}$")
+
+
+def wanted(wording: str) -> tuple[bytes, frozenset[bytes]]:
+    """Of a wording: the rarest of its whole words, and all of them, as a log has them: a line that lacks one is no such message.
+
+    Words with a full stop are left out, which a quotation loses, and the error at the end, which may be in another language.
+    """
+    text = _PLACE_BYTES.sub(b"\0", _ERROR_BEHIND.sub(b"", wording.encode())).translate(SPLIT_BYTES)
+    whole = [word for word in text.split() if b"\0" not in word and word[-1:] != b"."]
+    return max([word for word in whole if word not in _COMMON and not word.isdigit()] or whole, key=len, default=b""), frozenset(whole)
 
 
 class Template(msgspec.Struct, frozen=True, dict=True):
@@ -64,22 +77,6 @@ class Template(msgspec.Struct, frozen=True, dict=True):
         """The parts that do not vary, in order; an error at the end may be missing with its colon."""
         text = re.sub(r":? ?\{errno\}$", "", self.text)
         return tuple(part for part in re.split(r"\{\w+(?::\w+)?\}", text) if part.strip())
-
-    @cached_property
-    def key(self) -> str:
-        """A whole word that is in each such message: the one that is rarest elsewhere."""
-        return max(self.whole, key=lambda word: (word not in _COMMON, any(map(str.isalpha, word)), len(word) + 2 * (not word.islower())), default="")
-
-    @cached_property
-    def whole(self) -> tuple[str, ...]:
-        """The whole words that each such message has; not those with a full stop, which a quotation loses."""
-        text = re.sub(r":? ?\{errno\}$", "", self.text)
-        return tuple(word for word in _PLACE.sub("\0", text).translate(SPLIT).split() if "\0" not in word and not word.endswith("."))
-
-    @cached_property
-    def needs(self) -> frozenset[bytes]:
-        """The same, as a log has them: a line that lacks one is no such message."""
-        return frozenset(word.encode() for word in self.whole)
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -101,14 +98,18 @@ class Template(msgspec.Struct, frozen=True, dict=True):
         pieces.append(_literal(text[end:]))
         return re.compile("".join(pieces) + tail)
 
+    def words_in_order(self, line: str, start: int = 0) -> bool:
+        """Whether its fixed parts stand there in their order: most lines that share a word with it end here."""
+        for part in self.fixed:
+            start = line.find(part.strip(), start) + 1
+            if not start:
+                return False
+        return True
+
     def find(self, line: str, start: int = 0) -> Found | None:
         """The first place in a line that says it."""
-        place = start
-        for part in self.fixed:  # in their order: most lines that share a word end here
-            place = line.find(part.strip(), place)
-            if place < 0:
-                return None
-            place += 1
+        if not self.words_in_order(line, start):
+            return None
         found = self.pattern.search(line, start)
         if found is None:
             return None

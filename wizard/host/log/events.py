@@ -69,6 +69,11 @@ class EventReader:
             return True
         return False
 
+    @property
+    def speaking(self) -> bool:
+        """Whether an SMMU has begun to print words, which may go on on lines without its name."""
+        return self._speaker is not None
+
     def bare(self, text: str) -> bool:
         """Take a line that is nothing but words, with no driver before them: they belong to who spoke last."""
         if self._speaker is None or not _WORDS.fullmatch(text.strip()):

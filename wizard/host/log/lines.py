@@ -12,7 +12,7 @@ import errno
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 
 import msgspec
 
@@ -178,6 +178,7 @@ def spoken(text: str) -> Spoken | None:
     return Spoken(match[1], match[2], match[3].rstrip()) if match else None
 
 
+@cache
 def _joined(*abouts: About, but: frozenset[str] = frozenset()) -> re.Pattern[str]:
     """One pattern of many, whose group that matched last names the place of the kind."""
     chosen = (
@@ -187,8 +188,6 @@ def _joined(*abouts: About, but: frozenset[str] = frozenset()) -> re.Pattern[str
     return re.compile("|".join(parts), re.IGNORECASE | re.DOTALL)
 
 
-_OF_SMMU, _OF_FUNCTION, _OF_VFIO, _OF_HOST = _joined(S), _joined(F), _joined(F, V), _joined(H)
-_OF_ANY = _joined(S, F, V, H, but=COMPLAINTS)
 # A word of each line of the host: most lines have none of them, and are not looked at further.
 _HOST_WORDS = re.compile(r"to set up IOMMU|iommu-map|RLIMIT_MEMLOCK|interrupt remapping|MSI interrupts|ACPI: IORT: |tegra241_cmdqv|vfio|iommufd")
 
@@ -198,17 +197,17 @@ def match(text: str, told: Spoken | None = None) -> Match | None:
     told = told or spoken(text)
     if told is not None:
         if told.driver == DRIVER:
-            return _made(_OF_SMMU.match(told.text), told.text, told)
+            return _made(_joined(S).match(told.text), told.text, told)
         if _ADDRESS.fullmatch(told.device):
-            of_function = _made((_OF_VFIO if "vfio" in told.driver else _OF_FUNCTION).match(told.text), told.text, told)
+            of_function = _made((_joined(F, V) if "vfio" in told.driver else _joined(F)).match(told.text), told.text, told)
             if of_function is not None:
                 return of_function
-    return _made(_OF_HOST.match(text), text, None) if _HOST_WORDS.search(text) else None
+    return _made(_joined(H).match(text), text, None) if _HOST_WORDS.search(text) else None
 
 
 def match_quoted(text: str) -> Match | None:
     """The kind of a line that somebody quotes without the driver and device that spoke it: of whatever kind it begins like."""
-    found = _OF_ANY.match(text)
+    found = _joined(S, F, V, H, but=COMPLAINTS).match(text)
     if found is None or found.lastgroup is None:
         return None
     place = int(found.lastgroup[1:])
