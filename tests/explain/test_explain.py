@@ -186,3 +186,12 @@ def test_what_people_have_reported_leads_to_the_cause_that_they_found(where: str
     assert found.causes, found
     likely = found.causes[0]
     assert code in (likely.finding, *likely.also) or code in found.means, (found.id, likely)
+
+
+def test_a_boot_s_noise_is_no_cause() -> None:
+    """A recorded host that works: bridges that found no room at first are harmless, a kernel's line of another function is not why a VM fails."""
+    boot = (Path(__file__).parents[1] / "host/data/arm64-virt.dmesg").read_text(encoding="utf-8")
+    found = report(boot)
+    assert not [message.id for message in found.messages if message.id == "kernel-bar-assign"]
+    refused = report(boot + "\nqemu-system-aarch64: vfio 0000:14:00.0: IOMMU_VIOMMU_ALLOC failed: Operation not supported\n")
+    assert first(refused).id == "qemu-viommu-alloc"

@@ -34,7 +34,7 @@ SAMPLES = {
     "args": "0x5581, 0x40000000, 0x30000000, 0xffff", "words": "abc def", "iova": "0xfd8ab000", "size": "0x1000", "event": "0x10", "stream": "0x8300",
     "address": "0x1000", "hex": "0x9", "viommu": "0x4", "device": "0000:81:00.0", "opt": "",
 }  # fmt: skip
-KINDS = {"number": "7", "name": "web", "hex": "0x9", "device": "0000:81:00.0", "quoted2": "/dev/vfio/devices/vfio0"}
+KINDS = {"number": "7", "name": "web", "hex": "0x9", "device": "0000:81:00.0", "quoted": "/sys/x", "quoted2": "/dev/vfio/devices/vfio0"}
 NAMES = ("name", "property", "value", "driver", "domain", "type")
 
 

@@ -110,6 +110,11 @@ def document() -> str:
     return "\n".join(parts) + "\n"
 
 
+def link(one: Message) -> str:
+    """A message from another page of the documentation: its newest wording."""
+    return f"[{_shown(one.texts[0])}](messages.md#message-{one.id})"
+
+
 def _shown(text: str) -> str:
     return f"`{text}`" if "`" not in text else f"`` {text} ``"
 

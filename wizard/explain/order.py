@@ -55,8 +55,24 @@ def arrange(hits: Sequence[Hit]) -> tuple[Placed, ...]:
         for name in _names(hit):
             before.setdefault(name, place)
     own = [place for place in range(len(hits)) if place not in parents]
-    first = min(own, key=lambda place: (_WEIGHT[hits[place].message.nature], place), default=None)
+    ended = [hits[place] for place in own if hits[place].message.by in _ASKED and hits[place].message.nature is Nature.ERROR]
+    theirs = set(filter(None, map(_function, ended)))
+
+    def rank(place: int) -> tuple[int, bool, int]:
+        # What a kernel said of another function is not why this one could not be given to a VM.
+        hit = hits[place]
+        aside = bool(theirs) and hit.message.by not in _ASKED and _function(hit) is not None and _function(hit) not in theirs
+        return _WEIGHT[hit.message.nature], aside, place
+
+    first = min(own, key=rank, default=None)
     return tuple(_placed(place, hits, parents, first) for place in range(len(hits)))
+
+
+_ASKED = (By.QEMU, By.LIBVIRT, By.KUBEVIRT, By.VIRT_INSTALL)  # whoever was asked for a VM, and said why there is none
+
+
+def _function(hit: Hit) -> str | None:
+    return hit.words.get("function") or hit.words.get("device")
 
 
 def _names(hit: Hit) -> tuple[str, ...]:

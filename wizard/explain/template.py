@@ -64,6 +64,8 @@ def wanted(wording: str) -> tuple[bytes, frozenset[bytes]]:
     """
     text = _PLACE_BYTES.sub(b"\0", _ERROR_BEHIND.sub(b"", wording.encode())).translate(SPLIT_BYTES)
     whole = [word for word in text.split() if b"\0" not in word and word[-1:] != b"."]
+    if len(whole) > 2 and not text.rstrip().endswith(b"\0"):
+        whole.pop()  # the sentence may end behind it
     return max([word for word in whole if word not in _COMMON and not word.isdigit()] or whole, key=len, default=b""), frozenset(whole)
 
 

@@ -27,7 +27,7 @@ def lines(report: Report) -> Iterator[str]:
     if report.first is not None:
         first = report.messages[report.first]
         yield ""
-        alone = first.nature == Nature.CONSEQUENCE.value
+        alone = first.nature == Nature.CONSEQUENCE.value and not first.causes
         yield from _whole(first, "It only says that something failed; the cause is not in this text" if alone else "First cause")
     rest = [(place, message) for place, message in enumerate(report.messages) if place != report.first]
     for role, title in (

@@ -121,7 +121,7 @@ _CPU = (
         "See `dmesg | grep -i kvm`; the firmware has to start Linux at EL2.", ("ENOENT", "ENODEV", "ENXIO")),
         Cause("", "The user may not open /dev/kvm.", "Put it into the group kvm.", ("EACCES", "EPERM")), c.NO_KVM), proof=_S),
     Message("qemu-kvm-init", _Q, ("failed to initialize kvm: {errno}",), "KVM could not be started.", "accel/accel-system.c", (c.NO_KVM,),
-        nature=Nature.CONSEQUENCE, follows=("qemu-kvm-access",), old=("failed to initialize KVM: {errno}",), proof=_S),
+        follows=("qemu-kvm-access",), old=("failed to initialize KVM: {errno}",), proof=_S),
     Message("qemu-no-kvm", _Q, ("invalid accelerator kvm",), "This QEMU can't use KVM for this guest: it is another architecture than the host's.",
         "accel/accel-system.c, provoked", (Cause("no-kvm", "An arm64 guest has KVM on an arm64 host alone.", "Start it on the arm64 host.",
         facts="machine-not-arm64"),), old=("-machine accel=kvm: No accelerator found",), proof=_P),
