@@ -21,36 +21,48 @@ class KeysInOrder(App[int]):
     """An app that takes the next key when the last one has done what it does."""
 
     class KeyDone(Message):
-        """The key before it is through."""
+        """The key before it is through; ``turn`` says which, for one that comes after the patience with it has ended."""
+
+        def __init__(self, turn: int) -> None:
+            super().__init__()
+            self.turn = turn
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._typing = False
         self._typing_since = 0.0
+        self._turn = 0
         self._typed: deque[events.Key] = deque()
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Key) and not event.is_forwarded:
-            if self._typing and time.monotonic() - self._typing_since < PATIENCE:
-                self._typed.append(event)
-            else:
-                await self._take(event)
+            self._typed.append(event)
+            if not self._typing or time.monotonic() - self._typing_since >= PATIENCE:
+                await self._take_next()
             return
         await super().on_event(event)
 
-    async def _take(self, event: events.Key) -> None:
-        self._typing, self._typing_since = True, time.monotonic()
+    async def _take_next(self) -> None:
+        """The key that waits longest; never the newest before it, however the patience with the last one ended."""
+        if not self._typed:
+            return
+        self._typing, self._typing_since, self._turn = True, time.monotonic(), self._turn + 1
         target = self.focused or self.screen
-        await super().on_event(event)
+        turn = self._turn
+        await super().on_event(self._typed.popleft())
         # It goes the way that the key goes, behind it.
-        target.post_message(self.KeyDone())
+        target.post_message(self.KeyDone(turn))
 
     @on(KeyDone)
-    def _key_done(self) -> None:
+    def _key_done(self, done: KeyDone) -> None:
+        if done.turn != self._turn:
+            return
         ready = getattr(self.screen, "ready", None)
         if ready is not None and not ready.is_set() and time.monotonic() - self._typing_since < PATIENCE:
-            self.set_timer(0.005, self._key_done)
-            return
-        self._typing = False
-        if self._typed:
-            self.call_next(self._take, self._typed.popleft())
+            self.set_timer(0.005, lambda: self._key_done(done))
+        elif self._typed:
+            # It stays this key's turn till then: one that arrives now waits behind those that are here.
+            self._typing_since = time.monotonic()
+            self.call_next(self._take_next)
+        else:
+            self._typing = False

@@ -40,7 +40,7 @@ step limited-prepare smmu_wizard --replay probed.json export limited.toml --form
 step limited-prepare-run bash limited-prepare.sh
 step limited-export smmu_wizard --replay probed.json export limited.toml --format qemu -o limited.sh
 limit=$(sed -n 's/^nobody hard memlock //p' /etc/security/limits.d/smmu-wizard-nobody.conf); echo "$limit" > /out/limited-kib.out
-chmod 666 /dev/kvm; cp limited.sh /tmp/
+chmod 666 /dev/kvm; install -m 755 limited.sh /tmp/ # an export is its owner's alone
 starts() { # KIB: QEMU realizes everything, is told to quit before the first instruction, and ends with 0; or ends with 1
     timeout 300 prlimit --memlock=$(($1 * 1024)):$(($1 * 1024)) setpriv --reuid=nobody --regid=nogroup --clear-groups --inh-caps=-all \
         --bounding-set=-all bash /tmp/limited.sh -S -monitor stdio <<< quit
