@@ -28,7 +28,7 @@ def test_the_fuzzer_runs_from_its_own_command() -> None:
 
 
 def test_findings_that_a_task_names_exist() -> None:
-    """As a command prints one, ``[code]``, or in a sentence, "the finding `code`"; a name that was changed in the program alone would lead nowhere."""
+    """As a command prints one, ``[code]``, or in a sentence, "the finding `code`"; a name that was changed in the program alone leads nowhere."""
     known = set(re.findall(r"^### ([a-z0-9-]+)$", (PROJECT / "docs/findings.md").read_text(encoding="utf-8"), re.MULTILINE))
     text = "".join(page.read_text(encoding="utf-8") for page in sorted((PROJECT / "docs").glob("task-*.md")))
     named = {*re.findall(r"\[([a-z0-9]+(?:-[a-z0-9]+)+)\](?!\()", text), *re.findall(r"\bfindings? `([a-z0-9-]+)`", text)}
