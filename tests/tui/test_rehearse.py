@@ -86,3 +86,18 @@ async def test_a_plan_with_errors_is_not_rehearsed() -> None:
         assert "accel-refused" in shown(pilot)
         await press(pilot, "s")
         assert "is not rehearsed" in await said(pilot)
+
+
+async def test_what_qemu_refuses_is_explained_beneath_its_words(qemu: Path, tmp_path: Path) -> None:
+    """A QEMU that is started with one device more, whose bus nobody declared: the words are the real one's."""
+    more = tmp_path / "qemu-more"
+    more.write_text(f'#!/bin/sh\ncase "$*" in *"-machine none"*) exec "{qemu}" "$@" ;; esac\nexec "{qemu}" "$@" -device e1000e,bus=pcie.77\n')
+    more.chmod(0o755)
+    async with app().run_test(size=(80, 40)) as pilot:
+        await one_vm(pilot)
+        await name_qemu(pilot, more)
+        await pilot.press("s")
+        await shows(pilot, "What QEMU's words mean")
+        text = shown(pilot)
+        assert "Bus 'pcie.77' not found" in text
+        assert "fix     Write pxb-pcie before arm-smmuv3" in text

@@ -11,6 +11,7 @@ from wizard.cli.inspect import item_lines
 from wizard.cli.output import print_json, print_lines, say
 from wizard.cli.planning import plan_of_profiles
 from wizard.cli.source import host_for
+from wizard.explain.short import with_words_explained
 from wizard.rehearsal.qemu import find_qemu, firmware_here, rehearse
 from wizard.rehearsal.text import lines
 
@@ -28,7 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     qemu, firmware = arguments.qemu or find_qemu(), firmware_here(vm)
     if vm.firmware is not None and firmware is None:
         say(f"The firmware {visible(vm.firmware.code)} is not on this machine: bus numbers are asked of QEMU alone, UEFI does not assign them.")
-    report = rehearse(vm, qemu, firmware=firmware, progress=lambda what: say(f"{visible(vm.name)} in {visible(qemu)}: {what} …"))
+    report = with_words_explained(
+        rehearse(vm, qemu, firmware=firmware, progress=lambda what: say(f"{visible(vm.name)} in {visible(qemu)}: {what} …"))
+    )
     if arguments.json:
         print_json(report)
     else:

@@ -43,8 +43,7 @@ async def running(qemu: str, words: Sequence[str], scratch: str, *, limit: float
         except TimeoutError as error:
             raise Refused(f"no answer in {START_SECONDS} seconds") from error
         if ended.done():
-            said = ended.result()[1].decode(errors="replace").strip()
-            raise Refused(said or _status(process))
+            raise Refused(_written(ended) or _status(process))
         try:
             async with asyncio.timeout(limit):
                 yield client
@@ -53,7 +52,9 @@ async def running(qemu: str, words: Sequence[str], scratch: str, *, limit: float
         except (QMPError, OSError) as error:
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(ended), 2)
-            raise Ended(_status(process) if ended.done() else str(error) or type(error).__name__) from error
+            if ended.done():
+                raise Ended(_status(process), _written(ended)) from error
+            raise Ended(str(error) or type(error).__name__) from error
     finally:
         if process.returncode is None:
             process.kill()
@@ -61,6 +62,10 @@ async def running(qemu: str, words: Sequence[str], scratch: str, *, limit: float
             with suppress(QMPError, OSError, EOFError):
                 await client.disconnect()
         await ended
+
+
+def _written(ended: asyncio.Future[tuple[bytes, bytes]]) -> str:
+    return ended.result()[1].decode(errors="replace").strip()
 
 
 def _status(process: asyncio.subprocess.Process) -> str:

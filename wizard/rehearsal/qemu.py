@@ -91,6 +91,7 @@ class _Rehearsal:
         self.findings: list[Finding] = []
         self.left_out: list[str] = []
         self.notes: dict[str, None] = {}
+        self.words = ""
 
     def run(self, firmware: tuple[Path, Path] | None) -> Report:
         """Every part that this QEMU has what it takes for."""
@@ -107,7 +108,7 @@ class _Rehearsal:
         self.findings += _findings(self.vm, self.checks)
         return Report(
             self.vm.name, self.qemu, files is not None, tuple(self.checks), tuple(self.notes), tuple(self.findings), self.able.version,
-            tuple(self.left_out),
+            tuple(self.left_out), self.words,
         )  # fmt: skip
 
     def _part(self, doing: str, ask: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -116,8 +117,10 @@ class _Rehearsal:
         try:
             asyncio.run(self._unless_stopped(ask()))
         except Refused as refused:
-            self.findings.append(REFUSED.at(self.vm.name, message=visible(str(refused))))
+            self.words = str(refused)
+            self.findings.append(REFUSED.at(self.vm.name, message=visible(self.words)))
         except Ended as ended:
+            self.words = ended.words
             self.findings.append(ENDED.at(self.vm.name, doing=doing, message=visible(str(ended))))
 
     async def _unless_stopped(self, asking: Coroutine[Any, Any, None]) -> None:

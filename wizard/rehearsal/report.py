@@ -57,8 +57,28 @@ class Check(msgspec.Struct, frozen=True):
         return self.expected == self.found or self.departure is not None
 
 
+class Reason(msgspec.Struct, frozen=True):
+    """What may be behind a message, and the next step; ``finding`` is a code of docs/findings.md, or empty."""
+
+    finding: str
+    because: str
+    fix: str
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """A message of QEMU's that is known, in short. ``fix`` where no reason has one."""
+
+    message: str
+    means: str
+    reasons: tuple[Reason, ...]
+    fix: str = ""
+
+
 class Report(msgspec.Struct, frozen=True):
-    """What a rehearsal found. ``notes`` say what stood in for what, ``left_out`` what this QEMU could not be asked."""
+    """What a rehearsal found. ``notes`` say what stood in for what, ``left_out`` what this QEMU could not be asked.
+
+    ``words`` are what a QEMU wrote that refused or died; ``explained`` the first cause among them (``wizard.explain.short`` fills it in).
+    """
 
     vm: str
     qemu: str
@@ -68,6 +88,8 @@ class Report(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
     version: str | None = None
     left_out: tuple[str, ...] = ()
+    words: str = ""
+    explained: Explained | None = None
 
     @property
     def ok(self) -> bool:
@@ -80,4 +102,8 @@ class Refused(Exception):
 
 
 class Ended(Exception):
-    """QEMU took its command line and then died or hung; the text is why."""
+    """QEMU took its command line and then died or hung; the text is why, ``words`` are what it wrote."""
+
+    def __init__(self, why: str, words: str = "") -> None:
+        super().__init__(why)
+        self.words = words

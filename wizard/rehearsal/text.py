@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from wizard.base.text import plural, visible
-from wizard.rehearsal.report import Check, Report
+from wizard.rehearsal.report import Check, Explained, Report
 
 PARTS = {
     "topology": "Topology, asked for by QMP:",
@@ -25,9 +25,22 @@ def lines(report: Report, findings: Iterable[str]) -> list[str]:
         if checks:
             found += [title, *(visible(f"  {check_line(check)}") for check in checks)]
     found += findings
+    if report.explained is not None:
+        found += _meaning(report.explained)
     found += [visible(f"  left out: {text}") for text in report.left_out]
     found += [visible(f"  note: {note}") for note in report.notes]
     return found
+
+
+def _meaning(words: Explained) -> Iterator[str]:
+    yield visible(f"  QEMU's words: {words.message}")
+    yield f"    means: {visible(words.means)}"
+    for reason in words.reasons:
+        code = f" [{reason.finding}]" if reason.finding else ""
+        yield f"    may be{code}: {visible(reason.because)}"
+        yield f"      fix: {visible(reason.fix)}"
+    if words.fix:
+        yield f"    fix: {visible(words.fix)}"
 
 
 def check_line(check: Check) -> str:

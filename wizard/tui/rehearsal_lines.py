@@ -11,7 +11,7 @@ from wizard.tui.glyphs import Glyphs
 from wizard.tui.lines import BLANK, Line, Span, finding_lines, heading, line, wrap
 
 if TYPE_CHECKING:
-    from wizard.rehearsal.report import Check, Report
+    from wizard.rehearsal.report import Check, Explained, Report
 
 
 def about_lines(vm: VmPlan, qemu: str | None, width: int) -> list[Line]:
@@ -44,6 +44,8 @@ def report_lines(report: Report, width: int, glyphs: Glyphs) -> list[Line]:
     from wizard.rehearsal.text import PARTS
 
     lines = [one for finding in report.findings for one in (*finding_lines(finding, width, glyphs), BLANK)]
+    if report.explained is not None:
+        lines += [*_explained(report.explained, width), BLANK]
     for part, title in PARTS.items():
         checks = [(place, check) for place, check in enumerate(report.checks) if check.part == part]
         if checks:
@@ -54,6 +56,17 @@ def report_lines(report: Report, width: int, glyphs: Glyphs) -> list[Line]:
             for text in texts:
                 lines += wrap(text, width, "dim", first=f"  {glyphs.bullet} ", lead="dim")
     return lines
+
+
+def _explained(words: Explained, width: int) -> Iterator[Line]:
+    yield heading("What QEMU's words mean")
+    yield from wrap(words.message, width, "bold", first="  ")
+    yield from wrap(words.means, width, first="  ")
+    for reason in words.reasons:
+        yield from wrap(reason.because, width, first="  may be  ", lead="warn")
+        yield from wrap(reason.fix, width, first="  fix     ", lead="accent")
+    if words.fix:
+        yield from wrap(words.fix, width, first="  fix     ", lead="accent")
 
 
 def _row(check: Check, place: int, width: int, glyphs: Glyphs) -> Iterator[Line]:

@@ -116,6 +116,7 @@ s starts and stops it, n goes to what differs, p names another QEMU, enter shows
 
     def _run(self, vm: VmPlan) -> None:
         from wizard.dryrun.model import Cancelled
+        from wizard.explain.short import with_words_explained
         from wizard.rehearsal.qemu import find_qemu, firmware_here, rehearse
 
         worker = get_current_worker()
@@ -125,7 +126,8 @@ s starts and stops it, n goes to what differs, p names another QEMU, enter shows
 
         report: Report | WizardError
         try:
-            report = rehearse(vm, self.qemu or find_qemu(), firmware=firmware_here(vm), progress=progress, stop=lambda: worker.is_cancelled)
+            said = rehearse(vm, self.qemu or find_qemu(), firmware=firmware_here(vm), progress=progress, stop=lambda: worker.is_cancelled)
+            report = with_words_explained(said)
         except Cancelled:
             return
         except WizardError as error:
