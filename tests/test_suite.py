@@ -60,12 +60,12 @@ def test_every_program_that_is_started_is_waited_for_with_a_bound() -> None:
     for where, call, parent in calls():
         name = ast.unparse(call.func)
         named = {word.arg for word in call.keywords}
-        in_ending = isinstance(parent, ast.Call) and ast.unparse(parent.func) == "ending"
+        around = ast.unparse(parent.func) if isinstance(parent, ast.Call) else ""
         if (
             (name in ("subprocess.run", "subprocess.check_output", "subprocess.check_call", "subprocess.call") and "timeout" not in named)
             or (name.endswith(".communicate") and "timeout" not in named)
-            or (name.endswith((".wait", ".join")) and not call.args and not call.keywords)
-            or (name == "subprocess.Popen" and not in_ending and where.partition(":")[0] not in _HOLDERS)
+            or (name.endswith((".wait", ".join")) and not call.args and not call.keywords and around != "asyncio.wait_for")
+            or (name == "subprocess.Popen" and around != "ending" and where.partition(":")[0] not in _HOLDERS)
             or name in ("pty.fork", "os.waitpid", "os.wait")
         ):
             unbounded.append(f"{where}: {name}")

@@ -14,7 +14,7 @@ from textual import events, on
 from textual.app import App
 from textual.message import Message
 
-PATIENCE = 1.0  # seconds that keys wait for a screen that is being made
+PATIENCE = 10.0  # seconds that keys wait for one that is not through, or for its screen; only one whose widget has gone takes so long
 
 
 class KeysInOrder(App[int]):

@@ -1,0 +1,50 @@
+"""A burst of keys lands as it was typed, however long one of them takes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from textual import events
+from textual.app import ComposeResult
+from textual.widgets import Input
+
+import wizard.tui.keys
+from tests.tools.processes import LIMIT
+from tests.tui.conftest import until
+from wizard.tui.keys import KeysInOrder
+
+
+class Slow(Input):
+    """Takes "/" only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def on_key(self, event: events.Key) -> None:
+        if event.key == "slash":
+            event.prevent_default()
+            await asyncio.wait_for(self.go_on.wait(), LIMIT)
+
+
+class OneLine(KeysInOrder):
+    def compose(self) -> ComposeResult:
+        yield Slow()
+
+
+async def test_a_key_after_the_patience_waits_behind_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As over a slow line at a high load: 0000:14:00.0 in the host's filter became 00000:14:0.0."""
+    app = OneLine()
+    async with app.run_test() as pilot:
+        line = app.query_one(Slow)
+        for key in ("slash", "b", "c"):
+            app.post_message(events.Key(key, key if len(key) == 1 else "/"))
+        await until(pilot, lambda: len(app._typed) == 2)
+        monkeypatch.setattr(wizard.tui.keys, "PATIENCE", 0.0)
+        for key in ("d", "e"):
+            app.post_message(events.Key(key, key))
+        await pilot.pause()
+        line.go_on.set()
+        await until(pilot, lambda: len(line.value) == 4)
+        assert line.value == "bcde"
