@@ -47,7 +47,11 @@ def test_a_strangers_snapshot_through_every_command(number: int, tmp_path: Path)
         wizard(tmp_path, "--replay", "host.json", *words)
     wizard(tmp_path, "--replay", "host.json", "plan", "--vm", "a=0000:14:00.0", "--assume-accel", "-o", "out")
     if (tmp_path / "out" / "a.toml").exists():
-        for words in (["check"], ["dry-run"], *(["export", "--format", form] for form in ("qemu", "qemu-json", "libvirt", "prepare", "qmp"))):
+        for words in (
+            ["check"],
+            ["dry-run"],
+            *(["export", "--format", form] for form in ("qemu", "qemu-json", "libvirt", "virt-install", "prepare", "qmp")),
+        ):
             wizard(tmp_path, "--replay", "host.json", *words, "out/a.toml")
     assert {path.name for path in tmp_path.iterdir()} <= {"host.json", "out"}
 

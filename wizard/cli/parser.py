@@ -165,9 +165,9 @@ def _planning(add: Add) -> None:
     command.add_argument("profiles", metavar="PROFILE", nargs="+")
     _permissions(command)
     _json(command)
-    command = add("export", "wizard.cli.planning", "a VM's QEMU command line, libvirt XML, preparation script or QMP commands")
+    command = add("export", "wizard.cli.planning", "a VM's QEMU command line, libvirt XML, virt-install command, preparation script or QMP commands")
     command.add_argument("profile", metavar="PROFILE")
-    command.add_argument("--format", required=True, choices=["qemu", "qemu-json", "libvirt", "prepare", "qmp"])
+    command.add_argument("--format", required=True, choices=["qemu", "qemu-json", "libvirt", "virt-install", "prepare", "qmp"])
     _permissions(command)
     _output(command)
 

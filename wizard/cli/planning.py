@@ -133,8 +133,12 @@ def run_export(arguments: argparse.Namespace) -> int:
         say("Nothing was exported: this profile would not start on this host.")
         return Exit.FINDINGS
     _say_findings(tuple(finding for finding in findings if finding.severity is Severity.WARNING))
-    emit(arguments, exported(arguments.format, plan, host), mode=SCRIPT if arguments.format in ("qemu", "prepare") else PLAIN)
+    emit(arguments, exported(arguments.format, plan, host), mode=SCRIPT if arguments.format in SCRIPTS else PLAIN)
     return Exit.OK
+
+
+SCRIPTS = ("qemu", "virt-install", "prepare")
+"""The formats that are run as they are."""
 
 
 def exported(form: str, plan: Plan, host: Host) -> str:
@@ -153,6 +157,10 @@ def exported(form: str, plan: Plan, host: Host) -> str:
             from wizard.export.libvirt import libvirt_xml
 
             return libvirt_xml(vm)
+        case "virt-install":
+            from wizard.export.virt_install import virt_install_script
+
+            return virt_install_script(vm)
         case "prepare":
             from wizard.export.prepare import prepare_script
 

@@ -28,6 +28,12 @@ Attributes = Mapping[str, str]
 
 def libvirt_xml(vm: VmPlan, *, domain_type: str = "kvm") -> str:
     """The domain. Raises ``UsageError`` for text that XML can't carry, naming it."""
+    text = etree.tostring(libvirt_domain(vm, domain_type=domain_type), pretty_print=True, encoding="unicode")
+    return visible_xml(str(text))
+
+
+def libvirt_domain(vm: VmPlan, *, domain_type: str = "kvm") -> etree._Element:
+    """The same as a tree; a comment on top says what a file made of it says of itself."""
     _refuse(vm)
     domain = etree.Element("domain", {"type": domain_type}, nsmap={"qemu": QEMU_NS})
     said = [*heading(vm)[:2], *(line for line in too_new(vm) if line not in heading(vm)[:2])]
@@ -69,8 +75,7 @@ def libvirt_xml(vm: VmPlan, *, domain_type: str = "kvm") -> str:
         _address(iommu, 0, vm.virtio_iommu.slot, 0)
     etree.SubElement(devices, "memballoon", {"model": "none"})
     _overrides(domain, vm, numbers)
-    text = etree.tostring(domain, pretty_print=True, encoding="unicode")
-    return visible_xml(str(text))
+    return domain
 
 
 def hostdev_alias(count: int) -> str:

@@ -30,6 +30,7 @@ FORMATS = (
     Format("qemu", "QEMU", ".sh", "bash", script=True),
     Format("qemu-json", "QEMU JSON", ".qemu.json", "json"),
     Format("libvirt", "libvirt", ".xml", "xml"),
+    Format("virt-install", "virt-install", ".virt-install.sh", "bash", script=True),
     Format("prepare", "prepare", ".prepare.sh", "bash", script=True),
     Format("qmp", "QMP", ".qmp.json", "json"),
 )
@@ -54,6 +55,8 @@ def text_of(name: str, host: Host, plan: Plan, vm: VmPlan, *, old: str | None = 
         return export.qemu_json(vm)
     if name == "libvirt":
         return export.libvirt_xml(vm)
+    if name == "virt-install":
+        return export.virt_install_script(vm)
     if name == "qmp":
         return export.qmp_hotplug(vm)
     return export.prepare_script(msgspec.structs.replace(plan, vms=(vm,)), host)
