@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -195,3 +196,37 @@ def test_a_boot_s_noise_is_no_cause() -> None:
     assert not [message.id for message in found.messages if message.id == "kernel-bar-assign"]
     refused = report(boot + "\nqemu-system-aarch64: vfio 0000:14:00.0: IOMMU_VIOMMU_ALLOC failed: Operation not supported\n")
     assert first(refused).id == "qemu-viommu-alloc"
+
+
+def test_a_long_log_counts_each_message_as_often_as_it_stands_there() -> None:
+    """Lines that differ in numbers alone are told apart by what they name, whatever their order, and an event between them is still one."""
+    sent: Counter[tuple[str, str]] = Counter()
+    lines = []
+    for turn in range(3000):
+        function = f"0000:{0x81 + turn % 3:02x}:00.0"
+        smmu = f"arm-smmu-v3.{turn % 2}.auto"
+        lines.append(f"[{turn:5}.{turn % 10}] vfio-pci {function}: not ready {65535 + turn % 7}ms after FLR; giving up")
+        sent["kernel-function-reset-failed", function] += 1
+        lines.append(f"[{turn:5}.{turn % 10}] arm-smmu-v3 {smmu}: CMD_SYNC timeout at 0x{turn:08x} [hwprod 0x{turn + 1:08x}, hwcons 0x{turn:08x}]")
+        sent["kernel-smmu-commands-stuck", smmu] += 1
+        if turn % 10 == 0:
+            head = f"[{turn:5}.1] arm-smmu-v3 {smmu}: "
+            lines += [f"{head}event 0x10 received:", *(f"{head}\t0x{word:016x}" for word in (0x0000810000000010, 0x20000000000, turn << 12, 0))]
+            sent["event", "0x8100"] += 1
+        lines.append(f"[{turn:5}.2] foo {function}: nothing that is known, CMDQ {turn % 9}")
+    report = explain(io.BytesIO("\n".join(lines).encode() + b"\n"))
+    said: Counter[tuple[str, str]] = Counter()
+    for one in report.messages:
+        named = {part.name: part.value for part in one.parts}
+        name = named.get("stream", "") if one.event is not None else named.get("device", named.get("function", ""))
+        said["event" if one.event is not None else one.id, name] += one.count
+    assert said == sent
+    assert (report.lines, report.unknown) == (len(lines), 3000)
+
+
+def test_more_different_messages_than_are_told_apart_are_counted() -> None:
+    """Each names another bus: no more than a few hundred are kept, and the count is still right."""
+    lines = [f"qemu-system-aarch64: -device arm-smmuv3,primary-bus=p{number}: Device 'p{number}' not found" for number in range(5000)]
+    report = explain(io.BytesIO("\n".join(lines).encode()))
+    assert report.more
+    assert (sum(one.count for one in report.messages), report.recognised) == (5000, 5000)

@@ -284,3 +284,33 @@ rm /sys/devices/platform/simple-framebuffer.0/driver; run web > "$BED/log" 2>&1 
     )
     assert (said[0], said[2]) == ("another shows it", "nobody drives it")
     assert "shows the firmware's console (simple-framebuffer.0 on simple-framebuffer)" in said[1]
+
+
+def test_a_step_that_fails_says_what_the_kernel_said_and_what_it_means(bed: Path) -> None:
+    """Only what came since the script began: the same words from before explain nothing. A program's own words are explained too."""
+    script(bed, vm(NVME, name="web"))
+    said = run(
+        bed,
+        """
+echo '[   40.1] vfio-pci 0000:11:00.0: Cannot bind to PF with SR-IOV enabled' > "$BED/dmesg.log"
+echo '*/drivers_probe' > "$BED/refuse"
+echo '[   90.2] vfio-pci 0000:14:00.0: probe with driver vfio-pci failed with error -22
+[   90.3] audit: something else' > "$BED/words"
+run web 2>&1 >/dev/null
+echo; rm "$BED/refuse"
+run web --undo > "$BED/log" 2>&1; echo "undone $?"
+rm "$BED/bin/modprobe"
+printf '%s\\n' '#!/bin/bash' 'echo "modprobe: FATAL: Module vfio-pci not found in directory /lib/modules/7.3.0" >&2; exit 1' > \\
+    "$BED/bin/modprobe"
+chmod +x "$BED/bin/modprobe"; rm -r /sys/bus/pci/drivers/vfio-pci
+run web 2>&1 >/dev/null
+""",
+    )
+    first, second = said[: said.index("")], said[said.index("undone 0") + 1 :]
+    assert first[0] == "[   90.2] vfio-pci 0000:14:00.0: probe with driver vfio-pci failed with error -22"
+    assert "    may be: The function has no IOMMU group: no SMMU that the kernel uses is above it." in first
+    assert first[-1].startswith("STOP: the kernel did not take 0000:14:00.0 for /sys/bus/pci/drivers_probe")
+    assert not any("PF with SR-IOV" in line or "audit" in line for line in first)
+    assert second[0] == "modprobe: FATAL: Module vfio-pci not found in directory /lib/modules/7.3.0"
+    assert second[1] == "    means: The running kernel has no such module."
+    assert second[-1].startswith("STOP: modprobe failed.")

@@ -43,6 +43,7 @@ class Hits:
         self._of_message: dict[str, int] = {}
         self._more: dict[str, Hit] = {}  # id -> the hit that counts what is not told apart
         self.merged = False
+        self.touched: list[Hit] = []  # those that were counted last; whoever wants to know empties it before
 
     def add(self, hit: Hit) -> None:
         """One more."""
@@ -50,6 +51,7 @@ class Hits:
         known = self._found.get(key)
         if known is not None:
             known.count += hit.count
+            self.touched.append(known)
             return
         each = self._of_message.get(hit.message.id, 0)
         if each >= _EACH or len(self._found) >= _ALL:
@@ -57,17 +59,15 @@ class Hits:
             more = self._more.setdefault(hit.message.id, hit)
             if more is not hit:
                 more.count += hit.count
+            self.touched.append(more)
             return
+        self.touched.append(hit)
         self._of_message[hit.message.id] = each + 1
         self._found[key] = hit
 
-    def again(self, message: Message) -> bool:
-        """Count a message of which more were found than are told apart; False while there are not that many."""
-        known = self._more.get(message.id)
-        if known is None:
-            return False
-        known.count += 1
-        return True
+    def stand_for_more(self, hits: list[Hit]) -> bool:
+        """Whether each of these only counts what is not told apart."""
+        return all(self._more.get(hit.message.id) is hit for hit in hits)
 
     def ordered(self) -> list[Hit]:
         """In the order of the log."""

@@ -33,6 +33,11 @@ class KernelLog:
         """Whether words alone on a line may belong to an event before it."""
         return self._events.speaking
 
+    @property
+    def pending(self) -> bool:
+        """Whether a record is being printed: any line of the driver ends it."""
+        return self._events.pending
+
     def read(self, text: str, number: int) -> bool:
         """Take a line as the kernel wrote it; False where it is no message."""
         told = known_lines.spoken(text)

@@ -11,8 +11,9 @@ from wizard.explain.hits import SHOWN, Hit, Hits, Scan
 from wizard.explain.matcher import Matcher, said
 from wizard.explain.model import Message
 from wizard.explain.reading import PIECE, THOROUGH, blocks, is_hidden, pieces, texts
+from wizard.explain.shapes import Shapes
 from wizard.explain.strerror import read_error
-from wizard.explain.template import SPLIT_BYTES, Found, Template
+from wizard.explain.template import SPLIT_BYTES, Found
 
 if TYPE_CHECKING:
     from wizard.explain.kernel_log import KernelLog
@@ -52,6 +53,7 @@ class _Scanner:
         self._seen_before = 0
         self._tail: list[bytes] = []  # the last lines of the block before
         self._kernel: KernelLog | None = None
+        self._shapes = Shapes()
 
     def result(self) -> Scan:
         """The hits in order."""
@@ -82,25 +84,25 @@ class _Scanner:
                     if not self._say(text, self.matcher.in_text(text), number):
                         self._of_kernel(text, number)
             return
+        alone = self._kernel is None or not self._kernel.pending
+        if alone and (known := self._shapes.count(line, words)) is not None:
+            if known:
+                self._seen.add(number)
+            return
+        self.hits.touched.clear()
         may = self.matcher.may_be(words)
         if may.templates or may.of_kernel:
             [text] = texts(line)
-            if self.hits.merged and self._again(text, may.templates):
-                self._seen.add(number)
-                return
             if self._say(text, said(text, may.templates), number) or (may.of_kernel and self._of_kernel(text, number)):
+                if alone and self.hits.touched:  # an event record has none yet
+                    self._shapes.learn(line, words, self.hits.touched, merged=self.hits.stand_for_more(self.hits.touched))
                 return
         if may.cut and not may.of_kernel:
             near = [texts(each)[0] for each in window[max(0, place - 1) : place + 3]]
             self._across(near[:3], number - 1)
             self._across(near[1:], number)
-
-    def _again(self, text: str, templates: list[tuple[Template, Message]]) -> bool:
-        """Whether it is one more of a message of which there are so many that they are only counted."""
-        ids = {one.id for _, one in templates}
-        if len(ids) != 1 or templates[0][1].context:
-            return False
-        return any(template.words_in_order(text) for template, _ in templates) and self.hits.again(templates[0][1])
+        elif alone:
+            self._shapes.learn(line, words, [], merged=False)
 
     # In a paste, wherever lines may have been wrapped.
 

@@ -26,7 +26,8 @@ from wizard.plan.request import Mode, Request, VmRequest, function
 from wizard.plan.rules.budget import memlock_of
 from wizard.plan.rules.files import made_for
 
-_FRAGMENTS = ("prepare_devices.sh", "prepare_files.sh", "prepare_shared.sh", "prepare.sh")  # the last one reads the options
+# The last one reads the options; prepare_words.sh is made out of the messages of wizard.explain.
+_FRAGMENTS = ("prepare_words.sh", "prepare_devices.sh", "prepare_files.sh", "prepare_shared.sh", "prepare.sh")
 
 
 @cache

@@ -8,7 +8,24 @@ patience=60                     # seconds that a driver has to let go of its fun
 hint='--undo takes back what was done.'
 
 say() { printf '%s\n' "$*"; }
-stop() { printf 'STOP: %s\n' "$*" >&2; exit 1; }
+stop() { explain_kernel; printf 'STOP: %s\n' "$*" >&2; exit 1; }
+
+# What was said when a step failed, with what it means and what to do beneath it.
+explain() { # [all]: of standard input the lines that are known, with `all` the others too
+    local line told
+    while IFS= read -r line || [ -n "$line" ]; do
+        told=$(meaning "$line")
+        if [ -n "$told" ]; then printf '%s\n%s\n' "$line" "$told"; elif [ -n "${1-}" ]; then printf '%s\n' "$line"; fi
+    done >&2
+}
+# The kernel's are the lines of its log that came since the script began: behind the last one that was there then.
+mark_kernel() { last=$(dmesg 2> /dev/null | tail -n 1) || true; }
+explain_kernel() {
+    explain < <(dmesg 2> /dev/null | LAST=$last awk '$0 == ENVIRON["LAST"] { from = NR } { line[NR] = $0 } END { while (from++ < NR) print line[from] }' |
+        tail -n 100)
+    mark_kernel
+}
+mark_kernel
 
 # Every change goes through put, patiently and run, so that --dry-run shows them all and changes nothing.
 write() { # VALUE FILE
@@ -19,8 +36,15 @@ put() { # VALUE FILE
     [ -n "$dry" ] || write "$1" "$2"
 }
 run() {
+    local words
     say "  $*"
-    [ -n "$dry" ] || "$@" || stop "$1 failed. $hint"
+    if [ -n "$dry" ]; then return; fi
+    if { words=$("$@" 2>&1 1>&4 4>&-); } 4>&1; then
+        [ -z "$words" ] || printf '%s\n' "$words" >&2
+    else
+        [ -z "$words" ] || printf '%s\n' "$words" | explain all
+        stop "$1 failed. $hint"
+    fi
 }
 
 # What it was before the first run is in a file each, from before the change until it has been put back: a run that was killed anywhere
@@ -75,6 +99,7 @@ back() { # WHAT COMMAND...
         [ -z "$said" ] || printf '%s\n' "$said" >&2
     else
         left+=("$what")
+        mark_kernel # what it said meanwhile is told
         [ "$said" = "${said%STOP: *}" ] || printf %s "${said%STOP: *}" >&2
         reasons+="${said##*STOP: } "
     fi

@@ -75,7 +75,7 @@ patiently() { # VALUE FILE ADDRESS
     if [ -n "$dry" ]; then return; fi
     exec 8> "$state/waits-$3"
     flock 8
-    exec {answer}< <(exec 2>&1 3>&- 9>&- < /dev/null; write "$1" "$2" && printf taken)
+    exec {answer}< <(exec 2>&1 3>&- 9>&- < /dev/null; explain_kernel() { :; }; write "$1" "$2" && printf taken)
     writer=$!
     exec 8>&-
     IFS= read -r -d '' -t 5 said <&"$answer" || status=$?
@@ -89,6 +89,7 @@ patiently() { # VALUE FILE ADDRESS
     if [ "$status" -gt 128 ]; then still_waits "$3" "process $writer, which writes $1 to $2,"; fi
     case $said in
         *taken) drop "$state/waits-$3";;
+        *STOP:\ *) printf %s "${said%STOP: *}" | explain all; said=${said##*STOP: }; stop "${said%$'\n'}";;
         *) printf '%s' "$said" >&2; exit 1;;
     esac
 }

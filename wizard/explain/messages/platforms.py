@@ -5,7 +5,7 @@ from __future__ import annotations
 from wizard.explain import causes as c
 from wizard.explain.model import By, Cause, Message, Nature, Proof
 
-_K, _S, _R = By.KUBEVIRT, Proof.SOURCE, Proof.REPORTED
+_K, _M, _S, _R = By.KUBEVIRT, By.SYSTEMD, Proof.SOURCE, Proof.REPORTED
 _C = Nature.CONSEQUENCE
 
 KUBEVIRT = (
@@ -55,7 +55,7 @@ SYSTEM = (
     Message("systemd-device-policy", By.SYSTEMD, ("Failed to attach BPF device cgroup program: {errno}", "Couldn't add fd to device cgroup list"),
         "The unit's device policy could not be set.", "src/core/bpf-devices.c", (c.PERMISSION,), proof=_S),
     Message("sysfs-write", By.KERNEL, ("echo: write error: {errno}", "bash: echo: write error: {errno}",
-        "-bash: echo: write error: {errno}", "tee: '{path:quoted}': {errno}", "tee: {path}: {errno}"),
+        "-bash: echo: write error: {errno}", "printf: write error: {errno}", "tee: '{path:quoted}': {errno}", "tee: {path}: {errno}"),
         "The kernel refused what was written to /sys: a bind, an unbind, an id, a number of VFs.",
         "drivers/base, drivers/pci", (Cause("vfio-probe-failed",
         "bind: the driver did not take the function; unbind: it is not on that driver; driver_override was not set.",
@@ -66,6 +66,20 @@ SYSTEM = (
         Cause("", "It takes root's rights.", "Write as root: `echo X | sudo tee FILE`.", ("EACCES", "EPERM")),
         Cause("vfs-live-too-few", "There are not so many VFs, or no room for them.", "See sriov_totalvfs and the kernel's log.", ("ERANGE", "ENOMEM",
         "ENOSPC", "ENOTTY"))), context=("/sys", "bind", "sriov", "driver_override", "new_id"), proof=_R),
+    Message("modprobe-missing", _M, ("modprobe: FATAL: Module {name} not found in directory {path}", "modprobe: FATAL: Module {name} not found.",
+        "modprobe: module {name} not found in modules.dep", "modprobe: FATAL: Module {name} not found"),
+        "The running kernel has no such module.", "kmod, tools/modprobe.c", (Cause("kernel-lacks",
+        "It is built in, left out of this kernel, or in another package (linux-modules-extra); or the kernel was updated and the host not booted.",
+        "Look for it in /lib/modules/$(uname -r) and in modules.builtin; boot the kernel that is installed.",
+        facts="no-iommufd kernel-without-vfio"),), proof=_S),
+    Message("modprobe-refused", _M, ("modprobe: ERROR: could not insert '{name}': {errno}", "modprobe: can't load module {name} ({path}): {errno}"),
+        "The kernel did not take the module.", "kmod, tools/modprobe.c", (Cause("",
+        "Secure Boot, or lockdown, takes only modules with a signature that this kernel knows.",
+        "Sign the module, or use the distribution's own.", ("EKEYREJECTED", "EPERM")),
+        Cause("kernel-lacks", "The module is of another kernel.", "Boot the kernel that it was built for; run depmod.", ("ENOEXEC", "ENOENT",
+        "EINVAL")),
+        Cause("", "There is no such hardware for it.", "See the kernel's log.", ("ENODEV",)),
+        Cause("", "It takes root's rights.", "Run it as root; in a container load it on the host.", ("EPERM", "EACCES"))), proof=_S),
     Message("oom-kill", By.KERNEL, ("Out of memory: Killed process {pid} (qemu-{words}) total-vm",
         "Memory cgroup out of memory: Killed process {pid} (qemu-{words}) total-vm", "oom-kill:constraint={words}task=qemu-"),
         "The kernel ended QEMU: the host, or the VM's cgroup, has no memory left; a VM with assigned functions holds all of its memory.",

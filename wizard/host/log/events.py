@@ -74,6 +74,11 @@ class EventReader:
         """Whether an SMMU has begun to print words, which may go on on lines without its name."""
         return self._speaker is not None
 
+    @property
+    def pending(self) -> bool:
+        """Whether a record, or a command that was refused, is being printed."""
+        return bool(self._open or self._skipped)
+
     def bare(self, text: str) -> bool:
         """Take a line that is nothing but words, with no driver before them: they belong to who spoke last."""
         if self._speaker is None or not _WORDS.fullmatch(text.strip()):
