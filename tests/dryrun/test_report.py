@@ -12,6 +12,7 @@ import pytest
 from tests.dryrun.plans import NIC, NVME, SECOND_VF, VF, plan, two_vms, vm
 from tests.tools.hosts import host
 from wizard.base.errors import UsageError
+from wizard.base.finding import Severity
 from wizard.dryrun import SCENARIOS, Cancelled, Report, Status, dry_run, lay_out, report_lines, report_of_trace, trace_address, trace_of
 from wizard.dryrun.address import parse
 from wizard.host.build import host_of
@@ -265,3 +266,24 @@ def test_the_text_says_what_is_assumed_once_whole_and_then_as_the_same() -> None
     assert any("output address size: 48 of 48 bits, assuming OAS 48" in line for line in lines)
     assert any(line.endswith("assuming the same as QEMU's start [hardware]") for line in lines)
     assert any("(without substreams S1DSS is ignored, assuming SSIDSIZE 0)" in line for line in lines)
+
+
+def test_a_vm_with_errors_does_not_keep_the_others_from_being_played() -> None:
+    """The second VM asks for a function that the host does not have: the first one's cells and proof are what they are without it."""
+    alone = dry_run(plan(vm("web", NVME)), host())
+    beside = dry_run(plan(vm("web", NVME), vm("lost", "0000:77:00.0")), host())
+    assert beside.not_played == ("lost",)
+    assert beside.rehearsed
+    assert not beside.ok
+    assert beside.cells == alone.cells
+    assert beside.proofs == alone.proofs
+    assert any(finding.severity is Severity.ERROR and finding.subject == "0000:77:00.0" for finding in beside.findings)
+    traced = report_of_trace(plan(vm("web", NVME), vm("lost", "0000:77:00.0")), host(), NVME, 0x40000000)
+    assert traced.trace is not None
+    assert not report_of_trace(plan(vm("web", NVME), vm("lost", "0000:77:00.0")), host(), "0000:77:00.0", 0x40000000).rehearsed
+
+
+def test_two_vms_that_ask_for_the_same_function_are_both_not_played() -> None:
+    report = dry_run(plan(vm("web", NVME), vm("storage", NVME)), host())
+    assert not report.rehearsed
+    assert report.not_played == ("web", "storage")

@@ -108,3 +108,39 @@ async def test_opening_what_is_open_as_it_is_on_disk_asks_nothing(tmp_path: Path
             await settle(pilot)
             assert [vm.name for vm in wizard.session.vms] == ["web"]
             assert not isinstance(wizard.screen, Choose)
+
+
+async def test_the_names_of_columns_stand_above_them_when_a_filter_makes_them_narrower() -> None:
+    wizard = app()
+    async with wizard.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await press(pilot, "slash", *"nvme", "enter")
+        rows = (await shows(pilot, "1 of 23 shown")).split("\n")
+        heads = next(row for row in rows if "FUNCTION" in row)
+        row = next(row for row in rows if f"─{NVME}" in row)
+        assert heads.index("ACCEL") == row.index("✔ yes")
+        assert heads.index("DRIVER") == row.index("nvme")
+
+
+async def test_enter_in_review_goes_to_the_field_of_the_marked_finding_at_once() -> None:
+    """The screen begins in its text: the key that its foot promises does what it says there too."""
+    wizard = app()
+    async with wizard.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "3")
+        assert wizard.screen.query_one("#findings", LinesView).cursor is not None
+        await press(pilot, "enter")
+        await shows(pilot, " 2 VMs ", "vSMMUs")
+        assert wizard.screen.SCREEN == "vms"  # type: ignore[attr-defined]
+
+
+async def test_a_small_terminal_shows_what_fields_hold() -> None:
+    wizard = app()
+    async with wizard.run_test(size=(30, 8)) as pilot:
+        await settle(pilot)
+        await cursor_to(pilot, NVME)
+        await press(pilot, "a", "enter", "enter", "2")
+        assert "accel" in next(row for row in (await shows(pilot, "mode")).split("\n") if "mode" in row)
+        await press(pilot, *["down"] * 6)
+        assert "default" in shown(pilot)

@@ -32,7 +32,7 @@ def add_workload_options(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Status 0 when every scenario that applies passes, 1 when one fails or the plan has errors."""
-    from wizard.base.finding import Severity, grouped
+    from wizard.base.finding import grouped
     from wizard.cli.inspect import item_lines
     from wizard.cli.output import print_json, print_lines, say
     from wizard.cli.planning import plan_of_profiles
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     workload = workload_of(arguments)
     host = host_for(arguments)
     plan, findings = plan_of_profiles(arguments, host, arguments.profiles)
-    if plan is None or any(finding.severity is Severity.ERROR for finding in findings):
+    if plan is None:
         report = Report(schema=1, ok=False, rehearsed=False, findings=findings)
     elif wanted is not None:
         report = report_of_trace(plan, host, *wanted)
@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_lines(report_lines(report))
         if report.rehearsed and report.trace is None:
             print_lines([_last(report)])
+    if report.rehearsed and report.not_played:
+        say(f"Not played, for {'their' if len(report.not_played) > 1 else 'its'} errors: {', '.join(report.not_played)}.")
     if not report.rehearsed:
         say("Nothing was rehearsed: a plan with errors would not start.")
     return Exit.OK if report.ok else Exit.FINDINGS
@@ -66,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _last(report: Report) -> str:
     if not report.functions:
         return "There is nothing to rehearse: no function of these VMs is behind an SMMUv3 of this host."
-    return "Every scenario that applies passes." if report.ok else "Some scenarios fail."
+    failed = any(True for _ in report.failures()) or not all(proof.proved for proof in report.proofs)
+    return "Some scenarios fail." if failed else "Every scenario that applies passes."
 
 
 def workload_of(arguments: argparse.Namespace) -> Workload:

@@ -7,7 +7,7 @@ from wizard.base.errors import UsageError
 from wizard.base.finding import Severity
 from wizard.base.text import visible
 from wizard.dryrun.bench import Bench, Failed, Needs, describe
-from wizard.dryrun.build import lay_out
+from wizard.dryrun.build import lay_out, playable
 from wizard.dryrun.guest import Buffer
 from wizard.dryrun.layout import FunctionLayout, Layout
 from wizard.dryrun.model import Report, Situation, TraceView
@@ -36,17 +36,19 @@ def parse(text: str) -> tuple[str, int]:
 
 def trace_address(plan: Plan, host: Host, function: str, iova: int, *, layout: Layout | None = None) -> TraceView:
     """Reads and writes of ``iova`` in each situation, with every word that the SMMU reads; ``UsageError`` for a function that is not planned."""
-    made = layout if layout is not None else lay_out(plan, host)
+    made = layout if layout is not None else lay_out(playable(plan) or plan, host)
     return _trace(made, function, iova)
 
 
 def report_of_trace(plan: Plan, host: Host, function: str, iova: int, *, layout: Layout | None = None) -> Report:
     """The same as a report, with what forbids it in a plan or layout; ``ok`` when the function comes up in each situation."""
-    if not plan.ok:
-        return Report(schema=1, ok=False, rehearsed=False, findings=plan.findings)
-    made = layout if layout is not None else lay_out(plan, host)
+    playing = playable(plan)
+    left = tuple(vm.name for vm in plan.vms if playing is None or vm not in playing.vms)
+    if playing is None or (left and not any(device.host == function for vm in playing.vms for device in vm.devices)):
+        return Report(schema=1, ok=False, rehearsed=False, findings=plan.findings, not_played=left)
+    made = layout if layout is not None else lay_out(playing, host)
     findings = (*made.findings, *plan.findings)
-    if any(finding.severity is Severity.ERROR for finding in findings):
+    if any(finding.severity is Severity.ERROR for finding in made.findings):
         return Report(schema=1, ok=False, rehearsed=False, findings=findings, assumptions=made.assumptions)
     trace = _trace(made, function, iova)
     ok = all(situation.came_up for situation in trace.situations)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from wizard.base.address import Address
 from wizard.base.finding import Finding
 from wizard.base.text import size as size_text
@@ -40,6 +42,18 @@ from wizard.plan.model import DevicePlan, Plan, PortPlan, VmPlan, VsmmuPlan
 from wizard.plan.regions import regions_of
 
 _REDISTRIBUTORS, _ECAM = 64 << 20, 256 << 20
+
+
+def playable(plan: Plan) -> Plan | None:
+    """The VMs of a plan that would start, each without an error of its own; all findings stay.
+
+    None when no VM is left, or when an error is no VM's own but of the request as a whole.
+    """
+    own = [finding for vm in plan.vms for finding in vm.errors]
+    vms = tuple(vm for vm in plan.vms if vm.ok)
+    if not vms or any(error not in own for error in plan.errors):
+        return None
+    return plan if len(vms) == len(plan.vms) else msgspec.structs.replace(plan, vms=vms)
 
 
 def lay_out(plan: Plan, host: Host) -> Layout:

@@ -212,6 +212,7 @@ class Report(Record, frozen=True, kw_only=True):
     costs: tuple[Cost, ...] = ()
     assumptions: tuple[str, ...] = ()
     trace: TraceView | None = None
+    not_played: tuple[str, ...] = ()  # VMs with errors of their own, which would not start
 
     def cell(self, function: str, scenario: str) -> Cell | None:
         """The cell of a function and scenario."""

@@ -3,7 +3,7 @@
     report = dry_run(plan, host)
     report.ok, report.cells, report.proofs
 
-A plan with errors is not rehearsed: its findings are the report.
+A VM with errors is not rehearsed: its findings are what the report has of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 
 from wizard.base.finding import Finding, Severity, ordered
 from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, Scenario
-from wizard.dryrun.build import lay_out
+from wizard.dryrun.build import lay_out, playable
 from wizard.dryrun.cost import Workload, costs_of
 from wizard.dryrun.findings import FAILED, NOT_ISOLATED
 from wizard.dryrun.layout import FunctionLayout, Layout
@@ -41,12 +41,16 @@ def dry_run(
     stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """The report of a plan. ``layout`` stands in for what the plan would build; ``Cancelled`` when ``stop`` says so."""
-    if not plan.ok:
-        return Report(schema=1, ok=False, rehearsed=False, findings=plan.findings)
-    made = layout if layout is not None else lay_out(plan, host)
+    playing = playable(plan)
+    left = tuple(vm.name for vm in plan.vms if playing is None or vm not in playing.vms)
+    if playing is None:
+        return Report(schema=1, ok=False, rehearsed=False, findings=plan.findings, not_played=left)
+    made = layout if layout is not None else lay_out(playing, host)
     if any(finding.severity is Severity.ERROR for finding in made.findings):
-        return Report(schema=1, ok=False, rehearsed=False, findings=ordered((*made.findings, *plan.findings)), assumptions=made.assumptions)
-    return _Run(made, workload or Workload(), progress, stop).report(plan)
+        return Report(
+            schema=1, ok=False, rehearsed=False, findings=ordered((*made.findings, *plan.findings)), assumptions=made.assumptions, not_played=left
+        )
+    return _Run(made, workload or Workload(), progress, stop).report(plan, left)
 
 
 class _Run:
@@ -87,7 +91,7 @@ class _Run:
         """The proofs with that function plugged."""
         return lambda vm, smmu: self.plugged[function.address, smmu]
 
-    def report(self, plan: Plan) -> Report:
+    def report(self, plan: Plan, left: tuple[str, ...]) -> Report:
         """Play everything."""
         for vm in self.layout.vms:
             self.step(f"proving isolation of {vm.name}")
@@ -118,6 +122,7 @@ class _Run:
             proofs=proofs,
             costs=tuple(costs),
             assumptions=self.layout.assumptions,
+            not_played=left,
         )
 
 
@@ -131,7 +136,7 @@ def play(world: World, function: FunctionLayout, scenario: Scenario, proofs: Cal
 
 def trace_of(plan: Plan, host: Host, function: str, scenario: str, *, layout: Layout | None = None) -> Cell:
     """One cell with its whole trace, whatever its status; ``KeyError`` for a function or scenario that there is not."""
-    made = layout if layout is not None else lay_out(plan, host)
+    made = layout if layout is not None else lay_out(playable(plan) or plan, host)
     found = next((f for f in made.functions if f.address == function and f.vm is not None), None)
     played = next((s for s in SCENARIOS if s.view.id == scenario), None)
     if found is None or played is None:

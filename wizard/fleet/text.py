@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wizard.base.finding import Finding
-from wizard.base.text import plural, visible
+from wizard.base.text import plural, size, visible
 from wizard.fleet.baseline import BaselineView, Named
 from wizard.fleet.diff.model import Area, Change, DiffView, Value, What
 from wizard.fleet.place import HostView, MatchView
+
+BYTES = ("memory_total", "memory")
+"""Fields that count bytes."""
 
 SHOWN = 20
 """Hosts, and findings of one code, that are shown each by itself; more are counted."""
@@ -46,6 +49,16 @@ def _change(change: Change) -> str:
         value = change.after if change.what is What.ADDED else change.before
         return f"{change.subject}  {change.what.value}" + (f"  {_value(value)}" if value is not None else "")
     nothing = "none" if change.after_source is None else "unknown"
+    if isinstance(change.before, tuple) and isinstance(change.after, tuple):
+        gone, new = (
+            ", ".join(one for one in these if one not in others) for these, others in ((change.before, change.after), (change.after, change.before))
+        )
+        told = "; ".join(f"{word}: {these}" for word, these in (("no more", gone), ("new", new)) if these)
+        return f"{change.subject}  {change.field}: {told or 'in another order'}"
+    if change.field in BYTES and isinstance(change.before, int) and isinstance(change.after, int):
+        more = "more" if change.after > change.before else "less"
+        amount = f"{size(abs(change.after - change.before))} {more}"
+        return f"{change.subject}  {change.field}: {change.before / (1 << 30):.1f} GiB → {change.after / (1 << 30):.1f} GiB ({amount})"
     before, after = _value(change.before, nothing) + _from(change.before_source), _value(change.after, nothing) + _from(change.after_source)
     return f"{change.subject}  {change.field}: {before} → {after}"
 

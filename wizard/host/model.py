@@ -190,9 +190,14 @@ class Function(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def name(self) -> str:
-        """Vendor and device in words, else the ids."""
-        words = " ".join(part for part in (self.facts.vendor_name, self.facts.device_name) if part)
-        return words or self.ids
+        """Vendor and device in words; a device that pci.ids has no name for by its class and ids."""
+        return " ".join(part for part in (self.facts.vendor_name, self.short_name) if part)
+
+    @property
+    def short_name(self) -> str:
+        """The device without its vendor: what tells one function from the next in a narrow column."""
+        facts = self.facts
+        return facts.device_name or (f"{facts.class_name} [{self.ids}]" if facts.class_name else self.ids)
 
     @property
     def ids(self) -> str:

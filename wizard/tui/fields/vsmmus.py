@@ -82,7 +82,7 @@ def _property(key: str, name: str, wish: str | int | None, resolved: str | None,
     choices = ("default", *one.words) if one.words else ()
     value = "default" if wish is None else str(wish)
     note = (
-        (f"comes to {resolved}" if resolved else "the host's richest")
+        (f"comes to {resolved}" if resolved else "what each SMMU is known to have")
         if wish is None
         else (f"comes to {resolved}" if resolved and resolved != value else "")
     )

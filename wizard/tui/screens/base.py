@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual import on
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
 
 from wizard.tui.widgets.bars import Command, Keys, Tabs
+from wizard.tui.widgets.lines import LinesView
 
 if TYPE_CHECKING:
     from wizard.tui.state import Session
@@ -53,7 +55,7 @@ class WizardScreen(Screen[None]):
     SCREEN: ClassVar[str] = ""
     ABOUT: ClassVar[str] = ""
     ENTER: ClassVar[str] = ""  # what enter does on an item
-    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-slim"), (50, "-narrow"), (110, "-wide")]
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (16, "-tall")]
     AUTO_FOCUS = ".first"
 
@@ -105,6 +107,13 @@ class WizardScreen(Screen[None]):
             bar.say(self.wizard.command_words(self.command()))
             bar.tell(self.wizard.status_words())
             self.ready.set()
+
+    @on(LinesView.Search)
+    def _search(self, event: LinesView.Search) -> None:
+        # Its import and styles take a while: not before somebody searches.
+        from wizard.tui.widgets.find import follow
+
+        follow(event)
 
     def on_mount(self) -> None:
         # Sizes are known after the first layout; lines are built for a width.

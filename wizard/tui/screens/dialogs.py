@@ -61,6 +61,12 @@ class Dialog(ModalScreen[Any]):
             self.set_focus(self.query_one(Input))
             self.ready.set()
 
+    @on(LinesView.Search)
+    def _search(self, event: LinesView.Search) -> None:
+        from wizard.tui.widgets.find import follow
+
+        follow(event)
+
     def action_cancel(self) -> None:
         self.dismiss(None)
 

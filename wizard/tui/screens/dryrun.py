@@ -292,6 +292,8 @@ class Progress(Bar):
             return
         for name in VIEWS:
             yield f" {name} ", "reverse bold" if name == screen.view_name else "", f"to_view('{name}')", screen
+        if report.not_played:
+            yield f" {glyphs.no} not played: {', '.join(report.not_played)} ", "bold", "to_view('findings')", screen
         failed = sum(1 for _ in report.failures())
         passed = sum(cell.status is Status.PASSED for cell in report.cells)
         yield f"  {passed} passed, ", "", None, None

@@ -107,7 +107,7 @@ what stands against it is shown first."""
         elif any(field == "vm" for field, _ in table.filter.words):
             table.apply(table.filter)
         table.refresh()
-        self.query_one("#columns", Columns).say(table.header(max(20, table.size.width - 1)).text)
+        self._name_columns()
         self.show_figures()
         self._tell(table.cursor)
 
@@ -145,6 +145,11 @@ what stands against it is shown first."""
     @on(DeviceTable.Counted)
     def _counted(self, event: DeviceTable.Counted) -> None:
         self.query_one(Figures).count(event.shown, event.total, event.looking)
+        self._name_columns()
+
+    def _name_columns(self) -> None:
+        # As wide as the rows that are shown: a filter makes them narrower.
+        self.query_one("#columns", Columns).say(self.table.header(max(20, self.table.size.width - 1)).text)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.update)
@@ -187,18 +192,10 @@ what stands against it is shown first."""
         return box
 
     def action_filter(self) -> None:
-        # The letters that follow belong into the box: they wait until it is shown and can take them.
-        self.ready.clear()
-        self._filter_box().add_class("-open")
-        self.call_after_refresh(self._filter_ready)
+        from wizard.tui.widgets.find import focus_when_shown
 
-    def _filter_ready(self) -> None:
-        box = self._filter_box()
-        if not box.focusable:
-            self.set_timer(0.01, self._filter_ready)
-            return
-        self.set_focus(box)
-        self.ready.set()
+        self._filter_box().add_class("-open")
+        focus_when_shown(self, self._filter_box)
 
     def on_input_changed(self, event: object) -> None:
         self.table.apply(parse_filter(getattr(event, "value", "")))
@@ -229,7 +226,7 @@ what stands against it is shown first."""
 
     def action_tree(self) -> None:
         self.table.toggle_tree()
-        self.query_one("#columns", Columns).say(self.table.header(max(20, self.table.size.width - 1)).text)
+        self._name_columns()
 
     def action_copy(self) -> None:
         if isinstance(self.table.cursor, str):

@@ -169,12 +169,13 @@ left and right take another text, v another VM. c sends the text to the terminal
             return
         ask_and_write(self.wizard, f"{vm.name}{self.format.suffix}", text, script=self.format.script)
 
-    @on(LinesView.Chosen, "#findings")
-    def _to_cause(self, event: LinesView.Chosen) -> None:
-        findings, plan = self._findings(), self.wizard.plan
-        if not isinstance(event.key, int) or event.key >= len(findings) or plan is None:
+    @on(LinesView.Chosen)
+    def _to_cause(self) -> None:
+        # From the text too, where the screen begins: the finding that is marked above it is meant.
+        findings, plan, key = self._findings(), self.wizard.plan, self.query_one("#findings", LinesView).cursor
+        if not isinstance(key, int) or key >= len(findings) or plan is None:
             return
-        finding = findings[event.key].finding
+        finding = findings[key].finding
         name = next((vm.name for vm in plan.vms if finding in vm.findings), self.session.current)
         self.wizard.look(state.select(self.session, name))
         self.wizard.action_go("vms")

@@ -35,7 +35,7 @@ The VMs that you plan. At the left the VMs, at the right every field of the one 
 while you change it. tab goes from one to the next.
 
 enter edits a field or opens what is under a function or a vSMMU; space takes the next of its values. A property that reads
-default takes the richest value that the host supplies, written out; auto leaves it to QEMU, and the note says what it will come to.
+default takes the richest value that its SMMU is known to have, written out; auto leaves it to QEMU, and the note says what it will come to.
 
 On a finding, enter goes to the field that causes it. e explains it whole."""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -52,6 +52,8 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
         Binding("o", "open", "Open profile", id="open-profile"),
         Binding("K,ctrl+up", "shift(-1)", "Function earlier", show=False, id="function-earlier"),
         Binding("J,ctrl+down", "shift(1)", "Function later", show=False, id="function-later"),
+        Binding("v", "vm(1)", "Next VM", show=False, id="next-vm"),
+        Binding("V", "vm(-1)", "Previous VM", show=False, id="previous-vm"),
         Binding("tab", "app.focus_next", "Next pane", show=False, id="next-pane"),
         Binding("shift+tab", "app.focus_previous", "Previous pane", show=False, id="previous-pane"),
         Binding("left,h", "pane('vms')", "To the VMs", show=False, id="to-vms"),
@@ -65,6 +67,7 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
         #fields { height: 1fr; }
         #findings { height: 6; background: $surface; border-top: solid $panel; }
         &.-wide #vms { width: 30; }
+        &.-slim #vms { display: none; }
         &.-wide #findings { height: 12; }
         &.-short #findings { display: none; }
     }
@@ -243,6 +246,13 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
             return
         place = field.choices.index(field.value) if field.value in field.choices else -1
         self._set(field, vm, field.choices[(place + 1) % len(field.choices)])
+
+    def action_vm(self, step: int) -> None:
+        names = [vm.name for vm in self.session.vms]
+        if names:
+            place = names.index(self.session.current) if self.session.current in names else 0
+            self._opened = frozenset()
+            self.wizard.look(state.select(self.session, names[(place + step) % len(names)]))
 
     def action_pane(self, name: str) -> None:
         self.query_one(f"#{name}").focus()

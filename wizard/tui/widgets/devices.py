@@ -17,6 +17,7 @@ from wizard.tui.lines import ACCEL_ROLE, Line, Span, accel_word, cut
 from wizard.tui.rows import NO_SMMU, Filter, Index, Row, endpoints, matches, table_rows, tree_rows
 from wizard.tui.widgets.lines import LinesView
 
+NAME_LEAST = 14  # columns in which a device's name says something
 SLICE = 400  # functions judged between two looks at the keyboard, about 10 ms
 
 
@@ -28,6 +29,8 @@ class DeviceTable(LinesView):
         Binding("left,h", "fold(True)", "Fold", show=False, id="fold"),
         Binding("right,l", "fold(False)", "Unfold", show=False, id="unfold"),
     ]
+
+    SEARCHED: ClassVar[bool] = False  # the screen's filter does it
 
     class Counted(Message):
         """The filter was applied: how many functions are shown, of how many, and whether all were looked at."""
@@ -168,7 +171,8 @@ class DeviceTable(LinesView):
         return Line(tuple(spans))
 
     def _columns(self, width: int) -> list[tuple[str, int]]:
-        # The name takes what is left; with room come the StreamID, then ids and node, then the SMMU.
+        # The name takes what is left; with room come the StreamID, then ids and node, then the SMMU. Where it is narrow the name comes
+        # before group and driver: it tells what a function is.
         found = [
             ("FUNCTION", max(12, min(self._look, 30))),
             ("ACCEL", 9),
@@ -176,7 +180,11 @@ class DeviceTable(LinesView):
             ("GROUP", 5),
             ("DRIVER", min(self._names, 10 if width < 90 else 18)),
         ]
-        if width >= 66:
+        for gone in ("", "GROUP", "DRIVER"):
+            found = [one for one in found if one[0] != gone]
+            if width - sum(wide + 1 for _, wide in found) >= NAME_LEAST:
+                break
+        if width - sum(wide + 1 for _, wide in found) >= 8:
             found += [("NAME", 0)]
         if width >= 96:
             found.insert(3, ("STREAM", 9))
@@ -239,7 +247,7 @@ class DeviceTable(LinesView):
                 text = function.smmu or "-"
             else:
                 # A narrow column shows what tells one function from the next; the vendor is in the detail.
-                text = function.name if wide >= 36 else function.facts.device_name or function.name
+                text = function.name if wide >= 36 else function.short_name
             if function.is_bridge and not role:
                 role = "dim"
             yield cut(visible(text), wide, glyphs.more) + " ", role

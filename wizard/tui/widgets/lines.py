@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rich.segment import Segment
 from rich.style import Style
@@ -74,7 +74,12 @@ class LinesView(ScrollView, can_focus=True):
         Binding("shift+left,H", "sideways(-8)", "Scroll left", show=False, id="scroll-left"),
         Binding("shift+right,L", "sideways(8)", "Scroll right", show=False, id="scroll-right"),
         Binding("z", "fold_lines", "Fold long lines", show=False, id="fold-lines"),
+        Binding("slash", "find", "Search", key_display="/", show=False, id="search"),
+        Binding("n", "find_next(1)", "Next found", show=False, id="next-found"),
+        Binding("N", "find_next(-1)", "Previous found", show=False, id="previous-found"),
+        Binding("escape", "end_find", "End search", show=False, id="end-found"),
     ]
+    SEARCHED: ClassVar[bool] = True  # "/" searches its lines
 
     class Moved(Message):
         """The cursor is on another item."""
@@ -100,6 +105,14 @@ class LinesView(ScrollView, can_focus=True):
         def control(self) -> LinesView:
             return self.view
 
+    class Search(Message):
+        """The search of this view is to open, has gone on, or is to end: the screen shows it."""
+
+        def __init__(self, view: LinesView, what: Literal["open", "moved", "end"]) -> None:
+            super().__init__()
+            self.view = view
+            self.what = what
+
     def __init__(self, *, id: str | None = None, classes: str | None = None, wide: bool = False) -> None:
         super().__init__(id=id, classes=classes)
         self._build: Build | None = None
@@ -108,6 +121,8 @@ class LinesView(ScrollView, can_focus=True):
         self._at = 0  # line of the cursor
         self._wide = wide  # lines may be longer than the view: it scrolls sideways, or folds them
         self._fold = False
+        self.searched = ""  # words that are looked for, as they were typed
+        self._found_at = 0  # line of the last one that was found
         self._styles_by_role: dict[str, Style] = {}
 
     # What is drawn. A subclass that makes its lines one by one overrides these three.
@@ -217,6 +232,53 @@ class LinesView(ScrollView, can_focus=True):
             self.scroll_to(y=first, animate=False)
         elif last >= top + height:
             self.scroll_to(y=last - height + 1, animate=False)
+
+    # Search.
+
+    def _found(self) -> list[int]:
+        words = self.searched.casefold()
+        return [y for y in range(self.count) if words in self.line_at(y).text.casefold()] if words else []
+
+    @property
+    def search_place(self) -> tuple[int, int]:
+        """Which of the lines that have the words is the one shown last, from 1, and how many have them."""
+        found = self._found()
+        return (found.index(self._found_at) + 1 if self._found_at in found else 0), len(found)
+
+    def search(self, words: str) -> None:
+        """Go to the first line from here on that has the words, in either case; "" ends the search."""
+        if not self.searched:
+            self._found_at = self._at if self.cursor is not None else self.scroll_offset.y
+        self.searched = words
+        found = self._found()
+        if found:
+            self._go_to_line(next((y for y in found if y >= self._found_at), found[0]))
+
+    def _go_to_line(self, y: int) -> None:
+        self._found_at = y
+        if self.key_at(y) is not None:
+            self._move(y)
+        top, height = self.scroll_offset.y, max(1, self.scrollable_content_region.height)
+        if not top <= y < top + height:
+            self.scroll_to(y=max(0, y - height // 2), animate=False)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("find_next", "end_find"):
+            return bool(self.searched)
+        return self.SEARCHED if action == "find" else super().check_action(action, parameters)
+
+    def action_find(self) -> None:
+        self.post_message(self.Search(self, "open"))
+
+    def action_find_next(self, step: int) -> None:
+        found = self._found()
+        if found:
+            after = [y for y in found if (y > self._found_at if step > 0 else y < self._found_at)]
+            self._go_to_line((after or found)[0 if step > 0 else -1])
+        self.post_message(self.Search(self, "moved"))
+
+    def action_end_find(self) -> None:
+        self.post_message(self.Search(self, "end"))
 
     # Keys and mouse.
 
