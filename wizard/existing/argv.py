@@ -126,6 +126,11 @@ def _left(option: Option, device: Device | None, kept: bool, backends: Backends)
         found = unresolved(option, key)
         if found is not None:
             yield found
+    for key in option.keys:
+        if key.bad and not key.taken:
+            key.taken = True
+            said = f"{key.text} is no value that {key.name}= can have"
+            yield Left(fate=Fate.UNKNOWN, where=option.place(key), name=f"-{option.name} {key.name}", text=f"{key.name}={key.text}", said=said)
     if option.name == "device" and device is not None and not kept:
         yield from _properties(option, device)
     elif option.taken:
@@ -143,7 +148,7 @@ def _left(option: Option, device: Device | None, kept: bool, backends: Backends)
 def _more(option: Option) -> bool:
     """Whether an option that is otherwise plain says more than every export does."""
     if option.name == "display":
-        return option.get("type") != "none"
+        return option.value is None or option.value.text != "none"
     if option.name in ("msg", "pidfile", "daemonize", "only-migratable"):
         return False
     return bool(option.open)
@@ -238,7 +243,9 @@ def _refused(option: Option, key: Key) -> str:
         case "object":
             return f"Parameter '{key.name}' is unexpected"
         case "machine":
-            return f"Property '{option.get('type') or 'virt'}-machine.{key.name}' not found"
+            type_ = option.get("type") or "virt"
+            newest = ".".join(grammar.grammar().version.split(".")[:2])
+            return f"Property '{type_ if type_ != 'virt' else f'virt-{newest}'}-machine.{key.name}' not found"
         case _:
             return f"Invalid parameter '{key.name}'"
 

@@ -107,6 +107,7 @@ class Devices:
         addr = option.find("addr")
         if addr is not None:
             found = values.devfn_of_number(addr.raw) if isinstance(addr.raw, int) and not isinstance(addr.raw, bool) else values.devfn(addr.text)
+            addr.bad = found is None
             if found is not None:
                 addr.taken = True
                 facts["slot"], facts["function"] = found
@@ -122,6 +123,7 @@ class Devices:
         if found is None:
             return None
         value = of(found.text)
+        found.bad = value is None and not found.holes
         if value is not None and not found.holes:
             found.taken = True
         if value is not None:

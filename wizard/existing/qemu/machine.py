@@ -31,6 +31,7 @@ class Values:
         option, last = found[-1]
         value = of(last.text)
         if value is None:
+            last.bad = not last.holes
             return None
         for _, one in found:
             one.taken = one.taken or not one.holes
@@ -105,8 +106,9 @@ class Reader:
         acpi = found.take("acpi", lambda text: True if text == "auto" else values.switch(text))
         iommu = found.take("iommu", str)
         window = found.take("highmem-mmio-size", values.size, "mmio_window")
-        found.take("usb", lambda text: False if values.switch(text) is False else None)
-        found.take("dump-guest-core", lambda text: False if values.switch(text) is False else None)
+        for name in ("usb", "dump-guest-core"):
+            if any(values.switch(option.get(name) or "") is False for option in found.options):
+                found.take(name, values.switch)  # what libvirt writes, and QEMU does anyway
         where = found.options[-1].where() if found.options else None
         machine = Machine(
             where=where, places=found.places, type=type_, arch=None, gic=gic, its=(msi in ("its", "auto")) if msi else its is not False,

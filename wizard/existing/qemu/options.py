@@ -41,13 +41,14 @@ REPEATED = frozenset({"hostfwd", "guestfwd", "dnssearch", "cpus", "host-nodes", 
 class Key:
     """One key of an option and its value as text."""
 
-    __slots__ = ("end", "holes", "name", "raw", "start", "taken", "text", "word")
+    __slots__ = ("bad", "end", "holes", "name", "raw", "start", "taken", "text", "word")
 
     def __init__(self, name: str, text: str, start: int, end: int, word: Word, raw: Any = None) -> None:
         self.name, self.text, self.raw = name, text, raw
         self.start, self.end, self.word = start, end, word
         self.holes: tuple[Hole, ...] = word.holed(start, end)
         self.taken = False
+        self.bad = False  # a value that can't be what the key is
 
 
 class Option:

@@ -41,13 +41,18 @@ def start_of(words: Sequence[Word]) -> int | None:
     """Where in the words of a command QEMU is; None when it does not start one."""
     first = words[0]
     if is_qemu(first.text) or (first.holes and _telling(words[1:])):
-        return 0 if first.text.rpartition("/")[2] not in ("kvm", "qemu") or _telling(words[1:]) else None
+        return 0 if not _weak(first.text) or _telling(words[1:]) else None
     if first.text.rpartition("/")[2] not in WRAPPERS:
         return None
-    for at, word in enumerate(words):
-        if at and is_qemu(word.text) and (len(words) == at + 1 or _telling(words[at + 1 :]) or _OPTION.match(words[at + 1].text)):
-            return at
-    return None
+    found = [at for at, word in enumerate(words) if at and is_qemu(word.text)][:8]
+    found = [at for at in found if not _weak(words[at].text) or "/" in words[at].text or _telling(words[at + 1 :])]
+    # A user or a group may be called qemu or kvm.
+    strong = [at for at in found if not _weak(words[at].text)]
+    return next((at for at in strong or found if len(words) == at + 1 or _OPTION.match(words[at + 1].text) or words[at + 1].holes), None)
+
+
+def _weak(text: str) -> bool:
+    return text.rpartition("/")[2] in ("kvm", "qemu")
 
 
 def _telling(words: Sequence[Word]) -> bool:

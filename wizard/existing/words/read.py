@@ -12,6 +12,7 @@ from wizard.existing.guest import Fate, Left
 from wizard.existing.words.log import read_log
 from wizard.existing.words.model import LIMIT, SCRIPT_LIMIT, Command, Commands, Text, Word
 from wizard.existing.words.plain import config_words, read_array, read_nul, read_ps
+from wizard.existing.words.program import is_qemu
 from wizard.existing.words.script import read_script
 from wizard.existing.words.systemd import Unit
 
@@ -31,12 +32,13 @@ def kind_of(data: bytes) -> str | None:
     """shell, nul, log, unit, ps, config or array; None when nothing in it looks like a command line of QEMU's."""
     head = data[:_OPENING]
     if b"\0" in head:
-        first = head.split(b"\0", 1)[0]
-        return "nul" if b"\n" not in first and _PROGRAM.search(head.decode(errors="replace")) else None
+        return "nul" if any(is_qemu(word.decode(errors="replace")) for word in head.split(b"\0")[:40]) else None
     text = head.decode(errors="replace").removeprefix("\ufeff")
     if "starting up libvirt" in text or (len(data) > _OPENING and data.rfind(b"starting up libvirt") >= 0):
         return "log"
     stripped = text.lstrip()
+    if stripped.startswith("<"):
+        return None  # XML
     if stripped.startswith("[") and re.match(r'\[\s*"', stripped):
         return "array"
     if _UNIT.search(text) and re.search(r"^\s*Exec", text, re.MULTILINE):

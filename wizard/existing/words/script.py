@@ -113,9 +113,8 @@ class Script:
         if not tokens:
             return
         self._lost_after = None
-        assigned: list[Token] = []
-        while tokens and (tokens[0].kind == "array" or _assignment(tokens[0])):
-            assigned.append(tokens.pop(0))
+        count = next((at for at, token in enumerate(tokens) if token.kind != "array" and not _assignment(token)), len(tokens))
+        assigned, tokens = tokens[:count], tokens[count:]
         if not tokens:
             for token in assigned:
                 self._assign(token)
@@ -130,32 +129,32 @@ class Script:
             self._command(words, assigned, tokens[0].start, before)
 
     def _keywords(self, tokens: list[Token]) -> list[Token]:
-        tokens = list(tokens)
-        while tokens:
-            word = tokens[0].plain
+        at = 0
+        while at < len(tokens):
+            word = tokens[at].plain
+            following = tokens[at + 1].plain if at + 1 < len(tokens) else None
+            at += 1
             if word in ("for", "select"):
                 self._around.append(word)
-                if len(tokens) > 1 and (name := tokens[1].plain):
-                    self._expander.variables[name] = Variable(doubt=f"a loop sets it in line {self.source.line(tokens[0].start)}")
+                if following:
+                    self._expander.variables[following] = Variable(doubt=f"a loop sets it in line {self.source.line(tokens[at - 1].start)}")
                 return []
             if word == "case":
                 self._around.append("case")
                 return []
             if word == "function":
-                self._around.append(f"function {tokens[1].plain if len(tokens) > 1 else ''}")
-                tokens = tokens[2:] if len(tokens) > 1 else []
-                tokens = tokens[1:] if tokens and tokens[0].plain == "{" else tokens
-                continue
-            if word in _OPENING:
+                self._around.append(f"function {following or ''}")
+                at += 1
+                at += at < len(tokens) and tokens[at].plain == "{"
+            elif word in _OPENING:
                 self._around.append("if" if word == "if" else "while")
             elif word == "{":
                 self._around.append("{")
             elif word in _CLOSING:
                 self._close(_CLOSING[word])
             elif word not in _PASSED:
-                return tokens
-            tokens = tokens[1:]
-        return tokens
+                return tokens[at - 1 :]
+        return []
 
     def _close(self, kind: str) -> None:
         wanted = {"while": ("while", "for", "select"), "{": ("{",)}.get(kind, (kind,))
@@ -165,7 +164,8 @@ class Script:
     def _condition(self) -> str:
         """What the present place depends on, as a half sentence; empty when it is always run."""
         inner = next((kind for kind in reversed(self._around) if kind in _OPENING), None)
-        return f"stands in a {inner}" if inner else f"stands behind {self._chained}" if self._chained else ""
+        article = "an" if inner == "if" else "a"
+        return f"stands in {article} {inner}" if inner else f"stands behind {self._chained}" if self._chained else ""
 
     # -- variables ----------------------------------------------------------------------------------------------------
 
