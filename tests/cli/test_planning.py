@@ -71,7 +71,7 @@ def test_qemu_script_and_json_say_the_same_words(profiles: Path, tmp_path: Path)
     assert "host=0000:14:00.0" in text
 
 
-@pytest.mark.parametrize("form", ["qemu", "qemu-json", "libvirt", "virt-install", "prepare", "qmp"])
+@pytest.mark.parametrize("form", ["qemu", "qemu-json", "libvirt", "virt-install", "openvmm", "prepare", "qmp"])
 def test_every_format_is_the_same_twice(profiles: Path, form: str) -> None:
     first, second = (run("--replay", CANWBS, "export", str(profiles / "web.toml"), "--format", form) for _ in range(2))
     assert first.returncode == 0, first.stderr

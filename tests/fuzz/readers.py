@@ -105,7 +105,7 @@ def _plan(directory: str, host: str, functions: list[str]) -> None:
 def _profile_file(host: str, path: str) -> None:
     command("--replay", host, "check", path, "--assume-accel")
     command("--replay", host, "check", path, "--json")
-    for form in ("qemu", "qemu-json", "libvirt", "virt-install", "prepare", "qmp"):
+    for form in ("qemu", "qemu-json", "libvirt", "virt-install", "openvmm", "prepare", "qmp"):
         command("--replay", host, "export", path, "--assume-accel", "--format", form)
 
 

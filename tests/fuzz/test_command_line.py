@@ -50,7 +50,7 @@ def test_a_strangers_snapshot_through_every_command(number: int, tmp_path: Path)
         for words in (
             ["check"],
             ["dry-run"],
-            *(["export", "--format", form] for form in ("qemu", "qemu-json", "libvirt", "virt-install", "prepare", "qmp")),
+            *(["export", "--format", form] for form in ("qemu", "qemu-json", "libvirt", "virt-install", "openvmm", "prepare", "qmp")),
         ):
             wizard(tmp_path, "--replay", "host.json", *words, "out/a.toml")
     assert {path.name for path in tmp_path.iterdir()} <= {"host.json", "out"}

@@ -136,8 +136,8 @@ def port_without_acs(facts: Facts) -> Facts:
     return function(port.address, config=head, config_length=4096)(facts)
 
 
-def registers(iidr: int = 0, idr1: int = 0x02730010) -> str:
-    return b"".join(word.to_bytes(4, "little") for word in (0, 0, 0x0D44101B, idr1, 0, 0x1414, 0, 0x74, iidr, 1)).hex()
+def registers(iidr: int = 0, idr1: int = 0x02730010, idr5: int = 0x74) -> str:
+    return b"".join(word.to_bytes(4, "little") for word in (0, 0, 0x0D44101B, idr1, 0, 0x1414, 0, idr5, iidr, 1)).hex()
 
 
 def gicv2m(facts: Facts) -> Facts:
@@ -215,6 +215,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "viommu-probe-failed": (asked(viommu="EBUSY"), "arm64-virt-canwbs"),
     "cmdq-force-sync": (asked(data=registers(iidr=MMU_700_R1P0), viommu=None), "arm64-virt-canwbs"),
     "qemu-refuses-smmu": (asked(data=registers(idr1=0x02730008)), "arm64-virt-canwbs"),
+    "openvmm-refuses-smmu": (asked(data=registers(idr5=0x64)), "arm64-virt-canwbs"),
     "ats-required": (config_of(extended=[0x0F], vendor="0x10de", device="0x2e12"), "arm64-virt-canwbs"),
     "msi-not-isolated": (gicv2m, "arm64-virt-canwbs"),
     "msi-isolation-unknown": (all_of(unprobed, lambda facts: replace(facts, acpi={}, log=())), "arm64-virt-canwbs"),
@@ -307,7 +308,8 @@ ELSEWHERE = {
 def told(facts: Facts) -> list[Finding]:
     host = host_of(facts)
     doctor = [replace(item.finding, subject=subject) for area in diagnose(host).areas for item in area.findings for subject in item.subjects]
-    own = [finding for verdict in host.verdicts.values() for finding in (*verdict.reasons, *verdict.todo)]
+    verdicts = [verdict for verdicts in (host.verdicts, *host.other_verdicts.values()) for verdict in verdicts.values()]
+    own = list(dict.fromkeys(finding for verdict in verdicts for finding in (*verdict.reasons, *verdict.todo)))
     seen = {(finding.code, finding.subject) for finding in own}
     return own + [finding for finding in doctor if (finding.code, finding.subject) not in seen]
 

@@ -369,6 +369,11 @@ def hot_port(bus: str) -> PortPlan:
     return PortPlan(id="hot", bus=bus, slot=9, chassis=99, port=9, secondary=1, subordinate=1, hotplug=True)
 
 
+# --- OpenVMM
+of("openvmm-by-its-documents", NVME, target="openvmm")
+of("openvmm-cant", NVME, target="openvmm", mode=Mode.VIRTIO_IOMMU)
+of("openvmm-goes-without", NVME, target="openvmm", properties=Properties(ril="on"))
+
 # --- the ladder
 of("accel-refused", NVME, on=lambda: host("arm64-virt"))
 of("accel-not-known", "0008:01:00.0", on=lambda: host("gb200"))

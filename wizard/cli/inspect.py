@@ -178,9 +178,10 @@ def run_show(arguments: argparse.Namespace) -> int:
     function = find_function(host, subject)
     if arguments.json:
         from wizard.host.log.findings import findings_about
-        from wizard.host.view import SCHEMA, ShowView, function_view, group_view, smmu_view
+        from wizard.host.view import SCHEMA, AccelView, ShowView, function_view, group_view, smmu_view
 
         above, group = host.smmu_of(function), host.groups.get(function.group) if function.group is not None else None
+        elsewhere = host.verdicts_elsewhere(function.facts.address)
         print_json(
             ShowView(
                 SCHEMA,
@@ -190,6 +191,7 @@ def run_show(arguments: argparse.Namespace) -> int:
                 companions=tuple(str(other) for other in host.companions(function)),
                 log=findings_about(host, [str(function)]),
                 rows=tuple(function_rows(host, function)),
+                other_vmms={vmm.value: AccelView(verdict.accel, verdict.reasons) for vmm, verdict in elsewhere.items()},
             )
         )
     else:
@@ -202,7 +204,9 @@ def function_lines(host: Host, function: Function) -> Iterable[str]:
     verdict = host.verdict(function.facts.address)
     yield visible(f"{function}  {function.name}  [{function.ids}]")
     yield _rows_table(function_rows(host, function))
-    yield f"Acceleration: {verdict.accel.value}"
+    elsewhere = host.verdicts_elsewhere(function.facts.address)
+    differ = [f"; with {vmm.name_of_it}: {other.accel.value}" for vmm, other in elsewhere.items() if other.accel is not verdict.accel]
+    yield f"Acceleration: {verdict.accel.value}{''.join(differ)}"
     yield from finding_lines(verdict.reasons)
     if verdict.todo:
         yield "To do before it can be given away:"

@@ -155,7 +155,7 @@ def _inspection(add: Add) -> None:
 
 
 def _planning(add: Add) -> None:
-    from wizard.cli.planoptions import add_plan_options
+    from wizard.cli.planoptions import add_plan_options, add_vmm
 
     command = add("plan", "wizard.cli.planning", "profiles for one or more VMs")
     add_plan_options(command)
@@ -163,11 +163,12 @@ def _planning(add: Add) -> None:
     _json(command)
     command = add("check", "wizard.cli.planning", "profiles against the host and against each other")
     command.add_argument("profiles", metavar="PROFILE", nargs="+")
+    add_vmm(command, "judge them as VMs of this VMM (default: that of each profile)")
     _permissions(command)
     _json(command)
-    command = add("export", "wizard.cli.planning", "a VM's QEMU command line, libvirt XML, virt-install command, preparation script or QMP commands")
+    command = add("export", "wizard.cli.planning", "a VM as QEMU, OpenVMM or virt-install command, libvirt XML, preparation script or QMP commands")
     command.add_argument("profile", metavar="PROFILE")
-    command.add_argument("--format", required=True, choices=["qemu", "qemu-json", "libvirt", "virt-install", "prepare", "qmp"])
+    command.add_argument("--format", required=True, choices=["qemu", "qemu-json", "libvirt", "virt-install", "openvmm", "prepare", "qmp"])
     _permissions(command)
     _output(command)
 

@@ -18,9 +18,11 @@ from wizard.cli.output import emit, print_json, print_lines, say
 from wizard.cli.planoptions import request_of
 from wizard.cli.source import host_for
 from wizard.host.model import Host
+from wizard.host.vmm import Vmm
 from wizard.plan.model import Plan
 from wizard.plan.planner import make_plan
 from wizard.plan.request import Request, VmRequest
+from wizard.plan.target import for_vmm, vmm_of_format
 
 
 class PlanView(msgspec.Struct, frozen=True):
@@ -86,8 +88,11 @@ def read_profiles(paths: list[str]) -> tuple[Request, tuple[Finding, ...]]:
     return Request(vms=tuple(requests), files=files), tuple(findings)
 
 
-def plan_of_profiles(arguments: argparse.Namespace, host: Host, paths: list[str]) -> tuple[Plan | None, tuple[Finding, ...]]:
-    """The plan of written profiles with the permissions of this command line; None when a profile can't be read whole."""
+def plan_of_profiles(arguments: argparse.Namespace, host: Host, paths: list[str], vmm: Vmm | None = None) -> tuple[Plan | None, tuple[Finding, ...]]:
+    """The plan of written profiles with the permissions of this command line; None when a profile can't be read whole.
+
+    ``vmm``: what they are planned for, whatever they say; None: what they say.
+    """
     request, findings = read_profiles(paths)
     if any(finding.severity is Severity.ERROR for finding in findings):
         return None, findings
@@ -96,6 +101,8 @@ def plan_of_profiles(arguments: argparse.Namespace, host: Host, paths: list[str]
     allowed = tuple(str(find_function(host, text)) for text in arguments.allow_in_use)
     assume: bool = arguments.assume_accel
     vms = tuple(msgspec.structs.replace(vm, assume_accel=vm.assume_accel or assume, allow_in_use=vm.allow_in_use + allowed) for vm in request.vms)
+    if vmm is not None:
+        vms = tuple(for_vmm(vm, vmm) for vm in vms)
     plan = make_plan(host, msgspec.structs.replace(request, vms=vms))
     return plan, ordered((*findings, *plan.findings))
 
@@ -112,7 +119,7 @@ class CheckView(msgspec.Struct, frozen=True):
 def run_check(arguments: argparse.Namespace) -> int:
     """Profiles against the host and against each other: planning without writing."""
     host = host_for(arguments)
-    plan, findings = plan_of_profiles(arguments, host, arguments.profiles)
+    plan, findings = plan_of_profiles(arguments, host, arguments.profiles, Vmm(arguments.vmm) if arguments.vmm else None)
     ok = not any(finding.severity is Severity.ERROR for finding in findings)
     if arguments.json:
         print_json(CheckView(1, ok, findings, plan))
@@ -127,7 +134,7 @@ def run_check(arguments: argparse.Namespace) -> int:
 def run_export(arguments: argparse.Namespace) -> int:
     """One profile in one format."""
     host = host_for(arguments)
-    plan, findings = plan_of_profiles(arguments, host, [arguments.profile])
+    plan, findings = plan_of_profiles(arguments, host, [arguments.profile], vmm_of_format(arguments.format))
     if plan is None or not plan.ok:
         _say_findings(tuple(finding for finding in findings if finding.severity is Severity.ERROR))
         say("Nothing was exported: this profile would not start on this host.")
@@ -137,7 +144,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-SCRIPTS = ("qemu", "virt-install", "prepare")
+SCRIPTS = ("qemu", "virt-install", "openvmm", "prepare")
 """The formats that are run as they are."""
 
 
@@ -161,6 +168,10 @@ def exported(form: str, plan: Plan, host: Host) -> str:
             from wizard.export.virt_install import virt_install_script
 
             return virt_install_script(vm)
+        case "openvmm":
+            from wizard.export.openvmm import openvmm_script
+
+            return openvmm_script(vm)
         case "prepare":
             from wizard.export.prepare import prepare_script
 

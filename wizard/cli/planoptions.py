@@ -36,10 +36,16 @@ def add_plan_options(command: argparse.ArgumentParser) -> None:
     hotplug = "leave a port free for one of these functions"
     command.add_argument("--hotplug", metavar="[NAME=]FUNCTION[,FUNCTION…]", action="append", default=[], help=hotplug)
     command.add_argument("--target", metavar="qemu=VERSION", help="plan for this QEMU (default: the one found, else the newest known)")
+    add_vmm(command, "what starts the VM (default qemu)")
     command.add_argument("--assume-accel", action="store_true", help="take an unknown verdict or an assumed value for a yes")
     command.add_argument("--allow-in-use", metavar="FUNCTION", action="append", default=[], help="plan a function that the host uses (needs --yes)")
     command.add_argument("--yes", action="store_true", help="confirm --allow-in-use")
     command.add_argument("--user", metavar="NAME", default="root", help="the user that the VM runs as (default root)")
+
+
+def add_vmm(command: argparse.ArgumentParser, text: str) -> None:
+    """``--vmm``; its host needs are its own."""
+    command.add_argument("--vmm", choices=["qemu", "openvmm"], help=text)
 
 
 def request_of(arguments: argparse.Namespace) -> Any:
@@ -56,6 +62,8 @@ def request_of(arguments: argparse.Namespace) -> Any:
         VmRequest,
     )
 
+    if arguments.vmm == "openvmm" and arguments.target:
+        raise UsageError(f"--vmm openvmm and --target {visible(arguments.target)} name two VMMs.", "Give one of them.")
     vms = [_vm(text) for text in arguments.vm]
     names = [name for name, _ in vms]
     memory = _per_vm(arguments.memory, names, "--memory", _size)
@@ -90,7 +98,7 @@ def request_of(arguments: argparse.Namespace) -> Any:
                 properties=properties,
                 hotplug=tuple(hotplug.get(name, ())),
                 user=arguments.user,
-                target=arguments.target,
+                target="openvmm" if arguments.vmm == "openvmm" else arguments.target,
                 assume_accel=arguments.assume_accel,
                 allow_in_use=tuple(allowed),
             )

@@ -37,8 +37,9 @@ from wizard.dryrun.layout import (
 from wizard.dryrun.rests import Fact, Guess
 from wizard.host.known import Source
 from wizard.host.model import Function, Host
+from wizard.host.vmm import Vmm
 from wizard.nesting.qemu import ids_of
-from wizard.plan.model import DevicePlan, Plan, PortPlan, VmPlan, VsmmuPlan
+from wizard.plan.model import DevicePlan, Plan, PortPlan, VmPlan, VsmmuPlan, require
 from wizard.plan.regions import regions_of
 
 _REDISTRIBUTORS, _ECAM = 64 << 20, 256 << 20
@@ -58,6 +59,8 @@ def playable(plan: Plan) -> Plan | None:
 
 def lay_out(plan: Plan, host: Host) -> Layout:
     """What host and guests build for ``plan``."""
+    for vm in plan.vms:
+        require(vm, Vmm.QEMU, "the dry run plays QEMU's vSMMU")
     assumptions: list[str] = []
     guesses: list[Guess] = []
     findings: list[Finding] = []

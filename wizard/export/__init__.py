@@ -10,7 +10,17 @@ from wizard.export.qemu import qemu_argv, qemu_json, qemu_script
 from wizard.export.qmp import qmp_hotplug
 from wizard.plan.model import VmPlan
 
-__all__ = ["bind_script", "libvirt_xml", "prepare_script", "qemu_argv", "qemu_json", "qemu_script", "qmp_hotplug", "virt_install_script"]
+__all__ = [
+    "bind_script",
+    "libvirt_xml",
+    "openvmm_script",
+    "prepare_script",
+    "qemu_argv",
+    "qemu_json",
+    "qemu_script",
+    "qmp_hotplug",
+    "virt_install_script",
+]
 
 
 def libvirt_xml(vm: VmPlan) -> str:
@@ -23,5 +33,12 @@ def libvirt_xml(vm: VmPlan) -> str:
 def virt_install_script(vm: VmPlan) -> str:
     """A script that runs virt-install; see ``wizard.export.virt_install``."""
     from wizard.export.virt_install import virt_install_script as export
+
+    return export(vm)
+
+
+def openvmm_script(vm: VmPlan) -> str:
+    """A script that starts OpenVMM; see ``wizard.export.openvmm``."""
+    from wizard.export.openvmm import openvmm_script as export
 
     return export(vm)

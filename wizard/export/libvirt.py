@@ -17,8 +17,9 @@ from wizard.base.errors import UsageError
 from wizard.base.text import visible, visible_xml
 from wizard.export.qemu import heading, too_new
 from wizard.export.spares import spare_ports
+from wizard.host.vmm import Vmm
 from wizard.plan.memory import cpu_text
-from wizard.plan.model import ROOT_BUS, DevicePlan, PortPlan, VmPlan, VsmmuPlan
+from wizard.plan.model import ROOT_BUS, DevicePlan, PortPlan, VmPlan, VsmmuPlan, require
 
 QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 _ILLEGAL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2 (Char)
@@ -34,6 +35,7 @@ def libvirt_xml(vm: VmPlan, *, domain_type: str = "kvm") -> str:
 
 def libvirt_domain(vm: VmPlan, *, domain_type: str = "kvm") -> etree._Element:
     """The same as a tree; a comment on top says what a file made of it says of itself."""
+    require(vm, Vmm.QEMU, "libvirt starts QEMU")
     _refuse(vm)
     domain = etree.Element("domain", {"type": domain_type}, nsmap={"qemu": QEMU_NS})
     said = [*heading(vm)[:2], *(line for line in too_new(vm) if line not in heading(vm)[:2])]

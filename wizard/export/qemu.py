@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from wizard.base.address import Address
 from wizard.base.text import shell_word, size, visible, visible_json
 from wizard.export.command import Option, device, keyed, object_
+from wizard.host.vmm import Vmm
 from wizard.plan.memory import cpu_text
-from wizard.plan.model import ROOT_BUS, DevicePlan, NetworkPlan, VmPlan
+from wizard.plan.model import ROOT_BUS, DevicePlan, NetworkPlan, VmPlan, require
 from wizard.plan.rules.target import LIBVIRT_OLD, OTHER, TOO_NEW
 
 
@@ -51,7 +52,7 @@ def heading(vm: VmPlan) -> list[str]:
     """What a file made of this plan says of itself, each line safe to show."""
     made = vm.made_for
     host = visible((made.product if made else None) or (made.host if made else None) or "a host without a name")
-    lines = [f"VM {visible(vm.name)}: {len(vm.devices)} assigned, mode {vm.mode}, for QEMU {vm.qemu}; made by smmu-wizard for {host}"]
+    lines = [f"VM {visible(vm.name)}: {len(vm.devices)} assigned, mode {vm.mode}, for {vm.made_for_vmm}; made by smmu-wizard for {host}"]
     if made and made.digest:
         lines.append(f"host digest {visible(made.digest)}")
     lines += too_new(vm)
@@ -66,6 +67,7 @@ def too_new(vm: VmPlan) -> list[str]:
 
 def options(vm: VmPlan) -> Iterator[Option]:
     """Every option, in the order of the command line."""
+    require(vm, Vmm.QEMU, "this is QEMU's command")
     yield from _machine(vm)
     yield from _memory(vm)
     if vm.qmp is not None:

@@ -16,11 +16,13 @@ from typing import Any
 
 from wizard.base.address import Address
 from wizard.base.text import visible_json
-from wizard.plan.model import VmPlan
+from wizard.host.vmm import Vmm
+from wizard.plan.model import VmPlan, require
 
 
 def qmp_hotplug(vm: VmPlan) -> str:
     """The commands for a VM's hot-plug ports and for unplugging what it has."""
+    require(vm, Vmm.QEMU, "QMP is QEMU's")
     plug: list[dict[str, Any]] = []
     unplug: list[dict[str, Any]] = []
     for port in vm.ports:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 from wizard.arch.cmdqv import CmdqvParam, cmdqv_param
 from wizard.base.address import Address
@@ -27,6 +27,7 @@ from wizard.host.pci.path import PciNode, aliases_known, dma_aliases
 from wizard.host.silicon import hardware, registers_of
 from wizard.host.todo import todo_of
 from wizard.host.verdict import Verdicts, judge
+from wizard.host.vmm import Vmm
 
 BRIDGE_HEADERS = (1, 2)  # PCI-to-PCI and CardBus; a function that reads all ones shows another
 HOST_BRIDGE = 0x0600  # class and sub-class; an "other bridge" (0x0680, NVSwitch) is an endpoint that can be given away
@@ -107,6 +108,7 @@ class _Builder:
             iort=self.firmware.iort,
             iort_findings=self.firmware.findings,
             verdicts=Verdicts(self.functions, self._verdict),
+            other_verdicts={vmm: Verdicts(self.functions, partial(self._verdict, vmm=vmm)) for vmm in Vmm if vmm is not Vmm.QEMU},
             find_told=_told,
         )
 
@@ -313,7 +315,7 @@ class _Builder:
                 return Known(info.viommu == "ok", Source.PROBE, f"tried on {info.address}")
         return Known(None, Source.NONE, f"IOMMU_VIOMMU_ALLOC on {here[0].address} ended with {here[0].viommu}") if here else UNKNOWN
 
-    def _verdict(self, address: str) -> Verdict:
+    def _verdict(self, address: str, vmm: Vmm = Vmm.QEMU) -> Verdict:
         function = self.functions[address]
         above = self.smmus.get(function.smmu) if function.smmu else None
         name = function.smmu or function.iort_smmu
@@ -345,7 +347,7 @@ class _Builder:
             iort_unread=None if self.firmware.iort is not None else self.unread[Place.IORT] or "not there, or needs root",
             untranslated=self._untranslated,
         )
-        return judge(evidence, lambda fit: todo_of(self.facts, function, evidence.group, self.functions, fit=fit))
+        return judge(evidence, lambda fit: todo_of(self.facts, function, evidence.group, self.functions, fit=fit), vmm)
 
     def _made_up(self, function: Function) -> tuple[str, ...]:
         """What the verdict of a function rests on and nobody measured, in words."""

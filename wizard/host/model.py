@@ -23,6 +23,7 @@ from wizard.facts.model import Facts, PciFunction, Policy
 from wizard.host.assumed import Assumed
 from wizard.host.bars import Bar, bars_of
 from wizard.host.known import UNKNOWN, Known
+from wizard.host.vmm import Vmm
 
 if TYPE_CHECKING:
     from wizard.host.iort import Iort
@@ -231,8 +232,9 @@ class Host(msgspec.Struct, frozen=True, dict=True):
     groups: Mapping[int, Group]
     iort: Iort | None
     iort_findings: tuple[Finding, ...]
-    verdicts: Mapping[str, Verdict]
+    verdicts: Mapping[str, Verdict]  # with QEMU
     find_told: Callable[[Host], Mapping[tuple[str, ...], Finding]]  # asked again of a host that differs in its log
+    other_verdicts: Mapping[Vmm, Mapping[str, Verdict]] = {}
 
     @cached_property
     def digest(self) -> str:
@@ -258,9 +260,13 @@ class Host(msgspec.Struct, frozen=True, dict=True):
         """Which places of the snapshot nobody measured."""
         return Assumed(self.facts.assumptions)
 
-    def verdict(self, address: str) -> Verdict:
-        """The joined answer for one function."""
-        return self.verdicts[address]
+    def verdict(self, address: str, vmm: Vmm = Vmm.QEMU) -> Verdict:
+        """The joined answer for one function: what a VMM needs of the host differs in what it compares of the SMMU's registers."""
+        return (self.verdicts if vmm is Vmm.QEMU else self.other_verdicts[vmm])[address]
+
+    def verdicts_elsewhere(self, address: str) -> dict[Vmm, Verdict]:
+        """The same for each VMM that is not QEMU."""
+        return {vmm: verdicts[address] for vmm, verdicts in self.other_verdicts.items()}
 
     @property
     def page_size(self) -> int | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from wizard.base.finding import Finding
-from wizard.host.conditions import CONDITIONS, Evidence
+from wizard.host.conditions import Evidence, conditions_of
 from wizard.host.model import Accel, Verdict
+from wizard.host.vmm import Vmm
 
 UNASSIGNABLE = frozenset({
     "not-an-endpoint", "no-group", "no-smmu", "smmu-off", "smmu-failed", "smmu-not-used", "smmu-not-coherent", "no-iommu-map", "machine-not-arm64",
@@ -20,14 +21,14 @@ UNDECIDED = frozenset({
 """Codes that say that nobody knows whether the function can be given to a VM at all: what was not read may be one of the above."""
 
 
-def judge(evidence: Evidence, find_todo: Callable[[bool], tuple[Finding, ...]]) -> Verdict:
-    """The verdict. A no names what is known to fail; an unknown names what is missing and how to learn it.
+def judge(evidence: Evidence, find_todo: Callable[[bool], tuple[Finding, ...]], vmm: Vmm = Vmm.QEMU) -> Verdict:
+    """The verdict of one function with one VMM. A no names what is known to fail; an unknown names what is missing and how to learn it.
 
     ``find_todo`` is asked with whether the function may be given away: of one that can't be, nothing is to be done for it.
     """
     failed: dict[Finding, None] = {}
     missing: dict[Finding, None] = {}
-    for check in CONDITIONS:
+    for check in conditions_of(vmm):
         answer = check(evidence)
         if answer.finding is not None:  # by the type, all but those that hold
             (failed if answer.holds is False else missing)[answer.finding] = None

@@ -177,6 +177,7 @@ class ShowView(msgspec.Struct, frozen=True):
     firmware: FirmwareView | None = None
     log: tuple[Finding, ...] = ()  # what the kernel's log says of it
     rows: tuple[Row, ...] = ()  # the same in words, as the text form and the wizard show it
+    other_vmms: dict[str, AccelView] = {}  # acceleration of a function with each other VMM (openvmm)
 
 
 def known_view(known: Mapping[str, Known]) -> dict[str, KnownView]:

@@ -18,6 +18,7 @@ from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import VmPlan
 from wizard.plan.regions import RAM_BASE, VIRTIO_AW_BITS, iova_bits
 from wizard.plan.request import Mode, VmRequest
+from wizard.plan.target import vmm_of
 
 GRANULES = {4096: "4k", 16384: "16k", 65536: "64k"}
 VIRTIO_AW_BITS_LEAST = 32  # QEMU: "aw-bits must be within [32,64]"
@@ -85,7 +86,7 @@ def judge(host: Host, request: VmRequest, mode: Mode, candidates: Sequence[tuple
     if mode is Mode.ACCEL:
         for candidate, own in candidates:
             if own is not Mode.NONE:
-                yield from _accel(request, candidate)
+                yield from _accel(host, request, candidate)
         return
     if mode is Mode.VIRTIO_IOMMU and host.page_size is None:
         yield VIRTIO_UNKNOWN.at(visible(request.name), because="the host's page size was not read.")
@@ -124,8 +125,8 @@ def _also(vm: VmPlan, finding: Finding) -> VmPlan:
     return replace(vm, findings=(*vm.findings, finding))
 
 
-def _accel(request: VmRequest, candidate: Candidate) -> Iterator[Finding]:
-    verdict = candidate.verdict
+def _accel(host: Host, request: VmRequest, candidate: Candidate) -> Iterator[Finding]:
+    verdict = host.verdict(candidate.function.facts.address, vmm_of(request.target))
     if verdict.accel is Accel.YES:
         return
     # A group of several is an error of its own, for whatever the verdict rests on (rules/functions.py): it is told once.

@@ -19,9 +19,13 @@ from functools import cached_property
 import msgspec
 
 from wizard.base.address import Address
+from wizard.base.errors import UsageError
 from wizard.base.finding import Finding, Severity
+from wizard.base.text import visible
+from wizard.host.vmm import Vmm
 from wizard.plan.properties import Resolved
 from wizard.plan.request import FirmwareRequest, MadeFor, Mode, VmRequest
+from wizard.plan.target import vmm_of
 
 ROOT_BUS = "pcie.0"
 
@@ -195,12 +199,22 @@ class VmPlan(Made, frozen=True, kw_only=True):
     iommufd: str | None = None  # id of the iommufd object, None when no device needs one
     qmp: str | None = None
     emulator: str = "qemu-system-aarch64"
-    qemu: str | None = None  # version that it was planned for
+    qemu: str | None = None  # version that it was planned for; None for another VMM
     uuid: str = ""
     user: str = "root"
     notes: str = ""
     made_for: MadeFor | None = None
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def vmm(self) -> Vmm:
+        """What it is planned for."""
+        return vmm_of(self.request.target)
+
+    @property
+    def made_for_vmm(self) -> str:
+        """The same in words: ``QEMU 11.1``, ``OpenVMM``."""
+        return f"{self.vmm.name_of_it} {self.qemu}" if self.vmm is Vmm.QEMU else self.vmm.name_of_it
 
     @property
     def ok(self) -> bool:
@@ -253,3 +267,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             if vm.name == name:
                 return vm
         raise KeyError(name)
+
+
+def require(vm: VmPlan, vmm: Vmm, what: str) -> None:
+    """``UsageError`` where a VM is planned for another VMM: its findings and numbers say nothing of this one."""
+    if vm.vmm is not vmm:
+        name = visible(vm.name)
+        fix = f"Plan it for {vmm.name_of_it}: --vmm {vmm} with `plan` or `check`, or another target in its profile."
+        raise UsageError(f"VM {name} is planned for {vm.made_for_vmm}, and {what}.", fix)

@@ -7,6 +7,7 @@ dead and its devices unseen. QEMU checks none of this (sources: qemu-P3, qemu-P4
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 BUSES = 256
@@ -73,3 +74,9 @@ def _first_fit(placed: list[tuple[int, int]], need: int, step: int) -> int:
             return at
         at = max(at, -(-(start + length) // step) * step)
     return at
+
+
+def mac_of(name: str, count: int) -> str:
+    """An address of QEMU's own range, the same for the same VM: 52:54:00 and three bytes of the name's hash."""
+    tail = hashlib.sha256(f"{name}\0{count}".encode("utf-8", "surrogatepass")).digest()[:3]
+    return ":".join(f"{byte:02x}" for byte in (0x52, 0x54, 0x00, *tail))

@@ -6,7 +6,6 @@ stays as it is written. A profile that was edited by hand, or comes from another
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 
 from wizard.base.finding import Finding, ordered
 from wizard.host.model import Host
+from wizard.host.vmm import Vmm
 from wizard.plan import memory as memory_room
 from wizard.plan import rules
 from wizard.plan.candidate import Candidate, canonical, look_up
@@ -34,7 +34,7 @@ from wizard.plan.model import (
     VmPlan,
     VsmmuPlan,
 )
-from wizard.plan.numbers import Names
+from wizard.plan.numbers import Names, mac_of
 from wizard.plan.places import socket_of, variables_of
 from wizard.plan.regions import power_of_two, window
 from wizard.plan.request import FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, Request, VmRequest
@@ -160,7 +160,7 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         iommufd=IOMMUFD if any(device.iommufd for device in devices) or (accelerated and layout.ports) else None,
         qmp=request.qmp or (socket_of(request.name) if request.hotplug else None),
         emulator=target.path,
-        qemu=target.name,
+        qemu=target.name if target.vmm is Vmm.QEMU else None,
         uuid=request.uuid or str(uuid.uuid5(_NAMESPACE, request.name.encode("utf-8", "backslashreplace").decode())),
         user=request.user,
         notes=request.notes,
@@ -325,9 +325,3 @@ def _networks(request: VmRequest, layout: GuestTopology) -> tuple[NetworkPlan, .
         )
         for count, network in enumerate(request.networks)
     )
-
-
-def mac_of(name: str, count: int) -> str:
-    """An address of QEMU's own range, the same for the same VM: 52:54:00 and three bytes of the name's hash."""
-    tail = hashlib.sha256(f"{name}\0{count}".encode("utf-8", "surrogatepass")).digest()[:3]
-    return ":".join(f"{byte:02x}" for byte in (0x52, 0x54, 0x00, *tail))

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from wizard.base.text import is_number
+from wizard.host.vmm import Vmm
 
 Switch = Literal["on", "off", "auto"]
 Width = int | Literal["auto"]
@@ -38,6 +39,8 @@ class Declaration(msgspec.Struct, frozen=True):
     others: tuple[int, ...] = ()  # what QEMU knows and does not take
     others_refused: str = ""  # its words for those
     field: tuple[int, int] | None = None  # what a profile may hold of a width: a later QEMU may take what this one does not
+    openvmm: tuple[int, ...] = ()  # what OpenVMM takes, by the same name as an option of its --smmu; empty: its vSMMU has no such thing
+    openvmm_exceeds: str = ""  # its words where the host has less
 
     @property
     def least(self) -> int:
@@ -74,17 +77,18 @@ class Declaration(msgspec.Struct, frozen=True):
             return {"on": 1, "off": 0}.get(text)
         return int(text) if is_number(text.removeprefix("-")) else None
 
-    def takes(self, text: str) -> bool:
-        """Whether QEMU takes it."""
-        return text == AUTO or self.number(text) in self.choices
+    def takes(self, text: str, vmm: Vmm = Vmm.QEMU) -> bool:
+        """Whether a VMM takes it."""
+        return text == AUTO or self.number(text) in (self.choices if vmm is Vmm.QEMU else self.openvmm)
 
     def refusal(self, text: str) -> str:
         """QEMU's words for a value that it does not take."""
         return self.others_refused if self.number(text) in self.others else f"Parameter '{self.name}' does not accept value '{text}'"
 
-    def reach(self, value: int) -> int:
-        """The richest choice that is no more than ``value``; the least where none is."""
-        return max((choice for choice in self.choices if choice <= value), default=self.least)
+    def reach(self, value: int, vmm: Vmm = Vmm.QEMU) -> int:
+        """The richest choice that is no more than ``value``, nor than what QEMU has; the least where none is."""
+        choices = self.openvmm if vmm is Vmm.OPENVMM else self.choices
+        return max((choice for choice in choices if choice <= min(value, self.choices[-1])), default=choices[0])
 
 
 DECLARED: tuple[Declaration, ...] = (
@@ -138,6 +142,8 @@ DECLARED: tuple[Declaration, ...] = (
         others=(32, 36, 40, 42, 52, 56),
         others_refused="QEMU SMMUv3 model only implements auto, 44 bit, or 48 bit OAS",
         field=(32, 56),
+        openvmm=(32, 36, 40, 42, 44, 48, 52),
+        openvmm_exceeds="configured SMMU oas={value} exceeds host SMMU OAS {host}",
     ),
     Declaration(
         "cmdqv",

@@ -160,7 +160,7 @@ class VmRequest(Asked, frozen=True, kw_only=True):
     hotplug: tuple[HotplugRequest, ...] = ()
     mmio_window: int | None = None  # highmem-mmio-size, bytes
     user: str = "root"
-    target: str | None = None  # qemu=VERSION
+    target: str | None = None  # qemu=VERSION, openvmm
     qmp: str | None = None  # path of a QMP socket; None: one only if there are hot-plug ports
     assume_accel: bool = False
     allow_in_use: tuple[str, ...] = ()

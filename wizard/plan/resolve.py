@@ -14,6 +14,7 @@ from wizard.arch.cmdqv import CmdqvParam
 from wizard.arch.cmdqv import cmdqv_param as decode
 from wizard.host.known import UNKNOWN, Known, Source
 from wizard.host.model import Host, Smmu
+from wizard.host.vmm import Vmm
 from wizard.plan.properties import AUTO, NAMES, Properties, Property, declared
 from wizard.plan.target import Target
 
@@ -103,6 +104,8 @@ def _resolve(
     host: Host, smmu: Smmu | None, name: str, wish: str | int | None, target: Target, first: str | None, *, assumed: bool, allowed: bool
 ) -> Property:
     supplied, property_ = supply(smmu, name), declared(name)
+    if target.vmm is Vmm.OPENVMM and name not in target.properties:
+        return Property(written=None, resolved=property_.least, origin="request" if wish is not None else "default")
     if wish == AUTO:
         return Property(written=AUTO, resolved=automatic(host, smmu, name), origin="auto", source=str(supplied.compared.source), decided_by=first)
     if wish == property_.plain(property_.unset) and target.accel and name not in target.properties:
@@ -111,17 +114,20 @@ def _resolve(
         return Property(written=str(wish), resolved=property_.number(str(wish)), origin="request", source=str(supplied.compared.source))
     if not target.accel or name not in target.properties:
         return Property(written=None, resolved=property_.unset, origin="default")
-    value = richest(host, smmu, name, assumed=assumed) if allowed else property_.least
+    if target.vmm is Vmm.OPENVMM and supplied.value(assumed=assumed) is None:
+        # Its least value leaves no room for a guest's memory, and auto waits for no function
+        return Property(written=AUTO, resolved=automatic(host, smmu, name), origin="auto", source=str(supplied.compared.source), decided_by=first)
+    value = richest(host, smmu, name, assumed=assumed, vmm=target.vmm) if allowed else property_.least
     return Property(written=property_.spell(value), resolved=value, origin="host", source=str(supplied.compared.source))
 
 
-def richest(host: Host, smmu: Smmu | None, name: str, *, assumed: bool) -> int:
+def richest(host: Host, smmu: Smmu | None, name: str, *, assumed: bool, vmm: Vmm = Vmm.QEMU) -> int:
     """The richest value that the host is known to supply; the least one where nothing is known (every host passes it)."""
     value = supply(smmu, name).value(assumed=assumed) or 0
     if name == "cmdqv":
         param = cmdqv_param(host, smmu)
         return int(bool(value) and param is not None and cmdqv_fits(param))
-    return declared(name).reach(value)
+    return declared(name).reach(value, vmm)
 
 
 def automatic(host: Host, smmu: Smmu | None, name: str) -> int | None:

@@ -1,4 +1,4 @@
-"""The QEMU that a plan is made for, and what it can do.
+"""The QEMU (or OpenVMM) that a plan is made for, and what it can do.
 
 Abilities are read from the properties that the installed binary names (domain: QEMU 10.2 has ``smmu_per_bus``, 11.0 ``accel``,
 11.1 ``cmdqv``, an ``ats`` default of ``auto`` and vfio-pci's ``ats``); ``--target qemu=VERSION`` names another by its version.
@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from wizard.facts.model import Facts, Program
+from wizard.host.vmm import Vmm
 from wizard.plan.properties import AUTO, DECLARED, NAMES
+from wizard.plan.request import VmRequest
 
 NEWEST = (11, 1)  # the newest QEMU whose rules this program knows
 EMULATOR = "qemu-system-aarch64"  # as a shell finds it
@@ -34,6 +38,7 @@ class Target:
     installed: bool  # whether the host has it
     path: str = EMULATOR
     elsewhere: str | None = None  # where the facts have it, when that is no place of the system's
+    vmm: Vmm = Vmm.QEMU
 
     @property
     def name(self) -> str:
@@ -42,8 +47,8 @@ class Target:
 
     @property
     def machine(self) -> str:
-        """The versioned machine type: the same guest platform wherever it is started."""
-        return f"virt-{self.name}"
+        """The versioned machine type: the same guest platform wherever it is started. OpenVMM has one machine, without a name."""
+        return f"virt-{self.name}" if self.vmm is Vmm.QEMU else "virt"
 
 
 def emulator_of(path: str) -> tuple[str, str | None]:
@@ -102,8 +107,41 @@ def installed(facts: Facts) -> Target | None:
     return next((target for program in facts.programs if program.name == "qemu" and (target := of_program(program))), None)
 
 
+OPENVMM = Target(
+    version=NEWEST,  # of the rules that are not its own
+    pluggable=True,
+    accel=True,
+    properties=frozenset(one.name for one in DECLARED if one.openvmm),
+    auto=True,
+    vfio_ats=False,
+    installed=False,
+    path=Vmm.OPENVMM.value,
+    vmm=Vmm.OPENVMM,
+)
+"""OpenVMM has no stable command line and no releases by features: what is known is its source of August 2026 (sources: vmms-openvmm)."""
+
+
+def vmm_of(asked: str | None) -> Vmm:
+    """The VMM that a target names; a word that names none is a QEMU's, and a rule says so."""
+    return Vmm.OPENVMM if asked == Vmm.OPENVMM else Vmm.QEMU
+
+
+def for_vmm(request: VmRequest, vmm: Vmm) -> VmRequest:
+    """The request as one for that VMM."""
+    if vmm_of(request.target) is vmm:
+        return request
+    return replace(request, target=None if vmm is Vmm.QEMU else vmm.value)
+
+
+def vmm_of_format(form: str) -> Vmm | None:
+    """The VMM that an export is for; None: whichever the VM is planned for."""
+    return None if form in ("toml", "prepare") else Vmm.OPENVMM if form == Vmm.OPENVMM else Vmm.QEMU
+
+
 def target_of(facts: Facts, asked: str | None) -> Target:
     """The one asked for, else the one found, else the newest known; an ``asked`` that can't be read is a rule's to name."""
+    if vmm_of(asked) is Vmm.OPENVMM:
+        return OPENVMM
     found = installed(facts)
     version = parse_version(asked) if asked else None
     if version is None:

@@ -52,6 +52,7 @@ class Table:
 PROPERTY_KEYS = tuple(Key(one.name, one.name, SWITCH if one.field is None else width(*one.field), one.doc) for one in DECLARED)
 _PROPERTIES = ("properties", Properties, tuple(key.attr for key in PROPERTY_KEYS))
 
+_TARGET = r"qemu=[0-9]{1,3}\.[0-9]{1,3}(\.[0-9]+)*|openvmm"
 TOP = Table(
     "",
     (
@@ -60,7 +61,7 @@ TOP = Table(
         Key("fall_back", "fall_back", BOOL, "whether the next lower modes are allowed"),
         Key("layout", "layout", choice(*ask.Layout, cast=ask.Layout), "one vSMMU for each SMMU, or for each function"),
         Key("split", "split", many(WORD, "names of SMMUs"), "SMMUs whose functions get a vSMMU each"),
-        Key("target", "target", text('"qemu=VERSION"', pattern=r"qemu=[0-9]{1,3}\.[0-9]{1,3}(\.[0-9]+)*"), "the QEMU that it is planned for"),
+        Key("target", "target", text('"qemu=VERSION" or "openvmm"', pattern=_TARGET), "the VMM that it is planned for"),
         Key("user", "user", WORD, "the user that the VM runs as"),
         Key("assume_accel", "assume_accel", BOOL, "whether unknown and assumed values are taken as given"),
         Key("allow_in_use", "allow_in_use", many(ADDRESS, "PCI addresses"), "functions that are taken from the host although it uses them"),

@@ -24,7 +24,8 @@ from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
 from wizard.dryrun.model import Cancelled
 from wizard.facts.programs import QEMU_NAMES
-from wizard.plan.model import VmPlan
+from wizard.host.vmm import Vmm
+from wizard.plan.model import VmPlan, require
 from wizard.plan.request import Mode
 from wizard.rehearsal.dma import dma_checks
 from wizard.rehearsal.engines import Edu, Engine, Testdev
@@ -67,6 +68,7 @@ def rehearse(
     ``stop`` is asked ten times a second; when it says so QEMU is ended and ``Cancelled`` raised.
     Raises ``ProgramError`` when QEMU can't be started at all.
     """
+    require(vm, Vmm.QEMU, "a rehearsal starts QEMU")
     if shutil.which(qemu) is None:
         raise ProgramError(f"There is no program {visible(qemu)}.", "Install qemu-system-arm, or name another with --qemu PATH.")
     with tempfile.TemporaryDirectory(prefix="smmu-wizard-") as scratch:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from wizard.base.errors import UsageError
 from wizard.base.text import visible
 from wizard.host.model import Host
 from wizard.plan.model import Plan, VmPlan
@@ -31,6 +32,7 @@ FORMATS = (
     Format("qemu-json", "QEMU JSON", ".qemu.json", "json"),
     Format("libvirt", "libvirt", ".xml", "xml"),
     Format("virt-install", "virt-install", ".virt-install.sh", "bash", script=True),
+    Format("openvmm", "OpenVMM", ".openvmm.sh", "bash", script=True),
     Format("prepare", "prepare", ".prepare.sh", "bash", script=True),
     Format("qmp", "QMP", ".qmp.json", "json"),
 )
@@ -45,8 +47,16 @@ def format_of(name: str) -> Format:
 def text_of(name: str, host: Host, plan: Plan, vm: VmPlan, *, old: str | None = None) -> str:
     """One VM in one format. ``old`` is the profile's text on disk, whose comments are kept. ``WizardError`` where a format can't carry it."""
     from wizard import export, profile
+    from wizard.plan.planner import make_plan
+    from wizard.plan.request import Request
+    from wizard.plan.target import for_vmm, vmm_of_format
     from wizard.plan.written import written
 
+    vmm = vmm_of_format(name)
+    if vmm is not None and vmm is not vm.vmm:
+        vm = make_plan(host, Request(vms=(for_vmm(vm.request, vmm),))).vms[0]
+        if vm.errors:
+            raise UsageError(vm.errors[0].what, vm.errors[0].fix)
     if name == "toml":
         return profile.write_profile(vm) if old is None else profile.edit_profile(old, written(vm))
     if name == "qemu":
@@ -57,6 +67,8 @@ def text_of(name: str, host: Host, plan: Plan, vm: VmPlan, *, old: str | None = 
         return export.libvirt_xml(vm)
     if name == "virt-install":
         return export.virt_install_script(vm)
+    if name == "openvmm":
+        return export.openvmm_script(vm)
     if name == "qmp":
         return export.qmp_hotplug(vm)
     return export.prepare_script(msgspec.structs.replace(plan, vms=(vm,)), host)

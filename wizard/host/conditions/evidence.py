@@ -14,6 +14,7 @@ import msgspec
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.host.known import Known
 from wizard.host.model import ARM64, Function, Group, Smmu
+from wizard.host.vmm import Vmm
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -85,12 +86,24 @@ def not_known(finding: Finding) -> Answer:
 
 Condition = Callable[[Evidence], Answer]
 REGISTERED: list[Condition] = []
+ONLY: dict[Condition, Vmm] = {}
+"""The conditions that one VMM alone makes; all others are the host's own."""
 
 
 def condition(check: Condition) -> Condition:
     """Register a condition; they are asked in the order of ``conditions.ROOMS``, and of the lines in each."""
     REGISTERED.append(check)
     return check
+
+
+def condition_of(vmm: Vmm) -> Callable[[Condition], Condition]:
+    """Register a condition of one VMM."""
+
+    def register(check: Condition) -> Condition:
+        ONLY[check] = vmm
+        return condition(check)
+
+    return register
 
 
 def verdict_code(code: str, area: Area, *, what: str, why: str, fix: str, severity: Severity = Severity.ERROR) -> Definition:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wizard.base.finding import Area
-from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
+from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition_of, fails, not_known, verdict_code
 from wizard.host.conditions.registers import registers_unknown
 from wizard.host.model import Smmu
+from wizard.host.vmm import Vmm
 
 QEMU_REFUSES = verdict_code(
     "qemu-refuses-smmu", Area.HARDWARE,
@@ -17,7 +18,7 @@ QEMU_REFUSES = verdict_code(
 )  # fmt: skip
 
 
-@condition
+@condition_of(Vmm.QEMU)
 def qemu_accepts(evidence: Evidence) -> Answer:
     """smmuv3_accel_check_hw_compatible() of QEMU 11.1, the fields that no property relaxes."""
     if evidence.smmu is None or evidence.smmu.kind != "smmuv3":

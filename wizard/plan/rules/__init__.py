@@ -19,18 +19,19 @@ from wizard.plan.rules import (
     iova,
     machine,
     memory,
+    openvmm,
     properties,
     target,
     together,
     vsmmu,
 )
-from wizard.plan.rules.base import RULES, SHARED, Scene, Together
+from wizard.plan.rules.base import ONLY, RULES, SHARED, Scene, Together
 from wizard.plan.rules.files import NOT_OWN
 from wizard.plan.rules.functions import GROUP_NOT_WHOLE, not_usable
 from wizard.plan.rules.together import SOCKET_TWICE, VARS_TWICE, divided
 from wizard.plan.target import Target
 
-ROOMS = (functions, guest, files, machine, vsmmu, properties, buses, devices, memory, iova, target, together, budget)
+ROOMS = (functions, guest, files, machine, vsmmu, properties, buses, devices, memory, iova, target, openvmm, together, budget)
 """In the order in which their rules are asked, and so findings of one severity are told: what a VM gets first, what it costs last."""
 _FILES = {SOCKET_TWICE.code, VARS_TWICE.code}
 _PLACE = {room.__name__: place for place, room in enumerate(ROOMS)}
@@ -42,7 +43,7 @@ _SHARED = sorted(SHARED, key=lambda check: _PLACE[check.__module__])
 def of_vm(host: Host, vm: VmPlan, target: Target, known: Mapping[str, Candidate]) -> list[Finding]:
     """Everything that is found about one VM alone; ``known`` are its functions, looked up."""
     scene = Scene(host, vm, target, known)
-    return [finding for check in ASKED for finding in check(scene)]
+    return [finding for check in ASKED if ONLY.get(check, vm.vmm) is vm.vmm for finding in check(scene)]
 
 
 def of_all(host: Host, vms: Sequence[VmPlan], request: Request) -> dict[int | None, list[Finding]]:

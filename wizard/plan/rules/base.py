@@ -10,6 +10,7 @@ from typing import TypeVar
 from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.host.model import Host, Smmu
+from wizard.host.vmm import Vmm
 from wizard.plan.candidate import Candidate, look_up
 from wizard.plan.model import DevicePlan, PortPlan, VmPlan, VsmmuPlan
 from wizard.plan.request import Request
@@ -82,6 +83,8 @@ class Together:
 Rule = Callable[[Scene], Iterator[Finding]]
 SharedRule = Callable[[Together], Iterator[tuple[int | None, Finding]]]
 RULES: list[Rule] = []
+ONLY: dict[Rule, Vmm] = {}
+"""The rules of one VMM alone: what it refuses, its numbers, its words."""
 SHARED: list[SharedRule] = []
 T = TypeVar("T")
 
@@ -90,6 +93,16 @@ def rule(check: Rule) -> Rule:
     """Register a rule about one VM; they are asked in the order of ROOMS, and of the lines in each."""
     RULES.append(check)
     return check
+
+
+def rule_of(vmm: Vmm) -> Callable[[Rule], Rule]:
+    """Register a rule about VMs of one VMM."""
+
+    def register(check: Rule) -> Rule:
+        ONLY[check] = vmm
+        return rule(check)
+
+    return register
 
 
 def shared(check: SharedRule) -> SharedRule:

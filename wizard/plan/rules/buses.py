@@ -8,10 +8,11 @@ from itertools import pairwise
 
 from wizard.base.finding import Finding
 from wizard.base.text import visible
+from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
 from wizard.plan.numbers import BUSES, SLOTS
-from wizard.plan.rules.base import Scene, repeated, rule
+from wizard.plan.rules.base import Scene, repeated, rule, rule_of
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
 NODES_MAX = 128  # MAX_NODES of QEMU's include/system/numa.h
@@ -70,7 +71,7 @@ RESERVE = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def reserves(scene: Scene) -> Iterator[Finding]:
     """What hot-plug ports keep free, as hw/pci/pci_bridge.c of QEMU takes it."""
     for port in scene.vm.ports:
@@ -135,7 +136,7 @@ CHASSIS_TWICE = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def chassis(scene: Scene) -> Iterator[Finding]:
     """Chassis and slot numbers of root ports (sources: qemu-P10)."""
     for port in scene.vm.ports:
@@ -262,7 +263,7 @@ IO_SPACE = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def io_space(scene: Scene) -> Iterator[Finding]:
     """Seen with AAVMF 2026.08: of 20 ports with such functions 15 got addresses, beside a virtio device on pcie.0."""
     wanting = {

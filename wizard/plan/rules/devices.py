@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from wizard.base.address import Address
 from wizard.base.finding import Area, Finding
 from wizard.base.text import plural, size, visible
+from wizard.host.vmm import Vmm
 from wizard.plan.candidate import canonical, look_up
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
@@ -14,7 +15,7 @@ from wizard.plan.properties import declared
 from wizard.plan.regions import power_of_two, window
 from wizard.plan.request import Mode
 from wizard.plan.resolve import supply
-from wizard.plan.rules.base import Scene, rule
+from wizard.plan.rules.base import Scene, rule, rule_of
 
 NO_IOMMUFD = plan_code(
     "vfio-without-iommufd", ERROR,
@@ -76,7 +77,7 @@ VFIO_ATS = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def vfio(scene: Scene) -> Iterator[Finding]:
     """vfio-pci's own options."""
     for device in scene.vm.devices:
@@ -179,7 +180,7 @@ HOTPLUG_BYPASS = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def hotplug(scene: Scene) -> Iterator[Finding]:
     """Reserved ports (sources: qemu-S9, qemu-S10, qemu-vfio)."""
     vm = scene.vm

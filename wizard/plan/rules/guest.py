@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 from wizard.base.finding import Area, Finding
 from wizard.base.text import visible
+from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.places import RESERVED, plain
 from wizard.plan.request import Mode
-from wizard.plan.rules.base import Scene, rule
+from wizard.plan.rules.base import Scene, rule, rule_of
 
 NAME_BYTES = 64
 CPUS_MAX = 512  # QEMU's virt with GICv3
@@ -99,7 +100,7 @@ FIRMWARE_VARS = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def firmware(scene: Scene) -> Iterator[Finding]:
     """UEFI (sources: qemu-M3, qemu-M4)."""
     image = scene.vm.firmware
@@ -234,12 +235,19 @@ MIGRATION = plan_code(
 GUEST_NEEDS = plan_code(
     "guest-needs", INFO,
     what="The guest of VM {subject} needs UEFI and ACPI, and a kernel that knows IORT RMR nodes{more}.",
-    why="QEMU describes the MSI window of an accelerated vSMMU as an RMR (Linux 6.0 and later map it); a guest that translates without it loses "
+    why="{vmm} describes the MSI window of an accelerated vSMMU as an RMR (Linux 6.0 and later map it); a guest that translates without it loses "
     "its interrupts. With iommu.passthrough=1, or without a driver for the vSMMU, data and interrupts still move, but nothing is isolated inside "
-    "the guest: each of its functions reaches all of its memory, and neither QEMU nor the host shows it.",
+    "the guest: each of its functions reaches all of its memory, and neither {vmm} nor the host shows it.",
     fix="Use a Linux guest of 6.0 or later, with CONFIG_ARM_SMMU_V3{options}. Leave iommu.passthrough=1 off its command line where its functions "
     "are to be kept apart; in the guest, /sys/kernel/iommu_groups/*/type then says DMA, not identity.",
 )  # fmt: skip
+
+
+@rule_of(Vmm.QEMU)
+def migration(scene: Scene) -> Iterator[Finding]:
+    """Said with every accelerated plan."""
+    if scene.vm.mode is Mode.ACCEL and any(vsmmu.accel for vsmmu in scene.vm.vsmmus):
+        yield MIGRATION.at(scene.name)
 
 
 @rule
@@ -248,7 +256,6 @@ def what_it_means(scene: Scene) -> Iterator[Finding]:
     accelerated = [vsmmu for vsmmu in scene.vm.vsmmus if vsmmu.accel]
     if scene.vm.mode is not Mode.ACCEL or not accelerated:
         return
-    yield MIGRATION.at(scene.name)
     more, options = [], []
     if any(vsmmu.ats.resolved for vsmmu in accelerated):
         more.append("ATS")
@@ -261,6 +268,7 @@ def what_it_means(scene: Scene) -> Iterator[Finding]:
         options.append("CONFIG_TEGRA241_CMDQV")
     yield GUEST_NEEDS.at(
         scene.name,
+        vmm=scene.vm.vmm.name_of_it,
         more=f"; to use {', '.join(more)} it needs the options for it" if more else "",
         options="".join(f", {option}" for option in options),
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wizard.base.finding import Area, Finding
+from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.regions import RAM_BASE, iova_bits
 from wizard.plan.request import Mode
-from wizard.plan.rules.base import Scene, rule
+from wizard.plan.rules.base import Scene, rule, rule_of
 
 RESERVED = plan_code(
     "reserved-region", ERROR,
@@ -24,7 +25,7 @@ RELAXABLE = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def reserved(scene: Scene) -> Iterator[Finding]:
     """`reserved` and `msi` regions against guest memory, which begins at 1 GiB on virt."""
     end = RAM_BASE + max(scene.vm.memory.size, 1) - 1
@@ -64,7 +65,7 @@ IOVA_RAM = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def iova(scene: Scene) -> Iterator[Finding]:
     """Guest memory against the host's IOVA range, where nothing is nested; for a virtio-iommu the ladder has looked."""
     end = RAM_BASE + max(scene.vm.memory.size, 1) - 1

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from wizard.base.finding import Area, Finding
 from wizard.base.text import visible
+from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, WARNING, plan_code
 from wizard.plan.request import Mode
-from wizard.plan.rules.base import Scene, rule
+from wizard.plan.rules.base import Scene, rule, rule_of
 
 GICV2_CPUS = 8
 VSMMUS_MAX = 16  # the platform bus has 64 interrupts, an arm-smmuv3 takes four
@@ -33,7 +34,7 @@ MACHINES_END = 6  # MACHINE_VER_DELETION_MAJOR of QEMU's include/hw/boards.h: 11
 MACHINES_END_SINCE = (10, 1)
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def virt(scene: Scene) -> Iterator[Finding]:
     """Only virt, of a version that the QEMU has (sources: qemu-M1)."""
     type_ = scene.vm.machine.type
@@ -49,7 +50,7 @@ def virt(scene: Scene) -> Iterator[Finding]:
 NO_KVM = plan_code(
     "no-kvm", ERROR, area=Area.KCONFIG,
     what="This host has no /dev/kvm, and VM {subject} needs it.",
-    why="The exports start QEMU with KVM. It is no choice where a vSMMU is: 'SMMUv3 accel=on requires KVM with kernel-irqchip=on support'.",
+    why="The exports start the VM with KVM. It is no choice where a vSMMU is: 'SMMUv3 accel=on requires KVM with kernel-irqchip=on support'.",
     fix="Boot the host's kernel at EL2 with KVM (CONFIG_KVM), then record it again.",
 )  # fmt: skip
 
@@ -69,7 +70,7 @@ NO_ACPI = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def acpi(scene: Scene) -> Iterator[Finding]:
     """ACPI (sources: qemu-M3, qemu-M4)."""
     if not scene.vm.machine.acpi and (scene.vm.vsmmus or scene.vm.virtio_iommu):
@@ -102,7 +103,7 @@ GIC = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def doorbell(scene: Scene) -> Iterator[Finding]:
     """GICv2 brings its own doorbell, GICv2m (sources: qemu-M9, qemu-M10)."""
     machine = scene.vm.machine
@@ -130,7 +131,7 @@ TOO_MANY = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def count(scene: Scene) -> Iterator[Finding]:
     """How many vSMMUs the platform bus takes (sources: qemu-M14)."""
     if len(scene.vm.vsmmus) > VSMMUS_MAX:
@@ -161,7 +162,7 @@ MMIO_SIZE = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def mmio_size(scene: Scene) -> Iterator[Finding]:
     """The size of the 64-bit window (sources: qemu-M13)."""
     memory = scene.vm.memory

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from wizard.base.finding import Area, Finding
 from wizard.base.text import is_number, size
+from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.memory import cpu_list
 from wizard.plan.regions import DEFAULT_HIGH_MMIO, LOW_MMIO, RAM_BASE
-from wizard.plan.rules.base import Scene, rule
+from wizard.plan.rules.base import Scene, rule, rule_of
 
 LEAST = 64 << 20  # UEFI does not come up with less
 HIGH_BEFORE_MMIO = (64 << 20) + (256 << 20)  # VIRT_HIGH_GIC_REDIST2 and VIRT_HIGH_PCIE_ECAM come first
@@ -194,7 +195,7 @@ WINDOW_UNKNOWN = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def windows(scene: Scene) -> Iterator[Finding]:
     """Room for the regions of all functions (sources: problem-25)."""
     memory = scene.vm.memory
@@ -202,6 +203,11 @@ def windows(scene: Scene) -> Iterator[Finding]:
         yield WINDOW.at(scene.name, has=size(memory.mmio_window), needs=size(memory.mmio_needed))
     if memory.low_mmio_needed > LOW_MMIO:
         yield LOW_WINDOW.at(scene.name, needs=size(memory.low_mmio_needed), has=size(LOW_MMIO >> 20 << 20))
+
+
+@rule
+def regions(scene: Scene) -> Iterator[Finding]:
+    """What the windows rest on."""
     for device in scene.vm.devices:
         if device.bars_from == "assumed":
             yield WINDOW_ASSUMED.at(device.host, sizes=", ".join(size(bar) for bar in device.bars))
@@ -217,7 +223,7 @@ OAS_RAM = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def oas(scene: Scene) -> Iterator[Finding]:
     """Memory's end and the MMIO window against OAS: virt puts the window at a multiple of its size above the memory."""
     memory = scene.vm.memory

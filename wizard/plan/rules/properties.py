@@ -8,12 +8,13 @@ from typing import Any
 from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.host.known import Source
+from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import VsmmuPlan
 from wizard.plan.properties import declared
 from wizard.plan.request import Layout, Mode
 from wizard.plan.resolve import cmdqv_fits, cmdqv_functions, cmdqv_param, richest, supply
-from wizard.plan.rules.base import Scene, rule
+from wizard.plan.rules.base import Scene, rule, rule_of
 
 VALUE = plan_code(
     "property-value", ERROR,
@@ -23,7 +24,7 @@ VALUE = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def values(scene: Scene) -> Iterator[Finding]:
     """S-table: the values of each property."""
     for vsmmu in scene.vm.vsmmus:
@@ -54,7 +55,7 @@ EMULATED_VFIO = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def without_accel(scene: Scene) -> Iterator[Finding]:
     """What a plain emulated SMMU can't have."""
     for vsmmu in scene.vm.vsmmus:
@@ -98,13 +99,13 @@ def in_vain(scene: Scene) -> Iterator[Finding]:
 EXCEEDS = plan_code(
     "property-exceeds-host", ERROR,
     what="VM {subject}: vSMMU {id} has {name}={value}, but {smmu} has only {host}.",
-    why="QEMU compares them when the function is attached: '{message}'.",
+    why="{vmm} compares them when the function is attached: '{message}'.",
     fix="{fix}",
 )  # fmt: skip
 UNPROVEN = plan_code(
     "property-unproven", ERROR,
     what="VM {subject}: vSMMU {id} has {name}={value}, but what {smmu} has is {known}.",
-    why="If the host has less, QEMU refuses the function at start.",
+    why="If the host has less, {vmm} refuses the function at start.",
     fix="Record the host with --probe, write a lower value, or take the risk with --assume-accel.",
 )  # fmt: skip
 LEAST = plan_code(
@@ -125,20 +126,20 @@ def host_compare(scene: Scene) -> Iterator[Finding]:
         unknown = []
         for name, prop in vsmmu.properties():
             one = declared(name)
-            if prop.written is None or prop.auto or prop.resolved is None or not one.takes(prop.written):
+            if prop.written is None or prop.auto or prop.resolved is None or not one.takes(prop.written, scene.vm.vmm):
                 continue  # a value that QEMU has for no host is said once, by the rule above
             known = supply(smmu, name).compared
             least = prop.resolved == one.least
             host = known.value if isinstance(known.value, int) else 0
             shown = one.spell(host) if known.known else known.show()
-            words: dict[str, Any] = {"id": vsmmu.id, "name": name, "value": prop.written, "smmu": smmu.name}
+            words: dict[str, Any] = {"id": vsmmu.id, "name": name, "value": prop.written, "smmu": smmu.name, "vmm": scene.vm.vmm.name_of_it}
             if known.known and prop.resolved > host:
                 if scene.compared_later(vsmmu):
                     continue  # the VM starts; each function that may be plugged is refused, and told
-                message = one.exceeds.format(host=host, value=prop.written)
+                message = (one.exceeds if scene.vm.vmm is Vmm.QEMU else one.openvmm_exceeds).format(host=host, value=prop.written)
                 fix = f"Write {name}={shown}, or leave {name} out to get the richest value that the host supplies."
                 if host < one.least:
-                    fix = f"No {name} that QEMU has fits this host: use --mode virtio-iommu or none."
+                    fix = f"No {name} that {scene.vm.vmm.name_of_it} has fits this host: use --mode virtio-iommu or none."
                 yield EXCEEDS.at(scene.name, **words, host=shown, message=message, fix=fix)
             elif not known.measured and not (least and one.least_passes) and not scene.vm.request.assume_accel:
                 yield UNPROVEN.at(scene.name, **words, known="assumed" if known.source is Source.ASSUMED else "not known")
@@ -174,7 +175,7 @@ AUTO_OAS = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def auto(scene: Scene) -> Iterator[Finding]:
     """What auto needs (sources: qemu-S9, qemu-S10, qemu-S11, qemu-S12, problem-15)."""
     for vsmmu in scene.vm.vsmmus:

@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from wizard.base.finding import Area, Finding
 from wizard.base.text import visible
 from wizard.host.libvirt import NAMES, lacks
+from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import VmPlan
 from wizard.plan.properties import DECLARED
-from wizard.plan.rules.base import Scene, rule
+from wizard.plan.rules.base import Scene, rule_of
 from wizard.plan.target import NEWEST, Target, installed, parse_version
 
 BAD = plan_code(
     "target-unknown", ERROR,
     what="VM {subject}: {target} names no QEMU.",
-    why="A target is qemu=VERSION.",
+    why="A target is qemu=VERSION, or openvmm.",
     fix="Write for instance --target qemu=11.1, or leave it out.",
 )  # fmt: skip
 OTHER = plan_code(
@@ -54,7 +55,7 @@ ELSEWHERE = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def target(scene: Scene) -> Iterator[Finding]:
     """--target, and what is there."""
     asked = scene.vm.request.target
@@ -74,7 +75,7 @@ def target(scene: Scene) -> Iterator[Finding]:
         yield OTHER.at(scene.name, target=scene.target.name, found=found.name, too_new=too_new)
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def abilities(scene: Scene) -> Iterator[Finding]:
     """What the target lacks is an error; what the installed one lacks is said with it."""
     for need, why, fix in lacking(scene.vm, scene.target):
@@ -119,7 +120,7 @@ LIBVIRT_OLD = plan_code(
 )  # fmt: skip
 
 
-@rule
+@rule_of(Vmm.QEMU)
 def libvirt(scene: Scene) -> Iterator[Finding]:
     """Elements and attributes that libvirt has (sources: libvirt-elements)."""
     program = next((p for p in scene.host.facts.programs if p.name in (*NAMES, "virsh") and p.version), None)
