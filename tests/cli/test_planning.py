@@ -203,3 +203,43 @@ def test_the_readme_names_commands_that_exist() -> None:
     for word in ("list", "show", "doctor", "prepare", "record", "plan", "dry-run", "export"):
         assert f"smmu-wizard {word}" in text or f"host.json {word}" in text
         assert run(word, "--help").returncode == 0
+
+
+def test_a_profile_is_mended_and_written_only_when_asked(profiles: Path) -> None:
+    web, link = profiles / "web.toml", profiles / "link.toml"
+    right = web.read_text()
+    wrong = right.replace("oas = 44", "oas = 48 # as on the old host")
+    web.write_text(wrong)
+    link.symlink_to(web)
+    shown = run("--replay", CANWBS, "check", "--fix", str(web))
+    assert shown.returncode == 0, shown.stderr
+    assert "-oas = 48 # as on the old host\n+oas = 44 # as on the old host" in shown.stdout
+    assert "mended [property-exceeds-host]" in shown.stderr
+    assert web.read_text() == wrong
+    failed(run("--replay", CANWBS, "check", "--fix", "--in-place", str(link)), 5)
+    failed(run("--replay", CANWBS, "check", "--in-place", str(web)), 2)
+    assert web.read_text() == wrong
+    web.chmod(0o600)
+    assert run("--replay", CANWBS, "check", "--fix", "--in-place", str(web)).returncode == 0
+    assert web.read_text() == right.replace("oas = 44", "oas = 44 # as on the old host")
+    assert web.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_no_rule_mends_is_left_and_told(profiles: Path) -> None:
+    twin = profiles / "twin.toml"
+    twin.write_text((profiles / "web.toml").read_text().replace('name = "web"', 'name = "twin"'))
+    done = run("--replay", CANWBS, "check", "--fix", "--json", str(profiles / "web.toml"), str(twin))
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert (said["ok"], said["texts"]) == (False, {})
+    assert {one["finding"]["code"] for one in said["left"]} >= {"function-in-two-vms"}
+    assert all(one["because"] for one in said["left"])
+
+
+def test_one_profile_for_another_vmm(profiles: Path) -> None:
+    web = str(profiles / "web.toml")
+    done = run("--replay", CANWBS, "export", web, "--format", "openvmm")
+    assert done.returncode == 0, done.stderr
+    assert "NOT RUN" in done.stdout
+    assert "openvmm-goes-without" in run("--replay", CANWBS, "check", web, "--vmm", "openvmm").stdout  # its ril=on, for instance
+    assert "planned for OpenVMM" not in run("--replay", CANWBS, "check", web).stdout

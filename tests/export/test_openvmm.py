@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ GIB = 1 << 30
 ST_LEVEL, TTENDIAN, TTF, SIDSIZE, GRAN4K, GRAN16K = 3 << 27, 3 << 21, 3 << 2, 0x3F, 1 << 4, 1 << 5
 
 
-def made(*functions: str, **values: object) -> VmPlan:
+def made(*functions: str, **values: Any) -> VmPlan:
     return planned(*(functions or (NVME,)), target="openvmm", **values)
 
 

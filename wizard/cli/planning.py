@@ -12,9 +12,9 @@ from wizard.base.errors import OutputError, UsageError
 from wizard.base.exits import Exit
 from wizard.base.files import PLAIN, SCRIPT, write_all
 from wizard.base.finding import Finding, Severity, grouped, ordered
-from wizard.base.text import plural, visible
+from wizard.base.text import visible
 from wizard.cli.inspect import find_function, item_lines
-from wizard.cli.output import emit, print_json, print_lines, say
+from wizard.cli.output import emit, print_json, say
 from wizard.cli.planoptions import request_of
 from wizard.cli.source import host_for
 from wizard.host.model import Host
@@ -96,6 +96,12 @@ def plan_of_profiles(arguments: argparse.Namespace, host: Host, paths: list[str]
     request, findings = read_profiles(paths)
     if any(finding.severity is Severity.ERROR for finding in findings):
         return None, findings
+    plan = make_plan(host, permitted(arguments, host, request, vmm))
+    return plan, ordered((*findings, *plan.findings))
+
+
+def permitted(arguments: argparse.Namespace, host: Host, request: Request, vmm: Vmm | None = None) -> Request:
+    """The request with what this command line allows, for the VMM that it names."""
     if arguments.allow_in_use and not arguments.yes:
         raise UsageError("--allow-in-use takes a function away from the host.", "Confirm it with --yes.")
     allowed = tuple(str(find_function(host, text)) for text in arguments.allow_in_use)
@@ -103,32 +109,7 @@ def plan_of_profiles(arguments: argparse.Namespace, host: Host, paths: list[str]
     vms = tuple(msgspec.structs.replace(vm, assume_accel=vm.assume_accel or assume, allow_in_use=vm.allow_in_use + allowed) for vm in request.vms)
     if vmm is not None:
         vms = tuple(for_vmm(vm, vmm) for vm in vms)
-    plan = make_plan(host, msgspec.structs.replace(request, vms=vms))
-    return plan, ordered((*findings, *plan.findings))
-
-
-class CheckView(msgspec.Struct, frozen=True):
-    """The output of ``check --json``."""
-
-    schema: int
-    ok: bool
-    findings: tuple[Finding, ...]
-    plan: Plan | None
-
-
-def run_check(arguments: argparse.Namespace) -> int:
-    """Profiles against the host and against each other: planning without writing."""
-    host = host_for(arguments)
-    plan, findings = plan_of_profiles(arguments, host, arguments.profiles, Vmm(arguments.vmm) if arguments.vmm else None)
-    ok = not any(finding.severity is Severity.ERROR for finding in findings)
-    if arguments.json:
-        print_json(CheckView(1, ok, findings, plan))
-    else:
-        if findings:
-            print_lines(item_lines(grouped(findings)))
-        errors = sum(finding.severity is Severity.ERROR for finding in findings)
-        print(f"{plural(len(arguments.profiles), 'profile')}: " + ("fine on this host." if ok else f"{plural(errors, 'error')}."))
-    return Exit.OK if ok else Exit.FINDINGS
+    return msgspec.structs.replace(request, vms=vms)
 
 
 def run_export(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 One root complex for each bus of the plan, since a vSMMU covers a whole one; a root port for each function, disk and network, since OpenVMM
 attaches devices to ports alone and shows each function as a device of its own. Bus numbers are those of the plan; firmware numbers the rest.
-Sources: Guide/src/reference/openvmm/management/cli.md and openvmm/openvmm_entry/src/cli_args.rs (sources: vmms-openvmm).
+Its own words for every option: openvmm_entry/src/cli_args.rs and its Guide (sources: vmms-openvmm).
 """
 
 from __future__ import annotations

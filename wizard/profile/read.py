@@ -52,7 +52,7 @@ def read_profile(source: Path | str, *, name: str | None = None) -> tuple[VmRequ
 
     ``source`` is a path, or the text itself as ``str``. Raises ``InputError`` for what can't be read at all.
     """
-    text, shown = (_load(source), str(source)) if isinstance(source, Path) else (source, name or "profile")
+    text, shown = (load(source), str(source)) if isinstance(source, Path) else (source, name or "profile")
     shown = visible(name or shown)
     data, text = parse(text, shown)
     return _Reader(data, text, shown).request()
@@ -110,7 +110,8 @@ def migrate(text: str, shown: str = "profile") -> str:
     return tomlkit.dumps(document)
 
 
-def _load(path: Path) -> str:
+def load(path: Path) -> str:
+    """The text of a file, as it is. Raises ``InputError`` for what can't be read, is too large or no UTF-8."""
     try:
         with path.open("rb") as file:
             data = file.read(LIMIT + 1)

@@ -167,6 +167,15 @@ ID_RESERVED = plan_code(
 _OWN = {"iommufd0", "viommu0"}
 
 
+def id_fault(id: str) -> tuple[str, str] | None:
+    """Of what it can't be the id, and why; the first is empty where it can't be one at all. None for one that a device may have."""
+    if id == ROOT_BUS:
+        return "anything", "It is the name of the machine's own root complex; QEMU takes it and bus= is ambiguous."
+    if id in _OWN or re.fullmatch(r"(mem|gi|pflash)\d*|.*-(storage|format|net)", id):
+        return "a device", "The exports use that name for an object of their own."
+    return None if _ID.fullmatch(id) else ("", "")
+
+
 @rule
 def ids(scene: Scene) -> Iterator[Finding]:
     """Ids (sources: qemu-S5, qemu-P12)."""
@@ -175,13 +184,10 @@ def ids(scene: Scene) -> Iterator[Finding]:
     used = shared + [bus.id for bus in vm.buses if bus.id not in shared] + [v.id for v in vm.vsmmus] + [p.id for p in vm.ports]
     used += [d.id for d in vm.devices] + [d.id for d in vm.disks] + [n.id for n in vm.networks]
     for id in dict.fromkeys(used):
-        if id == ROOT_BUS:
-            why = "It is the name of the machine's own root complex; QEMU takes it and bus= is ambiguous."
-            yield ID_RESERVED.at(scene.name, id=id, kind="anything", why=why)
-        elif id in _OWN or re.fullmatch(r"(mem|gi|pflash)\d*|.*-(storage|format|net)", id):
-            yield ID_RESERVED.at(scene.name, id=visible(id), kind="a device", why="The exports use that name for an object of their own.")
-        elif not _ID.fullmatch(id):
-            yield ID_GRAMMAR.at(scene.name, id=visible(id) or "''")
+        fault = id_fault(id)
+        if fault is not None:
+            kind, why = fault
+            yield ID_RESERVED.at(scene.name, id=visible(id), kind=kind, why=why) if kind else ID_GRAMMAR.at(scene.name, id=visible(id) or "''")
     for id in repeated(used):
         yield ID_TWICE.at(scene.name, id=visible(id), count=used.count(id))
 

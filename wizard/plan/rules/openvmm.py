@@ -20,7 +20,7 @@ BY_DOCUMENTS = plan_code(
     "Where it puts memory and windows is not known here, so the host's reserved regions and the vSMMU's output size are not held against them.",
     fix="Try the VM before you rely on it. For what is held against the real program, plan it for QEMU.",
 )  # fmt: skip
-CANT = plan_code(
+IMPOSSIBLE = plan_code(
     "openvmm-cant", ERROR,
     what="OpenVMM can't give VM {subject} {what}.",
     why="{why}",
@@ -47,30 +47,30 @@ def impossible(scene: Scene) -> Iterator[Finding]:
     vm = scene.vm
     if vm.mode is Mode.VIRTIO_IOMMU:
         why = "Its one vIOMMU on arm64 is the SMMUv3 of --smmu; 'VFIO device is behind a software IOMMU' is how it refuses any other."
-        yield CANT.at(scene.name, what="a virtio-iommu", why=why, fix="Use --mode accel or none.")
+        yield IMPOSSIBLE.at(scene.name, what="a virtio-iommu", why=why, fix="Use --mode accel or none.")
     if not vm.machine.acpi:
         why = "It boots UEFI with ACPI; accel needs ACPI too ('accelerated translation requires ACPI'), and --device-tree excludes --uefi."
-        yield CANT.at(scene.name, what="a machine without ACPI", why=why, fix="Leave acpi on.")
+        yield IMPOSSIBLE.at(scene.name, what="a machine without ACPI", why=why, fix="Leave acpi on.")
     for disk in vm.disks:
         if disk.format != "raw":
             why = "It reads flat images, block devices and VHD; any other file is taken for a flat image, and the guest sees its header."
             fix = "Convert it: qemu-img convert -O raw."
-            yield CANT.at(scene.name, what=f"the disk {visible(disk.path)} in the format {disk.format}", why=why, fix=fix)
+            yield IMPOSSIBLE.at(scene.name, what=f"the disk {visible(disk.path)} in the format {disk.format}", why=why, fix=fix)
         elif set(disk.path) & set(",;"):
             why = "Its --virtio-blk divides its value at commas and semicolons, and has no way to write one."
-            yield CANT.at(scene.name, what=f"the disk {visible(disk.path)}", why=why, fix="Make a link without them, and name that.")
+            yield IMPOSSIBLE.at(scene.name, what=f"the disk {visible(disk.path)}", why=why, fix="Make a link without them, and name that.")
     for network in vm.networks:
         if network.kind == "bridge":
             why = "Its networks are a tap that exists, or user networking (consomme)."
             fix = f"Make a tap, put it on {visible(network.source or 'the bridge')}, and write tap:NAME."
-            yield CANT.at(scene.name, what=f"a network on the bridge {visible(network.source or '')}", why=why, fix=fix)
+            yield IMPOSSIBLE.at(scene.name, what=f"a network on the bridge {visible(network.source or '')}", why=why, fix=fix)
     for vsmmu in vm.vsmmus:
         for name, prop in vsmmu.properties():
             one = declared(name)
             if prop.written is not None and one.openvmm and not one.takes(prop.written, Vmm.OPENVMM):
                 allowed = f"Write {', '.join(map(str, one.openvmm))} or auto, or leave it out."
                 why = "These are the sizes that SMMUv3 has an encoding for."
-                yield CANT.at(scene.name, what=f"{name}={visible(prop.written)} for vSMMU {vsmmu.id}", why=why, fix=allowed)
+                yield IMPOSSIBLE.at(scene.name, what=f"{name}={visible(prop.written)} for vSMMU {vsmmu.id}", why=why, fix=allowed)
 
 
 @rule_of(Vmm.OPENVMM)

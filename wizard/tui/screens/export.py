@@ -99,7 +99,7 @@ space ticks a format, enter on the directory changes it, enter on a file shows i
             ticked = one.name in self.formats
             lines.append(
                 line(
-                    (f"  [{'x' if ticked else ' '}] {one.label:<12}", "bold" if ticked else ""),
+                    (f"  [{'x' if ticked else ' '}] {one.label:<13}", "bold" if ticked else ""),
                     (f"NAME{one.suffix}", "dim"),
                     key=f"format/{one.name}",
                 )

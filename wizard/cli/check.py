@@ -1,0 +1,48 @@
+"""``check``: profiles against the host and against each other; ``--fix`` mends them."""
+
+from __future__ import annotations
+
+import argparse
+
+import msgspec
+
+from wizard.base.errors import UsageError
+from wizard.base.exits import Exit
+from wizard.base.finding import Finding, Severity, grouped
+from wizard.base.text import plural
+from wizard.cli.inspect import item_lines
+from wizard.cli.output import print_json, print_lines
+from wizard.cli.planning import plan_of_profiles
+from wizard.cli.source import host_for
+from wizard.host.vmm import Vmm
+from wizard.plan.model import Plan
+
+
+class CheckView(msgspec.Struct, frozen=True):
+    """The output of ``check --json``."""
+
+    schema: int
+    ok: bool
+    findings: tuple[Finding, ...]
+    plan: Plan | None
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Profiles against the host and against each other: planning without writing, or with --fix mending and writing."""
+    host = host_for(arguments)
+    if arguments.fix:
+        from wizard.cli.fix import run_fix
+
+        return run_fix(arguments, host)
+    if arguments.output or arguments.in_place:
+        raise UsageError("Only a mended VM is written.", "Add --fix, or leave -o and --in-place away.")
+    plan, findings = plan_of_profiles(arguments, host, arguments.profiles, Vmm(arguments.vmm) if arguments.vmm else None)
+    ok = not any(finding.severity is Severity.ERROR for finding in findings)
+    if arguments.json:
+        print_json(CheckView(1, ok, findings, plan))
+    else:
+        if findings:
+            print_lines(item_lines(grouped(findings)))
+        errors = sum(finding.severity is Severity.ERROR for finding in findings)
+        print(f"{plural(len(arguments.profiles), 'profile')}: " + ("fine on this host." if ok else f"{plural(errors, 'error')}."))
+    return Exit.OK if ok else Exit.FINDINGS
