@@ -55,6 +55,7 @@ from wizard.plan.request import (
     Mode,
     NetworkRequest,
     NodeRequest,
+    OtherRequest,
     VmRequest,
     VsmmuRequest,
 )
@@ -197,6 +198,11 @@ of("no-acpi", NVME, machine=MachineRequest(acpi=False))
 of("no-msi-doorbell", NVME, machine=MachineRequest(its=False))
 of("no-msi", NVME, mode=Mode.NONE, machine=MachineRequest(its=False))
 of("machine-not-in-qemu", NVME, machine=MachineRequest(type="virt-11.2"))
+of("machine-wide-viommu", NVME, machine=MachineRequest(iommu="smmuv3"))
+of(
+    "port-slot-not-0", FunctionRequest(host=NVME, mode=Mode.NONE, port="p", slot=1),
+    others=(OtherRequest(id="p", kind="port", slot=2, chassis=9),),
+)  # fmt: skip
 of("gic-impossible", NVME, machine=MachineRequest(gic="4"))
 of("gic-not-recommended", NVME, machine=MachineRequest(gic="2"))
 broken("vsmmus-too-many", lambda vm: replace(vm, vsmmus=vm.vsmmus * 9))

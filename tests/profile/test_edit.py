@@ -15,7 +15,19 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from wizard.plan.properties import Properties
-from wizard.plan.request import DiskRequest, FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, NetworkRequest, NodeRequest, VmRequest
+from wizard.plan.request import (
+    DiskRequest,
+    FirmwareRequest,
+    FunctionRequest,
+    HotplugRequest,
+    KeptLibvirt,
+    KeptQemu,
+    MadeFor,
+    Mode,
+    NetworkRequest,
+    NodeRequest,
+    VmRequest,
+)
 from wizard.profile import edit_profile, read_profile, write_profile
 
 GIB = 1 << 30
@@ -194,3 +206,23 @@ def test_any_edit_of_any_hand_reads_as_wanted(before: VmRequest, after: VmReques
     edited = edit_profile(text, after)
     assert read(edited) == after
     assert edited.count("# free") == text.count("# free")
+
+
+KEPT_SPELLINGS = [
+    'name = "a"\n\n# mine\n[passthrough.qemu]\noptions = ["-rtc base=utc"]  # clock\n',
+    'name = "a"\n[passthrough]\nqemu = { options = ["-rtc base=utc"] } # clock\n',
+    'name = "a"\npassthrough.qemu.options = ["-rtc base=utc"] # clock\n',
+    'name = "a"\npassthrough = { qemu = { options = ["-rtc base=utc"] } } # clock\n',
+]
+
+
+@pytest.mark.parametrize("text", KEPT_SPELLINGS)
+def test_what_was_kept_aside_is_edited_where_it_stands(text: str) -> None:
+    request = read_profile(text)[0]
+    assert request.kept_qemu == KeptQemu(options=("-rtc base=utc",))
+    assert edit_profile(text, request) == text
+    more = replace(request, kept_qemu=KeptQemu(options=("-rtc base=utc", "-S")), kept_libvirt=KeptLibvirt(domain=("<cputune/>",)))
+    edited = edit_profile(text, more)
+    assert read_profile(edited) == (more, [])
+    assert "clock" in edited
+    assert read_profile(edit_profile(edited, replace(more, kept_qemu=None))) == (replace(more, kept_qemu=None), [])

@@ -24,11 +24,14 @@ from wizard.plan.request import (
     FirmwareRequest,
     FunctionRequest,
     HotplugRequest,
+    KeptLibvirt,
+    KeptQemu,
     MachineRequest,
     MadeFor,
     Mode,
     NetworkRequest,
     NodeRequest,
+    OtherRequest,
     Request,
     VmRequest,
     VsmmuRequest,
@@ -46,7 +49,7 @@ EVERYTHING = VmRequest(
     mode=Mode.ACCEL,
     functions=(
         FunctionRequest(
-            host=NVME, ids="1b36:0010", serial="s", id="dev0", mode=Mode.NONE, vsmmu="smmuv3.1", port="p", port_slot=1, chassis=2, function=0,
+            host=NVME, ids="1b36:0010", serial="s", id="dev0", mode=Mode.NONE, vsmmu="smmuv3.1", port="p", slot=7, port_slot=1, chassis=2, function=0,
             driver="vfio-pci", ats="auto", iommufd=True, rom=False,
         ),
     ),
@@ -55,18 +58,30 @@ EVERYTHING = VmRequest(
     cpus=3,
     numa=(NodeRequest(memory=GIB, cpus="0-1", host_node=1), NodeRequest(memory=0, initiator="dev0")),
     firmware=FirmwareRequest(code="/c", code_format="qcow2", vars_template="/t", vars="/v", vars_format="qcow2"),
-    machine=MachineRequest(type="virt-11.1", gic="max", its=False, acpi=False),
+    machine=MachineRequest(type="virt-11.1", gic="max", its=False, acpi=False, uefi=False, iommu="smmuv3"),
     disks=(DiskRequest(path="/d, 'x\"\n\t\x1b\u202e", format="qcow2", readonly=True, id="d", slot=3, bus="pcie.0"),),
     networks=(NetworkRequest(kind="bridge", source="br0", mac="52:54:00:00:00:01", id="n", slot=4, bus="pcie.0"),),
     fall_back=True,
     split=("smmu3.0x1",),
     properties=Properties(ats="on", ril="off", ssidsize=20, oas=48, cmdqv="auto"),
-    vsmmus=(VsmmuRequest(id="smmuv3.1", smmu="s", bus="b", bus_nr=8, slot=2, numa_node=0, properties=Properties(ssidsize="auto", oas="auto")),),
+    vsmmus=(
+        VsmmuRequest(
+            id="smmuv3.1", smmu="s", bus="b", bus_nr=8, slot=2, numa_node=0, accel=False, properties=Properties(ssidsize="auto", oas="auto"),
+        ),
+    ),
     hotplug=(
         HotplugRequest(
             vsmmu="smmuv3.1", functions=(VF0,), port="h", port_slot=5, chassis=9, bus_reserve=1, mem_reserve=2 << 20, pref64_reserve=0,
         ),
     ),
+    others=(
+        OtherRequest(
+            id="x", kind="port", driver="d", bus="b", slot=6, function=1, bus_nr=9, numa_node=0, chassis=3, port=4, bus_reserve=1, mem_reserve=0,
+            pref64_reserve=1 << 30,
+        ),
+    ),
+    kept_qemu=KeptQemu(options=("-rtc base=utc",), properties=("d.bootindex=1",)),
+    kept_libvirt=KeptLibvirt(domain=("<cputune/>",), devices=('<rng model="virtio"/>',), inside=("os: <boot dev='hd'/>",)),
     mmio_window=1 << 40,
     user="qemu",
     target="qemu=11.1",
@@ -93,7 +108,11 @@ def test_every_field_survives() -> None:
     assert all(character.isprintable() or character == "\n" for character in text)
     # The example has a value for each key of the format, so the round trip has exercised it.
     data = tomllib.loads(text)
-    tables = {"": data, **{table.name: data[table.name][0] if table.many else data[table.name] for table in TABLES}}
+    tables = {"": data}
+    for table in TABLES:
+        group, _, name = table.name.rpartition(".")
+        found = (data[group] if group else data)[name]
+        tables[table.name] = found[0] if table.many else found
     missing = {f"{table.name}.{key.name}" for table in (TOP, *TABLES) for key in table.keys if key.name not in tables[table.name]}
     assert missing == {"numa.initiator", "vsmmu.ats", "vsmmu.ril", "vsmmu.cmdqv"}  # the first node has none; the vSMMU leaves them to the VM
 

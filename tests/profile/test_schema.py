@@ -15,7 +15,7 @@ from wizard.profile import read_profile, schema
 from wizard.profile.format import TABLES, TOP, Key, Table
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
-REQUIRED = {"host": "0000:01:00.0", "path": "/x", "code": "/x", "id": "a", "memory": "1G", "name": "a"}
+REQUIRED = {"host": "0000:01:00.0", "path": "/x", "code": "/x", "id": "a", "memory": "1G", "name": "a", "kind": "port"}
 KEYS = [(table, key) for table in (TOP, *TABLES) for key in table.keys]
 PATTERNS = {str(found["pattern"]) for _, key in KEYS for found in (key.kind.schema, *key.kind.schema.get("anyOf", ())) if "pattern" in found}
 
@@ -31,7 +31,9 @@ values: st.SearchStrategy[object] = st.one_of(near, odd, plain, st.lists(near | 
 def test_valid_is_accepted_and_accepted_is_valid(at: tuple[Table, Key], value: object) -> None:
     table, key = at
     entry = {one.name: REQUIRED[one.name] for one in table.keys if one.required} | {key.name: value}
-    profile = {"name": "a", **({table.name: [entry] if table.many else entry} if table.name else entry)}
+    group, _, name = table.name.rpartition(".")
+    held = {name: [entry] if table.many else entry}
+    profile = {"name": "a", **({group: held} if group else held if name else entry)}
     try:
         text = tomlkit.dumps(profile)
         data = tomllib.loads(text)
@@ -48,6 +50,9 @@ NOWHERE = [
     'name = "a"\n[[function]]\nid = "a"\n',
     'name = "a"\nfunction = 1\n',
     'version = 0\nname = "a"\n',
+    'name = "a"\n[passthrough]\nkvm = "x"\n',
+    'name = "a"\n[passthrough.qemu]\noption = ["-x"]\n',
+    'name = "a"\npassthrough = 1\n',
     "",
 ]
 

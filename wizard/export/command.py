@@ -21,6 +21,7 @@ class Option:
     values: tuple[tuple[str, Value], ...] = ()
     text: str | None = None  # an option without keys
     comment: str = ""  # what to say above it in a script
+    plain: bool = False  # key=value even where others are JSON
 
     def words(self, *, as_json: bool = False) -> list[str]:
         """The option as it stands on the command line: one word or two."""
@@ -28,7 +29,7 @@ class Option:
             return [self.flag, self.text]
         if not self.values:
             return [self.flag]
-        return [self.flag, self.as_json() if as_json and self.flag in TYPED else self.as_keyval()]
+        return [self.flag, self.as_json() if as_json and not self.plain and self.flag in TYPED else self.as_keyval()]
 
     def as_json(self) -> str:
         """The value in QEMU's JSON syntax."""

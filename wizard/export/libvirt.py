@@ -8,18 +8,21 @@ What the schema has no word for (reserves, vfio-pci's ats) is written as ``qemu:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from lxml import etree
 
 from wizard.base.address import Address
 from wizard.base.errors import UsageError
 from wizard.base.text import visible, visible_xml
-from wizard.export.qemu import heading, too_new
+from wizard.export.kept import said_of_kept
+from wizard.export.kept_xml import give_back
+from wizard.export.qemu import heading, shared_slot, too_new
 from wizard.export.spares import spare_ports
 from wizard.host.vmm import Vmm
 from wizard.plan.memory import cpu_text
-from wizard.plan.model import ROOT_BUS, DevicePlan, PortPlan, VmPlan, VsmmuPlan, require
+from wizard.plan.model import ROOT_BUS, DevicePlan, OtherPlan, PortPlan, VmPlan, VsmmuPlan, require
+from wizard.plan.numbers import Numbers
 
 QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 _ILLEGAL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2 (Char)
@@ -44,6 +47,8 @@ def libvirt_domain(vm: VmPlan, *, domain_type: str = "kvm") -> etree._Element:
     spares = spare_ports(vm)
     if not spares and any(vsmmu.accel for vsmmu in vm.vsmmus):
         said.append("no slot or bus number is left on pcie.0 for spare ports, so give every device that you add an address away from the vSMMUs")
+    if unchecked := said_of_kept(vm, "libvirt"):
+        said.append(unchecked)
     domain.append(etree.Comment(" " + visible(" · ".join(said)).replace("--", "- -") + " "))
     _text(domain, "name", vm.name)
     _text(domain, "uuid", vm.uuid)
@@ -61,22 +66,28 @@ def libvirt_domain(vm: VmPlan, *, domain_type: str = "kvm") -> etree._Element:
     _cpu(domain, vm)
     devices = etree.SubElement(domain, "devices")
     _text(devices, "emulator", vm.emulator if vm.emulator.startswith("/") else f"/usr/bin/{vm.emulator}")
-    numbers = _controllers(devices, vm, spares)
-    _disks(devices, vm)
-    _networks(devices, vm)
+    made: dict[str, etree._Element] = {}
+    numbers = _controllers(devices, vm, spares, made)
+    _disks(devices, vm, numbers, made)
+    _networks(devices, vm, numbers, made)
     # The machine has a UART whatever is written: this gives it to `virsh console`.
     etree.SubElement(devices, "serial", {"type": "pty"})
     for count, device in enumerate(vm.devices):
-        _hostdev(devices, vm, device, numbers, count)
+        made[device.id] = _hostdev(devices, vm, device, numbers, count)
     for vsmmu in vm.vsmmus:
-        _vsmmu(devices, vsmmu, numbers)
+        made[vsmmu.id] = _vsmmu(devices, vsmmu, numbers)
+    if vm.machine.iommu:
+        etree.SubElement(devices, "iommu", {"model": vm.machine.iommu})
     if vm.virtio_iommu:
         iommu = etree.SubElement(devices, "iommu", {"model": "virtio"})
         driver = etree.SubElement(iommu, "driver", {"aw_bits": str(vm.virtio_iommu.aw_bits)})
         etree.SubElement(driver, "granule", {"size": vm.virtio_iommu.granule.removesuffix("k"), "unit": "KiB"})
         _address(iommu, 0, vm.virtio_iommu.slot, 0)
-    etree.SubElement(devices, "memballoon", {"model": "none"})
+    kept = vm.request.kept_libvirt
+    if kept is None or not any(text.startswith("<memballoon") for text in kept.devices):
+        etree.SubElement(devices, "memballoon", {"model": "none"})
     _overrides(domain, vm, numbers)
+    give_back(vm, domain, made)
     return domain
 
 
@@ -157,49 +168,89 @@ def _cpu(domain: etree._Element, vm: VmPlan) -> None:
             etree.SubElement(numa, "cell", attributes)
 
 
-def _controllers(devices: etree._Element, vm: VmPlan, spares: Iterable[PortPlan]) -> dict[str, int]:
-    """pcie.0, spare root ports, the pxb-pcie and the root ports; the result is the controller index of each by its id in the plan."""
-    etree.SubElement(devices, "controller", {"type": "usb", "model": "none"})
+def _controllers(devices: etree._Element, vm: VmPlan, spares: Sequence[PortPlan], made: dict[str, etree._Element]) -> dict[str, int]:
+    """pcie.0, spare root ports, the pxb-pcie and the root ports; the result is the controller index of each by its id in the plan.
+
+    An id such as pci.7 is libvirt's own for controller 7, which it stays: what was kept of an imported domain names it.
+    """
+    kept = vm.request.kept_libvirt
+    if kept is None or not any(_USB.match(text) for text in kept.devices):
+        etree.SubElement(devices, "controller", {"type": "usb", "model": "none"})
+    bridges = [spare.id for spare in spares] + [bus.id for bus in vm.buses]
+    bridges += [other.id for other in vm.others if other.bridge] + [port.id for port in vm.ports]
+    own = {id: int(found[1]) for id in bridges if (found := _OWN.fullmatch(id))}
+    free = Numbers(own.values(), start=1)
+    numbers = {ROOT_BUS: 0} | {id: own.get(id) or free.give() for id in bridges}
     root = etree.SubElement(devices, "controller", {"type": "pci", "index": "0", "model": "pcie-root"})
     if vm.memory.mmio_written:
         _text(root, "pcihole64", str(vm.memory.mmio_window // 1024), {"unit": "KiB"})
-    numbers = {ROOT_BUS: 0}
+    made[ROOT_BUS] = root
     for spare in spares:
-        _root_port(devices, spare, numbers)
+        made[spare.id] = _root_port(devices, spare, numbers, vm)
     for bus in vm.buses:
-        numbers[bus.id] = len(numbers)
-        pxb = etree.SubElement(devices, "controller", {"type": "pci", "index": str(numbers[bus.id]), "model": "pcie-expander-bus"})
+        made[bus.id] = pxb = etree.SubElement(devices, "controller", {"type": "pci", "index": str(numbers[bus.id]), "model": "pcie-expander-bus"})
         etree.SubElement(pxb, "model", {"name": "pxb-pcie"})
         target = etree.SubElement(pxb, "target", {"busNr": str(bus.bus_nr)})
         if bus.numa_node is not None:
             _text(target, "node", str(bus.numa_node))
         _address(pxb, 0, bus.slot, 0)
+    for other in vm.others:
+        if other.bridge:
+            made[other.id] = _other(devices, other, numbers, vm)
     for port in vm.ports:
-        _root_port(devices, port, numbers)
+        made[port.id] = _root_port(devices, port, numbers, vm)
     return numbers
 
 
-def _root_port(devices: etree._Element, port: PortPlan, numbers: dict[str, int]) -> None:
-    numbers[port.id] = len(numbers)
+_OWN = re.compile(r"pci\.([1-9][0-9]{0,2})")
+_USB = re.compile(r"""<controller [^>]*type=['"]usb['"]""")
+_MODELS = {
+    "expander": ("pcie-expander-bus", "pxb-pcie"), "port": ("pcie-root-port", "pcie-root-port"),
+    "upstream": ("pcie-switch-upstream-port", "x3130-upstream"), "downstream": ("pcie-switch-downstream-port", "xio3130-downstream"),
+    "bridge": ("pcie-to-pci-bridge", "pcie-pci-bridge"),
+}  # fmt: skip
+
+
+def _other(devices: etree._Element, other: OtherPlan, numbers: Mapping[str, int], vm: VmPlan) -> etree._Element:
+    """A bridge of a VM that was imported."""
+    model, name = _MODELS[other.kind]
+    element = etree.SubElement(devices, "controller", {"type": "pci", "index": str(numbers[other.id]), "model": model})
+    etree.SubElement(element, "model", {"name": name})
+    if other.kind == "expander":
+        target = etree.SubElement(element, "target", {"busNr": str(other.bus_nr)})
+        if other.numa_node is not None:
+            _text(target, "node", str(other.numa_node))
+    elif other.kind in ("port", "downstream"):
+        attributes = {"chassis": str(other.chassis or 0), "port": f"{other.port or 0:#x}"}
+        if other.mem_reserve is not None:
+            attributes["memReserve"] = str(other.mem_reserve // 1024)
+        etree.SubElement(element, "target", attributes)
+    shared = other.function == 0 and shared_slot(vm, other.bus, other.slot)
+    _address(element, numbers.get(other.bus, 0), other.slot, other.function, multifunction=bool(shared))
+    return element
+
+
+def _root_port(devices: etree._Element, port: PortPlan, numbers: Mapping[str, int], vm: VmPlan) -> etree._Element:
     element = etree.SubElement(devices, "controller", {"type": "pci", "index": str(numbers[port.id]), "model": "pcie-root-port"})
     etree.SubElement(element, "model", {"name": "pcie-root-port"})
     attributes = {"chassis": str(port.chassis), "port": f"{port.port:#x}"}
     if port.mem_reserve is not None:
         attributes["memReserve"] = str(port.mem_reserve // 1024)
     etree.SubElement(element, "target", attributes)
-    _address(element, numbers[port.bus], port.slot, 0)
+    _address(element, numbers[port.bus], port.slot, 0, multifunction=bool(shared_slot(vm, port.bus, port.slot)))
+    return element
 
 
-def _disks(devices: etree._Element, vm: VmPlan) -> None:
+def _disks(devices: etree._Element, vm: VmPlan, numbers: Mapping[str, int], made: dict[str, etree._Element]) -> None:
     for count, disk in enumerate(vm.disks):
         block = disk.host_device
-        element = etree.SubElement(devices, "disk", {"type": "block" if block else "file", "device": "disk"})
+        made[disk.id] = element = etree.SubElement(devices, "disk", {"type": "block" if block else "file", "device": "disk"})
         etree.SubElement(element, "driver", {"name": "qemu", "type": disk.format})
         etree.SubElement(element, "source", {"dev" if block else "file": disk.path})
         etree.SubElement(element, "target", {"dev": _disk_name(count), "bus": "virtio"})
         if disk.readonly:
             etree.SubElement(element, "readonly")
-        _address(element, 0, disk.slot, 0)
+        _address(element, numbers.get(disk.bus, 0), disk.slot, 0)
 
 
 def _disk_name(count: int) -> str:
@@ -211,10 +262,10 @@ def _disk_name(count: int) -> str:
     return f"vd{letters}"
 
 
-def _networks(devices: etree._Element, vm: VmPlan) -> None:
+def _networks(devices: etree._Element, vm: VmPlan, numbers: Mapping[str, int], made: dict[str, etree._Element]) -> None:
     for network in vm.networks:
         kind = {"user": "user", "bridge": "bridge", "tap": "ethernet"}[network.kind]
-        element = etree.SubElement(devices, "interface", {"type": kind})
+        made[network.id] = element = etree.SubElement(devices, "interface", {"type": kind})
         etree.SubElement(element, "mac", {"address": network.mac})
         if network.kind == "bridge":
             etree.SubElement(element, "source", {"bridge": network.source or ""})
@@ -222,10 +273,10 @@ def _networks(devices: etree._Element, vm: VmPlan) -> None:
             etree.SubElement(element, "target", {"dev": network.source or "", "managed": "no"})
         etree.SubElement(element, "model", {"type": "virtio"})
         etree.SubElement(element, "rom", {"enabled": "no"})
-        _address(element, 0, network.slot, 0)
+        _address(element, numbers.get(network.bus, 0), network.slot, 0)
 
 
-def _hostdev(devices: etree._Element, vm: VmPlan, device: DevicePlan, numbers: Mapping[str, int], count: int) -> None:
+def _hostdev(devices: etree._Element, vm: VmPlan, device: DevicePlan, numbers: Mapping[str, int], count: int) -> etree._Element:
     host = Address.parse(device.host)
     element = etree.SubElement(devices, "hostdev", {"mode": "subsystem", "type": "pci", "managed": "no"})
     element.append(etree.Comment(f" {visible(f'{device.host} {device.name}').replace('--', '- -')} "))
@@ -241,22 +292,25 @@ def _hostdev(devices: etree._Element, vm: VmPlan, device: DevicePlan, numbers: M
     nodes = [node.id for node in vm.memory.nodes if node.initiator == device.id]
     if nodes:
         etree.SubElement(element, "acpi", {"nodeset": cpu_text(nodes)})
-    _address(element, numbers[device.port], 0, device.function, multifunction=device.multifunction)
+    _address(element, numbers[device.port], device.slot, device.function, multifunction=device.multifunction)
+    return element
 
 
-def _vsmmu(devices: etree._Element, vsmmu: VsmmuPlan, numbers: Mapping[str, int]) -> None:
+def _vsmmu(devices: etree._Element, vsmmu: VsmmuPlan, numbers: Mapping[str, int]) -> etree._Element:
     element = etree.SubElement(devices, "iommu", {"model": "smmuv3"})
     attributes = {"pciBus": str(numbers[vsmmu.bus])}
     if vsmmu.accel:
         attributes["accel"] = "on"
         attributes |= {name: prop.written for name, prop in vsmmu.properties() if prop.written is not None and not prop.auto}
     etree.SubElement(element, "driver", attributes)
+    return element
 
 
 def _overrides(domain: etree._Element, vm: VmPlan, numbers: Mapping[str, int]) -> None:
     """Properties that libvirt 12.8 has no element for."""
     found: list[tuple[str, list[tuple[str, str, str]]]] = []
-    for port in vm.ports:
+    bridges: list[PortPlan | OtherPlan] = [*vm.ports, *(other for other in vm.others if other.bridge)]
+    for port in bridges:
         found.append((f"pci.{numbers[port.id]}", _reserves(port)))
     for count, device in enumerate(vm.devices):
         if device.ats is not None:
@@ -272,6 +326,6 @@ def _overrides(domain: etree._Element, vm: VmPlan, numbers: Mapping[str, int]) -
             etree.SubElement(frontend, f"{{{QEMU_NS}}}property", {"name": name, "type": kind, "value": value})
 
 
-def _reserves(port: PortPlan) -> list[tuple[str, str, str]]:
+def _reserves(port: PortPlan | OtherPlan) -> list[tuple[str, str, str]]:
     values = [("bus-reserve", port.bus_reserve), ("pref64-reserve", port.pref64_reserve)]
     return [(name, "unsigned", str(value)) for name, value in values if value is not None]

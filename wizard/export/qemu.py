@@ -7,20 +7,21 @@ and the emulated devices on pcie.0 at the end. ``bus=`` and ``addr=`` are always
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from wizard.base.address import Address
 from wizard.base.text import shell_word, size, visible, visible_json
 from wizard.export.command import Option, device, keyed, object_
+from wizard.export.kept import kept_options, said_of_kept, with_properties
 from wizard.host.vmm import Vmm
 from wizard.plan.memory import cpu_text
-from wizard.plan.model import ROOT_BUS, DevicePlan, NetworkPlan, VmPlan, require
+from wizard.plan.model import ROOT_BUS, DevicePlan, NetworkPlan, OtherPlan, VmPlan, require
 from wizard.plan.rules.target import LIBVIRT_OLD, OTHER, TOO_NEW
 
 
 def qemu_argv(vm: VmPlan, *, as_json: bool = False) -> list[str]:
     """The words of the command, the program first."""
-    return [vm.emulator, *(word for option in options(vm) for word in option.words(as_json=as_json))]
+    return [vm.emulator, *(word for option in all_options(vm) for word in option.words(as_json=as_json))]
 
 
 def qemu_json(vm: VmPlan) -> str:
@@ -33,6 +34,7 @@ def qemu_script(vm: VmPlan) -> str:
     lines = [
         "#!/bin/bash",
         *(f"# {line}" for line in heading(vm)),
+        *([f"# {said}"] if (said := said_of_kept(vm, "qemu")) else []),
         "#",
         "# Run the preparation script first (smmu-wizard export … --format prepare). More QEMU options may follow the script's name:",
         "# `./script -serial mon:stdio` for a console.",
@@ -41,7 +43,7 @@ def qemu_script(vm: VmPlan) -> str:
         "# shellcheck disable=SC2054 # the commas are QEMU's",
         "args=(",
     ]
-    for option in options(vm):
+    for option in all_options(vm):
         lines += [f"  # {visible(line)}" for line in option.comment.splitlines()]
         lines.append("  " + " ".join(shell_word(word) for word in option.words()))
     lines += [")", f'exec {shell_word(vm.emulator)} "${{args[@]}}" "$@"', ""]
@@ -65,8 +67,15 @@ def too_new(vm: VmPlan) -> list[str]:
     return [visible(finding.what) for finding in vm.findings if finding.code in (OTHER.code, TOO_NEW.code, LIBVIRT_OLD.code)]
 
 
+def all_options(vm: VmPlan) -> Iterator[Option]:
+    """Every option, with what was kept of the command line that the VM was imported from."""
+    for option in options(vm):
+        yield with_properties(vm, option)
+    yield from kept_options(vm)
+
+
 def options(vm: VmPlan) -> Iterator[Option]:
-    """Every option, in the order of the command line."""
+    """Every option of the plan, in the order of the command line."""
     require(vm, Vmm.QEMU, "this is QEMU's command")
     yield from _machine(vm)
     yield from _memory(vm)
@@ -91,6 +100,7 @@ def _machine(vm: VmPlan) -> Iterator[Option]:
         ("gic-version", machine.gic),
         ("its", None if machine.its else False),
         ("acpi", None if machine.acpi else False),
+        ("iommu", machine.iommu),
         ("highmem-mmio-size", size(vm.memory.mmio_window) if vm.memory.mmio_written else None),
         ("memory-backend", "mem0" if vm.memory.hugepages and not vm.memory.nodes else None),
         ("pflash0", "pflash0" if firmware else None),
@@ -167,13 +177,56 @@ def _buses(vm: VmPlan) -> Iterator[Option]:
         properties = [(name, prop.written) for name, prop in vsmmu.properties()] if vsmmu.accel else []
         accel = True if vsmmu.accel else None
         yield device("arm-smmuv3", ("id", vsmmu.id), ("primary-bus", vsmmu.bus), ("accel", accel), ("stage", vsmmu.stage), *properties)
+    for other in _above_first(vm.others):
+        yield _other(vm, other)
     for port in vm.ports:
         yield device(
-            "pcie-root-port", ("id", port.id), ("bus", port.bus), ("addr", hex(port.slot)), ("chassis", port.chassis), ("port", port.port),
+            "pcie-root-port", ("id", port.id), ("bus", port.bus), ("addr", hex(port.slot)),
+            ("multifunction", shared_slot(vm, port.bus, port.slot)),
+            ("chassis", port.chassis), ("port", port.port),
             ("bus-reserve", port.bus_reserve), ("mem-reserve", port.mem_reserve),
             ("pref64-reserve", port.pref64_reserve),
             comment=f"left free{' for ' + ', '.join(port.candidates) if port.candidates else ''}" if port.hotplug else "",
         )  # fmt: skip
+
+
+_DRIVERS = {
+    "expander": "pxb-pcie", "port": "pcie-root-port", "upstream": "x3130-upstream", "downstream": "xio3130-downstream",
+    "bridge": "pcie-pci-bridge",
+}  # fmt: skip
+
+
+def _other(vm: VmPlan, other: OtherPlan) -> Option:
+    """A bridge of a VM that was imported; what is no bridge is in the options that were kept."""
+    numbered = other.kind in ("port", "downstream")
+    return device(
+        _DRIVERS[other.kind], ("id", other.id), ("bus", other.bus), ("addr", _addr(other.slot, other.function)),
+        ("multifunction", True if other.function == 0 and shared_slot(vm, other.bus, other.slot) else None),
+        ("bus_nr", other.bus_nr), ("numa_node", other.numa_node),
+        ("chassis", other.chassis if numbered else None), ("port", other.port if numbered else None),
+        ("bus-reserve", other.bus_reserve), ("mem-reserve", other.mem_reserve), ("pref64-reserve", other.pref64_reserve),
+    )  # fmt: skip
+
+
+def _addr(slot: int, function: int) -> str:
+    return f"{slot:#x}.{function:#x}" if function else hex(slot)
+
+
+def shared_slot(vm: VmPlan, bus: str, slot: int) -> bool | None:
+    """Whether others have further functions of a slot: QEMU wants multifunction=on of function 0 then."""
+    return True if any((other.bus, other.slot) == (bus, slot) and other.function for other in vm.others) else None
+
+
+def _above_first(others: Iterable[OtherPlan]) -> list[OtherPlan]:
+    """Bridges, each after the one that it hangs on: QEMU makes devices in their order."""
+    waiting = [other for other in others if other.bridge]
+    made: list[OtherPlan] = []
+    while waiting:
+        ids = {other.id for other in waiting}
+        ready = [other for other in waiting if other.bus not in ids] or waiting
+        made += ready
+        waiting = [other for other in waiting if other not in ready]
+    return made
 
 
 def _functions(vm: VmPlan) -> Iterator[Option]:
@@ -198,7 +251,7 @@ def function(vm: VmPlan, assigned: DevicePlan) -> Option:
         ("sysfsdev", f"/sys/bus/pci/devices/{assigned.host}" if wide else None),
         ("id", assigned.id),
         ("bus", assigned.port),
-        ("addr", f"0x0.{assigned.function:#x}" if assigned.multifunction else "0x0"),
+        ("addr", f"{assigned.slot:#x}.{assigned.function:#x}" if assigned.multifunction or assigned.function else hex(assigned.slot)),
         ("multifunction", True if assigned.multifunction else None),
         ("iommufd", vm.iommufd if assigned.iommufd else None),
         ("ats", assigned.ats),

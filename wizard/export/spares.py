@@ -10,7 +10,7 @@ last ones and only numbers that are left below the first expander.
 
 from __future__ import annotations
 
-from wizard.plan.model import ROOT_BUS, PortPlan, VmPlan
+from wizard.plan.model import ROOT_BUS, OtherPlan, PortPlan, VmPlan
 from wizard.plan.numbers import BUSES, SLOTS, Names, Numbers
 
 SPARES = 4
@@ -21,19 +21,23 @@ def spare_ports(vm: VmPlan) -> tuple[PortPlan, ...]:
     """As many of ``SPARES`` as there are slots and bus numbers for; none where no accelerated vSMMU is in the way."""
     if not any(vsmmu.accel for vsmmu in vm.vsmmus):
         return ()
-    on_root = [port for port in vm.ports if port.bus == ROOT_BUS]
+    on_root: list[PortPlan | OtherPlan] = [port for port in vm.ports if port.bus == ROOT_BUS]
+    on_root += [other for other in vm.others if other.bus == ROOT_BUS and other.bridge and other.kind != "expander"]
     last = max((port.subordinate for port in on_root), default=0)
-    numbers = min((bus.bus_nr for bus in vm.buses), default=BUSES) - 1 - last
+    others = [other.secondary for other in vm.others if other.kind == "expander"]
+    numbers = min((*(bus.bus_nr for bus in vm.buses), *others), default=BUSES) - 1 - last
     taken = (
         {bus.slot for bus in vm.buses}
         | {port.slot for port in on_root}
         | {disk.slot for disk in vm.disks}
         | {network.slot for network in vm.networks}
+        | {other.slot for other in vm.others if other.bus == ROOT_BUS}
+        | {device.slot for device in vm.devices if device.port == ROOT_BUS}
     )
     slots = [slot for slot in range(max((port.slot for port in on_root), default=0) + 1, SLOTS) if slot not in taken]
     count = max(0, min(SPARES, numbers, len(slots)))
-    names = Names(port.id for port in vm.ports)
-    chassis = Numbers((port.chassis for port in vm.ports), start=1)
+    names = Names([port.id for port in vm.ports] + [other.id for other in vm.others])
+    chassis = Numbers([*(port.chassis for port in vm.ports), *(other.chassis for other in vm.others)], start=1)
     return tuple(
         PortPlan(
             id=names.give("spare", place),

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from wizard.plan.candidate import Candidate, canonical
-from wizard.plan.model import ROOT_BUS, BusPlan, PortPlan
+from wizard.plan.model import ROOT_BUS, BusPlan, OtherPlan, PortPlan, climb
 from wizard.plan.numbers import Names, Numbers, bus_numbers
+from wizard.plan.others import complexes, numbered, with_slots
 from wizard.plan.request import FunctionRequest, HotplugRequest, Layout, Mode, VmRequest, VsmmuRequest
 
 
@@ -55,6 +56,19 @@ class GuestTopology:
     virtio_iommu_slot: int | None  # where the VM has a virtio-iommu
     disk_slots: tuple[int, ...]  # in the order of the request
     network_slots: tuple[int, ...]
+    others: tuple[OtherPlan, ...] = ()
+    direct: tuple[Asked, ...] = ()  # functions that sit behind one of the others, or on pcie.0 itself
+
+    def complex_of(self, bus: str) -> str:
+        """The root complex that a bus belongs to."""
+        return climb({port.id: port.bus for port in self.ports} | {one.id: one.bus for one in self.others if one.kind != "expander"}, bus)
+
+    def above(self, asked: Asked) -> PortPlan | OtherPlan | None:
+        """The bridge right above a function; None where it is on pcie.0 itself."""
+        for port, held in zip(self.ports, self.functions, strict=True):
+            if any(one is asked for one in held):
+                return port
+        return next((other for other in self.others if other.id == asked.request.port), None)
 
 
 @dataclass(frozen=True)
@@ -70,19 +84,33 @@ def lay_out(request: VmRequest, asked: Iterable[Asked], reserves: dict[int, Rese
     """Place every function. ``reserves`` and ``hotplug_smmus`` are by the place in ``request.hotplug``."""
     functions = list(asked)
     vsmmus, behind = _vsmmus(request, functions, hotplug_smmus)
-    ports = _ports(request, functions, behind, vsmmus, hotplug_smmus)
+    bridges = {ROOT_BUS} | {other.id for other in request.others if other.kind != "endpoint"}
+    direct = tuple(one for one in functions if one.request.port in bridges)
+    ports = _ports(request, functions, behind, vsmmus, hotplug_smmus, bridges)
     buses = {vsmmu.id: vsmmu.bus or "" for vsmmu in vsmmus}
     # A vSMMU may be written onto pcie.0 itself: its ports share slots and bus numbers with all that is there.
     places = {ROOT_BUS: ROOT_BUS} | {id: ROOT_BUS if bus == ROOT_BUS else id for id, bus in buses.items()}
     root = Numbers([vsmmu.slot for vsmmu in vsmmus] + [_slot(port) for port in ports if places[port.bus] == ROOT_BUS]
-                   + [d.slot for d in request.disks] + [n.slot for n in request.networks], start=1)  # fmt: skip
-    chassis = Numbers((port.written[2] for port in ports), start=1)
+                   + [d.slot for d in request.disks if d.bus in (None, ROOT_BUS)]
+                   + [n.slot for n in request.networks if n.bus in (None, ROOT_BUS)]
+                   + [o.slot for o in request.others if o.bus in (None, ROOT_BUS)]
+                   + [d.request.slot for d in direct if d.request.port == ROOT_BUS], start=1)  # fmt: skip
+    chassis = Numbers([*(port.written[2] for port in ports), *(other.chassis for other in request.others)], start=1)
     names = Names(port.written[0] for port in ports)
     needs = dict.fromkeys([*places, ROOT_BUS], 1)  # an id may be written twice, once of them on pcie.0
     for port in ports:
         needs[places[port.bus]] += 1 + _bus_reserve(port, request, reserves)
+    # Vsmmus go by their ids here, other expanders by their own.
+    by_bus = {bus: places[id] for id, bus in reversed(buses.items())}
+    expanders = [other for other in request.others if other.kind == "expander"]
+    needs |= dict.fromkeys((other.id for other in expanders), 1)
+    for bridge, above in complexes(request.others).items():
+        kept = next((other.bus_reserve for other in request.others if other.id == bridge), 0)
+        place = by_bus.get(above, above)
+        needs[place] = needs.get(place, 1) + (1 + max(0, kept or 0) if bridge in bridges else 0)
     pxbs = [vsmmu for vsmmu in vsmmus if vsmmu.bus != ROOT_BUS]
-    numbers = dict(zip((v.id for v in pxbs), bus_numbers(needs[ROOT_BUS], [(v.bus_nr, needs[v.id]) for v in pxbs]), strict=True))
+    ranges = [*((v.id, v.bus_nr, needs[v.id]) for v in pxbs), *((other.id, other.bus_nr, needs[other.id]) for other in expanders)]
+    numbers = dict(zip((id for id, _, _ in ranges), bus_numbers(needs[ROOT_BUS], [(at, need) for _, at, need in ranges]), strict=True))
     plans = [
         BusPlan(
             id=vsmmu.bus or "",
@@ -93,29 +121,36 @@ def lay_out(request: VmRequest, asked: Iterable[Asked], reserves: dict[int, Rese
         )
         for vsmmu in pxbs
     ]
+    free = {ROOT_BUS: root} | {
+        v.bus: Numbers([*(_slot(port) for port in ports if places[port.bus] == v.id), *(o.slot for o in request.others if o.bus == v.bus)])
+        for v in pxbs
+        if v.bus
+    }
+    others = with_slots(request.others, free, chassis)
     made: list[PortPlan] = []
     held: list[tuple[Asked, ...]] = []
+    behind_others: dict[str, OtherPlan] = {}
     for bus in sorted(dict.fromkeys(places.values()), key=lambda place: place == ROOT_BUS):
         mine = [port for port in ports if places[port.bus] == bus]
-        slots = root if bus == ROOT_BUS else Numbers(_slot(port) for port in mine)
         bus_id = buses.get(bus, ROOT_BUS)
+        slots = free[bus_id]
         placed = []
         for count, port in enumerate(mine, 1):
             id, slot, number = port.written
             reserve = reserves.get(_place(port, request), Reserve())
             slot = slots.give(slot)
-            placed.append((slot, port, PortPlan(
+            placed.append(PortPlan(
                 id=names.give(f"{bus_id}.port", count, id), bus=bus_id, slot=slot, chassis=chassis.give(number), port=slot,
                 secondary=0, subordinate=0, hotplug=port.hotplug is not None, place=_place(port, request),
                 candidates=tuple(canonical(f) for f in port.hotplug.functions) if port.hotplug else (),
                 bus_reserve=reserve.buses, mem_reserve=reserve.mem, pref64_reserve=reserve.pref64,
-            )))  # fmt: skip
-        at = numbers.get(bus, 0)
-        for _, port, plan in sorted(placed, key=lambda item: item[0]):
-            above = at + 1
-            at = above + (plan.bus_reserve or 0)
-            made.append(replace(plan, secondary=above, subordinate=at))
-            held.append(tuple(port.functions))
+            ))  # fmt: skip
+        ordered, bridges_here = numbered(bus_id, numbers.get(bus, 0), placed, others)
+        made += [plan for _, plan in ordered]
+        held += [tuple(mine[place].functions) for place, _ in ordered]
+        behind_others |= {other.id: other for other in bridges_here}
+    for other in expanders:
+        behind_others |= {one.id: one for one in numbered(other.id, numbers[other.id], (), others)[1]}
     # Ports and bridges have their slots by now: what is emulated takes the lowest that are left.
     return GuestTopology(
         vsmmus=tuple(vsmmus),
@@ -125,6 +160,13 @@ def lay_out(request: VmRequest, asked: Iterable[Asked], reserves: dict[int, Rese
         virtio_iommu_slot=root.give() if request.mode is Mode.VIRTIO_IOMMU else None,
         disk_slots=tuple(root.give(disk.slot) for disk in request.disks),
         network_slots=tuple(root.give(network.slot) for network in request.networks),
+        others=tuple(
+            replace(one, bus_nr=numbers[one.id], secondary=numbers[one.id], subordinate=numbers[one.id] + needs[one.id] - 1)
+            if one.kind == "expander"
+            else behind_others.get(one.id, one)
+            for one in others
+        ),
+        direct=direct,
     )
 
 
@@ -185,10 +227,17 @@ def _with_smmu(vsmmu: VsmmuRequest, functions: list[Asked], behind: dict[int, st
 
 
 def _ports(
-    request: VmRequest, functions: list[Asked], behind: dict[int, str], vsmmus: list[VsmmuRequest], hotplug_smmus: dict[int, str | None]
+    request: VmRequest,
+    functions: list[Asked],
+    behind: dict[int, str],
+    vsmmus: list[VsmmuRequest],
+    hotplug_smmus: dict[int, str | None],
+    bridges: set[str],
 ) -> list[Port]:
     ports: dict[tuple[str, str], Port] = {}
     for place, asked in enumerate(functions):
+        if asked.request.port in bridges:
+            continue
         bus = behind.get(place, ROOT_BUS)
         # Functions that name the same port share it; else companion functions of one device do.
         key = (bus, asked.request.port or asked.candidate.slot)

@@ -128,8 +128,8 @@ def memory_plan(
         low += max(LOW_WINDOW, window(tuple(size for one in port.regions for size in one.low)), kept_low)
         if length or kept:
             largest = power_of_two(max(sizes, default=0)) if length >= kept else kept
-            high[port.bus].append((max(length, kept), max(largest, WINDOW)))
-    emulated = bool(request.disks or request.networks) or mode is not Mode.ACCEL
+            high.setdefault(port.bus, []).append((max(length, kept), max(largest, WINDOW)))
+    emulated = bool(request.disks or request.networks or any(other.kind == "endpoint" for other in request.others)) or mode is not Mode.ACCEL
     needed = high_window(high.values(), emulated=emulated)
     chosen = request.mmio_window or needed
     return MemoryPlan(

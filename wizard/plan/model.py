@@ -14,6 +14,7 @@ Addresses of the guest are predictions until firmware has numbered the buses; ``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import msgspec
@@ -24,10 +25,19 @@ from wizard.base.finding import Finding, Severity
 from wizard.base.text import visible
 from wizard.host.vmm import Vmm
 from wizard.plan.properties import Resolved
-from wizard.plan.request import FirmwareRequest, MadeFor, Mode, VmRequest
+from wizard.plan.request import FirmwareRequest, MadeFor, Mode, OtherKind, VmRequest
 from wizard.plan.target import vmm_of
 
 ROOT_BUS = "pcie.0"
+
+
+def climb(above: Mapping[str, str], bus: str) -> str:
+    """The last bus that ``above`` leads to; a ring, which a profile can be made to have, ends where it closes."""
+    seen = set()
+    while bus in above and bus not in seen:
+        seen.add(bus)
+        bus = above[bus]
+    return bus
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +91,7 @@ class DevicePlan(Made, frozen=True, kw_only=True):
     name: str
     ids: str | None
     mode: Mode
-    port: str
+    port: str  # its root port, another bridge, or pcie.0 itself
     bus: int  # guest bus number, predicted
     function: int
     multifunction: bool
@@ -99,6 +109,7 @@ class DevicePlan(Made, frozen=True, kw_only=True):
     to_make: bool = False  # a VF that the preparation script creates; its address is a prediction
     bars: tuple[int, ...] = ()  # bytes of its memory regions, largest alignment included
     bars_from: str = "config"  # probe (VFIO told), config (BARs), assumed
+    slot: int = 0  # below a root port there is no other
 
     @property
     def vsid(self) -> int | None:
@@ -108,7 +119,32 @@ class DevicePlan(Made, frozen=True, kw_only=True):
     @property
     def guest(self) -> Address:
         """Predicted guest address."""
-        return Address(0, self.bus, 0, self.function)
+        return Address(0, self.bus, self.slot, self.function)
+
+
+class OtherPlan(Made, frozen=True, kw_only=True):
+    """What else is on the buses (``OtherRequest``), with every number. Firmware numbers the bus below a bridge ``secondary``."""
+
+    id: str
+    kind: OtherKind
+    driver: str | None
+    bus: str
+    slot: int
+    function: int
+    bus_nr: int | None = None
+    numa_node: int | None = None
+    chassis: int | None = None
+    port: int | None = None
+    secondary: int = 0
+    subordinate: int = 0
+    bus_reserve: int | None = None
+    mem_reserve: int | None = None
+    pref64_reserve: int | None = None
+
+    @property
+    def bridge(self) -> bool:
+        """Whether it makes a bus."""
+        return self.kind != "endpoint"
 
 
 class NodePlan(Made, frozen=True, kw_only=True):
@@ -177,6 +213,8 @@ class MachinePlan(Made, frozen=True, kw_only=True):
     its: bool
     acpi: bool
     kvm: bool = True
+    uefi: bool = True
+    iommu: str | None = None
 
 
 class VmPlan(Made, frozen=True, kw_only=True):
@@ -193,6 +231,7 @@ class VmPlan(Made, frozen=True, kw_only=True):
     buses: tuple[BusPlan, ...] = ()
     ports: tuple[PortPlan, ...] = ()
     devices: tuple[DevicePlan, ...] = ()
+    others: tuple[OtherPlan, ...] = ()
     virtio_iommu: VirtioIommuPlan | None = None
     disks: tuple[DiskPlan, ...] = ()
     networks: tuple[NetworkPlan, ...] = ()
@@ -237,6 +276,15 @@ class VmPlan(Made, frozen=True, kw_only=True):
     def port(self, id: str) -> PortPlan | None:
         """A root port by its id."""
         return next((port for port in self.ports if port.id == id), None)
+
+    def other(self, id: str | None) -> OtherPlan | None:
+        """What else is on the buses, by its id."""
+        return next((other for other in self.others if other.id == id), None)
+
+    def complex_of(self, bus: str) -> str:
+        """The root complex that a bus belongs to: the id of an expander, or pcie.0. A bus that nobody makes is its own."""
+        above = {port.id: port.bus for port in self.ports} | {other.id: other.bus for other in self.others if other.kind != "expander"}
+        return climb(above, bus)
 
     def devices_of(self, vsmmu: VsmmuPlan) -> tuple[DevicePlan, ...]:
         """The functions behind a vSMMU, in the order of the command line."""

@@ -122,16 +122,28 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         [d.id for d in devices for a in asked if a.candidate.address == d.host and a.candidate.is_grace_gpu],
     )
     regions = {a.candidate.address: a.candidate.regions for a in asked}
-    accelerated_buses = {vsmmu.bus for vsmmu in layout.vsmmus}
+    accelerated_buses = {vsmmu.bus for vsmmu in layout.vsmmus if vsmmu.accel}
     behind = [port.bus in accelerated_buses for port, held in zip(layout.ports, layout.functions, strict=True) for _ in held or (None,)]
+    behind += [layout.complex_of(one.request.port or ROOT_BUS) in accelerated_buses for one in layout.direct]
+    expanders = [(bus.bus_nr, bus.id) for bus in layout.buses] + [
+        (other.bus_nr or 0, other.id) for other in layout.others if other.kind == "expander"
+    ]
     memory = memory_room.memory_plan(
         request,
         mode,
         nodes,
-        [ROOT_BUS, *(bus.id for bus in sorted(layout.buses, key=lambda bus: bus.bus_nr))],
+        [ROOT_BUS, *(id for _, id in sorted(expanders))],
         [
-            memory_room.PortNeeds(port.bus, [regions[a.candidate.address] for a in held], port.mem_reserve or 0, port.pref64_reserve or 0)
-            for port, held in zip(layout.ports, layout.functions, strict=True)
+            *(
+                memory_room.PortNeeds(port.bus, [regions[a.candidate.address] for a in held], port.mem_reserve or 0, port.pref64_reserve or 0)
+                for port, held in zip(layout.ports, layout.functions, strict=True)
+            ),
+            *(memory_room.PortNeeds(layout.complex_of(a.request.port or ROOT_BUS), [regions[a.candidate.address]]) for a in layout.direct),
+            *(
+                memory_room.PortNeeds(layout.complex_of(other.id), (), other.mem_reserve or 0, other.pref64_reserve or 0)
+                for other in layout.others
+                if other.kind not in ("endpoint", "expander")
+            ),
         ],
         memory_room.pinned(request, host.page_size, memory_room.address_spaces(mode, behind)),
     )
@@ -146,18 +158,26 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         name=request.name,
         request=request,
         mode=mode,
-        machine=MachinePlan(type=request.machine.type or target.machine, gic=request.machine.gic, its=request.machine.its, acpi=request.machine.acpi),
+        machine=MachinePlan(
+            type=request.machine.type or target.machine,
+            gic=request.machine.gic,
+            its=request.machine.its,
+            acpi=request.machine.acpi,
+            uefi=request.machine.uefi,
+            iommu=request.machine.iommu,
+        ),
         cpus=request.cpus,
         memory=memory,
-        firmware=_firmware(host, request),
+        firmware=_firmware(host, request) if request.machine.uefi else None,
         vsmmus=vsmmus,
         buses=buses,
         ports=layout.ports,
         devices=devices,
+        others=layout.others,
         virtio_iommu=virtio_iommu,
         disks=_disks(request, layout),
         networks=_networks(request, layout),
-        iommufd=IOMMUFD if any(device.iommufd for device in devices) or (accelerated and layout.ports) else None,
+        iommufd=IOMMUFD if any(device.iommufd for device in devices) or (accelerated and (layout.ports or layout.direct)) else None,
         qmp=request.qmp or (socket_of(request.name) if request.hotplug else None),
         emulator=target.path,
         qemu=target.name if target.vmm is Vmm.QEMU else None,
@@ -172,10 +192,13 @@ def _devices(layout: GuestTopology, asked: Sequence[Asked]) -> tuple[DevicePlan,
     """In the order of the request: the first one behind a vSMMU decides what its auto comes to."""
     names = Names(a.request.id for a in asked)
     port_of = {a.candidate.address: (port, held) for port, held in zip(layout.ports, layout.functions, strict=True) for a in held}
+    beside = [(a.request.port, a.request.slot or 0) for a in layout.direct]
     vsmmu_of = {vsmmu.bus: vsmmu.id for vsmmu in layout.vsmmus}
     made = []
     for count, one in enumerate(asked):
-        port, held = port_of[one.candidate.address]
+        port, held = port_of.get(one.candidate.address, (layout.above(one), (one,)))
+        bus = port.id if port is not None else ROOT_BUS
+        slot = (one.request.slot or 0) if one in layout.direct else 0
         candidate, request = one.candidate, one.request
         regions = candidate.regions
         made.append(
@@ -185,12 +208,13 @@ def _devices(layout: GuestTopology, asked: Sequence[Asked]) -> tuple[DevicePlan,
                 name=candidate.name,
                 ids=candidate.ids,
                 mode=one.mode,
-                port=port.id,
-                bus=port.secondary,
+                port=bus,
+                bus=port.secondary if port is not None else 0,
+                slot=slot,
                 function=_function_number(one, held),
-                multifunction=len(held) > 1,
+                multifunction=len(held) > 1 or beside.count((bus, slot)) > 1,
                 smmu=candidate.smmu.name if candidate.smmu else None,
-                vsmmu=vsmmu_of.get(port.bus) if one.mode is Mode.ACCEL else None,
+                vsmmu=vsmmu_of.get(layout.complex_of(bus)) if one.mode is Mode.ACCEL else None,
                 driver=request.driver or vfio_driver(candidate),
                 group=candidate.group.id if candidate.group else None,
                 host_node=candidate.numa_node,
@@ -240,7 +264,7 @@ def _vsmmus(host: Host, request: VmRequest, layout: GuestTopology, devices: Sequ
         left_out = {name for name, fits in (("ats", ats), ("cmdqv", held <= cmdqv_functions(host, smmu))) if not fits}
         wishes, first = (vsmmu.properties, request.properties), next(iter(behind), None)
         properties: dict[str, Any] = resolve(host, smmu, wishes, target, first, assumed=assumed, left_out=left_out)
-        made.append(VsmmuPlan(id=vsmmu.id, smmu=vsmmu.smmu, bus=vsmmu.bus or "", accel=True, **properties))
+        made.append(VsmmuPlan(id=vsmmu.id, smmu=vsmmu.smmu, bus=vsmmu.bus or "", accel=vsmmu.accel, **properties))
     return tuple(made)
 
 

@@ -17,6 +17,10 @@ DEFAULT_MEMORY = 1 << 30
 DEFAULT_CPUS = 2
 
 
+OtherKind = Literal["expander", "port", "upstream", "downstream", "bridge", "endpoint"]
+"""pxb-pcie, pcie-root-port, the two halves of a switch, pcie-pci-bridge; and a device that makes no bus."""
+
+
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all that is asked for: frozen, by keyword."""
 
@@ -45,6 +49,7 @@ class VsmmuRequest(Asked, frozen=True, kw_only=True):
     bus_nr: int | None = None
     slot: int | None = None  # of the pxb on pcie.0
     numa_node: int | None = None  # guest node of the pxb
+    accel: bool = True  # False: QEMU's emulated SMMUv3, as VMs that exist have it
     properties: Properties = Properties()
 
 
@@ -55,7 +60,8 @@ class FunctionRequest(Asked, frozen=True, kw_only=True):
     id: str | None = None
     mode: Mode | None = None  # none: without a vIOMMU, beside accelerated ones
     vsmmu: str | None = None
-    port: str | None = None  # the QEMU id of its root port; companion functions share one
+    port: str | None = None  # the QEMU id of its root port; companion functions share one; or that of an ``OtherRequest``, or pcie.0 itself
+    slot: int | None = None  # its own, where ``port`` is a bus that has several: pcie.0, or a bridge to plain PCI
     port_slot: int | None = None  # slot of the root port on its bus
     chassis: int | None = None
     function: int | None = None  # guest function number; the slot below a root port is always 0
@@ -87,6 +93,42 @@ class NodeRequest(Asked, frozen=True, kw_only=True):
     cpus: str = ""  # "0-3,8"
     host_node: int | None = None  # where its memory is taken from
     initiator: str | None = None  # the id of the function whose memory this node will hold (generic initiator)
+
+
+class OtherRequest(Asked, frozen=True, kw_only=True):
+    """What else is on the buses of a VM that exists: a bridge that the planner would not make, or an emulated device.
+
+    Bridges are written by the exports. An endpoint only has its place here: its words are in ``KeptQemu`` or ``KeptLibvirt``.
+    """
+
+    id: str
+    kind: OtherKind
+    driver: str | None = None  # QEMU's class, of an endpoint
+    bus: str | None = None  # the id of the bridge above it; pcie.0 unless written
+    slot: int | None = None
+    function: int = 0
+    bus_nr: int | None = None  # of an expander
+    numa_node: int | None = None  # of an expander: a guest node
+    chassis: int | None = None
+    port: int | None = None  # number of a port
+    bus_reserve: int | None = None
+    mem_reserve: int | None = None  # bytes
+    pref64_reserve: int | None = None  # bytes
+
+
+class KeptQemu(Asked, frozen=True, kw_only=True):
+    """What a QEMU command line had and a profile has no word for: its exports give it back, unchecked."""
+
+    options: tuple[str, ...] = ()  # an option with its value, quoted as in a shell
+    properties: tuple[str, ...] = ()  # ID.NAME=VALUE: a property of a device that the plan has
+
+
+class KeptLibvirt(Asked, frozen=True, kw_only=True):
+    """What a domain had and a profile has no word for: its exports give it back, unchecked. Each is an element as XML."""
+
+    domain: tuple[str, ...] = ()  # children of <domain>
+    devices: tuple[str, ...] = ()  # children of <devices>
+    inside: tuple[str, ...] = ()  # PATH: XML, and PATH@ATTRIBUTE: VALUE, of elements that the plan has
 
 
 class DiskRequest(Asked, frozen=True, kw_only=True):
@@ -128,6 +170,8 @@ class MachineRequest(Asked, frozen=True, kw_only=True):
     gic: Literal["2", "3", "4", "max", "host"] = "3"
     its: bool = True
     acpi: bool = True
+    uefi: bool = True  # False: it starts a kernel, or nothing, without firmware
+    iommu: Literal["smmuv3"] | None = None  # the machine's own emulated SMMUv3, for all of pcie.0
 
 
 class MadeFor(Asked, frozen=True, kw_only=True):
@@ -158,6 +202,9 @@ class VmRequest(Asked, frozen=True, kw_only=True):
     properties: Properties = Properties()
     vsmmus: tuple[VsmmuRequest, ...] = ()
     hotplug: tuple[HotplugRequest, ...] = ()
+    others: tuple[OtherRequest, ...] = ()
+    kept_qemu: KeptQemu | None = None
+    kept_libvirt: KeptLibvirt | None = None
     mmio_window: int | None = None  # highmem-mmio-size, bytes
     user: str = "root"
     target: str | None = None  # qemu=VERSION, openvmm

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from wizard.plan.memory import cpu_text
-from wizard.plan.model import VmPlan, VsmmuPlan
+from wizard.plan.model import ROOT_BUS, OtherPlan, VmPlan, VsmmuPlan
 from wizard.plan.properties import Properties, Property, declared
 from wizard.plan.request import (
     DiskRequest,
@@ -18,6 +18,7 @@ from wizard.plan.request import (
     Mode,
     NetworkRequest,
     NodeRequest,
+    OtherRequest,
     VmRequest,
     VsmmuRequest,
 )
@@ -40,9 +41,17 @@ def written(vm: VmPlan) -> VmRequest:
         ),
         mmio_window=vm.memory.mmio_window,
         firmware=vm.firmware,
-        machine=MachineRequest(type=vm.machine.type, gic=vm.request.machine.gic, its=vm.machine.its, acpi=vm.machine.acpi),
+        machine=MachineRequest(
+            type=vm.machine.type,
+            gic=vm.request.machine.gic,
+            its=vm.machine.its,
+            acpi=vm.machine.acpi,
+            uefi=vm.machine.uefi,
+            iommu=vm.request.machine.iommu,
+        ),
         vsmmus=tuple(_vsmmu(vm, vsmmu) for vsmmu in vm.vsmmus),
         hotplug=_hotplug(vm),
+        others=tuple(_other(other) for other in vm.others),
         disks=tuple(
             DiskRequest(path=asked.path, format=asked.format, readonly=asked.readonly, id=disk.id, slot=disk.slot, bus=disk.bus)
             for asked, disk in zip(vm.request.disks, vm.disks, strict=True)
@@ -75,6 +84,7 @@ def _functions(vm: VmPlan) -> tuple[FunctionRequest, ...]:
                 mode=device.mode if device.mode is not vm.mode else None,
                 vsmmu=device.vsmmu,
                 port=device.port,
+                slot=device.slot if device.slot or device.port == ROOT_BUS else None,
                 port_slot=port.slot if port else None,
                 chassis=port.chassis if port else None,
                 function=device.function,
@@ -100,6 +110,7 @@ def _vsmmu(vm: VmPlan, vsmmu: VsmmuPlan) -> VsmmuRequest:
         bus_nr=bus.bus_nr if bus else None,
         slot=bus.slot if bus else None,
         numa_node=bus.numa_node if bus else None,
+        accel=vsmmu.accel,
         properties=Properties(**{name: _wish(name, prop) for name, prop in vsmmu.properties()}),
     )
 
@@ -111,6 +122,24 @@ def _wish(name: str, prop: Property) -> Any:  # what a profile may hold, or what
         return one.plain(one.unset) if one.switch and prop.resolved == one.unset == 0 else None
     value = one.number(prop.written)
     return prop.written if value is None else one.plain(value)
+
+
+def _other(other: OtherPlan) -> OtherRequest:
+    return OtherRequest(
+        id=other.id,
+        kind=other.kind,
+        driver=other.driver,
+        bus=other.bus,
+        slot=other.slot,
+        function=other.function,
+        bus_nr=other.bus_nr if other.kind == "expander" else None,
+        numa_node=other.numa_node,
+        chassis=other.chassis,
+        port=other.port,
+        bus_reserve=other.bus_reserve,
+        mem_reserve=other.mem_reserve,
+        pref64_reserve=other.pref64_reserve,
+    )
 
 
 def _hotplug(vm: VmPlan) -> tuple[HotplugRequest, ...]:

@@ -18,6 +18,8 @@ from wizard.profile.lines import Statement
 from wizard.profile.read import migrate, read_profile
 
 Plain = Any
+_RARE = {"uefi": True, "accel": True}
+"""Choices of VMs that were imported: what every other VM has is not written."""
 
 
 def write_profile(what: VmPlan | VmRequest, host: Host | None = None) -> str:
@@ -97,18 +99,27 @@ def _plain(table: Table, value: Any) -> dict[str, Plain]:
 def _said(key: Key, value: Any) -> bool:
     if value is None:
         return key.name == "hugepages"  # "none" is a choice too
-    return not (key.name in ("notes", "split", "allow_in_use", "functions", "cpus") and not value)
+    if key.name in _RARE and value == _RARE[key.name]:
+        return False
+    return not (
+        key.name in ("notes", "split", "allow_in_use", "functions", "cpus", "options", "properties", "domain", "devices", "inside") and not value
+    )
 
 
 def _edit_top(document: Document, before: dict[str, Plain], wanted: dict[str, Plain]) -> None:
     with document.top.open() as top:
-        _merge(top, TOP, before.get(""), wanted[""], keep={"version", *(table.name for table in TABLES)})
+        _merge(top, TOP, before.get(""), wanted[""], keep={"version", *(table.name.partition(".")[0] for table in TABLES)})
         if "version" in top and top["version"] != VERSION:
             top["version"] = VERSION
 
 
 def _edit_table(document: Document, table: Table, before: dict[str, Plain] | None, wanted: dict[str, Plain] | None) -> None:
     block = next((block for block in document.blocks if block.name == table.name), None)
+    group, _, name = table.name.rpartition(".")
+    if group and block is None:
+        if before != wanted:
+            _edit_grouped(document, table, group, name, before, wanted)
+        return
     if wanted is None:
         if block is not None and before != wanted:
             document.remove(block)
@@ -117,7 +128,7 @@ def _edit_table(document: Document, table: Table, before: dict[str, Plain] | Non
         return
     if block is not None:
         with block.open() as content:
-            at = content.get(table.name)
+            at = content[group].get(name) if group else content.get(table.name)
             _merge(at if isinstance(at, MutableMapping) else content, table, before, wanted)
         return
     if dotted := document.dotted(table.name):
@@ -132,6 +143,22 @@ def _edit_table(document: Document, table: Table, before: dict[str, Plain] | Non
     missing = {key: value for key, value in wanted.items() if before is None or before.get(key) != value}
     if missing:
         document.add(table, missing)
+
+
+def _edit_grouped(document: Document, table: Table, group: str, name: str, before: dict[str, Plain] | None, wanted: dict[str, Plain] | None) -> None:
+    """A table such as [passthrough.qemu] that has no header of its own: a new one, unless the group is written in another way."""
+    block = next((block for block in document.blocks if block.name == group), document.top)
+    with block.open() as content:
+        held = content.get(group)
+        if isinstance(held, MutableMapping):
+            if wanted is None:
+                held.pop(name, None)
+                return
+            at = held.setdefault(name, tomlkit.inline_table())
+            _merge(at, table, before, wanted)
+            return
+    if wanted is not None:
+        document.add(table, wanted)
 
 
 def _edit_dotted(document: Document, dotted: list[Statement], table: Table, before: dict[str, Plain] | None, wanted: dict[str, Plain]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import tomlkit
 
@@ -90,6 +90,8 @@ TABLES = (
             Key("gic", "gic", choice("2", "3", "4", "max", "host"), "GIC version"),
             Key("its", "its", BOOL, "interrupt translation service, for MSIs"),
             Key("acpi", "acpi", BOOL, "ACPI"),
+            Key("uefi", "uefi", BOOL, "false: it starts a kernel, or nothing, without firmware"),
+            Key("iommu", "iommu", choice("smmuv3"), "the machine's own emulated SMMUv3, as VMs that exist have it"),
         ),
         "QEMU's machine",
         ask.MachineRequest,
@@ -141,6 +143,7 @@ TABLES = (
             Key("bus_nr", "bus_nr", number(0, 255), "first bus number of the pxb"),
             Key("slot", "slot", number(0, 31), "slot of the pxb on pcie.0"),
             Key("numa_node", "numa_node", number(0, 1023), "guest node of the pxb"),
+            Key("accel", "accel", BOOL, "false: QEMU's emulated SMMUv3, as VMs that exist have it"),
             *PROPERTY_KEYS,
         ),
         "virtual SMMUs, each on a pxb-pcie of its own",
@@ -159,7 +162,8 @@ TABLES = (
             Key("id", "id", ID, "QEMU's id"),
             Key("mode", "mode", choice(*ask.Mode, cast=ask.Mode), "none: behind no vIOMMU, beside accelerated ones"),
             Key("vsmmu", "vsmmu", ID, "the vSMMU that it goes behind"),
-            Key("port", "port", ID, "QEMU's id of its root port; companion functions share one"),
+            Key("port", "port", ID, "QEMU's id of its root port, which companion functions share; or that of an [[other]], or pcie.0"),
+            Key("slot", "slot", number(0, 31), "its slot, on pcie.0 or a bridge to plain PCI"),
             Key("port_slot", "port_slot", number(0, 31), "slot of the root port"),
             Key("chassis", "chassis", number(1, 255), "chassis of the root port, unique in the VM"),
             Key("function", "function", number(0, 7), "function number in the guest"),
@@ -193,6 +197,29 @@ TABLES = (
         identity="port",
     ),
     Table(
+        "other",
+        (
+            Key("id", "id", ID, "QEMU's id", required=True),
+            Key("kind", "kind", choice(*get_args(ask.OtherKind)), "what it is; an endpoint is any emulated device", required=True),
+            Key("driver", "driver", WORD, "QEMU's name of an endpoint's device"),
+            Key("bus", "bus", ID, "the bridge above it; pcie.0 unless written"),
+            Key("slot", "slot", number(0, 31), "its slot"),
+            Key("function", "function", number(0, 7), "its function number"),
+            Key("bus_nr", "bus_nr", number(0, 255), "first bus number of an expander"),
+            Key("numa_node", "numa_node", number(0, 1023), "guest node of an expander"),
+            Key("chassis", "chassis", number(0, 255), "chassis of a port"),
+            Key("port", "port", number(0, 255), "number of a port"),
+            Key("bus_reserve", "bus_reserve", number(0, 255), "bus numbers below a port"),
+            Key("mem_reserve", "mem_reserve", SIZE, "32-bit window of a port"),
+            Key("pref64_reserve", "pref64_reserve", SIZE, "64-bit prefetchable window of a port"),
+        ),
+        "what else is on the buses of a VM that was imported",
+        ask.OtherRequest,
+        "others",
+        many=True,
+        identity="id",
+    ),
+    Table(
         "disk",
         (
             Key("path", "path", PATH, "image or device", required=True),
@@ -223,6 +250,27 @@ TABLES = (
         "networks",
         many=True,
         identity="id",
+    ),
+    Table(
+        "passthrough.qemu",
+        (
+            Key("options", "options", many(WORD, "texts"), "options of QEMU with their values, quoted as in a shell"),
+            Key("properties", "properties", many(WORD, "texts"), "ID.NAME=VALUE: properties of devices of the VM"),
+        ),
+        "what a QEMU command line had that a profile has no word for: a QEMU export gives it back, unchecked",
+        ask.KeptQemu,
+        "kept_qemu",
+    ),
+    Table(
+        "passthrough.libvirt",
+        (
+            Key("domain", "domain", many(WORD, "texts"), "elements of <domain>"),
+            Key("devices", "devices", many(WORD, "texts"), "elements of <devices>"),
+            Key("inside", "inside", many(WORD, "texts"), "PATH: ELEMENT, and PATH@ATTRIBUTE: VALUE, inside elements of the VM"),
+        ),
+        "what a domain had that a profile has no word for: a libvirt export gives it back, unchecked",
+        ask.KeptLibvirt,
+        "kept_libvirt",
     ),
 )
 

@@ -142,28 +142,44 @@ class _Reader:
         return line_of(self._lines, path)
 
     def request(self) -> tuple[VmRequest, list[Finding]]:
-        tables = {table.name: table for table in TABLES}
-        top = {key: value for key, value in self.data.items() if key not in tables and key != "version"}
+        tables = {tuple(table.name.split(".")): table for table in TABLES}
+        first = tuple(dict.fromkeys(path[0] for path in tables))
+        top = {key: value for key, value in self.data.items() if key not in first and key != "version"}
         if "version" in self.data and (isinstance(self.data["version"], bool) or self.data["version"] != VERSION):
             self.bad(("version",), self.data["version"], str(VERSION))
-        values = self.table(TOP, top, (), known=("version", *tables))
-        for name, table in tables.items():
-            if name not in self.data:
+        values = self.table(TOP, top, (), known=("version", *first))
+        self.groups(tables)
+        for path, table in tables.items():
+            found: Any = self.data
+            for name in path:
+                found = found.get(name) if isinstance(found, dict) else None
+            if found is None:
                 continue
-            found = self.data[name]
             if table.many:
                 values[table.attr] = self.entries(table, found)
             elif not isinstance(found, dict):
-                self.bad((name,), found, f"a table [{name}]")
+                self.bad(path, found, f"a table [{table.name}]")
             elif table.make is None:
-                values |= self.table(table, found, (name,))
+                values |= self.table(table, found, path)
             else:
-                made = self.struct(table, self.table(table, found, (name,)))
+                made = self.struct(table, self.table(table, found, path))
                 if made is not None:
                     values[table.attr] = made
         values.setdefault("name", "")
         findings = sorted(self.findings, key=lambda finding: int(re.findall(r", line (\d+):", finding.what)[0]))
         return VmRequest(**values), findings
+
+    def groups(self, tables: dict[tuple[str, ...], Table]) -> None:
+        """Tables that hold tables only, such as [passthrough]: what else is in them."""
+        for group in dict.fromkeys(path[0] for path in tables if len(path) > 1):
+            inner = [path[1] for path in tables if path[0] == group]
+            found = self.data.get(group, {})
+            if not isinstance(found, dict):
+                self.bad((group,), found, f"tables [{group}.{inner[0]}]")
+                continue
+            for name in found:
+                if name not in inner:
+                    self.unknown(Table(group, (), ""), (group, name), inner)
 
     def entries(self, table: Table, found: Any) -> tuple[Any, ...]:
         if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):

@@ -13,7 +13,12 @@ def schema() -> dict[str, Any]:
     top["properties"] = {"version": {"const": VERSION, "description": "the format's version"}, **top["properties"]}
     for table in TABLES:
         content = _table(table)
-        top["properties"][table.name] = {"type": "array", "items": content, "description": table.doc} if table.many else content
+        group, _, name = table.name.rpartition(".")
+        properties = top["properties"]
+        if group:
+            held = properties.setdefault(group, {"type": "object", "description": f"[{group}.…]", "properties": {}, "additionalProperties": False})
+            properties = held["properties"]
+        properties[name] = {"type": "array", "items": content, "description": table.doc} if table.many else content
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "smmu-wizard profile",

@@ -48,16 +48,20 @@ BUSES_END = plan_code(
 @rule
 def bus_numbers(scene: Scene) -> Iterator[Finding]:
     """Bus numbers, and room for the buses below (sources: qemu-P3, qemu-P4, qemu-P5, qemu-P6)."""
-    buses = sorted(scene.vm.buses, key=lambda bus: bus.bus_nr)
-    for bus in buses:
-        if not 1 <= bus.bus_nr <= 254:
-            yield BUS_NR.at(scene.name, id=bus.id, number=bus.bus_nr)
-        elif bus.last >= BUSES:
-            yield BUSES_END.at(scene.name, id=bus.id, first=bus.bus_nr, last=bus.last)
-    for number in repeated([bus.bus_nr for bus in buses]):
-        yield BUS_TWICE.at(scene.name, number=number, ids=" and ".join(bus.id for bus in buses if bus.bus_nr == number))
-    root_last = max((port.subordinate for port in scene.vm.ports if port.bus == ROOT_BUS), default=0)
-    spans = [(ROOT_BUS, 0, root_last), *((bus.id, bus.bus_nr, bus.last) for bus in buses)]
+    vm = scene.vm
+    buses = [(bus.bus_nr, bus.last, bus.id) for bus in vm.buses]
+    buses += [(other.secondary, other.subordinate, other.id) for other in vm.others if other.kind == "expander"]
+    buses.sort(key=lambda bus: bus[0])
+    for first, last, id in buses:
+        if not 1 <= first <= 254:
+            yield BUS_NR.at(scene.name, id=id, number=first)
+        elif last >= BUSES:
+            yield BUSES_END.at(scene.name, id=id, first=first, last=last)
+    for number in repeated([first for first, _, _ in buses]):
+        yield BUS_TWICE.at(scene.name, number=number, ids=" and ".join(id for first, _, id in buses if first == number))
+    below = [port.subordinate for port in vm.ports if port.bus == ROOT_BUS]
+    below += [other.subordinate for other in vm.others if other.bus == ROOT_BUS and other.kind != "expander"]
+    spans = [(ROOT_BUS, 0, max(below, default=0)), *((id, first, last) for first, last, id in buses)]
     for (id, first, last), (next_id, limit, _) in pairwise(spans):
         if last >= limit and first != limit:
             yield BUS_ROOM.at(scene.name, id=id, first=first, last=last, next=next_id, limit=limit)
@@ -96,28 +100,41 @@ SLOT_TWICE = plan_code(
 )  # fmt: skip
 
 
-def _places(scene: Scene) -> list[tuple[str, int, str]]:
-    """(bus, slot, id) of everything that sits directly on a root complex."""
+def _places(scene: Scene) -> list[tuple[str, int, int, str]]:
+    """(bus, slot, function, id) of everything whose slot is a choice: what is behind a root port of the plan has slot 0."""
     vm = scene.vm
-    places = [(ROOT_BUS, bus.slot, bus.id) for bus in vm.buses] + [(port.bus, port.slot, port.id) for port in vm.ports]
-    places += [(disk.bus, disk.slot, disk.id) for disk in vm.disks] + [(network.bus, network.slot, network.id) for network in vm.networks]
+    places = [(ROOT_BUS, bus.slot, 0, bus.id) for bus in vm.buses] + [(port.bus, port.slot, 0, port.id) for port in vm.ports]
+    places += [(disk.bus, disk.slot, 0, disk.id) for disk in vm.disks] + [(network.bus, network.slot, 0, network.id) for network in vm.networks]
+    places += [(other.bus, other.slot, other.function, other.id) for other in vm.others]
+    places += [(d.port, d.slot, d.function, d.id) for d in vm.devices if d.port == ROOT_BUS or vm.other(d.port)]
     if vm.virtio_iommu:
-        places.append((ROOT_BUS, vm.virtio_iommu.slot, "the virtio-iommu"))
+        places.append((ROOT_BUS, vm.virtio_iommu.slot, 0, "the virtio-iommu"))
     return places
+
+
+SLOT_ZERO = plan_code(
+    "port-slot-not-0", ERROR,
+    what="VM {subject}: {id} is in slot {slot} of {bus}, which is a port.",
+    why="Below a port there is slot 0 only (QEMU: 'PCI: slot … is not valid for …, parent device only allows plugging into slot 0.').",
+    fix="Write slot 0.",
+)  # fmt: skip
 
 
 @rule
 def slots(scene: Scene) -> Iterator[Finding]:
     """Slots (sources: qemu-P8)."""
     places = _places(scene)
-    for bus, slot, id in places:
+    ports = {other.id for other in scene.vm.others if other.kind in ("port", "downstream")} | {port.id for port in scene.vm.ports}
+    for bus, slot, _, id in places:
         if not (1 if bus == ROOT_BUS else 0) <= slot < SLOTS:
             yield SLOT_RANGE.at(scene.name, id=visible(id), slot=slot, bus=visible(bus))
-    taken: dict[tuple[str, int], list[str]] = {}
-    for bus, slot, id in places:
-        taken.setdefault((bus, slot), []).append(id)
+        elif slot and bus in ports:
+            yield SLOT_ZERO.at(scene.name, id=visible(id), slot=slot, bus=visible(bus))
+    taken: dict[tuple[str, int, int], list[str]] = {}
+    for bus, slot, function, id in places:
+        taken.setdefault((bus, slot, function), []).append(id)
     shared = repeated([vsmmu.bus for vsmmu in scene.vm.vsmmus])  # two vSMMUs on one bus are an error of their own
-    for (bus, slot), ids in taken.items():
+    for (bus, slot, _), ids in taken.items():
         if len(ids) > 1 and bus not in shared:
             yield SLOT_TWICE.at(scene.name, ids=visible(" and ".join(ids)), slot=slot, bus=visible(bus))
 
@@ -139,11 +156,14 @@ CHASSIS_TWICE = plan_code(
 @rule_of(Vmm.QEMU)
 def chassis(scene: Scene) -> Iterator[Finding]:
     """Chassis and slot numbers of root ports (sources: qemu-P10)."""
-    for port in scene.vm.ports:
-        if not 1 <= port.chassis <= 255:
-            yield CHASSIS.at(scene.name, id=port.id, chassis=port.chassis)
-    for number in repeated([port.chassis for port in scene.vm.ports]):
-        yield CHASSIS_TWICE.at(scene.name, chassis=number, ids=" and ".join(p.id for p in scene.vm.ports if p.chassis == number))
+    others = [(other.chassis, other.id) for other in scene.vm.others if other.chassis is not None and other.kind in ("port", "downstream")]
+    numbers = [(port.chassis, port.id) for port in scene.vm.ports] + others
+    for chassis, id in numbers:
+        # QEMU takes one port with 0, which is what all have that give none.
+        if not 1 <= chassis <= 255 and (chassis, id) not in [pair for pair in others if pair[0] == 0]:
+            yield CHASSIS.at(scene.name, id=id, chassis=chassis)
+    for number in repeated([chassis for chassis, _ in numbers]):
+        yield CHASSIS_TWICE.at(scene.name, chassis=number, ids=" and ".join(id for chassis, id in numbers if chassis == number))
 
 
 ID_GRAMMAR = plan_code(
@@ -182,7 +202,7 @@ def ids(scene: Scene) -> Iterator[Finding]:
     vm = scene.vm
     shared = repeated([v.bus for v in vm.vsmmus])  # two vSMMUs on one bus are an error of their own
     used = shared + [bus.id for bus in vm.buses if bus.id not in shared] + [v.id for v in vm.vsmmus] + [p.id for p in vm.ports]
-    used += [d.id for d in vm.devices] + [d.id for d in vm.disks] + [n.id for n in vm.networks]
+    used += [d.id for d in vm.devices] + [d.id for d in vm.disks] + [n.id for n in vm.networks] + [o.id for o in vm.others]
     for id in dict.fromkeys(used):
         fault = id_fault(id)
         if fault is not None:
@@ -252,13 +272,14 @@ STRANGERS = plan_code(
 @rule
 def function_numbers(scene: Scene) -> Iterator[Finding]:
     """Below a root port there is only slot 0 (sources: qemu-P11)."""
-    for port in scene.vm.ports:
-        devices = [device for device in scene.vm.devices if device.port == port.id]
+    others = [other.id for other in scene.vm.others if other.kind in ("port", "downstream")]
+    for port in [*(port.id for port in scene.vm.ports), *others]:
+        devices = [device for device in scene.vm.devices if device.port == port]
         numbers = [device.function for device in devices]
         if devices and (0 not in numbers or len(set(numbers)) < len(numbers) or not all(0 <= n <= 7 for n in numbers)):
-            yield FUNCTION_NUMBER.at(scene.name, port=port.id, numbers=", ".join(map(str, numbers)))
+            yield FUNCTION_NUMBER.at(scene.name, port=port, numbers=", ".join(map(str, numbers)))
         if len({c.slot for device in devices if (c := scene.candidate(device))}) > 1:
-            yield STRANGERS.at(scene.name, port=port.id, ids=", ".join(device.host for device in devices))
+            yield STRANGERS.at(scene.name, port=port, ids=", ".join(device.host for device in devices))
 
 
 IO_SPACE = plan_code(

@@ -110,15 +110,31 @@ BUS_UNKNOWN = plan_code(
 @rule
 def emulated(scene: Scene) -> Iterator[Finding]:
     """What may sit behind an accelerated vSMMU, and only bridges directly on a pxb (sources: qemu-behind-accel, qemu-P2)."""
-    accelerated = {vsmmu.bus for vsmmu in scene.vm.vsmmus if vsmmu.accel}
-    behind = accelerated | {port.id for port in scene.vm.ports if port.bus in accelerated}
-    for id, bus in [(disk.id, disk.bus) for disk in scene.vm.disks] + [(network.id, network.bus) for network in scene.vm.networks]:
+    vm = scene.vm
+    accelerated = {vsmmu.bus for vsmmu in vm.vsmmus if vsmmu.accel}
+    endpoints = [(other.id, other.bus) for other in vm.others if other.kind == "endpoint"]
+    for id, bus in [*((disk.id, disk.bus) for disk in vm.disks), *((network.id, network.bus) for network in vm.networks), *endpoints]:
         if bus == ROOT_BUS:
             continue  # a vSMMU there is the one that is wrong
-        if bus in behind:
+        above = vm.other(bus)
+        if vm.complex_of(bus) in accelerated:
             yield EMULATED.at(scene.name, id=id, bus=visible(bus))
-        else:
+        elif above is None or above.kind in ("endpoint", "expander", "upstream"):
             yield BUS_UNKNOWN.at(scene.name, id=id, bus=visible(bus), which=" for an emulated device")
+    for other in vm.others:
+        above = vm.other(other.bus)
+        if other.kind == "endpoint" or other.bus == ROOT_BUS or vm.bus(other.bus) is not None:
+            continue
+        if above is None or above.kind == "endpoint" or other.kind == "expander" or vm.complex_of(other.id) not in _roots(scene):
+            yield BUS_UNKNOWN.at(scene.name, id=visible(other.id), bus=visible(other.bus), which=" for it")
+    for device in vm.devices:
+        above = vm.other(device.port)
+        if above is not None and above.kind in ("expander", "upstream", "endpoint"):
+            yield BUS_UNKNOWN.at(scene.name, id=visible(device.id), bus=visible(device.port), which=" for a function")
+
+
+def _roots(scene: Scene) -> set[str]:
+    return {ROOT_BUS, *(bus.id for bus in scene.vm.buses), *(other.id for other in scene.vm.others if other.kind == "expander")}
 
 
 HOTPLUG_WHERE = plan_code(

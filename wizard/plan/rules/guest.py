@@ -78,7 +78,7 @@ NO_FIRMWARE = plan_code(
     "no-firmware", ERROR, area=Area.PACKAGES,
     what="VM {subject} has no firmware.",
     why="An arm-smmuv3 on a pxb-pcie is described to the guest by ACPI alone, which needs UEFI ('SMMUv3 with accel=on not supported for DT').",
-    fix="Install qemu-efi-aarch64 (edk2-aarch64, AAVMF) on the host and record it again, or name an image with --firmware PATH.",
+    fix="Give the VM UEFI: [firmware] in the profile, --firmware PATH, -bios or pflash of QEMU, <os firmware='efi'> of libvirt.",
 )  # fmt: skip
 FIRMWARE_ASSUMED = plan_code(
     "firmware-assumed", WARNING, area=Area.PACKAGES,
@@ -105,7 +105,8 @@ def firmware(scene: Scene) -> Iterator[Finding]:
     """UEFI (sources: qemu-M3, qemu-M4)."""
     image = scene.vm.firmware
     if image is None:
-        yield NO_FIRMWARE.at(scene.name)
+        if scene.vm.machine.uefi or any(vsmmu.accel for vsmmu in scene.vm.vsmmus):
+            yield NO_FIRMWARE.at(scene.name)
         return
     known = [described.executable for described in scene.host.facts.firmware]
     if not known:

@@ -146,9 +146,19 @@ TWO_KINDS = plan_code(
 )  # fmt: skip
 
 
+MACHINE_WIDE = plan_code(
+    "machine-wide-viommu", ERROR,
+    what="VM {subject}: its machine has iommu={iommu}, and the VM has vSMMUs of its own.",
+    why="QEMU: 'virt machine already has iommu=smmuv3 set. Doesn't support incompatible iommus'.",
+    fix="Leave iommu out of the machine.",
+)  # fmt: skip
+
+
 @rule
 def one_kind(scene: Scene) -> Iterator[Finding]:
     """Machine iommu=smmuv3 is never written; a virtio-iommu goes alone (sources: qemu-M5, qemu-M6, qemu-M7)."""
+    if scene.vm.machine.iommu is not None and (scene.vm.vsmmus or scene.vm.virtio_iommu):
+        yield MACHINE_WIDE.at(scene.name, iommu=scene.vm.machine.iommu)
     written = scene.vm.request.mode is Mode.VIRTIO_IOMMU and bool(scene.vm.request.vsmmus)
     if written or (scene.vm.virtio_iommu and scene.vm.vsmmus):
         yield TWO_KINDS.at(scene.name)

@@ -69,6 +69,9 @@ def without_accel(scene: Scene) -> Iterator[Finding]:
                 yield EMULATED_VALUES.at(scene.name, id=vsmmu.id, name=name, value=visible(prop.written), because=words)
         for device in scene.vm.devices_of(vsmmu):
             yield EMULATED_VFIO.at(scene.name, id=vsmmu.id, function=device.host)
+    if scene.vm.machine.iommu == "smmuv3":
+        for device in scene.vm.devices:
+            yield EMULATED_VFIO.at(scene.name, id="of the machine (iommu=smmuv3)", function=device.host)
 
 
 IN_VAIN = plan_code(

@@ -123,6 +123,7 @@ def buses(scene: Scene) -> Iterator[Finding]:
         yield TWO_ON_BUS.at(scene.name, bus=visible(bus), ids=" and ".join(v.id for v in scene.vm.vsmmus if v.bus == bus))
     for vsmmu in scene.vm.vsmmus:
         others = [d.id for d in scene.vm.disks if d.bus == ROOT_BUS] + [n.id for n in scene.vm.networks if n.bus == ROOT_BUS]
-        plain = [d.id for d in scene.vm.devices if d.vsmmu is None]
+        others += [o.id for o in scene.vm.others if o.kind == "endpoint" and o.bus == ROOT_BUS]
+        plain = [d.id for d in scene.vm.devices if d.vsmmu is None and scene.vm.complex_of(d.port) == ROOT_BUS]
         if vsmmu.bus == ROOT_BUS and vsmmu.accel and (others or plain):
             yield ON_ROOT.at(scene.name, id=vsmmu.id, others=", ".join(others + plain))
