@@ -10,6 +10,8 @@ last ones and only numbers that are left below the first expander.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
+
 from wizard.plan.model import ROOT_BUS, OtherPlan, PortPlan, VmPlan
 from wizard.plan.numbers import BUSES, SLOTS, Names, Numbers
 
@@ -23,30 +25,31 @@ def spare_ports(vm: VmPlan) -> tuple[PortPlan, ...]:
         return ()
     on_root: list[PortPlan | OtherPlan] = [port for port in vm.ports if port.bus == ROOT_BUS]
     on_root += [other for other in vm.others if other.bus == ROOT_BUS and other.bridge and other.kind != "expander"]
-    last = max((port.subordinate for port in on_root), default=0)
-    others = [other.secondary for other in vm.others if other.kind == "expander"]
-    numbers = min((*(bus.bus_nr for bus in vm.buses), *others), default=BUSES) - 1 - last
+    expanders = [*(bus.bus_nr for bus in vm.buses), *(other.secondary for other in vm.others if other.kind == "expander")]
     taken = (
         {bus.slot for bus in vm.buses}
-        | {port.slot for port in on_root}
         | {disk.slot for disk in vm.disks}
         | {network.slot for network in vm.networks}
         | {other.slot for other in vm.others if other.bus == ROOT_BUS}
         | {device.slot for device in vm.devices if device.port == ROOT_BUS}
     )
-    slots = [slot for slot in range(max((port.slot for port in on_root), default=0) + 1, SLOTS) if slot not in taken]
-    count = max(0, min(SPARES, numbers, len(slots)))
+    chassis = [*(port.chassis for port in vm.ports), *(other.chassis for other in vm.others)]
     names = Names([port.id for port in vm.ports] + [other.id for other in vm.others])
-    chassis = Numbers([*(port.chassis for port in vm.ports), *(other.chassis for other in vm.others)], start=1)
+    last = max((port.subordinate for port in on_root), default=0)
     return tuple(
         PortPlan(
-            id=names.give("spare", place),
-            bus=ROOT_BUS,
-            slot=slot,
-            chassis=chassis.give(),
-            port=slot,
-            secondary=last + place,
-            subordinate=last + place,
+            id=names.give("spare", place), bus=ROOT_BUS, slot=slot, chassis=number, port=slot, secondary=last + place, subordinate=last + place,
         )
-        for place, slot in enumerate(slots[len(slots) - count :], 1)
-    )
+        for place, (slot, number) in enumerate(spare_places([port.slot for port in on_root], last, expanders, taken, chassis), 1)
+    )  # fmt: skip
+
+
+def spare_places(
+    ports: Sequence[int], last: int, expanders: Sequence[int], taken: Collection[int], chassis: Iterable[int | None]
+) -> list[tuple[int, int]]:
+    """Slot and chassis of each: ``ports`` are the slots of pcie.0's own bridges, ``last`` the highest bus number below them."""
+    numbers = min(expanders, default=BUSES) - 1 - last
+    slots = [slot for slot in range(max(ports, default=0) + 1, SLOTS) if slot not in taken and slot not in ports]
+    count = max(0, min(SPARES, numbers, len(slots)))
+    free = Numbers(chassis, start=1)
+    return [(slot, free.give()) for slot in slots[len(slots) - count :]]
