@@ -17,6 +17,9 @@ from wizard.cli.source import host_for
 from wizard.host.vmm import Vmm
 from wizard.plan.model import Plan
 
+_NOT_UNDERSTOOD = frozenset({"import-unknown-word", "import-value-missing", "import-place-unknown"})
+"""What a check can't see: a VM with one of these is not simply fine."""
+
 
 class CheckView(msgspec.Struct, frozen=True):
     """The output of ``check --json``."""
@@ -29,6 +32,8 @@ class CheckView(msgspec.Struct, frozen=True):
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Profiles against the host and against each other: planning without writing, or with --fix mending and writing."""
+    if not arguments.profiles and arguments.running is None:
+        raise UsageError("check has nothing to check.", "Name a profile, a domain's XML or a QEMU command line, or give --running.")
     host = host_for(arguments)
     if arguments.fix:
         from wizard.cli.fix import run_fix
@@ -44,5 +49,9 @@ def run_check(arguments: argparse.Namespace) -> int:
         if findings:
             print_lines(item_lines(grouped(findings)))
         errors = sum(finding.severity is Severity.ERROR for finding in findings)
-        print(f"{plural(len(arguments.profiles), 'profile')}: " + ("fine on this host." if ok else f"{plural(errors, 'error')}."))
+        vague = {finding.code for finding in findings} & _NOT_UNDERSTOOD
+        fine = "fine on this host, as far as it was understood." if vague else "fine on this host."
+        count = len(plan.vms) if plan is not None else len(arguments.profiles)
+        what = "profile" if all(path.endswith(".toml") for path in arguments.profiles) and arguments.running is None else "VM"
+        print(f"{plural(count, what)}: " + (fine if ok else f"{plural(errors, 'error')}."))
     return Exit.OK if ok else Exit.FINDINGS

@@ -134,9 +134,9 @@ def _judge(arguments: argparse.Namespace) -> tuple[Judge | None, str | None]:
         return None, f"This host could not be read, so that causes are not held against it: {error.what}"
     plan = None
     if arguments.profile:
-        from wizard.cli.planning import read_profiles
+        from wizard.cli.planning import read_vms, request_of_vms
         from wizard.plan.planner import make_plan
 
-        plan = make_plan(host, read_profiles(arguments.profile)[0])
+        plan = make_plan(host, request_of_vms(read_vms(arguments.profile)))
     source = source_of(arguments)
     return judge_of(host, plan, "this host" if source.live else source.path or "the demo host"), None

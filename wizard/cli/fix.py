@@ -18,7 +18,7 @@ from wizard.base.finding import Finding, Severity, grouped
 from wizard.base.text import plural, visible
 from wizard.cli.inspect import item_lines
 from wizard.cli.output import print_json, print_lines, say
-from wizard.cli.planning import permitted, read_profiles
+from wizard.cli.planning import permitted, read_vms, request_of_vms
 from wizard.host.model import Host
 from wizard.host.vmm import Vmm
 from wizard.mend import Change, Mended, mend
@@ -48,10 +48,16 @@ class FixView(msgspec.Struct, frozen=True):
 def run_fix(arguments: argparse.Namespace, host: Host) -> int:
     """Status 0 when no error is left, else 1."""
     paths: list[str] = arguments.profiles
+    if arguments.running is not None or not paths:
+        raise UsageError("--fix mends files.", "Name the file of the VM.")
     if arguments.output and len(paths) > 1:
         raise UsageError(f"-o {visible(arguments.output)} is one file, and {len(paths)} profiles are to be mended.", "Use --in-place, or name one.")
+    vms = read_vms(paths)
+    for vm in vms:
+        if vm.kind != "profile":
+            raise UsageError(f"{visible(vm.source)} is no profile, and --fix mends profiles.", "`smmu-wizard import` makes one of it.")
     before = {path: load(Path(path)) for path in paths}
-    request, findings = read_profiles(paths)
+    request, findings = request_of_vms(vms), tuple(finding for vm in vms for finding in vm.findings)
     if any(finding.severity is Severity.ERROR for finding in findings):
         print_lines(item_lines(grouped(findings)))
         say("Nothing was mended: what can't be read can't be mended by rule.")

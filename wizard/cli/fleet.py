@@ -88,20 +88,18 @@ def run_diff(arguments: argparse.Namespace) -> int:
 
 def _profiles(paths: Iterable[str]) -> tuple[list[NamedRequest], tuple[Finding, ...]]:
     """Profiles that could be read, and what is wrong with the others."""
-    from pathlib import Path
-
     from wizard.base.finding import Severity
+    from wizard.existing.load import open_vms
     from wizard.fleet.diff.profiles import NamedRequest
-    from wizard.profile import read_profile
 
     read: list[NamedRequest] = []
     wrong: list[Finding] = []
     for path in paths:
-        request, findings = read_profile(Path(path))
-        if any(finding.severity is Severity.ERROR for finding in findings):
-            wrong += findings
-        else:
-            read.append(NamedRequest(path, request))
+        for vm in open_vms(path):
+            if any(finding.severity is Severity.ERROR for finding in vm.findings):
+                wrong += vm.findings
+            else:
+                read.append(NamedRequest(path, vm.request))
     return read, tuple(wrong)
 
 

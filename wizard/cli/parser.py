@@ -161,8 +161,16 @@ def _planning(add: Add) -> None:
     add_plan_options(command)
     _output(command, "directory for NAME.toml of each VM; without it they are printed")
     _json(command)
-    command = add("check", "wizard.cli.check", "profiles against the host and against each other")
-    command.add_argument("profiles", metavar="PROFILE", nargs="+")
+    command = add("import", "wizard.cli.importing", "profiles of VMs that exist: libvirt domains, QEMU command lines, what runs here", host=False)
+    command.add_argument(
+        "domains", metavar="FILE|-", nargs="*", help="libvirt XML, or a QEMU command line: a script, a unit, a log, /proc/PID/cmdline"
+    )
+    _running(command)
+    _output(command, "directory for NAME.toml of each VM; without it they are printed")
+    _json(command)
+    command = add("check", "wizard.cli.check", "VMs against the host and against each other")
+    command.add_argument("profiles", metavar="PROFILE|DOMAIN", nargs="*", help="profiles, libvirt XML, QEMU command lines; - for standard input")
+    _running(command)
     add_vmm(command, "judge them as VMs of this VMM (default: that of each profile)")
     command.add_argument("--fix", action="store_true", help="mend what can be mended by rule, and show the difference")
     command.add_argument("--in-place", action="store_true", help="with --fix: write the mended VM over its file")
@@ -170,7 +178,7 @@ def _planning(add: Add) -> None:
     _output(command, "with --fix: write the mended VM to this file")
     _json(command)
     command = add("export", "wizard.cli.planning", "a VM as QEMU, OpenVMM or virt-install command, libvirt XML, preparation script or QMP commands")
-    command.add_argument("profile", metavar="PROFILE")
+    command.add_argument("profile", metavar="PROFILE|DOMAIN")
     command.add_argument("--format", required=True, choices=["qemu", "qemu-json", "libvirt", "virt-install", "openvmm", "prepare", "qmp"])
     _permissions(command)
     _output(command)
@@ -180,13 +188,13 @@ def _simulation(add: Add) -> None:
     from wizard.cli.dryrun import add_workload_options
 
     command = add("dry-run", "wizard.cli.simulate", "rehearse profiles on the simulated SMMUv3")
-    command.add_argument("profiles", metavar="PROFILE", nargs="+")
+    command.add_argument("profiles", metavar="PROFILE|DOMAIN", nargs="+")
     command.add_argument("--trace", metavar="FUNCTION@IOVA", help="the whole walk of one address")
     add_workload_options(command)
     _permissions(command)
     _json(command)
     command = add("rehearse", "wizard.cli.simulate", "build a profile's topology in a real QEMU and compare")
-    command.add_argument("profile", metavar="PROFILE")
+    command.add_argument("profile", metavar="PROFILE|DOMAIN")
     command.add_argument("--qemu", metavar="PATH", help="the QEMU to use (default: the one in PATH)")
     _permissions(command)
     _json(command)
@@ -195,6 +203,10 @@ def _simulation(add: Add) -> None:
     command.add_argument("--trace", nargs="?", const="text", choices=["text", "json"], help="say which words were read and why the walk ended")
     command = add("schema", "wizard.cli.schema", "JSON Schema of an input format or of a --json output", host=False)
     command.add_argument("name", metavar="NAME", nargs="?", help="without a name: the names there are")
+
+
+def _running(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--running", metavar="NAME", nargs="?", const="", help="the VMs that run on this machine, or the one of a name")
 
 
 def _permissions(command: argparse.ArgumentParser) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,8 +23,11 @@ from wizard.host.model import Host
 from wizard.host.vmm import Vmm
 from wizard.plan.model import Plan
 from wizard.plan.planner import make_plan
-from wizard.plan.request import Request, VmRequest
+from wizard.plan.request import Request
 from wizard.plan.target import for_vmm, vmm_of_format
+
+if TYPE_CHECKING:
+    from wizard.existing.load import Opened
 
 
 class PlanView(msgspec.Struct, frozen=True):
@@ -50,7 +55,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
         return Exit.FINDINGS
     if arguments.output:
         directory = Path(arguments.output)
-        _make_directory(directory)
+        make_output_directory(directory)
         write_all({directory / f"{name}.toml": text for name, text in profiles.items()}, force=arguments.force)
         for name in profiles:
             say(f"Wrote {visible(str(directory / name))}.toml.")
@@ -59,7 +64,8 @@ def run_plan(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _make_directory(directory: Path) -> None:
+def make_output_directory(directory: Path) -> None:
+    """The directory of -o, made where it is missing; raises ``OutputError``."""
     try:
         make_directory(directory)
     except OSError as error:
@@ -73,30 +79,38 @@ def _say_findings(findings: tuple[Finding, ...]) -> None:
         say(line)
 
 
-def read_profiles(paths: list[str]) -> tuple[Request, tuple[Finding, ...]]:
-    """Several profiles as one request, and everything that is wrong with their text."""
-    from wizard.profile import read_profile
+def read_vms(paths: Sequence[str], *, running: str | None = None) -> list[Opened]:
+    """VMs of files, whatever they are written in, and with ``running`` those of this machine (an empty name: all of them)."""
+    from wizard.existing.load import open_vms
 
-    requests: list[VmRequest] = []
-    findings: list[Finding] = []
-    files: dict[str, str] = {}
-    for path in paths:
-        request, found = read_profile(Path(path))
-        findings += found
-        requests.append(request)
-        files[request.name] = path
-    return Request(vms=tuple(requests), files=files), tuple(findings)
+    found = [vm for path in paths for vm in open_vms(path)]
+    if running is not None:
+        from wizard.existing.running import running_vms
+
+        found += running_vms(running or None)
+    return found
+
+
+def request_of_vms(vms: Sequence[Opened]) -> Request:
+    """The VMs as one request."""
+    return Request(vms=tuple(vm.request for vm in vms), files={vm.request.name: vm.source for vm in vms})
 
 
 def plan_of_profiles(arguments: argparse.Namespace, host: Host, paths: list[str], vmm: Vmm | None = None) -> tuple[Plan | None, tuple[Finding, ...]]:
-    """The plan of written profiles with the permissions of this command line; None when a profile can't be read whole.
+    """The plan of written VMs with the permissions of this command line; None when a profile can't be read whole.
 
-    ``vmm``: what they are planned for, whatever they say; None: what they say.
+    A VM that exists is planned as far as it was understood: what was not is an error, or a warning, among the findings. ``vmm``: what they
+    are planned for, whatever they say; None: what they say.
     """
-    request, findings = read_profiles(paths)
-    if any(finding.severity is Severity.ERROR for finding in findings):
+    return plan_of_vms(arguments, host, read_vms(paths, running=getattr(arguments, "running", None)), vmm)
+
+
+def plan_of_vms(arguments: argparse.Namespace, host: Host, vms: Sequence[Opened], vmm: Vmm | None = None) -> tuple[Plan | None, tuple[Finding, ...]]:
+    """The same of VMs that were opened already."""
+    findings = tuple(finding for vm in vms for finding in vm.findings)
+    if not all(vm.whole for vm in vms):
         return None, findings
-    plan = make_plan(host, permitted(arguments, host, request, vmm))
+    plan = make_plan(host, permitted(arguments, host, request_of_vms(vms), vmm))
     return plan, ordered((*findings, *plan.findings))
 
 
@@ -116,10 +130,15 @@ def run_export(arguments: argparse.Namespace) -> int:
     """One profile in one format."""
     host = host_for(arguments)
     plan, findings = plan_of_profiles(arguments, host, [arguments.profile], vmm_of_format(arguments.format))
-    if plan is None or not plan.ok:
+    if plan is None or not plan.ok or any(finding.severity is Severity.ERROR for finding in findings):
         _say_findings(tuple(finding for finding in findings if finding.severity is Severity.ERROR))
-        say("Nothing was exported: this profile would not start on this host.")
+        say("Nothing was exported: this VM would not start on this host, or not as it is written.")
         return Exit.FINDINGS
+    if len(plan.vms) > 1:
+        names = ", ".join(visible(vm.name) for vm in plan.vms)
+        raise UsageError(
+            f"{visible(arguments.profile)} holds several VMs: {names}.", "Export them one by one: `smmu-wizard import` writes a profile of each."
+        )
     _say_findings(tuple(finding for finding in findings if finding.severity is Severity.WARNING))
     emit(arguments, exported(arguments.format, plan, host), mode=SCRIPT if arguments.format in SCRIPTS else PLAIN)
     return Exit.OK

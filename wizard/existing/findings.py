@@ -46,6 +46,12 @@ ACCEL_DROPPED = plan_code(
     why="libvirt makes -machine iommu=smmuv3 of it and drops accel and every property in silence: an emulated SMMU, behind which no function works.",
     fix="Write pciBus with the index of the expander that its functions are on.",
 )  # fmt: skip
+RELATIVE = plan_code(
+    "import-relative-path", WARNING,
+    what="{subject}, {where}: {path} is relative, and taken as {taken}.",
+    why="QEMU looks for it in the directory that it is started in, which the input does not say.",
+    fix="Write the whole path where that is another.",
+)  # fmt: skip
 HARD_LIMIT = plan_code(
     "memlock-hard-limit", ERROR,
     what="{subject}, {where}: hard_limit is {limit}, and the VM's memory is {memory}.",

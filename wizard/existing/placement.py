@@ -1,8 +1,7 @@
-"""What an input leaves out, filled in as the program fills it in that reads it: QEMU 11.1 for a command line, libvirt 12.8 for a domain.
+"""What a domain leaves out, filled in as libvirt 12.8 fills it in; QEMU's part is ``qemu/placement``, where a command line is read.
 
-Measured: a device without ``bus=`` goes onto the newest pxb-pcie that was made before it, else onto pcie.0; libvirt puts one without an
-address onto the first free root port by controller index, behind an accelerated expander too, and makes root ports where none is left.
-Each value that is filled in is in ``implied`` of its device.
+Measured: a device without an address goes onto the first free root port by controller index, behind an accelerated expander too, and libvirt
+makes root ports where none is left. Each value that is filled in is in ``implied`` of its device.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _CONVENTIONAL = {"i6300esb", "ich9-intel-hda"}  # plain PCI: libvirt gives them 
 
 def complete(guest: Guest) -> Guest:
     """The guest with every place filled in that can be known; what can't stays None."""
-    devices = _libvirt(guest.devices) if guest.origin is Origin.LIBVIRT else _qemu(guest.devices)
+    devices = _libvirt(guest.devices) if guest.origin is Origin.LIBVIRT else guest.devices
     return replace(guest, devices=tuple(_named(devices)))
 
 
@@ -55,31 +54,6 @@ class _Buses:
         """The first slot that nothing is in; slot 0 of pcie.0 is the host bridge."""
         used = {slot for slot, _ in self.taken.get(bus, ())}
         return next((slot for slot in range(1 if bus == ROOT_BUS else 0, SLOTS) if slot not in used), None)
-
-
-def _qemu(devices: Sequence[Device]) -> list[Device]:
-    """In the order of the command line: QEMU gives each device the first slot that is free when it is made."""
-    made: list[Device] = []
-    buses = _Buses(())
-    newest = ROOT_BUS
-    for device in devices:
-        if isinstance(device, Vsmmu):
-            made.append(_fill(device, bus=None))
-            continue
-        if device.pci:
-            device = _fill(device, bus=newest)
-            device = _fill(device, slot=buses.slot(device.bus or ROOT_BUS))
-            device = _fill(device, function=0)
-        if isinstance(device, Bridge):
-            kind = device.kind
-            if kind == "expander":
-                newest = device.id or newest
-                device = _fill(device, bus_nr=0)
-            elif kind in ("port", "downstream"):
-                device = _fill(device, chassis=0, port=0)
-        buses.take(device)
-        made.append(device)
-    return made
 
 
 def _libvirt(devices: Sequence[Device]) -> list[Device]:

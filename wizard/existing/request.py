@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +16,7 @@ from wizard.existing.tree import Tree
 from wizard.plan.memory import cpu_text
 from wizard.plan.numbers import Names
 from wizard.plan.properties import AUTO, DECLARED, Declaration, Properties
+from wizard.plan.regions import DEFAULT_HIGH_MMIO
 from wizard.plan.request import (
     DEFAULT_CPUS,
     DiskRequest,
@@ -29,10 +32,13 @@ from wizard.plan.request import (
     VmRequest,
     VsmmuRequest,
 )
+from wizard.plan.rules.guest import name_fault
 
 _PROGRAMS = {Origin.QEMU: "QEMU", Origin.LIBVIRT: "libvirt"}
 _QEMU_MEMORY = 128 << 20  # without -m
 _LISTED = 200  # parts in one finding
+_SHORT = 80  # characters of an option
+_SLASHES = re.compile(r"/{2,}")
 _GICS = ("2", "3", "4", "max", "host")
 
 
@@ -72,7 +78,7 @@ class _Maker:
         hotplug, others = self.rest()
         memory = guest.memory.size if guest.memory.size is not None else _QEMU_MEMORY
         request = VmRequest(
-            name=guest.name or "vm",
+            name=guest.name or self.name_of_file(),
             functions=functions,
             memory=memory,
             hugepages=guest.memory.hugepages,
@@ -86,7 +92,7 @@ class _Maker:
             vsmmus=vsmmus,
             hotplug=hotplug,
             others=others,
-            mmio_window=guest.machine.mmio_window,
+            mmio_window=guest.machine.mmio_window if guest.machine.mmio_window is not None else DEFAULT_HIGH_MMIO,
             user=guest.user or "root",
             qmp=guest.qmp if guest.qmp and guest.qmp.startswith("/") else None,
             assume_accel=guest.running is not None and any(vsmmu.accel for vsmmu in vsmmus),
@@ -98,6 +104,11 @@ class _Maker:
         self.limits(request)
         self.implied()
         return request, self.findings
+
+    def name_of_file(self) -> str:
+        """A VM without a name is called as its file is, as far as a VM can be."""
+        stem = posixpath.basename(self.guest.source).partition(".")[0]
+        return stem if stem and name_fault(stem) is None else "vm"
 
     def left(self) -> None:
         """What is not in the model."""
@@ -121,7 +132,7 @@ class _Maker:
                     self.find(say.NOT_CARRIED, left.where, word=word, said=left.said or "a profile has no word for it")
         kept = [left for left in self.guest.left if left.fate is Fate.KEPT]
         if kept:
-            parts = [f"{visible(left.name)} ({_line(left.where)})" for left in kept[:_LISTED]]
+            parts = [f"{visible(_told(left))} ({_line(left.where)})" for left in kept[:_LISTED]]
             more = f" and {len(kept) - _LISTED} more" if len(kept) > _LISTED else ""
             self.findings.append(
                 say.KEPT.at(
@@ -280,19 +291,34 @@ class _Maker:
                 self.find(say.BAD_VALUE, firmware.place(name), name="the format of the firmware", value=form, allowed="raw or qcow2")
             forms.append("qcow2" if form == "qcow2" else "raw")
         return FirmwareRequest(
-            code=firmware.code,
+            code=self.path(firmware.code, firmware.place("code")),
             code_format=forms[0],  # type: ignore[arg-type]  # by the line above
-            vars_template=firmware.vars_template,
-            vars=firmware.vars,
+            vars_template=self.path(firmware.vars_template, firmware.place("vars_template")) if firmware.vars_template else None,
+            vars=self.path(firmware.vars, firmware.place("vars")) if firmware.vars else None,
             vars_format=forms[1],  # type: ignore[arg-type]
         )
 
     def disk(self, device: Disk) -> DiskRequest:
-        form = "qcow2" if device.format == "qcow2" else "raw"
-        return DiskRequest(path=device.path, format=form, readonly=device.readonly, id=device.id, slot=device.slot, bus=device.bus)  # type: ignore[arg-type]
+        return DiskRequest(
+            path=self.path(device.path, device.place("path")),
+            format="qcow2" if device.format == "qcow2" else "raw",
+            readonly=device.readonly,
+            id=device.id,
+            slot=device.slot,
+            bus=device.bus,
+        )
 
     def network(self, device: Network) -> NetworkRequest:
         return NetworkRequest(kind=device.kind, source=device.source, mac=device.mac, id=device.id, slot=device.slot, bus=device.bus)
+
+    def path(self, text: str, where: Where | None) -> str:
+        """A path as a profile has it: absolute, and with one slash where several stand, which lead to the same file."""
+        if text.startswith("/") or not text:
+            return _SLASHES.sub("/", text)
+        base = posixpath.dirname(self.guest.source) if posixpath.isabs(self.guest.source) else "/"
+        taken = posixpath.normpath(posixpath.join(base, text))
+        self.find(say.RELATIVE, where, path=text, taken=taken)
+        return taken
 
     def limits(self, request: VmRequest) -> None:
         """What the process may lock, where it is written."""
@@ -341,6 +367,12 @@ class _Maker:
 
 def _shown(value: Any) -> Any:
     return visible(value) if isinstance(value, str) else value
+
+
+def _told(left: Left) -> str:
+    """What a part is called: an option with its value, where that is short."""
+    named = f"{left.of}: {left.text}" if left.of else left.text
+    return named if left.name.startswith("-") and len(named) <= _SHORT else left.name
 
 
 def _line(where: Where) -> str:

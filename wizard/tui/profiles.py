@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from wizard.base.errors import InputError, WizardError
 from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
+from wizard.existing.load import open_vms
 from wizard.plan.request import VmRequest
-from wizard.profile import read_profile
 from wizard.tui import state
 from wizard.tui.files import trouble
 from wizard.tui.lines import BLANK, Line, finding_lines, heading
@@ -58,11 +58,13 @@ def open_profiles(app: Wizard, paths: list[str]) -> None:
             try:
                 if what := trouble(path):
                     raise InputError(f"{visible(path)} is {what}.", "A profile is a TOML file; *.toml takes all of a directory.")
-                request, findings = read_profile(Path(path))
+                vms = open_vms(path)
             except WizardError as error:
                 errors.append(error)
             else:
-                found.append(Opened(path, request, findings, app.read_text(path)))
+                # What was imported is no profile yet: it gets a file of its own when it is exported.
+                text = app.read_text(path) if vms[0].kind == "profile" else None
+                found += [Opened(path, vm.request, list(vm.findings), text, vm.kind != "profile") for vm in vms]
         app.call_from_thread(_opened, app, found, errors)
 
     app.run_worker(read, thread=True, exclusive=True, group="open")
@@ -76,6 +78,7 @@ class Opened:
     request: VmRequest
     findings: list[Finding]
     text: str | None
+    imported: bool = False  # of a domain or a command line: its file is somebody else's, and never written to
 
 
 def _opened(app: Wizard, found: Sequence[Opened], errors: Sequence[WizardError]) -> None:
@@ -124,6 +127,9 @@ def _take(app: Wizard, found: Sequence[Opened], *, beside: Sequence[Opened] = ()
         if one in beside:
             name = state.free_name(session, f"{one.request.name}-")
             session = state.add_request(session, replace(one.request, name=name, uuid=None, qmp=None))
+            continue
+        if one.imported:
+            session = state.add_request(session, one.request)
             continue
         session = state.open_profile(session, one.request, one.path)
         if one.text is not None:

@@ -1,0 +1,59 @@
+"""``import``: profiles of VMs that exist already."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from wizard.base.errors import UsageError
+from wizard.base.exits import Exit
+from wizard.base.files import write_all
+from wizard.base.finding import Finding, Severity, grouped, ordered
+from wizard.base.text import visible
+from wizard.cli.inspect import item_lines
+from wizard.cli.output import print_json, say
+from wizard.cli.planning import make_output_directory, read_vms
+
+
+class ImportView(msgspec.Struct, frozen=True):
+    """The output of ``import --json``."""
+
+    schema: int
+    ok: bool
+    profiles: dict[str, str]
+    findings: tuple[Finding, ...]
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """A profile for each VM; nothing is written when one of them was not understood."""
+    from wizard.profile import write_profile
+
+    if not arguments.domains and arguments.running is None:
+        raise UsageError("import has nothing to read.", "Name a domain's XML, a QEMU command line or -, or give --running.")
+    vms = read_vms(arguments.domains, running=arguments.running)
+    names = [vm.request.name for vm in vms]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"Two of these VMs are called {visible(twice)}.", "Import them one by one, into directories of their own.")
+    findings = ordered(finding for vm in vms for finding in vm.findings)
+    ok = not any(finding.severity is Severity.ERROR for finding in findings)
+    profiles = {vm.request.name: write_profile(vm.request) for vm in vms}
+    if arguments.json:
+        print_json(ImportView(1, ok, profiles if ok else {}, findings))
+    else:
+        for line in item_lines(grouped(findings)):
+            say(line)
+    if not ok:
+        say("Nothing was written: a profile would hide what is wrong. Correct it first.")
+        return Exit.FINDINGS
+    if arguments.output:
+        directory = Path(arguments.output)
+        make_output_directory(directory)
+        write_all({directory / f"{name}.toml": text for name, text in profiles.items()}, force=arguments.force)
+        for name in profiles:
+            say(f"Wrote {visible(str(directory / name))}.toml.")
+    elif not arguments.json:
+        print("\n".join(profiles.values()), end="")
+    return Exit.OK
