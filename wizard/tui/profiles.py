@@ -16,7 +16,7 @@ from wizard.existing.load import open_vms
 from wizard.plan.request import VmRequest
 from wizard.tui import state
 from wizard.tui.files import trouble
-from wizard.tui.lines import BLANK, Line, finding_lines, heading
+from wizard.tui.lines import BLANK, Line, finding_lines, heading, wrap
 
 if TYPE_CHECKING:
     from wizard.tui.wizard import Wizard
@@ -82,13 +82,9 @@ class Opened:
 
 
 def _opened(app: Wizard, found: Sequence[Opened], errors: Sequence[WizardError]) -> None:
-    for error in errors[:3]:
-        app.say(error, "error")
-    if len(errors) > 3:
-        app.say(f"{plural(len(errors) - 3, 'more file')} can't be opened.", "error")
     lost = _replacing(app, found)
     if not lost:
-        _take(app, found)
+        _take(app, found, errors)
         return
     from wizard.tui.screens.dialogs import Choose, choices
 
@@ -102,11 +98,11 @@ def _opened(app: Wizard, found: Sequence[Opened], errors: Sequence[WizardError])
 
     def answered(value: object) -> None:
         if value == "replace":
-            _take(app, found)
+            _take(app, found, errors)
         elif value == "beside":
-            _take(app, found, beside=lost)
+            _take(app, found, errors, beside=lost)
         else:
-            _take(app, [one for one in found if one not in lost])
+            _take(app, [one for one in found if one not in lost], errors)
 
     app.push_screen(Choose("Open profiles", choices(text, items), start="beside"), answered)
 
@@ -121,7 +117,7 @@ def _replacing(app: Wizard, found: Sequence[Opened]) -> list[Opened]:
     return lost
 
 
-def _take(app: Wizard, found: Sequence[Opened], *, beside: Sequence[Opened] = ()) -> None:
+def _take(app: Wizard, found: Sequence[Opened], errors: Sequence[WizardError], *, beside: Sequence[Opened] = ()) -> None:
     session, first = app.session, not app.session.vms
     for one in found:
         if one in beside:
@@ -139,15 +135,21 @@ def _take(app: Wizard, found: Sequence[Opened], *, beside: Sequence[Opened] = ()
         if first:
             app.saved = app.session  # as it is on disk
     wrong = [finding for one in found for finding in one.findings]
-    if wrong:
-        from wizard.tui.screens.dialogs import Read
+    if not errors and not wrong:
+        return
+    from wizard.tui.screens.dialogs import Read
 
-        glyphs = app.glyphs
+    glyphs = app.glyphs
 
-        def build(width: int) -> list[Line]:
-            lines: list[Line] = [heading("What is wrong in these files, with the line"), BLANK]
-            for finding in wrong:
-                lines += [*finding_lines(finding, width, glyphs), BLANK]
-            return lines
+    def build(width: int) -> list[Line]:
+        lines: list[Line] = []
+        for error in errors:
+            lines += [*wrap(f"{glyphs.no} {error.what}", width, "bad"), *wrap(error.fix, width), BLANK]
+        if wrong:
+            lines += [heading("What is wrong in the files that were opened, with the line"), BLANK]
+        for finding in wrong:
+            lines += [*finding_lines(finding, width, glyphs), BLANK]
+        return lines
 
-        app.push_screen(Read(plural(len(wrong), "finding"), build))
+    told = (plural(len(errors), "file") + " not opened" if errors else "", plural(len(wrong), "finding") if wrong else "")
+    app.push_screen(Read(", ".join(one for one in told if one), build))
