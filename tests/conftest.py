@@ -39,6 +39,25 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(_private.pop(), ignore_errors=True)
 
 
+# Files that take minutes on one processor. They begin first: the last of them, alone at the end, would leave every other processor idle.
+# (pytest-xdist's own order of files is by their number of tests: these have few. scripts/test turns it off.)
+LONG = (
+    *("test_other_pythons.py", "export/test_prepare_runs.py", "armhost/", "export/test_libvirt.py", "smmu/test_against_qemu.py"),
+    *("tui/test_robust.py", "tui/test_fresh_clone.py", "tui/test_tmux.py", "packaging/test_install.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, the others as they were."""
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
+        return next((place for place, name in enumerate(LONG) if path.startswith(name)), len(LONG))
+
+    items.sort(key=rank)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """No preparation waits for ever."""

@@ -155,3 +155,9 @@ def test_what_was_started_is_over_at_the_end() -> None:
     with in_terminal(words) as running:
         wait_until(lambda: is_waiting(running.pid), "the program to wait")
     assert running.ended() == -signal.SIGHUP  # its terminal is taken away first
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    from tests.conftest import LONG
+
+    assert [name for name in LONG if not (PROJECT / "tests" / name).exists()] == []
