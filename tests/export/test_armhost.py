@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.armhost import Boot, boot
+from wizard.explain.short import short
 
 pytestmark = pytest.mark.armhost
 
@@ -90,6 +91,9 @@ def test_two_functions_of_one_group_are_refused_and_fail(plans: Boot) -> None:
     assert "group-shared-accelerated" in plans.text("pair").split()
     assert plans.status("pair-inner") != 0
     assert "Invalid argument" in plans.errors("pair-inner")
+    explained = short(plans.errors("pair-inner"))
+    assert explained is not None
+    assert explained.reasons[0].finding == "group-shared"
 
 
 def test_one_function_of_a_group_is_refused_and_fails(plans: Boot) -> None:

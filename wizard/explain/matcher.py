@@ -9,6 +9,7 @@ import msgspec
 from wizard.arch.event import EventType
 from wizard.explain.messages import by_words
 from wizard.explain.model import Message
+from wizard.explain.strerror import read_error
 from wizard.explain.template import SPLIT_BYTES, Found, Template, wanted
 
 # Words of which a line that the kernel's table of lines knows has one row (a test holds the two together), the rarest first.
@@ -141,6 +142,8 @@ def _fits(one: Message, text: str, hit: Found) -> bool:
     if not one.context:
         return True
     if any(word in text for word in one.context):
+        return True
+    if one.surely and (told := read_error(hit.words.get("errno", ""))) and told[0] in one.surely:
         return True
     if not one.alone:
         return False

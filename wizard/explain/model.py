@@ -75,6 +75,8 @@ class Message(msgspec.Struct, frozen=True):
     proof: Proof = Proof.BINARY
     context: tuple[str, ...] = ()  # words of which a line holds one, unless the message is all that the line says
     alone: bool = True  # False: not even then
+    surely: tuple[str, ...] = ()  # names of errors with which it needs no context: nothing else is said with them
+    explains: tuple[str, ...] = ()  # ids of messages that follow from it although they come before
 
     @property
     def wordings(self) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ def arrange(hits: Sequence[Hit]) -> tuple[Placed, ...]:
     """Roles of hits that are in the order of the log."""
     denied = next((place for place, hit in enumerate(hits) if hit.message.by is By.AUDIT), None)
     before: dict[str, int] = {}
+    last: dict[str, int] = {}
     parents: dict[int, int] = {}
     for place, hit in enumerate(hits):
         parent = next((before[name] for name in hit.message.follows if name in before), None)
@@ -52,8 +53,12 @@ def arrange(hits: Sequence[Hit]) -> tuple[Placed, ...]:
             parent = denied  # whoever was denied something says so without knowing by whom, often before the audit does
         if parent is not None:
             parents[place] = parent
+        for name in hit.message.explains:
+            if name in last and last[name] not in parents and _beside(hits[last[name]], hit):
+                parents[last[name]] = place
         for name in _names(hit):
             before.setdefault(name, place)
+            last[name] = place
     own = [place for place in range(len(hits)) if place not in parents]
     ended = [hits[place] for place in own if hits[place].message.by in _ASKED and hits[place].message.nature is Nature.ERROR]
     theirs = set(filter(None, map(_function, ended)))
@@ -69,6 +74,13 @@ def arrange(hits: Sequence[Hit]) -> tuple[Placed, ...]:
 
 
 _ASKED = (By.QEMU, By.LIBVIRT, By.KUBEVIRT, By.VIRT_INSTALL)  # whoever was asked for a VM, and said why there is none
+
+
+_NEAR = 3  # lines between a message and one behind it that explains it: a hint of QEMU's, the words of an SMMU's error after the time-out
+
+
+def _beside(one: Hit, other: Hit) -> bool:
+    return other.line - one.line <= _NEAR and one.words.get("device") in (other.words.get("device"), None)
 
 
 def _function(hit: Hit) -> str | None:

@@ -159,6 +159,11 @@ meaning() { # LINE: in short, nothing where it is not known
                 'means: The kernel refused what was written to /sys: a bind, an unbind, an id, a number of VFs.' \
                 'may be: The function, or a VF of it, is in use: by a VM, or by a driver.' \
                 '  fix: Stop its user; write 0 to sriov_numvfs before another number.';;
+        *'printf: write error: '*'No such file or directory')
+            printf '    %s\n' \
+                'means: The kernel refused what was written to /sys: a bind, an unbind, an id, a number of VFs.' \
+                'may be: The driver that the function is on makes no VFs, or it is on none; for a bind: there is no such device.' \
+                '  fix: Bind the PF to its own driver first.';;
         *'printf: write error: '*'File exists')
             printf '    %s\n' \
                 'means: The kernel refused what was written to /sys: a bind, an unbind, an id, a number of VFs.' \
@@ -201,7 +206,7 @@ meaning() { # LINE: in short, nothing where it is not known
                 "  fix: Set driver_override first; the kernel's log says why a driver did not take it." \
                 'may be: The function, or a VF of it, is in use: by a VM, or by a driver.' \
                 '  fix: Stop its user; write 0 to sriov_numvfs before another number.' \
-                'may be: The id was written already (new_id).' \
-                '  fix: Nothing to do; use driver_override instead of new_id.';;
+                'may be: The driver that the function is on makes no VFs, or it is on none; for a bind: there is no such device.' \
+                '  fix: Bind the PF to its own driver first.';;
     esac
 }

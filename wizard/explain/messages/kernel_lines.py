@@ -37,6 +37,11 @@ _FOLLOWS = {
 """Code of a finding -> messages of the kernel that its lines follow from when they come before, without ``kernel-``."""
 
 
+_EXPLAINS = dict.fromkeys(
+    (codes.COMMAND_ILLEGAL.code, codes.COMMAND_ABORT.code, codes.ATC_TIMEOUT.code),
+    ("kernel-smmu-commands-stuck", "kernel-smmu-commands-stuck-1", "kernel-smmu-global-error"),
+)
+"""Code of a finding -> messages that are printed before it when nobody waits for the interrupt: the time-out of a CMD_SYNC, GERROR itself."""
 _SAME = {codes.MEMLOCK.code: "memlock", codes.MSI_UNSAFE.code: "msi-not-isolated", codes.MAP_HOLE.code: "no-iommu-map"}
 """Code of a finding of the log -> the finding that says the same without a log."""
 
@@ -53,6 +58,7 @@ def of_line(kind: LineKind) -> Message:
         id, By.KERNEL, (kind.example,), _plain(found.what), "wizard.host.log.lines", _OF_PROBE if found is codes.PROBE_FAILED else (cause,),
         nature=Nature.HARMLESS if found.code in _HARMLESS else _NATURES[found.severity.value],
         follows=tuple(f"kernel-{name}" for name in _FOLLOWS.get(found.code, "").split()), proof=Proof.SOURCE,
+        explains=_EXPLAINS.get(found.code, ()),
     )  # fmt: skip
 
 
