@@ -34,13 +34,23 @@ def test_the_plan_itself_fails_nothing() -> None:
     assert all(proof.proved for proof in report.proofs)
 
 
-def test_two_vms_that_share_a_page() -> None:
-    """One 4 KiB page of db's memory is also web's: only the proof over all of stage 2 can see it."""
+def shared_page() -> Layout:
+    """One 4 KiB page of db's memory is also web's."""
     made = layout()
     web, db = made.vm("web"), made.vm("db")
     first, last = web.chunks[0], db.chunks[-1]
-    shared = replace(web, chunks=(replace(first, pa=last.pa + 0x5000), *web.chunks[1:]))
-    report = run(made.with_vm(shared))
+    return made.with_vm(replace(web, chunks=(replace(first, pa=last.pa + 0x5000), *web.chunks[1:])))
+
+
+def without_doorbell() -> Layout:
+    """VM db's interrupts have nowhere to go."""
+    made = layout()
+    return made.with_vm(replace(made.vm("db"), doorbell=None))
+
+
+def test_two_vms_that_share_a_page() -> None:
+    """Only the proof over all of stage 2 can see it."""
+    report = run(shared_page())
     assert failing(report) == {(NVME, "isolation"), (NIC, "isolation"), (VF, "isolation")}
     assert not any(proof.proved for proof in report.proofs)
     assert any("VM db and VM web share" in (proof.counterexample or "") for proof in report.proofs)
@@ -70,8 +80,7 @@ def test_a_vsid_given_twice() -> None:
 
 
 def test_a_doorbell_left_unmapped() -> None:
-    made = layout()
-    report = run(made.with_vm(replace(made.vm("db"), doorbell=None)))
+    report = run(without_doorbell())
     assert failing(report) == {(VF, "msi"), (VF, "msi-plain")}
     cell = report.cell(VF, "msi")
     assert cell is not None
@@ -150,8 +159,7 @@ def test_two_functions_of_one_group() -> None:
 
 
 def test_the_text_of_a_failure_names_what_it_follows_and_shows_the_walk() -> None:
-    made = layout()
-    lines = list(report_lines(run(made.with_vm(replace(made.vm("db"), doorbell=None)))))
+    lines = list(report_lines(run(without_doorbell())))
     at = next(number for number, line in enumerate(lines) if line.startswith("    FAIL an interrupt, 0000:11:10.0: the MSI write at 0x8000040"))
     assert lines[at + 1].startswith("         follows iommufd_sw_msi()")
     assert any("stage 2 level" in line and "invalid descriptor" in line for line in lines[at : at + 45])

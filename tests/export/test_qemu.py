@@ -23,7 +23,6 @@ from tests.tools.hosts import E1000E, FIXTURES, NVME, SMMU1, SMMU2, VF0, VF1, VI
 from tests.tools.processes import LIMIT
 from tests.tools.qemu import require_firmware
 from tests.tools.requests import NASTY, SETS, free, harmless, names, planned_ok, requests, without_contradiction
-from wizard.explain.short import with_words_explained
 from wizard.export import libvirt_xml, qemu_argv, qemu_json, qemu_script
 from wizard.export.command import Option, keyed
 from wizard.export.qemu import options
@@ -45,9 +44,8 @@ from wizard.plan.request import (
 )
 from wizard.rehearsal.process import running
 from wizard.rehearsal.qemu import ask, rehearse
-from wizard.rehearsal.report import Refused, Report
+from wizard.rehearsal.report import Refused
 from wizard.rehearsal.standin import stand_ins
-from wizard.rehearsal.text import lines
 
 GIB = 1 << 30
 
@@ -106,15 +104,6 @@ def test_firmware_numbers_the_buses_as_predicted(name: str, qemu: Path) -> None:
     report = rehearse(planned_ok(SETS[name]), str(qemu), firmware=require_firmware())
     assert report.ok, report.findings
     assert any(check.subject.endswith("bus range") for check in report.checks)
-
-
-@pytest.mark.qemu
-def test_firmware_finds_a_bus_range_too_small(qemu: Path) -> None:
-    """What the rule refuses does fail (sources: qemu-P5): without room, only the first port is numbered."""
-    vsmmus = (VsmmuRequest(id="a", smmu="smmu3.0x000000000c000000", bus_nr=8), VsmmuRequest(id="b", smmu="smmu3.0x000000000c020000", bus_nr=10))
-    made = planned(NVME, VF0, VF1, E1000E, vsmmus=vsmmus)
-    assert {finding.code for finding in made.errors} == {"bus-range"}
-    assert {finding.code for finding in rehearse(made, str(qemu), firmware=require_firmware()).findings} >= {"rehearsal-dead-port"}
 
 
 @pytest.mark.qemu
@@ -339,28 +328,6 @@ def test_the_json_says_what_the_shell_says() -> None:
             # sources: qemu-command-line. accel is a bool, everything else a string, oas and ssidsize too.
             assert one["accel"] is True
             assert all(isinstance(value, str) for key, value in one.items() if key != "accel")
-
-
-@pytest.mark.qemu
-def test_what_qemu_refuses_is_said_in_its_words(qemu: Path) -> None:
-    twice = planned(FunctionRequest(host=NVME, chassis=7), FunctionRequest(host=E1000E, chassis=7))
-    assert "chassis-twice" in {finding.code for finding in twice.errors}
-    report = with_words_explained(rehearse(twice, str(qemu)))
-    [refused] = report.findings
-    assert refused.code == "rehearsal-refused"
-    assert "Can't add chassis slot, error -16" in refused.what
-    # and explained beneath, by the finding that the plan has for it
-    assert report.explained is not None
-    assert [reason.finding for reason in report.explained.reasons] == ["chassis-twice"]
-    told = lines(report, [refused.what])
-    below = told.index(refused.what)
-    assert told[below + 1] == "  QEMU's words: Can't add chassis slot, error -16"
-    assert told[below + 4].startswith("      fix: Give each root port its own chassis")
-
-
-def test_a_rehearsal_says_no_more_of_words_that_nobody_knows() -> None:
-    said = Report("web", "qemu", False, (), (), (), words="qemu-system-aarch64: -device foo: the moon is full")
-    assert with_words_explained(said) == said
 
 
 @pytest.mark.qemu

@@ -176,11 +176,25 @@ def test_an_error_that_is_no_refusal_proves_nothing(host: Hosts) -> None:
     assert judged(asked(facts, nest_parent="ENOMEM", viommu=None)) == (Accel.YES, set())  # the log has FEAT_NESTING
 
 
-def test_a_refusal_that_nothing_explains_is_a_no_of_its_own(host: Hosts) -> None:
-    facts = asked(host("arm64-virt-canwbs").facts, viommu="EOPNOTSUPP")
-    verdict = host_of(facts).verdict(NVME)
+NO_OPTION = "Of what was recorded it may be that the kernel was built without CONFIG_ARM_SMMU_V3_IOMMUFD"
+
+
+@pytest.mark.parametrize(
+    ("config", "acpi", "explanation"),
+    [
+        (True, True, "Nothing recorded here explains it."),
+        (False, True, f"{NO_OPTION}."),
+        (True, False, "Of what was recorded it may be that neither CANWBS nor S2FWB is in use."),
+        (False, False, f"{NO_OPTION} or that neither CANWBS nor S2FWB is in use."),
+    ],
+)
+def test_a_refusal_is_a_no_of_its_own_with_what_may_explain_it(host: Hosts, config: bool, acpi: bool, explanation: str) -> None:
+    """What the kernel did is a no; what of its reasons was not read may be the one, and what was read and holds is none."""
+    facts = host("arm64-virt-canwbs").facts
+    less = replace(facts, acpi=facts.acpi if acpi else {}, kernel=facts.kernel if config else replace(facts.kernel, config=None))
+    verdict = host_of(asked(less, viommu="EOPNOTSUPP")).verdict(NVME)
     assert verdict.accel is Accel.NO
-    assert "Nothing recorded here explains it" in reason(verdict, "viommu-refused")
+    assert reason(verdict, "viommu-refused").partition("Operation not supported. ")[2].startswith(explanation)
 
 
 def test_a_refusal_is_not_laid_at_canwbs_where_the_kernels_options_are_unknown(host: Hosts) -> None:

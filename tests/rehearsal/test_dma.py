@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from tests.rehearsal.said import said
 from tests.tools.hosts import host, planned
 from tests.tools.requests import SETS, planned_ok
 from wizard.plan.model import VmPlan
@@ -57,6 +58,7 @@ def test_a_vsid_that_is_planned_wrong_is_found(qemu: Path) -> None:
     wrong = replace(made, devices=(replace(first, bus=first.bus + 3), *others))
     findings = rehearse(wrong, str(qemu)).findings
     assert {finding.code for finding in findings} == {"rehearsal-dma-differs"}
+    said("rehearsal-dma-differs", findings)
     assert all(first.host in finding.what for finding in findings)
 
 

@@ -15,6 +15,7 @@ import jsonschema
 import psutil
 import pytest
 
+from tests.rehearsal.said import said
 from tests.tools.cache import PROJECT
 from tests.tools.processes import LIMIT
 from tests.tools.qemu import require_firmware, require_old_qemu
@@ -83,8 +84,7 @@ def test_a_qemu_that_dies_is_reported(qemu: Path) -> None:
     with sabotage(signal.SIGKILL):
         report = rehearse(planned_ok(SETS["two SMMUs"]), str(qemu), firmware=require_firmware())
     [finding] = report.findings
-    assert finding.code == "rehearsal-ended"
-    assert "while UEFI numbers its buses: it was ended by signal 9" in finding.what
+    said("rehearsal-ended", [finding])
 
 
 def test_a_qemu_that_hangs_is_ended_and_reported(qemu: Path) -> None:

@@ -36,7 +36,7 @@ SCHEMA = 1
 NOT_PLACED = fleet_code(
     "match-not-placed", Severity.ERROR,
     what="{placed} of {asked} could be placed.",
-    why="{hosts} can run such a VM, together {room}. What comes next to it on the others lacks this: {nearest}",
+    why="{hosts} can run such a VM, together {room}. {others}",
     fix="Ask for fewer VMs, for less of each host ([place] max_per_host, [spare]), or correct what the other hosts lack.",
 )  # fmt: skip
 SPARE = fleet_code(
@@ -251,8 +251,7 @@ def _host(state: _Placement, name: str) -> Host | None:
 
 def _refused(state: _Placement, name: str, plan: Plan, share: int, holds: int) -> None:
     wrong = plan.errors[0]
-    asked = plural(share, "VM") if share > 1 else "it"
-    state.findings.append(PLANNER_SAID.at(visible(name), asked=asked, because=wrong.what, why=wrong.why, fix=wrong.fix))
+    state.findings.append(PLANNER_SAID.at(visible(name), asked=plural(share, "VM"), because=wrong.what, why=wrong.why, fix=wrong.fix))
     _correct(state, name, holds, Miss("planner", wrong.code, wrong.what, share, holds))
 
 
@@ -351,10 +350,12 @@ def _short(state: _Placement, request: FleetRequest, placed: int, room: int) -> 
     if placed < request.count:
         misses = [(answer.miss.near, answer) for answer in state.answers.values() if answer.miss]
         nearest = max(misses, key=lambda item: item[0], default=None)
-        said = f"{visible(nearest[1].name)}: {nearest[1].miss.what}" if nearest and nearest[1].miss else "none."
+        said = "No other host is left."
+        if nearest and nearest[1].miss:
+            said = f"Of the others {visible(nearest[1].name)} came nearest, and can't: {nearest[1].miss.what}"
         able = sum(1 for answer in state.answers.values() if answer.can)
         yield NOT_PLACED.at(
-            request.vm.name, placed=placed, asked=plural(request.count, "VM"), hosts=plural(able, "host"), room=plural(room, "VM"), nearest=said
+            request.vm.name, placed=placed, asked=plural(request.count, "VM"), hosts=plural(able, "host"), room=plural(room, "VM"), others=said
         )
     elif room - placed < request.spare_total:
         yield SPARE.at(request.vm.name, left=room - placed, asked=request.spare_total)

@@ -63,6 +63,10 @@ async def _bar_placed(client: QMPClient, place: tuple[int, int, int]) -> bool:
     return high not in (0, 0xFFFF_FFFF) and low != 0xFFFF_FFFF and high < 0xFFFF_0000
 
 
+def _place(at: tuple[int, int, int] | None) -> str:
+    return "not there" if at is None else f"{at[0]:02x}:{at[1]:02x}.{at[2]}"
+
+
 async def checks(vm: VmPlan, client: QMPClient, *, booted: bool, vsmmus: bool = True) -> AsyncIterator[Check]:
     """Everything that QEMU knows of the plan; ``booted``: UEFI has numbered the buses; ``vsmmus`` False where this QEMU can't have them."""
 
@@ -91,7 +95,7 @@ async def checks(vm: VmPlan, client: QMPClient, *, booted: bool, vsmmus: bool = 
     for port in vm.ports:
         root = next((bus.bus_nr for bus in vm.buses if bus.id == port.bus), 0)
         yield Check(f"{port.id} parent bus", port.bus, await get(port.id, "parent_bus"))
-        yield Check(f"{port.id} place", str((root, port.slot, 0)), str(at.get(port.id)))
+        yield Check(f"{port.id} place", _place((root, port.slot, 0)), _place(at.get(port.id)))
         yield Check(f"{port.id} chassis", str(port.chassis), await get(port.id, "chassis"))
         if booted:
             numbers = ranges[port.id]["bus"]
@@ -100,7 +104,7 @@ async def checks(vm: VmPlan, client: QMPClient, *, booted: bool, vsmmus: bool = 
         yield Check(f"{assigned.id} parent bus", assigned.port, await get(assigned.id, "parent_bus"))
         yield Check(f"{assigned.id} function", f"00.{assigned.function}", await get(assigned.id, "addr"))
         if booted:
-            yield Check(f"{assigned.id} guest address", str((assigned.bus, 0, assigned.function)), str(at.get(assigned.id)))
+            yield Check(f"{assigned.id} guest address", _place((assigned.bus, 0, assigned.function)), _place(at.get(assigned.id)))
             if stands_for_bars(assigned) and vm.memory.size < 255 << 30 and assigned.id in at:
                 placed = await _bar_placed(client, at[assigned.id])
                 yield Check(f"{assigned.id} 64-bit BAR", "placed", "placed" if placed else "without an address")

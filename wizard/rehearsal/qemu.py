@@ -76,7 +76,7 @@ def rehearse(
             able = asyncio.run(abilities(qemu, scratch))
         except (Refused, Ended) as refused:
             raise ProgramError(
-                f"{visible(qemu)} does not start: {visible(str(refused))}.", "Name a QEMU for arm64 (qemu-system-aarch64) with --qemu PATH."
+                f"{visible(qemu)} does not start: {_errors(str(refused))}.", "Name a QEMU for arm64 (qemu-system-aarch64) with --qemu PATH."
             ) from refused
         return _Rehearsal(vm, qemu, able, Path(scratch), progress, stop, patience).run(firmware)
 
@@ -120,7 +120,7 @@ class _Rehearsal:
             asyncio.run(self._unless_stopped(ask()))
         except Refused as refused:
             self.words = str(refused)
-            self.findings.append(REFUSED.at(self.vm.name, message=visible(self.words)))
+            self.findings.append(REFUSED.at(self.vm.name, message=_errors(self.words)))
         except Ended as ended:
             self.words = ended.words
             self.findings.append(ENDED.at(self.vm.name, doing=doing, message=visible(str(ended))))
@@ -204,6 +204,12 @@ async def _registers_of(client: QMPClient, id: str) -> int:
         address += int(str(await client.execute("qom-get", {"path": path, "property": "addr"})))
         path = str(await client.execute("qom-get", {"path": path, "property": "container"}))
     return address
+
+
+def _errors(text: str) -> str:
+    """What a QEMU wrote before it ended, in one line; its warnings (warn_report() of util/error-report.c) only where they are all."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return visible("; ".join([line for line in lines if ": warning: " not in line] or lines))
 
 
 def _findings(vm: VmPlan, found: Sequence[Check]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ DIFFERS = define(
 )  # fmt: skip
 REFUSED = define(
     "rehearsal-refused", Severity.ERROR, Kind.PLAN, Area.REQUEST,
-    what="VM {subject}: QEMU does not take the command line: {message}",
+    what="VM {subject}: QEMU does not take the command line: {message}.",
     why="The VM would not start either. Accel and the assigned functions were not tried: stand-ins took their places.",
     fix="Correct what the message names, or use the QEMU that the plan is for.",
 )  # fmt: skip
@@ -32,7 +32,7 @@ DMA_DIFFERS = define(
 )  # fmt: skip
 ENDED = define(
     "rehearsal-ended", Severity.ERROR, Kind.PLAN, Area.REQUEST,
-    what="VM {subject}: QEMU stopped answering while {doing}: {message}",
+    what="VM {subject}: QEMU stopped answering while {doing}: {message}.",
     why="It took the command line, and then ended or hung; it was stopped. The checks before that point are valid.",
     fix="Try again, with another QEMU if it happens again (--qemu PATH), and report it to QEMU with this command line.",
 )  # fmt: skip

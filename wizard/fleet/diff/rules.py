@@ -16,7 +16,7 @@ from wizard.fleet.diff.changes import group_of, members_of
 from wizard.fleet.diff.pairs import Pairing
 from wizard.host.commands import checks_commands, matters
 from wizard.host.model import Accel, Function, Host
-from wizard.plan.properties import NAMES
+from wizard.plan.properties import NAMES, declared
 from wizard.plan.resolve import supply
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
@@ -178,20 +178,20 @@ def smmus(pairing: Pairing) -> Iterator[Finding]:
         lost = [reason.code for host, one in ((pairing.a, old), (pairing.b, new)) for reason in host.verdict(one.facts.address).reasons]
         if "smmu-unknown" in lost:
             if before and new.smmu is None:
-                yield FACT_UNKNOWN.at(new, name="The SMMU above it", before=before)
+                yield FACT_UNKNOWN.at(new, name="The SMMU", before=before)
         elif before != new.smmu:
             yield SMMU_CHANGED.at(new, before=old.smmu or "no SMMU", after=new.smmu or "no SMMU")
 
 
 PROPERTY_LESS = diff_code(
     "property-lost", ERROR, Area.HOST,
-    what="{subject} had {name} {before} and has {after} now.",
-    why="QEMU compares what a profile writes with the ID registers of the host: one that asks for {name}={written} no longer starts.",
+    what="{subject} had {name}={before} and has {name}={after} now.",
+    why="QEMU compares what a profile writes with the ID registers of the host: one that asks for {name}={before} no longer starts.",
     fix="Find what took it away (kernel, kernel option, firmware), or write the lower value into the profiles.",
 )  # fmt: skip
 PROPERTY_MORE = diff_code(
     "property-won", INFO, Area.HOST,
-    what="{subject} had {name} {before} and has {after} now.",
+    what="{subject} had {name}={before} and has {name}={after} now.",
     why="Profiles with written properties keep the guest's platform as it was; one with auto gives the guest a new one.",
     fix="Plan again to use it.",
 )  # fmt: skip
@@ -211,17 +211,17 @@ def properties(pairing: Pairing) -> Iterator[Finding]:
             before, after = supply(old, name).compared, supply(new, name).compared
             if before.value == after.value or not before.known:
                 continue
+            had, has = (declared(name).spell(int(known.value or 0)) for known in (before, after))
             if not after.known:
-                yield PROPERTY_UNKNOWN.at(new.name, name=name, before=before.show())
+                yield PROPERTY_UNKNOWN.at(new.name, name=name, before=had)
                 continue
             code = PROPERTY_LESS if int(after.value or 0) < int(before.value or 0) else PROPERTY_MORE
-            written = "on" if before.value is True else before.show()
-            yield code.at(new.name, name=name, before=before.show(), after=after.show(), written=written)
+            yield code.at(new.name, name=name, before=had, after=has)
 
 
 OVERRIDE_LOST = diff_code(
     "driver-override-lost", WARNING, Area.DRIVERS,
-    what="{subject} had driver_override {override} and has {now} now; it is on driver {driver}.",
+    what="{subject} had driver_override {override} and has {now} now; it is on {driver}.",
     why="driver_override does not survive a reboot: the host's own driver takes the function again.",
     fix="Run the preparation script again, or install its systemd unit so that it runs at each boot.",
 )  # fmt: skip
@@ -254,7 +254,7 @@ def lost_at_reboot(pairing: Pairing) -> Iterator[Finding]:
             continue
         if before.driver_override and before.driver_override != after.driver_override:
             yield OVERRIDE_LOST.at(new, override=visible(before.driver_override), now=visible(after.driver_override or "none"),
-                                   driver=after.driver or "none")  # fmt: skip
+                                   driver=f"driver {after.driver}" if after.driver else "no driver")  # fmt: skip
         elif is_vfio_driver(before.driver) and not is_vfio_driver(after.driver) and not (after.driver is None and after.vfio_dev):
             yield OFF_VFIO.at(new, before=before.driver, after=after.driver or "no driver")
         if before.sriov_numvfs and after.sriov_numvfs is None and not after.virtfns:
