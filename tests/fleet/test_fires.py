@@ -64,6 +64,10 @@ def merged() -> Facts:
     return replace(with_function(BASE, E1000E, iommu_group=one), groups=tuple(groups))
 
 
+def without_override(base: Facts) -> Facts:
+    return replace(base, functions=tuple(replace(f, driver_override=None) for f in base.functions))
+
+
 def pages(**of_size: int) -> Facts:
     sizes = {name.removeprefix("of_"): count for name, count in of_size.items()}
     return replace(BASE, nodes=(Node(id=0, cpus="0-3", memory=1 << 32, hugepages=sizes),))
@@ -100,7 +104,7 @@ differ("property-lost", (bound(ats=True, ssidsize=20, oas=48), bound()), (bound(
 differ("property-won", (bound(), bound(ats=True, ssidsize=20, oas=48)))
 differ("property-not-known", (bound(ats=True), replace(bound(ats=True), hw_info=(), log=())))
 differ("driver-override-lost", (VFIO, BASE))
-differ("vfio-driver-lost", tuple(replace(one, functions=tuple(replace(f, driver_override=None) for f in one.functions)) for one in (VFIO, BASE)))
+differ("vfio-driver-lost", (without_override(VFIO), without_override(BASE)))
 differ("vfs-lost", (BASE, VFIO))
 differ("hugepages-lost", (pages(of_2048=512, of_1048576=2, of_64=16), pages(of_2048=511, of_1048576=0, of_64=0)))
 differ("page-size-changed", (BASE, kernel(page_size=65536)))

@@ -20,6 +20,8 @@ from wizard.host.build import host_of
 from wizard.plan.planner import make_plan
 from wizard.plan.properties import Properties
 from wizard.plan.request import FunctionRequest, Request, VmRequest
+from wizard.plan.rules.base import scene
+from wizard.plan.rules.properties import compared
 
 ABOUT_THE_FUNCTION = {"accel-refused", "accel-not-known", "not-assignable", "in-use", "pf-has-vfs", "no-vfio-cdev", "group-shared-accelerated"}
 """Errors of a plan that speak of one function; others are about the VM or the host as a whole."""
@@ -98,9 +100,11 @@ def test_assumed_and_unknown_values_too(name: str) -> None:
             fault = property_fault(summary.smmus[pool.smmu], request)
             written = {name: value for name in ("ats", "oas", "ssidsize", "ril") if (value := getattr(asked, name)) is not None}
             written.setdefault("oas", "")  # what nobody writes is written by the planner: at least 44 bits
+            planned = scene(host, make_plan(host, one(pool.addresses[0], asked)).vms[0])
             vsmmu_findings = [
                 finding
-                for finding in make_plan(host, one(pool.addresses[0], asked)).errors
+                for vsmmu in planned.vm.vsmmus
+                for finding in compared(planned, vsmmu)
                 if finding.code in ("property-exceeds-host", "property-unproven") and any(f"{n}={v}" in finding.what for n, v in written.items())
             ]
             assert (fault is not None) == bool(vsmmu_findings), (asked, fault)

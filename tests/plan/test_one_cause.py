@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tools.hosts import E1000E, NVME, PAIR, SMMU1, SMMU2, VF0, cmdqv, host, plan, vm
+from tests.tools.hosts import E1000E, NVME, PAIR, SMMU1, SMMU2, VF0, changed, cmdqv, host, plan, vm
 from wizard.host.model import Host
 from wizard.plan.properties import Properties
 from wizard.plan.request import HotplugRequest, Mode, NetworkRequest, VmRequest, VsmmuRequest
@@ -30,6 +30,21 @@ BESIDE = (VsmmuRequest(id="s", smmu=SMMU1, bus="pcie.0"),)
 )
 def test_one_error(code: str, vms: list[VmRequest]) -> None:
     assert {finding.code for finding in plan(*vms).errors} == {code}
+
+
+@pytest.mark.parametrize(
+    ("code", "asked"),
+    [
+        ("accel-not-known", vm(NVME, properties=Properties(ril="on", oas=44))),
+        ("accel-not-known", vm(NVME, hotplug=LATER)),
+        ("hotplug-not-accelerated", vm(hotplug=LATER)),
+    ],
+)
+def test_registers_that_nobody_read_are_one_error(code: str, asked: VmRequest) -> None:
+    """Whether the SMMU nests is not known, and so not what it has of any property."""
+    errors = plan(asked, on=changed(hw_info=(), log=())).errors
+    assert {finding.code for finding in errors} - {"hotplug-not-accelerated"} == {code} - {"hotplug-not-accelerated"}
+    assert code in {finding.code for finding in errors}
 
 
 def test_a_command_queue_that_does_not_fit_is_not_counted_too() -> None:

@@ -241,7 +241,11 @@ broken(
 broken("stage-not-1", lambda vm: replace(vm, vsmmus=(replace(vm.vsmmus[0], stage="nested"),)))
 broken("vfio-behind-emulated", lambda vm: replace(vm, vsmmus=(replace(vm.vsmmus[0], accel=False),)))
 of("property-exceeds-host", NVME, properties=Properties(oas=48))
-of("property-unproven", "0009:01:00.0", properties=Properties(ril="on"), on=lambda: changed(name="gb200", log=()))
+of(
+    "property-unproven",
+    vsmmus=(VsmmuRequest(id="later", smmu=SMMU1, properties=Properties(ril="on", ssidsize=0)),),
+    on=lambda: changed(hw_info=(), log=()),
+)
 of("property-least", "0002:01:00.0", assume_accel=True, on=lambda: host("gb10"))
 of("auto-depends-on-host", NVME, properties=Properties(oas="auto"))
 HOT = (HotplugRequest(functions=(NVME,)),)

@@ -85,6 +85,11 @@ def much(**values: Any) -> Host:
     return changed(lambda f: replace(f, moment=replace(f.moment, memory_available=1 << 50)), memory_total=1 << 50, cpus=1024, **values)
 
 
+def unread() -> Host:
+    """Nobody asked this host for registers, and its log is gone."""
+    return changed(hw_info=(), log=())
+
+
 GPU = "0008:01:00.0"
 NEWER = "plan-needs-newer-qemu"
 FIRMWARE = FirmwareRequest(code="/f", vars="/v")
@@ -178,6 +183,13 @@ VARIANTS: dict[str, Callable[[], tuple[Finding, ...]]] = {
     "reserved-region: an MSI window": of(NVME, on=lambda: regions(NVME, "\n0x0000000050000000 0x00000000500fffff msi")),
     "memory-above-oas: by its window": of(NVME, mmio_window=1 << 44),
     "virtio-iommu-impossible: above its addresses": of(NVME, mode=Mode.VIRTIO_IOMMU, memory=600 * GIB, on=lambda: kernel(CONFIG_ARM64_VA_BITS="39")),
+    "vsmmu-on-root-bus: a disk and a function": of(NVME, FunctionRequest(host=E1000E, mode=Mode.NONE), disks=(DiskRequest(path="/d"),),
+                                                   vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, bus="pcie.0"),)),
+    "hotplug-not-accelerated: not known": of(hotplug=(HotplugRequest(functions=(NVME,)),), on=unread),
+    "property-unproven: assumed": of(vsmmus=(VsmmuRequest(id="s", smmu="smmu3.0x0000000016000000", properties=Properties(ril="on", ssidsize=0)),),
+                                     on=lambda: host("gb200")),
+    "property-unproven: of another SMMU than the function's": of(NVME, vsmmus=(VsmmuRequest(id="s", smmu="smmu3.0x000000000c020000"),), on=unread),
+    "property-unproven: beside a no": of(PAIR[0], on=unread),
     "bus-range: below the root bus": of(FunctionRequest(host=NVME, mode=Mode.NONE), E1000E, vsmmus=(
         VsmmuRequest(id="s", smmu="smmu3.0x000000000c020000", bus_nr=1),)),
     "strangers-share-a-port: VFs of one PF": of(FunctionRequest(host=VF0, port="p"), FunctionRequest(host=VF1, port="p", function=1)),

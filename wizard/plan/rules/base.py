@@ -44,6 +44,11 @@ class Scene:
         """The functions that may be plugged into a free port, as far as the host has them."""
         return [found for address in port.candidates if (found := self.known.get(address) or look_up(self.host, address)) is not None]
 
+    def behind(self, vsmmu: VsmmuPlan) -> list[Candidate]:
+        """Every function that is behind a vSMMU, and every one that may be plugged there."""
+        found = [candidate for device in self.vm.devices_of(vsmmu) if (candidate := self.candidate(device)) is not None]
+        return found + [candidate for port in self.vm.ports if port.bus == vsmmu.bus for candidate in self.pluggable(port)]
+
     def behind_vsmmu(self, port: PortPlan) -> bool:
         """Whether what is in a port is behind a vSMMU."""
         return any(vsmmu.bus == port.bus for vsmmu in self.vm.vsmmus)

@@ -170,9 +170,9 @@ HOTPLUG_GRACE = plan_code(
 )  # fmt: skip
 HOTPLUG_VERDICT = plan_code(
     "hotplug-not-accelerated", ERROR,
-    what="VM {subject}: {function}, which may be plugged into {port}, can't be accelerated: {because}",
-    why="Behind an accelerated vSMMU QEMU refuses it at device_add.",
-    fix="Choose other functions for the port.",
+    what="VM {subject}: {function}, which may be plugged into {port}, {judged}: {because}",
+    why="Behind an accelerated vSMMU QEMU refuses at device_add what can't be accelerated.",
+    fix="Choose other functions for the port{risk}.",
 )  # fmt: skip
 HOTPLUG_RESERVE = plan_code(
     "hotplug-reserve-small", ERROR,
@@ -227,7 +227,10 @@ def hotplug(scene: Scene) -> Iterator[Finding]:
             if candidate.verdict.accel == "no" or (candidate.verdict.accel == "unknown" and not vm.request.assume_accel):
                 first, *others = candidate.verdict.reasons
                 because = first.what + (f" ({plural(len(others), 'more reason')}: `smmu-wizard show {candidate.function}`.)" if others else "")
-                yield HOTPLUG_VERDICT.at(scene.name, function=address, port=port.id, because=because)
+                open_ = candidate.verdict.accel == "unknown"
+                judged = "is not known to be one that can be accelerated" if open_ else "can't be accelerated"
+                risk = ", or take the risk with --assume-accel" if open_ else ""
+                yield HOTPLUG_VERDICT.at(scene.name, function=address, port=port.id, judged=judged, because=because, risk=risk)
             for name, prop in vsmmu.properties():
                 known = supply(candidate.smmu, name).compared
                 host = known.value if isinstance(known.value, int) else 0

@@ -8,6 +8,7 @@ from typing import Any
 from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.host.known import Source
+from wizard.host.model import Accel
 from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import VsmmuPlan
@@ -107,9 +108,9 @@ EXCEEDS = plan_code(
 )  # fmt: skip
 UNPROVEN = plan_code(
     "property-unproven", ERROR,
-    what="VM {subject}: vSMMU {id} has {name}={value}, but what {smmu} has is {known}.",
+    what="VM {subject}: vSMMU {id} has {values}, but what {smmu} has is {known}.",
     why="If the host has less, {vmm} refuses the function at start.",
-    fix="Record the host with --probe, write a lower value, or take the risk with --assume-accel.",
+    fix="Record the host with --probe{lower}, or take the risk with --assume-accel.",
 )  # fmt: skip
 LEAST = plan_code(
     "property-least", INFO,
@@ -121,35 +122,57 @@ LEAST = plan_code(
 
 @rule
 def host_compare(scene: Scene) -> Iterator[Finding]:
-    """What is written against the host's registers; equal or less passes (sources: qemu-host-registers)."""
+    """What is written against the host's registers. That they were not read is told once: beside a function of which it leaves open
+    whether it can be accelerated at all, nothing is left to say of each property.
+    """
     for vsmmu in scene.vm.vsmmus:
-        smmu = scene.smmu(vsmmu.smmu)
-        if not vsmmu.accel or smmu is None:
-            continue
-        unknown = []
-        for name, prop in vsmmu.properties():
-            one = declared(name)
-            if prop.written is None or prop.auto or prop.resolved is None or not one.takes(prop.written, scene.vm.vmm):
-                continue  # a value that QEMU has for no host is said once, by the rule above
-            known = supply(smmu, name).compared
-            least = prop.resolved == one.least
-            host = known.value if isinstance(known.value, int) else 0
-            shown = one.spell(host) if known.known else known.show()
-            words: dict[str, Any] = {"id": vsmmu.id, "name": name, "value": prop.written, "smmu": smmu.name, "vmm": scene.vm.vmm.name_of_it}
-            if known.known and prop.resolved > host:
-                if scene.compared_later(vsmmu):
-                    continue  # the VM starts; each function that may be plugged is refused, and told
-                message = (one.exceeds if scene.vm.vmm is Vmm.QEMU else one.openvmm_exceeds).format(host=host, value=prop.written)
-                fix = f"Write {name}={shown}, or leave {name} out to get the richest value that the host supplies."
-                if host < one.least:
-                    fix = f"No {name} that {scene.vm.vmm.name_of_it} has fits this host: use --mode virtio-iommu or none."
-                yield EXCEEDS.at(scene.name, **words, host=shown, message=message, fix=fix)
-            elif not known.measured and not (least and one.least_passes) and not scene.vm.request.assume_accel:
-                yield UNPROVEN.at(scene.name, **words, known="assumed" if known.source is Source.ASSUMED else "not known")
-            elif not known.measured and least and prop.origin == "host":
-                unknown.append(f"{name}={prop.written}")
-        if unknown:
-            yield LEAST.at(scene.name, id=vsmmu.id, smmu=smmu.name, values=", ".join(unknown))
+        yield from (found for found in compared(scene, vsmmu) if found.code != UNPROVEN.code or not _told(scene, vsmmu))
+
+
+def _told(scene: Scene, vsmmu: VsmmuPlan) -> bool:
+    verdicts = (candidate.verdict for candidate in scene.behind(vsmmu))
+    return any(one.accel is Accel.UNKNOWN and not _NOT_READ.isdisjoint(reason.code for reason in one.reasons) for one in verdicts)
+
+
+_NOT_READ = frozenset({"nesting-unknown", "id-registers-unknown"})
+"""Reasons of a verdict that a probe would settle, and with them what QEMU compares."""
+
+
+def compared(scene: Scene, vsmmu: VsmmuPlan) -> Iterator[Finding]:
+    """QEMU's comparison of one vSMMU, property by property; equal or less passes (sources: qemu-host-registers)."""
+    smmu = scene.smmu(vsmmu.smmu)
+    if not vsmmu.accel or smmu is None:
+        return
+    unknown, unproven, lower = [], dict[str, list[str]](), dict[str, str]()
+    for name, prop in vsmmu.properties():
+        one = declared(name)
+        if prop.written is None or prop.auto or prop.resolved is None or not one.takes(prop.written, scene.vm.vmm):
+            continue  # a value that QEMU has for no host is said once, by the rule above
+        known = supply(smmu, name).compared
+        least = prop.resolved == one.least
+        host = known.value if isinstance(known.value, int) else 0
+        shown = one.spell(host) if known.known else known.show()
+        if known.known and prop.resolved > host:
+            if scene.compared_later(vsmmu):
+                continue  # the VM starts; each function that may be plugged is refused, and told
+            message = (one.exceeds if scene.vm.vmm is Vmm.QEMU else one.openvmm_exceeds).format(host=host, value=prop.written)
+            fix = f"Write {name}={shown}, or leave {name} out to get the richest value that the host supplies."
+            if host < one.least:
+                fix = f"No {name} that {scene.vm.vmm.name_of_it} has fits this host: use --mode virtio-iommu or none."
+            words: dict[str, Any] = {"id": vsmmu.id, "name": name, "value": prop.written, "smmu": smmu.name, "host": shown}
+            yield EXCEEDS.at(scene.name, **words, vmm=scene.vm.vmm.name_of_it, message=message, fix=fix)
+        elif not known.measured and not (least and one.least_passes) and not scene.vm.request.assume_accel:
+            how = "assumed" if known.source is Source.ASSUMED else "not known"
+            unproven.setdefault(how, []).append(f"{name}={prop.written}")
+            lower[how] = lower.get(how, "") if least else ", write lower values"
+        elif not known.measured and least and prop.origin == "host":
+            unknown.append(f"{name}={prop.written}")
+    for how, values_ in unproven.items():
+        yield UNPROVEN.at(
+            scene.name, id=vsmmu.id, smmu=smmu.name, values=", ".join(values_), known=how, lower=lower[how], vmm=scene.vm.vmm.name_of_it
+        )
+    if unknown:
+        yield LEAST.at(scene.name, id=vsmmu.id, smmu=smmu.name, values=", ".join(unknown))
 
 
 AUTO = plan_code(

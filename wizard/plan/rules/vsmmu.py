@@ -92,9 +92,7 @@ def further_functions(scene: Scene) -> Iterator[Finding]:
     for vsmmu in scene.vm.vsmmus:
         smmu = scene.smmu(vsmmu.smmu)
         coherent = any(c.function.known("canwbs").proved for d in scene.vm.devices_of(vsmmu) if (c := scene.candidate(d)))
-        mine = [candidate for device in scene.vm.devices_of(vsmmu) if (candidate := scene.candidate(device))]
-        mine += [candidate for port in scene.vm.ports if port.bus == vsmmu.bus for candidate in scene.pluggable(port)]
-        for candidate in mine if vsmmu.accel else ():
+        for candidate in scene.behind(vsmmu) if vsmmu.accel else ():
             width = candidate.function.known("pasid_width").value
             if isinstance(width, int) and vsmmu.ssidsize.resolved and 0 < width < vsmmu.ssidsize.resolved:
                 yield PASID_WIDTH.at(scene.name, function=candidate.address, width=width, id=vsmmu.id, ssidsize=vsmmu.ssidsize.resolved)
