@@ -7,51 +7,90 @@
 Each runs in a copy of the tree, one after the other, with the tests of its room alone, and with a bound of time: what does not end was
 noticed too. A survivor is killed by a test, or stands in equivalent.txt beside this file with the reason why nothing can tell it apart.
 Status 1 where something survived.
+
+A mutant costs little more than the test that notices it: pytest and what it needs are loaded once, and each mutant is a fork of that; what
+was compiled of the tree is kept but for the file that changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from tests.mutants.mutate import Mutant, mutants
 from tests.tools.cache import PROJECT
+from tests.tools.processes import LIMIT
 
 EQUIVALENT = Path(__file__).parent / "equivalent.txt"
 BOUND = 900  # seconds for the tests of one mutant on a busy machine
 
 
+LIBRARIES = (
+    "pytest",
+    "_pytest.assertion.rewrite",
+    "hypothesis",
+    "hypothesis.strategies",
+    "jsonschema",
+    "lxml.etree",
+    "msgspec",
+    "numpy",
+    "psutil",
+    "qemu.qmp",
+    "tomlkit",
+)
+
+
 @dataclass(frozen=True)
 class Room:
-    """What is mutated, and the tests that have to notice, the quickest first."""
+    """What is mutated, and the tests that have to notice, the quickest first; ``also``: those that only one file can matter to."""
 
     sources: str
     tests: tuple[str, ...]
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def tests_of(self, name: str) -> tuple[str, ...]:
+        """The tests for a fault in one file."""
+        return self.tests + self.also.get(Path(name).name, ())
 
 
+def _in(folder: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"tests/{folder}/test_{name}.py" for name in names)
+
+
+TURNS = "tests/export/test_prepare_runs.py::test_every_change_fails_once_and_undo_finishes"
 ROOMS = {
-    "rules": Room("wizard/plan/rules", (
-        "tests/plan/test_rules.py", "tests/plan/test_one_cause.py", "tests/plan/test_places.py", "tests/plan/test_limits.py", "tests/plan",
+    "rules": Room("wizard/plan/rules", _in(
+        "plan", "rules", "variants", "one_cause", "places", "limits", "properties", "planner", "odd_devices", "invariants",
     )),
-    "conditions": Room("wizard/host/conditions", (
-        "tests/host/test_problems.py", "tests/host/test_conditions.py", "tests/host/test_verdicts.py", "tests/host/test_not_read.py",
-        "tests/host/test_less_is_unknown.py", "tests/host/test_registers.py", "tests/host/test_proportion.py",
+    "conditions": Room("wizard/host/conditions", _in(
+        "host", "problems", "conditions", "verdicts", "not_read", "registers", "proportion", "less_is_unknown",
     )),
-    "export": Room("wizard/export", (
-        "tests/export/test_golden.py", "tests/export/test_prepare.py", "tests/export/test_qmp.py", "tests/export/test_libvirt.py", "tests/export",
+    "export": Room("wizard/export", _in("export", "golden", "prepare", "qmp", "hotplug", "libvirt", "openvmm", "virt_install", "qemu"), {
+        # What is done at a turn that fails or is killed is the shell's, which is not mutated.
+        "prepare.py": (*_in("export", "shellcheck", "prepare_runs"), "--deselect", TURNS),
+        "qemu.py": _in("export", "shellcheck"),
+    }),
+    "nesting": Room("wizard/nesting", (
+        *_in("nesting", "fields", "vste", "commands", "events", "iommufd", "qemu"), *_in("dryrun", "scenarios", "wrong_models"),
     )),
-    "nesting": Room("wizard/nesting", ("tests/nesting", "tests/dryrun/test_scenarios.py")),
-    "dryrun": Room("wizard/dryrun", ("tests/dryrun",)),
+    "dryrun": Room("wizard/dryrun", _in(
+        "dryrun", "fires", "scenarios", "wrong_plans", "report", "cost", "proof", "hotplug", "wrong_models", "broken_worlds", "command",
+    )),
 }  # fmt: skip
 
 
@@ -107,19 +146,71 @@ def copy_of_the_tree(place: Path) -> None:
             shutil.copy2(source, target)
 
 
+def run(place: Path, *words: str) -> tuple[int | None, str]:
+    """pytest in a fork of this process, on the tree at ``place``; its status, None where it ran out of time, and what it said."""
+    with tempfile.TemporaryFile() as said:
+        sys.stdout.flush()
+        child = os.fork()
+        if not child:
+            _be_pytest(place, said.fileno(), words)
+        try:
+            status = _wait(child)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)  # and what the tests have started
+        said.seek(0)
+        return status, said.read().decode(errors="replace")
+
+
+def _be_pytest(place: Path, said: int, words: Sequence[str]) -> None:
+    """The child: it leads a group of its own, knows no module of the tree that it was forked from, and does not return."""
+    status = 3
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "wizard")]:
+            del sys.modules[name]
+        os.chdir(place)
+        os.environ |= {"PYTHONPATH": str(place), "HYPOTHESIS_STORAGE_DIRECTORY": str(place / ".hypothesis")}
+        sys.path[:] = [str(place), *(one for one in sys.path if one not in ("", str(PROJECT)))]
+        importlib.invalidate_caches()
+        status = int(importlib.import_module("pytest").main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not armhost and not qemu", *words]))
+    finally:
+        os._exit(status)
+
+
+def _wait(child: int) -> int | None:
+    process = psutil.Process(child)
+    try:
+        return process.wait(timeout=BOUND)
+    except psutil.TimeoutExpired:
+        os.killpg(child, signal.SIGKILL)
+        process.wait(timeout=LIMIT)
+        return None
+
+
 def ends(place: Path, tests: Sequence[str]) -> str:
     """How the tests end: passed, killed, or out of time, which is noticed too."""
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not armhost and not qemu", *dict.fromkeys(tests)]
-    environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_STORAGE_DIRECTORY": str(place / ".hypothesis")}
-    try:
-        done = subprocess.run(
-            words, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=BOUND, check=False
-        )
-    except subprocess.TimeoutExpired:
+    status, said = run(place, *tests)
+    if status is None:
         return "out of time"
-    if done.returncode not in (0, 1, 2):  # 2: it does not even load
-        sys.exit(f"mutants: pytest ended with {done.returncode}:\n{done.stdout.decode()[-2000:]}")
-    return "passed" if done.returncode == 0 else "killed"
+    if status not in (0, 1, 2):  # 2: it does not even load
+        sys.exit(f"mutants: pytest ended with {status}:\n{said[-2000:]}")
+    return "passed" if status == 0 else "killed"
+
+
+def fault(place: Path, name: str, one: Mutant, tests: Sequence[str]) -> str:
+    """The end of one mutant; the file is as it was afterwards, so that what was compiled of it is good again."""
+    path = place / name
+    whole, times = path.read_text(encoding="utf-8"), path.stat()
+    path.write_text(one.in_place_of(whole), encoding="utf-8")
+    try:
+        return ends(place, tests)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def main() -> int:
@@ -135,20 +226,20 @@ def main() -> int:
             kinds = Counter(one.kind for _, one in all_of(ROOMS[room]))
             print(f"{room}: {sum(kinds.values())}: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the fork is ended too
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     survivors = 0
+    for library in LIBRARIES:
+        importlib.import_module(library)
     with tempfile.TemporaryDirectory(prefix="smmu-wizard-mutants-") as scratch:
         place = Path(scratch)
         copy_of_the_tree(place)
+        run(place, "--collect-only", *{test for room in rooms for test in ROOMS[room].tests})  # compiles
+        sys.dont_write_bytecode = True
         for number, (room, name, one) in enumerate(chosen(rooms, options.count, seed), 1):
-            begin, path = time.monotonic(), place / name
-            whole = path.read_text(encoding="utf-8")
-            path.write_text(one.source, encoding="utf-8")
-            try:
-                end = ends(place, ROOMS[room].tests)
-            finally:
-                path.write_text(whole, encoding="utf-8")
+            begin = time.monotonic()
+            end = fault(place, name, one, ROOMS[room].tests_of(name))
             print(
                 f"{number}: {'SURVIVED' if end == 'passed' else end} in {time.monotonic() - begin:.0f} s: {name}:{one.line}: {one.kind}", flush=True
             )

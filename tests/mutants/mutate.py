@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
@@ -23,32 +24,43 @@ LEFT_OUT = (ast.Expr, ast.AugAssign, ast.Raise, ast.Continue, ast.Delete)
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault: the lines that it is in, as they are and as they become, and the whole source with it."""
+    """A fault: the lines that it is in, as they are and as they become; in bytes of the source from where to where it is another text."""
 
     kind: str
     line: int
     before: str
     after: str
-    source: str
+    begin: int
+    end: int
+    text: str
+
+    def in_place_of(self, source: str) -> str:
+        """The whole source with the fault in it; ``SyntaxError`` where that is no Python, which is a fault of this file."""
+        whole = source.encode()
+        made = (whole[: self.begin] + self.text.encode() + whole[self.end :]).decode()
+        ast.parse(made)
+        return made
 
 
 def mutants(source: str) -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its source; those that read the same as another are told once."""
-    tree, seen = ast.parse(source), {source}
-    for kind, node, text in _faults(tree):
+    seen = set()
+    lines = source.encode().splitlines(keepends=True)  # columns are bytes
+    starts = [0, *accumulate(map(len, lines))]
+    for kind, node, text in _faults(ast.parse(source)):
         assert node.end_lineno is not None
-        lines = source.encode().splitlines(keepends=True)  # columns are bytes
+        assert node.end_col_offset is not None
         first, last = node.lineno - 1, node.end_lineno - 1
-        new = [lines[first][: node.col_offset] + text.encode() + lines[last][node.end_col_offset :]]
-        made = b"".join([*lines[:first], *new, *lines[last + 1 :]]).decode()
-        if made not in seen:
-            seen.add(made)
-            ast.parse(made)  # what is no Python is a fault of this file
-            yield Mutant(kind, node.lineno, _shown(lines[first : last + 1]), _shown(new), made)
+        begin, end = starts[first] + node.col_offset, starts[last] + node.end_col_offset
+        was = b"".join(lines[first : last + 1])
+        made = was[: node.col_offset] + text.encode() + was[end - starts[first] :]
+        if made != was and (first, made) not in seen:
+            seen.add((first, made))
+            yield Mutant(kind, node.lineno, _shown(was), _shown(made), begin, end, text)
 
 
-def _shown(lines: list[bytes]) -> str:
-    return " ".join(b"".join(lines).decode().split())
+def _shown(lines: bytes) -> str:
+    return " ".join(lines.decode().split())
 
 
 def _faults(tree: ast.Module) -> Iterator[tuple[str, ast.expr | ast.stmt, str]]:

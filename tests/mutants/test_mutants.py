@@ -24,7 +24,7 @@ from tests.tools.cache import PROJECT
     ],
 )
 def test_each_fault_is_made_at_its_place(source: str, made: set[str]) -> None:
-    assert {ast.dump(ast.parse(one.source)) for one in mutants(source)} == {ast.dump(ast.parse(text)) for text in made}
+    assert {ast.dump(ast.parse(one.in_place_of(source))) for one in mutants(source)} == {ast.dump(ast.parse(text)) for text in made}
 
 
 @pytest.mark.parametrize("source", ['"""a < b"""\n', "def f(a: 'x') -> 'y': ...\n", "x = f'{a}'\n", "__all__ = ['a']\n", "import a\n"])
@@ -40,6 +40,7 @@ def test_every_room_has_its_tests() -> None:
     for room in ROOMS.values():
         assert (PROJECT / room.sources).is_dir()
         assert all((PROJECT / test).exists() for test in room.tests)
+        assert all((PROJECT / room.sources / name).exists() for name in room.also)
 
 
 def test_the_equivalent_ones_are_mutants_of_this_tree() -> None:
