@@ -47,9 +47,11 @@ def read_argv(command: Command, source: str) -> Guest:
         left += option.wrong
         left += twice(option)
     backends = Backends(options)
-    reader = Devices(options, backends, nodefaults=any(option.name == "nodefaults" for option in options))
+    reader = Devices(options, backends, command.descriptors, nodefaults=any(option.name == "nodefaults" for option in options))
     reader.read()
     parts = Reader(options, backends).read()
+    # The table is that of arm64's virt: what other architectures and machines have is not judged by it.
+    judged = architecture(command.program.text) in (None, "aarch64") and (parts.machine.type or "virt").startswith("virt")
     every = placed([*reader.default, *(made.device for made in reader.made)])
     devices = every[len(reader.default) :]
     owner = {id(made.option): device for made, device in zip(reader.made, devices, strict=True)}
@@ -57,7 +59,7 @@ def read_argv(command: Command, source: str) -> Guest:
     left += parts.left
     left += _functions(devices)
     for option in options:
-        left += _left(option, owner.get(id(option)), id(option) in kept, backends)
+        left += _left(option, owner.get(id(option)), id(option) in kept, backends, judged)
     left += _around(command)
     return _guest(command, source, parts, every, (*command.left, *left))
 
@@ -108,10 +110,12 @@ def _functions(devices: Sequence[Device]) -> Iterator[Left]:
             yield Left(fate=Fate.LOST, where=device.where, name=device.driver, text=device.driver, of=device.id, said=said)
 
 
-def _left(option: Option, device: Device | None, kept: bool, backends: Backends) -> Iterator[Left]:
+def _left(option: Option, device: Device | None, kept: bool, backends: Backends, judged: bool) -> Iterator[Left]:
     """What is not in the model of one option: unknown keys first, then what the values do not say, then what goes aside."""
     known = grammar.properties(option.get("driver") or "") if option.name == "device" else known_keys(option)
-    if option.name == "device":
+    if not judged:
+        known = None
+    elif option.name == "device":
         yield from _driver(option, known)
     elif option.name == "object":
         known = grammar.keys("object", option.get("qom-type"))
@@ -129,7 +133,7 @@ def _left(option: Option, device: Device | None, kept: bool, backends: Backends)
     for key in option.keys:
         if key.bad and not key.taken:
             key.taken = True
-            said = f"{key.text} is no value that {key.name}= can have"
+            said = f"{key.text} is no value that {key.name}= can have" if key.name != "sysfsdev" else f"{key.text} is no PCI function"
             yield Left(fate=Fate.UNKNOWN, where=option.place(key), name=f"-{option.name} {key.name}", text=f"{key.name}={key.text}", said=said)
     if option.name == "device" and device is not None and not kept:
         yield from _properties(option, device)

@@ -6,7 +6,7 @@ them the ones that -drive if=virtio makes; then every -device in JSON, wherever 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from wizard.existing.guest import Bridge, Device, Disk, Emulated, Function, Network, VirtioIommu, Vsmmu
@@ -34,8 +34,9 @@ class Made:
 class Devices:
     """The devices of a command line."""
 
-    def __init__(self, options: Sequence[Option], backends: Backends, *, nodefaults: bool) -> None:
+    def __init__(self, options: Sequence[Option], backends: Backends, descriptors: Mapping[str, str], *, nodefaults: bool) -> None:
         self._options, self._backends, self._nodefaults = options, backends, nodefaults
+        self._descriptors = descriptors
         self.made: list[Made] = []
         self.default: list[Device] = []  # that QEMU adds by itself
         self._ids = {id for option in options if (id := option.get("id"))}
@@ -172,6 +173,7 @@ class Devices:
         facts = self._facts(option, "hostdev")
         host = self._value(option, "host", facts, values.host) or self._value(option, "sysfsdev", facts, values.sysfs, "host")
         descriptor = self._value(option, "fd", facts, str, "descriptor")
+        host = host or self._descriptors.get(descriptor or "")
         iommufd = self._value(option, "iommufd", facts, str)
         ats = self._value(option, "ats", facts, str)
         rombar = self._value(option, "rombar", facts, values.number, "rom")
@@ -226,7 +228,8 @@ class Devices:
 
     def _network(self, option: Option) -> Network | None:
         backend = self._backends.netdevs.get(option.get("netdev") or "")
-        if backend is None or not profile_network(backend):
+        tap = self._descriptors.get((backend.get("fd") or "") if backend is not None else "", "").partition("tap:")[2]
+        if backend is None or not (profile_network(backend) or tap):
             return None
         option.take("netdev")
         backend.taken = True
@@ -234,7 +237,7 @@ class Devices:
         mac = self._value(option, "mac", facts, str)
         if option.get("romfile") == "":
             option.take("romfile")  # what a plan writes too
-        return Network(driver="virtio-net-pci", kind=backend.get("type"), source=_source(backend), mac=mac, **facts)  # type: ignore[arg-type]  # user, tap or bridge
+        return Network(driver="virtio-net-pci", kind=backend.get("type"), source=tap or _source(backend), mac=mac, **facts)  # type: ignore[arg-type]  # user, tap or bridge
 
     def _card(self, option: Option) -> Iterator[Made]:
         kind = option.get("type")

@@ -227,7 +227,7 @@ def twice(option: Option) -> Iterator[Left]:
             key.taken = True
             where = option.place(key)
             said = f"{key.name}= stands twice, and QEMU takes the last: {later.text}"
-            yield Left(fate=Fate.UNKNOWN, where=where, name=key.name, text=f"{key.name}={key.text}", said=said)
+            yield Left(fate=Fate.LOST, where=where, name=f"{key.name}={key.text}", text=f"{key.name}={key.text}", said=said)
 
 
 def unknown_key(option: Option, key: Key, known: frozenset[str], said: str) -> Left:

@@ -7,12 +7,13 @@ processes is not done.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
+from wizard.existing.guest import Fate
 from wizard.existing.words.lexer import Expansion, Literal, Part, Token
-from wizard.existing.words.model import Hole, Run, Text, Word
+from wizard.existing.words.model import Hole, Run, Text, Trouble, Word
 
 BUDGET = 8 << 20  # characters that variables may become, and 64 for each word: a variable that doubles itself forty times ends here
 _SPACE = re.compile(r"[ \t\n]+")
@@ -73,11 +74,14 @@ class Spent(Exception):
 class Expander:
     """The variables of a script, and what words become with them."""
 
-    def __init__(self, source: Text, trouble: Callable[[int, str, str], None]) -> None:
-        self.source, self._trouble = source, trouble
+    def __init__(self, source: Text, trouble: Trouble) -> None:
+        self.source, self._say = source, trouble
         self.variables: dict[str, Variable] = {}
         self.positional: tuple[Value, ...] | None = None  # of ``set --``; None: whoever calls the script gives them
         self._budget = BUDGET
+
+    def _doubt(self, start: int, name: str, said: str) -> None:
+        self._say(start, name, said, Fate.UNRESOLVED)
 
     def words(self, token: Token) -> list[Word]:
         """The words that a token becomes: none, one, or of an unquoted variable several."""
@@ -185,14 +189,14 @@ class Expander:
             return [self._hole(part, "whether it is empty is not known")]
         match part.op:
             case "" if variable is None and part.index in ("@", "*"):
-                self._trouble(part.start, part.name, "no array of this name is set here; it is taken to have no items")
+                self._doubt(part.start, part.name, "no array of this name is set here; it is taken to have no items")
                 return []
             case "":
                 return values if values or variable is not None else [self._hole(part, _unset(part.name))]
             case ":-" | "-" | ":=" | "=" if variable is None:
                 value = self.value(part.argument)
                 expression = self.source.text[part.start : part.end]
-                self._trouble(part.start, expression, f"{part.name} is not set here, so what stands behind {part.op} is taken")
+                self._doubt(part.start, expression, f"{part.name} is not set here, so what stands behind {part.op} is taken")
                 if part.op in (":=", "="):
                     self.variables[part.name] = Variable((value,))
                 return [value]
@@ -230,10 +234,11 @@ class Expander:
         text = "".join(part.text if isinstance(part, Literal) and not part.quote else "\0" for part in parts)
         if "{" in text and (found := _BRACES.search(text)):
             start = parts[0].start
-            self._trouble(start, found[0].replace("\0", "…"), "bash makes several words of unquoted braces; they are taken as they stand: quote them")
+            said = "bash makes several words of unquoted braces; they are taken as they stand: quote them"
+            self._say(start, found[0].replace("\0", "…"), said, Fate.UNKNOWN)
         elif PATTERN.search(text):
             said = "the shell may put names of files in the place of an unquoted * or ?; it is taken as it stands"
-            self._trouble(parts[0].start, text.replace("\0", "…"), said)
+            self._doubt(parts[0].start, text.replace("\0", "…"), said)
 
 
 def _unset(name: str) -> str:

@@ -6,9 +6,11 @@ Nothing is expanded here. A quote that never ends does so at the end of its line
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import msgspec
+
+from wizard.existing.guest import Fate
+from wizard.existing.words.model import Trouble
 
 DEPTH = 40  # of quotes, substitutions and arrays within each other
 
@@ -67,9 +69,12 @@ class Token(msgspec.Struct, frozen=True):
 class Lexer:
     """The tokens of a text. ``trouble(start, name, said)`` is told of what is not right."""
 
-    def __init__(self, text: str, trouble: Callable[[int, str, str], None]) -> None:
-        self.text, self._trouble = text, trouble
+    def __init__(self, text: str, trouble: Trouble) -> None:
+        self.text, self._say = text, trouble
         self._endless: set[str] = set()  # closing marks that the rest of the text has been searched for in vain
+
+    def _trouble(self, start: int, name: str, said: str) -> None:
+        self._say(start, name, said, Fate.UNKNOWN)
 
     def tokens(self, at: int = 0) -> list[Token]:
         """All from ``at`` on, in order; comments, continuations and the bodies of here-documents are not among them."""
@@ -90,7 +95,7 @@ class Lexer:
 
     def _documents(self, at: int, pending: list[tuple[str, bool, int]]) -> int:
         for mark, tabs, start in pending:
-            self._trouble(start, "<<" + mark, "here-documents are not read: what this one holds is passed over")
+            self._say(start, "<<" + mark, "here-documents are not read: what this one holds is passed over", Fate.UNRESOLVED)
             while at < len(self.text):
                 end = self.text.find("\n", at)
                 end = len(self.text) if end < 0 else end

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import msgspec
 
-from wizard.existing.guest import Left, Where
+from wizard.existing.guest import Fate, Left, Where
 
 LIMIT = 100 << 20  # bytes of a source; a log of libvirt's may have grown that far
 SCRIPT_LIMIT = 8 << 20  # bytes of anything else: Linux takes no longer command line (a quarter of the stack, 6 MiB at most: fs/exec.c)
@@ -47,6 +48,10 @@ class Run(msgspec.Struct, frozen=True):
     source: int  # where the first stands in ``text``
     text: Text
     quote: str = ""
+
+
+Trouble = Callable[[int, str, str, Fate], None]
+"""Told of a place (its character), what stands there, a half sentence, and its fate: unknown is wrong, unresolved is not known."""
 
 
 class Hole(msgspec.Struct, frozen=True):
@@ -105,6 +110,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None  # that it is started as
     memlock: int | None = None  # bytes, -1 unlimited; None: not said
     version: str | None = None  # QEMU's, from a log
+    descriptors: Mapping[str, str] = {}  # of a running process: number -> function, or "tap:" and the name of a tap
     left: tuple[Left, ...] = ()  # what could not be understood on the way to these words
 
 

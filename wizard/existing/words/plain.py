@@ -61,7 +61,8 @@ def read_array(source: Text) -> Commands:
 
 def read_ps(source: Text) -> Commands:
     """The lines of ps that have QEMU in them: words are what stands between spaces, since ps joins them without quotes."""
-    commands, left = [], []
+    commands: list[Command] = []
+    left: list[Left] = []
     at = 0
     for line in source.text.split("\n"):
         matches = list(_WORD.finditer(source.text, at, at + len(line)))
@@ -69,8 +70,10 @@ def read_ps(source: Text) -> Commands:
         program = next((place for place, word in enumerate(words) if is_qemu(word.text)), None)
         if program is not None and len(words) > program + 1:
             commands.append(Command(program=words[program], words=tuple(_whole(words[program + 1 :]))))
-            said = "ps does not quote: a value with a space in it is put together from its pieces, and two spaces become one"
-            left.append(Left(fate=Fate.UNKNOWN, where=words[program].where(), name="ps", text="", said=said))
+            for word in commands[-1].words:
+                if " " in word.text and not word.text.startswith("{"):
+                    said = "ps does not quote: this is put together from its pieces, and how many spaces there were is not known"
+                    left.append(Left(fate=Fate.UNRESOLVED, where=word.where(), name=word.text, text=word.text, said=said))
         at += len(line) + 1
     return Commands(commands=tuple(commands), kind="ps", left=tuple(left))
 

@@ -47,21 +47,21 @@ class Script:
         try:
             self._run(Lexer(self.source.text, self._trouble).tokens(self._start))
         except Spent:
-            self._trouble(0, "", "its variables become longer than any command line is; the rest is not read")
+            self._trouble(0, "", "its variables become longer than any command line is; the rest is not read", Fate.UNKNOWN)
         if self._uncounted:
             self._say(self.source.where(0, 0), "", f"there are {self._uncounted} more places like these")
 
-    def _trouble(self, start: int, name: str, said: str) -> None:
+    def _trouble(self, start: int, name: str, said: str, fate: Fate = Fate.UNRESOLVED) -> None:
         name = name if len(name) <= 80 else name[:79] + "…"
         if (start, said) not in self._seen:
             self._seen.add((start, said))
-            self._say(self.source.where(start, start + 1, ""), name, said)
+            self._say(self.source.where(start, start + 1), name, said, fate)
 
-    def _say(self, where: Where, name: str, said: str) -> None:
+    def _say(self, where: Where, name: str, said: str, fate: Fate = Fate.UNKNOWN) -> None:
         if len(self.left) >= TROUBLES:
             self._uncounted += 1
             return
-        self.left.append(Left(fate=Fate.UNKNOWN, where=where, name=name, text=name, said=said))
+        self.left.append(Left(fate=fate, where=where, name=name, text=name, said=said))
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Script:
         if before is not None and first.startswith("-"):
             lost = " ".join(word.text for word in words)
             said = f"the command that begins in line {before.program.line} ends before this line, so the shell takes it for one of its own"
-            self._trouble(start, lost, said)
+            self._trouble(start, lost, said, Fate.UNKNOWN)
             self._lost_after = before
             return
         if first == "set" and len(words) > 1 and "--" in [word.text for word in words]:
@@ -251,7 +251,7 @@ class Script:
         function = next((kind for kind in self._around if kind.startswith("function")), None)
         if condition or function:
             said = f"this command {condition or f'stands in {function}'}; it is read as if it was run"
-            self._trouble(start, words[at].text, said)
+            self._trouble(start, words[at].text, said, Fate.UNRESOLVED if condition else Fate.PLAIN)
         environment = tuple(pair for token in assigned if token.kind == "word" and (pair := self._environment(token)))
         memlock, user = self._memlock, user_of(words[:at])
         for word in words[:at]:

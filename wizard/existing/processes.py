@@ -1,0 +1,131 @@
+"""VMs that run on this host, by their processes: ``/proc/PID/cmdline``, and what its descriptors are where this user may look.
+
+A launcher such as libvirt opens functions and taps and passes numbers: on the command line there is ``fd=36``, and only ``/proc/PID/fd/36`` says
+which function that is (``/dev/vfio/devices/vfio3``, and sysfs whose that is), as fdinfo does of a tap (``iff:``, tun_chr_show_fdinfo() of
+drivers/net/tun.c).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from wizard.base.address import Address
+from wizard.existing.argv import read_argv
+from wizard.existing.guest import Fate, Guest, Left, Where
+from wizard.existing.words.model import SCRIPT_LIMIT, Command
+from wizard.existing.words.plain import read_nul
+from wizard.existing.words.program import is_qemu, only_asks
+
+_DEVICE = re.compile(r"/dev/vfio/devices/(vfio[0-9]+)")
+_TAP = re.compile(r"^iff:\s*(\S+)$", re.MULTILINE)
+_LOCKED = re.compile(r"^Max locked memory\s+(\S+)", re.MULTILINE)
+_UID = re.compile(r"^Uid:\s+([0-9]+)", re.MULTILINE)
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """The VMs that run. ``hidden``: processes whose descriptors or command lines this user may not see."""
+
+    guests: tuple[Guest, ...]
+    hidden: tuple[int, ...] = ()
+
+
+def running(name: str | None = None, *, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Running:
+    """Every VM that runs as a QEMU process of this host, or the one of that name."""
+    guests: list[Guest] = []
+    hidden: list[int] = []
+    for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal()):
+        command = _command(proc, pid)
+        if command is None:
+            continue
+        descriptors = _descriptors(proc / str(pid), sys)
+        if descriptors is None:
+            hidden.append(pid)
+        command = msgspec.structs.replace(command, descriptors=descriptors or {}, memlock=_memlock(proc, pid), user=_user(proc, pid))
+        guest = read_argv(command, f"process {pid}")
+        if name is not None and guest.name != name:
+            continue
+        left = guest.left
+        if descriptors is None and any("descriptor" in one.said for one in left):
+            where = Where(source=f"process {pid}", path="fd")
+            said = f"what the descriptors of process {pid} are may only be seen by root"
+            left = (*left, Left(fate=Fate.UNRESOLVED, where=where, name="fd", text="fd=", said=said))
+        guests.append(msgspec.structs.replace(guest, running=pid, left=left))
+    return Running(guests=tuple(guests), hidden=tuple(hidden))
+
+
+def _command(proc: Path, pid: int) -> Command | None:
+    """The command line of a process that is a VM; None for any other, and for one that has ended."""
+    data = _read(proc / str(pid) / "cmdline", SCRIPT_LIMIT)
+    if not data or not is_qemu(data.split(b"\0", 1)[0].decode(errors="replace")):
+        return None
+    (command,) = read_nul(data, f"process {pid}").commands
+    return None if only_asks(command.words) else command
+
+
+def _read(path: Path, limit: int = 1 << 16) -> bytes:
+    """What a file holds; nothing when the process has ended or hides it (hidepid=)."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError:
+        return b""
+
+
+def _text(path: Path) -> str:
+    return _read(path).decode(errors="replace")
+
+
+def _descriptors(process: Path, sys: Path) -> dict[str, str] | None:
+    """Number -> the function or the tap that it is; None without the right to look."""
+    try:
+        numbers = os.listdir(process / "fd")
+    except PermissionError:
+        return None
+    except OSError:
+        return {}  # the process has ended
+    return dict(_known(process, sys, numbers))
+
+
+def _known(process: Path, sys: Path, numbers: list[str]) -> Iterator[tuple[str, str]]:
+    for number in numbers:
+        try:
+            target = os.readlink(process / "fd" / number)
+        except OSError:
+            continue  # closed meanwhile
+        if match := _DEVICE.match(target):
+            function = _function(sys / "class/vfio-dev" / match[1] / "device")
+            if function is not None:
+                yield number, function
+        elif target.startswith("/dev/net/tun") and (tap := _TAP.search(_text(process / "fdinfo" / number))):
+            yield number, f"tap:{tap[1]}"
+
+
+def _function(device: Path) -> str | None:
+    try:
+        return str(Address.parse(os.path.basename(os.path.realpath(device, strict=True))))
+    except (OSError, ValueError):
+        return None
+
+
+def _memlock(proc: Path, pid: int) -> int | None:
+    """The limit of locked memory, -1 for none."""
+    match = _LOCKED.search(_text(proc / str(pid) / "limits"))
+    if match is None:
+        return None
+    return -1 if match[1] == "unlimited" else int(match[1]) if match[1].isdecimal() else None
+
+
+def _user(proc: Path, pid: int) -> str | None:
+    match = _UID.search(_text(proc / str(pid) / "status"))
+    if match is None:
+        return None
+    try:
+        return pwd.getpwuid(int(match[1])).pw_name
+    except (KeyError, OverflowError):
+        return match[1]
