@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.existing.test_samples import DATA
+from tests.tools.processes import ending, wait_until, words_of
 from wizard.existing.guest import Fate, Function, Network
 from wizard.existing.processes import running
 from wizard.existing.words import read_commands
@@ -100,15 +101,10 @@ def test_without_the_right_to_look_it_is_said(world: tuple[Path, Path]) -> None:
 
 def test_this_machine() -> None:
     """A process that is called QEMU and waits: found by its words, with the limits that it really has."""
-    code = "import sys; print(flush=True); sys.stdin.read()"
-    words = ["qemu-system-aarch64", "-c", code, "-name", "guest=of the tests", "-M", "virt", "-m", "2G"]
-    with subprocess.Popen(words, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()  # Popen may return before the kernel shows the new words
-        try:
-            (guest,) = (guest for guest in running("of the tests").guests if guest.running == process.pid)
-        finally:
-            process.communicate()
+    words = ["qemu-system-aarch64", "-c", "import sys; sys.stdin.read()", "-name", "guest=of the tests", "-M", "virt", "-m", "2G"]
+    with ending(subprocess.Popen(words, executable=sys.executable, stdin=subprocess.PIPE)) as process:
+        wait_until(lambda: "of the tests" in words_of(process.pid), "its words in /proc")
+        (guest,) = (guest for guest in running("of the tests").guests if guest.running == process.pid)
     assert guest.memory.size == 2 << 30
     assert guest.user == pwd.getpwuid(os.geteuid()).pw_name
     assert guest.memory.memlock is not None

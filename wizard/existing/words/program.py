@@ -13,10 +13,10 @@ _QEMU = re.compile(r"qemu-system-(?P<arch>[a-z0-9_]+)(?:[-.][\w.+-]*)?|qemu-kvm|
 _OPTION = re.compile(r"--?[a-zA-Z]")
 _TELLING = {"-machine", "-M", "-device", "-m", "-smp", "-accel", "-enable-kvm", "-cpu", "-object", "-netdev", "-drive", "-blockdev"}
 
-# What starts another program, or is one that does: only behind these a program is looked for among the words.
+# What starts another program, or is one that does, and the prompt that is copied along: only behind these a program is looked for among the words.
 WRAPPERS = frozenset(
     (
-        *("exec", "command", "builtin", "sudo", "doas", "env", "nice", "ionice", "chrt", "taskset", "numactl", "setpriv", "prlimit"),
+        *("$", "exec", "command", "builtin", "sudo", "doas", "env", "nice", "ionice", "chrt", "taskset", "numactl", "setpriv", "prlimit"),
         *("nohup", "setsid", "time", "timeout", "systemd-run", "systemd-inhibit", "systemd-cat", "strace", "ltrace", "gdb", "perf", "valgrind"),
         *("ip", "nsenter", "unshare", "cgexec", "cgclassify", "stdbuf", "chroot", "runuser", "su", "sh", "bash", "dash", "ash", "ksh"),
         *("zsh", "screen", "tmux", "unbuffer", "script", "daemonize", "start-stop-daemon", "flock", "firejail", "bwrap", "setarch", "linux64"),
