@@ -16,8 +16,10 @@ import pytest
 
 from tests.existing.test_samples import DATA
 from tests.tools.processes import ending, wait_until, words_of
+from wizard.base.errors import InputError
 from wizard.existing.guest import Fate, Function, Network
 from wizard.existing.processes import running
+from wizard.existing.running import running_vms
 from wizard.existing.words import read_commands
 
 
@@ -56,8 +58,9 @@ def world(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_descriptors_are_what_proc_says_they_are(world: tuple[Path, Path]) -> None:
-    found = running("hen", proc=world[0], sys=world[1])
-    (guest,) = found.guests
+    (found,) = running("hen", proc=world[0], sys=world[1])
+    guest = found.guest
+    assert found.libvirt
     (function,) = guest.of(Function)
     assert isinstance(function, Function)
     assert function.host == "0000:14:00.0"
@@ -71,8 +74,10 @@ def test_descriptors_are_what_proc_says_they_are(world: tuple[Path, Path]) -> No
 
 
 def test_every_vm_and_nothing_else(world: tuple[Path, Path]) -> None:
-    assert [(guest.name, guest.source) for guest in running(proc=world[0], sys=world[1]).guests] == [("other", "process 90"), ("hen", "process 812")]
-    assert running("nobody", proc=world[0], sys=world[1]).guests == ()
+    found = running(proc=world[0], sys=world[1])
+    assert [(one.guest.name, one.guest.source, one.libvirt) for one in found] == [("other", "process 90", False), ("hen", "process 812", True)]
+    assert [one.guest.name for one in running("90", proc=world[0], sys=world[1])] == ["other"]
+    assert running("nobody", proc=world[0], sys=world[1]) == []
 
 
 @contextmanager
@@ -93,10 +98,10 @@ def test_without_the_right_to_look_it_is_said(world: tuple[Path, Path]) -> None:
         os.chmod(directory, 0o755)
         proc = Path(shutil.move(world[0], Path(directory, "proc")))
         with nobody():
-            found = running("hen", proc=proc, sys=world[1])
+            (found,) = running("hen", proc=proc, sys=world[1])
         (proc / "812/fd").chmod(0o700)
-    assert found.hidden == (812,)
-    assert sum("may only be seen by root" in left.said for left in found.guests[0].left) == 1
+    assert found.hidden
+    assert sum("may only be seen by root" in left.said for left in found.guest.left) == 1
 
 
 def test_this_machine() -> None:
@@ -104,7 +109,22 @@ def test_this_machine() -> None:
     words = ["qemu-system-aarch64", "-c", "import sys; sys.stdin.read()", "-name", "guest=of the tests", "-M", "virt", "-m", "2G"]
     with ending(subprocess.Popen(words, executable=sys.executable, stdin=subprocess.PIPE)) as process:
         wait_until(lambda: "of the tests" in words_of(process.pid), "its words in /proc")
-        (guest,) = (guest for guest in running("of the tests").guests if guest.running == process.pid)
+        (guest,) = (one.guest for one in running("of the tests") if one.guest.running == process.pid)
     assert guest.memory.size == 2 << 30
     assert guest.user == pwd.getpwuid(os.geteuid()).pw_name
     assert guest.memory.memlock is not None
+
+
+def test_libvirts_own_description_is_asked_for(world: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of a VM that libvirt started; every other is taken from its process."""
+    virsh = tmp_path / "virsh"
+    xml = "<domain type='kvm'><name>hen</name><memory>1024</memory><os><type arch='aarch64'>hvm</type></os></domain>"
+    virsh.write_text(f'#!/bin/sh\n[ "$6" = hen ] && echo "{xml}"\n')
+    virsh.chmod(0o700)
+    found = running_vms(proc=world[0], sys=world[1], virsh=str(virsh))
+    assert [(one.request.name, one.kind) for one in found] == [("other", "qemu"), ("hen", "libvirt")]
+    assert [one.guest.running for one in found if one.guest is not None] == [90, 812]
+    without = running_vms("hen", proc=world[0], sys=world[1], virsh="")
+    assert [function.host for function in without[0].request.functions] == ["0000:14:00.0"]
+    with pytest.raises(InputError, match="No QEMU that runs here is called nobody"):
+        running_vms("nobody", proc=world[0], sys=world[1], virsh="")

@@ -28,35 +28,34 @@ _LOCKED = re.compile(r"^Max locked memory\s+(\S+)", re.MULTILINE)
 _UID = re.compile(r"^Uid:\s+([0-9]+)", re.MULTILINE)
 
 
-class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """The VMs that run. ``hidden``: processes whose descriptors or command lines this user may not see."""
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """A VM that runs as a process. ``libvirt``: libvirt started it, and knows it better than its command line."""
 
-    guests: tuple[Guest, ...]
-    hidden: tuple[int, ...] = ()
+    guest: Guest
+    libvirt: bool = False
+    hidden: bool = False  # whether what its descriptors are may not be seen
 
 
-def running(name: str | None = None, *, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Running:
-    """Every VM that runs as a QEMU process of this host, or the one of that name."""
-    guests: list[Guest] = []
-    hidden: list[int] = []
-    for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal()):
+def running(name: str | None = None, *, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> list[Process]:
+    """Every VM that runs as a QEMU process of this host, or the one of that name or process number."""
+    found: list[Process] = []
+    for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal()) if proc.is_dir() else ():
         command = _command(proc, pid)
         if command is None:
             continue
         descriptors = _descriptors(proc / str(pid), sys)
-        if descriptors is None:
-            hidden.append(pid)
         command = msgspec.structs.replace(command, descriptors=descriptors or {}, memlock=_memlock(proc, pid), user=_user(proc, pid))
         guest = read_argv(command, f"process {pid}")
-        if name is not None and guest.name != name:
+        if name is not None and name not in (guest.name, str(pid)):
             continue
         left = guest.left
         if descriptors is None and any("descriptor" in one.said for one in left):
             where = Where(source=f"process {pid}", path="fd")
             said = f"what the descriptors of process {pid} are may only be seen by root"
             left = (*left, Left(fate=Fate.UNRESOLVED, where=where, name="fd", text="fd=", said=said))
-        guests.append(msgspec.structs.replace(guest, running=pid, left=left))
-    return Running(guests=tuple(guests), hidden=tuple(hidden))
+        guest = msgspec.structs.replace(guest, running=pid, left=left)
+        found.append(Process(guest=guest, libvirt=any("libvirt" in word.text for word in command.words), hidden=descriptors is None))
+    return found
 
 
 def _command(proc: Path, pid: int) -> Command | None:

@@ -191,7 +191,7 @@ class Devices:
                     one.take(key)
                 one.taken = True
                 found.append(node)
-        return tuple(found)
+        return tuple(sorted(found))
 
     def _nameless(self, driver: str, name: str, option: Option) -> Emulated:
         """A device that another option than -device makes."""
