@@ -46,12 +46,17 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 def open_vms(source: str) -> list[Opened]:
     """The VMs of a file (or ``-``: standard input). Raises ``InputError`` for what can't be read at all."""
     if source == STDIN:
-        return read_vms(sys.stdin.buffer.read(LIMIT + 1), STDIN)
+        return read_vms(read_stdin(), STDIN)
     path = Path(source)
     if path.suffix == ".toml":
         request, findings = read_profile(path)
         return [Opened(request=request, findings=tuple(findings), source=source, kind="profile")]
-    return read_vms(_load(path), source, opened=_beside(path))
+    return read_vms(load(path), source, opened=beside(path))
+
+
+def read_stdin() -> bytes:
+    """Standard input, as far as anything can be that long."""
+    return sys.stdin.buffer.read(LIMIT + 1)
 
 
 def read_vms(data: bytes, source: str, *, opened: Callable[[str], bytes | None] | None = None) -> list[Opened]:
@@ -125,7 +130,8 @@ def _text(data: bytes, shown: str) -> str:
         raise InputError(f"{shown} is not UTF-8 (byte {error.start}).", fix) from error
 
 
-def _load(path: Path) -> bytes:
+def load(path: Path) -> bytes:
+    """A file as it is. Raises ``InputError``."""
     try:
         with path.open("rb") as file:
             return file.read(LIMIT + 1)
@@ -136,7 +142,7 @@ def _load(path: Path) -> bytes:
         raise InputError(f"{visible(str(path))} can't be read: {error.strerror or error}.", "Check the path and its permissions.") from error
 
 
-def _beside(path: Path) -> Callable[[str], bytes | None]:
+def beside(path: Path) -> Callable[[str], bytes | None]:
     """Files that a command line names, only from the directory of the file that it stands in: an input leads nowhere else."""
 
     def opened(name: str) -> bytes | None:

@@ -1,20 +1,36 @@
-"""Mending one VM of several: a mend is kept only if, planned again, its error is gone and nothing else was found that was not there before."""
+"""Mending the texts of VMs: a mend is kept only if, read and planned again, its error is gone and nothing else was found that was not there before.
+
+texts --read--> VMs --plan--> errors --a mend--> a changed request, or a changed text --written back--> texts, and again
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from wizard.base.errors import WizardError
 from wizard.base.finding import Finding, Severity
+from wizard.existing.guest import Guest
+from wizard.existing.load import Opened
+from wizard.existing.placement import complete
 from wizard.host.model import Host
+from wizard.mend.changes import rewritten
+from wizard.mend.edits import Beyond
+from wizard.mend.guests import GUEST_MENDS
 from wizard.mend.wrongs import MENDS
-from wizard.plan.model import Plan
+from wizard.plan.model import Plan, VmPlan
 from wizard.plan.planner import make_plan
-from wizard.plan.request import Request
+from wizard.plan.request import Request, VmRequest
 from wizard.plan.rules.base import scene
 from wizard.plan.written import written
+from wizard.profile.edit import edit_profile
+
+Read = Callable[[str, str], list[Opened]]
+Permit = Callable[[Request], Request]
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -24,64 +40,138 @@ class Change(msgspec.Struct, frozen=True):
     does: str
 
 
-class Mended(msgspec.Struct, frozen=True):
-    """The result: the requests as they are now, what was mended, and the errors that stay, each with why."""
+class Left(msgspec.Struct, frozen=True):
+    """An error that stays, and why."""
 
-    request: Request
-    plan: Plan
+    finding: Finding
+    because: str
+
+
+class Mended(msgspec.Struct, frozen=True):
+    """The result: the texts as they are now, what was mended, and the errors that stay."""
+
+    texts: dict[str, str]
+    vms: tuple[VmRequest, ...]
     changes: tuple[Change, ...]
-    left: tuple[tuple[Finding, str], ...]
+    left: tuple[Left, ...]
 
 
 NO_RULE = "no rule alone mends it: somebody has to decide"
 NO_HELP = "its mend does not help here"
 
 
-def mend(host: Host, request: Request) -> Mended:
-    """Every error that can be mended, one after the other, worst first as findings are told."""
+def mend(host: Host, texts: Mapping[str, str], read: Read, permit: Permit = lambda request: request) -> Mended:
+    """Every error that can be mended, one after the other, as findings are told.
+
+    ``texts`` by the names of their files; ``read`` gives the VMs of a name and a text, and ``permit`` the request with what is allowed
+    beyond what is written.
+    """
+    look = _Look(host, dict(texts), read, permit)
     changes: list[Change] = []
-    vain: dict[tuple[str, str], str] = {}
-    plan = make_plan(host, request)
-    while (step := _step(host, request, plan, vain)) is not None:
-        request, plan, change = step
+    vain: dict[tuple[str, str, str], str] = {}
+    while (step := _step(look, vain)) is not None:
+        look, change = step
         changes.append(change)
-    left = tuple((finding, vain.get((finding.code, finding.subject), NO_RULE)) for finding in plan.errors)
-    return Mended(request, plan, tuple(changes), left)
+        vain.clear()
+    left = tuple(Left(finding, vain.get(_key(finding), NO_RULE)) for finding in look.errors)
+    return Mended(look.texts, tuple(vm.request for vm in look.vms), tuple(changes), left)
 
 
-def _step(host: Host, request: Request, plan: Plan, vain: dict[tuple[str, str], str]) -> tuple[Request, Plan, Change] | None:
-    """The first mend that helps; what was tried in vain is remembered, and forgotten when another mend has helped."""
-    for place, vm in enumerate(plan.vms):
-        for finding in vm.errors:
-            if finding.code not in MENDS or (finding.code, finding.subject) in vain:
+class _Look:
+    """Texts as they are read and planned."""
+
+    def __init__(self, host: Host, texts: dict[str, str], read: Read, permit: Permit) -> None:
+        self.host, self.texts, self.read, self.permit = host, texts, read, permit
+        self.names: list[str] = []
+        self.vms: list[Opened] = []
+        for name, text in texts.items():
+            found = read(name, text)
+            self.names += [name] * len(found)
+            self.vms += found
+        files = {vm.request.name: name for name, vm in zip(self.names, self.vms, strict=True)}
+        self.given = permit(Request(vms=tuple(vm.request for vm in self.vms), files=files))
+        self.plan: Plan = make_plan(host, self.given)
+        self.findings = list(dict.fromkeys([*(finding for vm in self.vms for finding in vm.findings), *self.plan.findings]))
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity is Severity.ERROR]
+
+    def again(self, name: str, text: str) -> _Look:
+        return _Look(self.host, {**self.texts, name: text}, self.read, self.permit)
+
+    def of(self, finding: Finding) -> list[int]:
+        """The VMs that a finding is about, by their places; a finding of the request as a whole is about none."""
+        return [place for place, vm in enumerate(self.plan.vms) if finding in vm.findings or finding in self.vms[place].findings]
+
+
+def _key(finding: Finding) -> tuple[str, str, str]:
+    return finding.code, finding.subject, finding.what
+
+
+def _step(look: _Look, vain: dict[tuple[str, str, str], str]) -> tuple[_Look, Change] | None:
+    """The first mend that helps; what was tried in vain is remembered."""
+    for finding in look.errors:
+        if _key(finding) in vain or (finding.code not in MENDS and finding.code not in GUEST_MENDS):
+            continue
+        for place in look.of(finding):
+            try:
+                does, text = _text(look, place, finding)
+                again = look.again(look.names[place], text)
+            except Beyond as reason:
+                vain[_key(finding)] = f"the mend can't be written: {reason}"
                 continue
-            does, how = MENDS[finding.code]
-            mended = how(scene(host, vm))
-            tried = replace(request, vms=tuple(mended if at == place else one for at, one in enumerate(request.vms)))
-            again = make_plan(host, tried)
-            tried = replace(
-                tried, vms=tuple(_filled(old, new, written(made)) for old, new, made in zip(request.vms, tried.vms, again.vms, strict=True))
-            )
-            if mended == vm.request or (reason := _worse(plan, again, finding)) is not None:
-                vain[finding.code, finding.subject] = NO_HELP if mended == vm.request else str(reason)
+            except WizardError as error:
+                vain[_key(finding)] = f"the mend can't be written: {error}"
                 continue
-            vain.clear()
-            return tried, again, Change(finding, does)
+            worse = _worse(look, again, finding)
+            if worse is None:
+                return again, Change(finding, does)
+            vain[_key(finding)] = worse
     return None
 
 
-def _worse(before: Plan, after: Plan, mended: Finding) -> str | None:
+def _text(look: _Look, place: int, finding: Finding) -> tuple[str, str]:
+    """What a mend does, and the text of one VM with it."""
+    text, vm, plan = look.texts[look.names[place]], look.vms[place], look.plan.vms[place]
+    guest = complete(vm.guest) if vm.guest is not None else None
+    if guest is not None and finding.code in GUEST_MENDS:
+        does, by_text = GUEST_MENDS[finding.code]
+        return does, by_text(text, guest, scene(look.host, plan))
+    if finding.code not in MENDS:
+        raise Beyond("a profile has no such thing")
+    does, how = MENDS[finding.code]
+    wanted = how(scene(look.host, plan))
+    if wanted == plan.request:
+        raise Beyond(NO_HELP)
+    return does, _written(text, guest, vm.request, _choices(look, place, plan, wanted))
+
+
+def _choices(look: _Look, place: int, plan: VmPlan, wanted: VmRequest) -> VmRequest:
+    """The request with what the mend left to the planner written out where the old one had it written."""
+    vms = tuple(wanted if at == place else one for at, one in enumerate(look.given.vms))
+    made = make_plan(look.host, replace(look.given, vms=vms)).vms[place]
+    filled: VmRequest = _filled(plan.request, wanted, written(made))
+    return filled
+
+
+def _written(text: str, guest: Guest | None, old: VmRequest, new: VmRequest) -> str:
+    # What was allowed or chosen on the command line alone is not written.
+    new = replace(new, assume_accel=old.assume_accel, allow_in_use=old.allow_in_use, target=old.target)
+    return edit_profile(text, new) if guest is None else rewritten(text, guest, old, new)
+
+
+def _worse(before: _Look, after: _Look, mended: Finding) -> str | None:
     """Why a mend is none; None when it is one."""
     old = {(finding.code, finding.subject) for finding in before.findings}
     new = [finding for finding in after.findings if finding.severity is not Severity.INFO and (finding.code, finding.subject) not in old]
     if new:
         return f"its mend would bring [{new[0].code}]"
-    stays = sum(finding.code == mended.code for finding in after.findings) >= sum(finding.code == mended.code for finding in before.findings)
-    return NO_HELP if stays else None
+    counts = Counter(finding.code for finding in before.errors), Counter(finding.code for finding in after.errors)
+    return None if counts[1][mended.code] < counts[0][mended.code] else NO_HELP
 
 
 def _filled(old: Any, new: Any, choices: Any) -> Any:
-    """The new request, with what the mend left to the planner written out where the old one had it written."""
     if isinstance(old, msgspec.Struct) and type(old) is type(new) is type(choices):
         return replace(new, **{name: _filled(getattr(old, name), getattr(new, name), getattr(choices, name)) for name in new.__struct_fields__})
     if isinstance(old, tuple) and isinstance(new, tuple) and isinstance(choices, tuple) and len(old) == len(new) == len(choices):

@@ -83,12 +83,14 @@ def written_out(scene: Scene) -> VmRequest:
     """A vSMMU without a function has nobody to decide its auto: what it would come to is written."""
     request = scene.vm.request
     for vsmmu in scene.vm.vsmmus:
-        smmu = scene.smmu(vsmmu.smmu)
-        if scene.vm.devices_of(vsmmu) or smmu is None:
+        if scene.vm.devices_of(vsmmu):
             continue
+        # Where nothing says which SMMU it is for: what every one of the host has.
+        smmus = [smmu] if (smmu := scene.smmu(vsmmu.smmu)) is not None else [one for one in scene.host.smmus.values() if one.kind == "smmuv3"]
         for name, prop in vsmmu.properties():
-            if prop.auto or (name == "cmdqv" and prop.written == "on"):
-                value = 0 if name == "cmdqv" else richest(scene.host, smmu, name, assumed=request.assume_accel, vmm=scene.vm.vmm)
+            if smmus and (prop.auto or (name == "cmdqv" and prop.written == "on")):
+                found = [richest(scene.host, one, name, assumed=request.assume_accel, vmm=scene.vm.vmm) for one in smmus]
+                value = 0 if name == "cmdqv" else min(found)
                 request = _set_property(request, vsmmu.id, name, declared(name).plain(value))
     return request
 
@@ -97,15 +99,20 @@ def written_out(scene: Scene) -> VmRequest:
 def apart(scene: Scene) -> VmRequest:
     """An expander begins behind the last bus of the one before it; the first one that fits stays."""
     vm = scene.vm
-    at = max((port.subordinate for port in vm.ports if port.bus == ROOT_BUS), default=0) + 1
+    roots = [port.subordinate for port in vm.ports if port.bus == ROOT_BUS]
+    roots += [other.subordinate for other in vm.others if other.bus == ROOT_BUS and other.kind != "expander"]
+    at = max(roots, default=0) + 1
+    expanders = [(bus.bus_nr, bus.last, bus.id) for bus in vm.buses]
+    expanders += [(other.secondary, other.subordinate, other.id) for other in vm.others if other.kind == "expander"]
     wrong: set[str] = set()
-    for bus in sorted(vm.buses, key=lambda bus: bus.bus_nr):
-        if bus.bus_nr < at or not 1 <= bus.bus_nr <= BUSES - 2:
-            wrong.add(bus.id)
+    for first, last, id in sorted(expanders, key=lambda one: one[0]):
+        if first < at or not 1 <= first <= BUSES - 2:
+            wrong.add(id)
         else:
-            at = bus.last + 1
+            at = last + 1
     vsmmus = tuple(replace(vsmmu, bus_nr=None) if vsmmu.bus in wrong else vsmmu for vsmmu in vm.request.vsmmus)
-    return replace(vm.request, vsmmus=vsmmus)
+    others = tuple(replace(other, bus_nr=None) if other.id in wrong else other for other in vm.request.others)
+    return replace(vm.request, vsmmus=vsmmus, others=others)
 
 
 @mends("slot-twice", "slot-range", does="takes a free slot for the later one")
@@ -130,7 +137,8 @@ def slots(scene: Scene) -> VmRequest:
     hotplug = tuple(one if fits(bus_of.get(one.port or ""), one.port_slot) else replace(one, port_slot=None) for one in request.hotplug)
     disks = tuple(one if fits(one.bus or ROOT_BUS, one.slot) else replace(one, slot=None) for one in request.disks)
     networks = tuple(one if fits(one.bus or ROOT_BUS, one.slot) else replace(one, slot=None) for one in request.networks)
-    return replace(request, vsmmus=vsmmus, functions=functions, hotplug=hotplug, disks=disks, networks=networks)
+    others = tuple(one if one.function or fits(one.bus or ROOT_BUS, one.slot) else replace(one, slot=None) for one in request.others)
+    return replace(request, vsmmus=vsmmus, functions=functions, hotplug=hotplug, disks=disks, networks=networks, others=others)
 
 
 @mends("chassis-twice", "chassis-range", does="gives the later port a chassis of its own")
@@ -145,7 +153,13 @@ def chassis(scene: Scene) -> VmRequest:
     hotplug = tuple(
         one if fits(one.port or f"hotplug {place}", one.chassis) else replace(one, chassis=None) for place, one in enumerate(request.hotplug)
     )
-    return replace(request, functions=functions, hotplug=hotplug)
+    others = list(request.others)
+    for place, one in enumerate(others):
+        if not fits(one.id, one.chassis):
+            free = next(number for number in range(1, 256) if number not in seen)
+            seen[free] = one.id
+            others[place] = replace(one, chassis=free)
+    return replace(request, functions=functions, hotplug=hotplug, others=tuple(others))
 
 
 @mends("id-twice", "id-reserved", "id-grammar", does="gives the function, disk or network another id")
@@ -186,12 +200,18 @@ def iommufd(scene: Scene) -> VmRequest:
 def emulated(scene: Scene) -> VmRequest:
     """Only assigned functions sit behind an accelerated vSMMU."""
     vm, request = scene.vm, scene.vm.request
-    known = {ROOT_BUS, *(bus.id for bus in vm.buses)} - {vsmmu.bus for vsmmu in vm.vsmmus if vsmmu.accel}
+    accelerated = {vsmmu.bus for vsmmu in vm.vsmmus if vsmmu.accel}
+    roots = {ROOT_BUS, *(bus.id for bus in vm.buses), *(other.id for other in vm.others if other.kind == "expander")}
 
     def home(things: Iterable[Any]) -> tuple[Any, ...]:
-        return tuple(one if one.bus is None or one.bus in known else replace(one, bus=None, slot=None) for one in things)
+        return tuple(replace(one, bus=None, slot=None) if wrong(one) else one for one in things)
 
-    return replace(request, disks=home(request.disks), networks=home(request.networks))
+    def wrong(one: Any) -> bool:
+        above = vm.complex_of(one.bus) if one.bus is not None else ROOT_BUS
+        return above in accelerated or above not in roots
+
+    endpoints = tuple(home([other])[0] if other.kind == "endpoint" else other for other in request.others)
+    return replace(request, disks=home(request.disks), networks=home(request.networks), others=endpoints)
 
 
 @mends("smmus-joined", does="puts the function behind a vSMMU of its own SMMU")
