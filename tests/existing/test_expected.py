@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from tests.tools.hosts import host
+from tests.tools.samples import ASSUMED, DATA, ROWS
 from wizard.base.finding import Finding, Severity
 from wizard.existing.load import Opened, open_vms
 from wizard.plan.model import Plan
 from wizard.plan.planner import make_plan
 from wizard.plan.request import Request
-
-DATA = Path(__file__).parent / "data"
-ROWS: dict[str, dict[str, str]] = {}
-for _kind in ("xml", "qemu"):
-    with (DATA / _kind / "expected.tsv").open(newline="") as _file:
-        ROWS |= {f"{_kind}/{row['file']}": row for row in csv.DictReader(_file, delimiter="\t")}
-ASSUMED = {"kunpeng-920", "grace-cmdqv", "gb200"}
-"""Hosts that were built: nobody measured whether interrupts are isolated, or what is accelerated."""
 
 
 def opened(name: str) -> Opened:

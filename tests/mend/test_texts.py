@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.existing.test_expected import ASSUMED, DATA, ROWS
 from tests.tools.hosts import host
 from tests.tools.libvirt import native
+from tests.tools.samples import ASSUMED, DATA, ROWS
 from wizard.base.finding import Severity
 from wizard.cli.fix import opened
 from wizard.existing.load import Opened
