@@ -108,6 +108,7 @@ class Ledger:
             self.unknown(element.where_text(), "libvirt has no text there")
         for child in element.children:
             if id(child) in self._plain:
+                self._check(child)
                 continue
             if words is not None and child.name not in words and "*" not in words:
                 self._misspelt(child, None, words)
@@ -119,6 +120,10 @@ class Ledger:
     def _keep(self, element: Element) -> None:
         under = self._path(element.parent) if element.parent else ""
         self.left.append(Left(fate=Fate.KEPT, where=element.where(), name=self._name(element), text=self._verbatim(element), under=under))
+        self._check(element)
+
+    def _check(self, element: Element) -> None:
+        """Words that libvirt does not know, in an element that is taken or kept as a whole."""
         for inner in element.walk():
             words = self._words(inner)
             if words is None:

@@ -51,10 +51,10 @@ class Tree:
         return bridge.kind == "port" and place and alone and numbered and held and bare and bridge.slot is not None and not bridge.function
 
     def hotplug(self) -> tuple[HotplugRequest, ...]:
-        """Free ports behind a vSMMU whose reserves are all written, as our exports write them."""
+        """Free ports behind a vSMMU, or on pcie.0 of a VM that has none, whose reserves are all written, as our exports write them."""
         return tuple(
             HotplugRequest(
-                vsmmu=vsmmu.id,
+                vsmmu=vsmmu.id if vsmmu is not None else None,
                 port=bridge.id,
                 port_slot=bridge.slot,
                 chassis=bridge.chassis,
@@ -63,12 +63,13 @@ class Tree:
                 pref64_reserve=bridge.pref64_reserve,
             )
             for bridge in self.bridges
-            if self._free(bridge) and (vsmmu := self.vsmmu_above(bridge.bus)) is not None
+            if self._free(bridge)
+            for vsmmu in (self.vsmmu_above(bridge.bus),)
         )
 
     def _free(self, bridge: Bridge) -> bool:
         reserved = None not in (bridge.bus_reserve, bridge.mem_reserve, bridge.pref64_reserve)
-        behind = any(vsmmu.bus == bridge.bus for vsmmu in self._vsmmus)
+        behind = any(vsmmu.bus == bridge.bus for vsmmu in self._vsmmus) if self._vsmmus else bridge.bus == ROOT_BUS
         numbered = bridge.port in (None, bridge.slot) and bridge.chassis is not None and 1 <= bridge.chassis <= 255
         alone = all(other is bridge or other.slot != bridge.slot for other in self._below.get(bridge.bus or "", ()))
         return bridge.kind == "port" and behind and reserved and numbered and alone and not bridge.function and not self._below.get(bridge.id or "")
@@ -79,7 +80,7 @@ class Tree:
         for device in self.guest.devices:
             if isinstance(device, Bridge):
                 own = device.kind == "expander" and any(vsmmu.bus == device.id for vsmmu in self._vsmmus)
-                if own or self.simple(device) or (self._free(device) and self.vsmmu_above(device.bus)) or id(device) in self._spares:
+                if own or self.simple(device) or self._free(device) or id(device) in self._spares:
                     continue
                 numbered = device.kind in ("port", "downstream")
                 made.append(
