@@ -71,6 +71,7 @@ def read_devices(root: Element, devices: Element | None, ledger: Ledger, iommufd
             readers[element.name](element)
         elif element.name not in ("controller", "emulator"):
             reader.emulated(element)
+    reader.added(devices)
     return reader.found
 
 
@@ -184,6 +185,22 @@ class _Devices:
             self._counts[stem] = self._counts.get(stem, 0) + 1
         self.found.devices.append(Emulated(where=element.where(), places=places, driver=driver or element.name, id=id_, **place))
 
+    def added(self, devices: Element) -> None:
+        """What libvirt adds by itself, where the domain has what needs it (qemuDomainDefPostParse and virDomainDefAddImplicitDevices)."""
+        controllers = {element.attributes.get("type") for element in devices.all("controller")}
+        scsi = any(target.attributes.get("bus") == "scsi" for disk in devices.all("disk") for target in disk.all("target"))
+        serial = any(
+            target.attributes.get("type") == _VIRTIO for kind in ("channel", "console") for one in devices.all(kind) for target in one.all("target")
+        )
+        wanted = (
+            ("scsi", scsi and "scsi" not in controllers, "virtio-scsi-pci"),
+            ("virtio-serial", serial and "virtio-serial" not in controllers, "virtio-serial-pci"),
+            ("video", bool(devices.all("graphics")) and not devices.all("video"), "virtio-gpu-pci"),
+        )
+        for name, missing, driver in wanted:
+            if missing:
+                self.found.devices.append(Emulated(where=devices.where(), driver=driver, id=f"{name}0", implied=frozenset({"driver", "id"})))
+
     def disk(self, element: Element) -> None:
         ledger = self.ledger
         target, driver, source = element.one("target"), element.one("driver"), element.one("source")
@@ -191,7 +208,7 @@ class _Devices:
         path = source.attributes.get({"file": "file", "block": "dev"}.get(kind or "", "")) if source else None
         form = driver.attributes.get("type", "raw") if driver else "raw"
         virtio = target is not None and target.attributes.get("bus") == _VIRTIO
-        if not (virtio and device == "disk" and path and form in ("raw", "qcow2")):
+        if not (virtio and device == "disk" and path and form in ("raw", "qcow2")) or element.attributes.get("model", _VIRTIO) != _VIRTIO:
             if virtio:
                 self.emulated(element)
             return
@@ -228,7 +245,7 @@ class _Devices:
         model_name = model.attributes.get("type", "") if model else ""
         what = named[1].attributes.get(named[2] or "") if named and named[1] else None
         tap = kind == "ethernet" and (target is None or target.attributes.get("managed") != "no")
-        if named is None or not model_name.startswith(_VIRTIO) or (named[0] != "user" and not what) or tap:
+        if named is None or model_name != _VIRTIO or (named[0] != "user" and not what) or tap:
             self.emulated(element)
             return
         id_ = self.id(element, "net")
@@ -396,6 +413,13 @@ _INPUTS = {"keyboard", "mouse", "tablet", "passthrough", "evdev"}
 
 def _pci_driver(element: Element) -> str | None:
     """QEMU's class of a device that sits on a PCI bus whether it has an address or not; None for all others."""
+    driver = _plain_driver(element)
+    inner = element.one("model")
+    model = element.attributes.get("model") or (inner.attributes.get("type", "") if inner else "")
+    return f"{driver}{model.removeprefix(_VIRTIO)}" if driver and model in ("virtio-transitional", "virtio-non-transitional") else driver
+
+
+def _plain_driver(element: Element) -> str | None:
     model = element.attributes.get("model", "")
     match element.name:
         case "controller":

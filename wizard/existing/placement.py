@@ -16,7 +16,8 @@ from wizard.plan.numbers import Names
 
 SLOTS, FUNCTIONS = 32, 8
 _BUS_NR_LAST = 254  # libvirt's first choice of busNr; then two below the least there is
-_CONVENTIONAL = {"i6300esb", "ich9-intel-hda"}  # plain PCI: libvirt gives them a slot of pcie.0's own bridge, which differs by version
+_CONVENTIONAL = {"i6300esb"}  # plain PCI: libvirt puts them behind a pcie-pci-bridge, from slot 1
+_ON_PORTS = ("bridge", "upstream")  # bridges that need a port themselves
 
 
 def complete(guest: Guest) -> Guest:
@@ -50,43 +51,79 @@ class _Buses:
         if device.pci and device.bus is not None and device.slot is not None:
             self.taken.setdefault(device.bus, set()).add((device.slot, device.function or 0))
 
-    def slot(self, bus: str) -> int | None:
+    def slot(self, bus: str, *, first: int = 0) -> int | None:
         """The first slot that nothing is in; slot 0 of pcie.0 is the host bridge."""
         used = {slot for slot, _ in self.taken.get(bus, ())}
-        return next((slot for slot in range(1 if bus == ROOT_BUS else 0, SLOTS) if slot not in used), None)
+        return next((slot for slot in range(max(first, int(bus == ROOT_BUS)), SLOTS) if slot not in used), None)
 
 
 def _libvirt(devices: Sequence[Device]) -> list[Device]:
-    """Controllers first, then the other devices in the order in which libvirt reserves their addresses."""
-    made: dict[int, Device] = dict(enumerate(devices))
-    buses = _Buses(devices)
+    """As qemuDomainAssignPCIAddresses() does: first the controllers that are missing, then every address, controllers before the rest."""
+    bridges = sorted((device for device in devices if isinstance(device, Bridge)), key=lambda one: one.index or 0)
+    others = [device for device in devices if not isinstance(device, Bridge)]
+    bridges += _missing(bridges, others)
+    made: dict[int, Device] = dict(enumerate([*bridges, *others]))
+    buses = _Buses(made.values())
     _numbers(made)
-    for place, device in list(made.items()):
-        if isinstance(device, Bridge):
+    for place, device in made.items():
+        if isinstance(device, Bridge) and device.kind not in _ON_PORTS:
             made[place] = _bridge(device, buses)
             buses.take(made[place])
-    # pcie.0's own devices and functions are no bridges: they go onto root ports, one each.
-    ports = sorted((one for one in made.values() if isinstance(one, Bridge) and one.kind in ("port", "downstream")), key=lambda one: one.index or 0)
-    used = {device.bus for device in made.values() if device.pci and not (isinstance(device, Bridge) and device.kind == "expander")}
-    waiting = [(place, device) for place, device in made.items() if device.pci and not isinstance(device, Bridge) and device.bus is None]
-    added: list[Bridge] = []
+    waiting = [(place, device) for place, device in made.items() if device.pci and device.bus is None]
     for place, device in sorted(waiting, key=lambda item: (_order(item[1]), item[0])):
         if isinstance(device, VirtioIommu):
             made[place] = _fill(device, bus=ROOT_BUS, slot=buses.slot(ROOT_BUS), function=0)
-            buses.take(made[place])
-            continue
-        if device.driver in _CONVENTIONAL:
-            continue
-        free = next((port for port in ports if port.id not in used and port.hotplug), None)
-        if free is None:
-            free = _another(ports, made.values(), buses)
-            ports.append(free)
-            added.append(free)
-        used.add(free.id)
-        made[place] = _fill(device, bus=free.id, slot=0, function=0)
+        elif device.driver in _CONVENTIONAL:
+            bridge = next((one for one in made.values() if isinstance(one, Bridge) and one.kind == "bridge"), None)
+            slot = buses.slot(bridge.id, first=1) if bridge is not None and bridge.id is not None else None
+            made[place] = _fill(device, bus=bridge.id, slot=slot, function=0) if bridge is not None else device
+        else:
+            free = next((port for port in _ports(made.values()) if not buses.taken.get(port.id or "") and port.hotplug), None)
+            if free is not None:
+                made[place] = _fill(device, bus=free.id, slot=0, function=0)
         buses.take(made[place])
-    bridges = [device for device in made.values() if isinstance(device, Bridge)]
-    return [*bridges, *added, *(device for device in made.values() if not isinstance(device, Bridge))]
+    return list(made.values())
+
+
+def _ports(devices: Iterable[Device]) -> list[Bridge]:
+    return sorted((one for one in devices if isinstance(one, Bridge) and one.kind in ("port", "downstream")), key=lambda one: one.index or 0)
+
+
+def _missing(bridges: Sequence[Bridge], others: Sequence[Device]) -> list[Bridge]:
+    """Controllers that libvirt adds: a root port for each device that finds none free, a bridge for plain PCI, and where the domain
+    has no controller of its own one port to spare.
+    """
+    index = max((bridge.index or 0 for bridge in bridges), default=0)
+    used = {device.bus for device in (*bridges, *others) if device.pci and device.bus is not None}
+    free = [port for port in _ports(bridges) if port.id not in used and port.hotplug]
+    added: list[Bridge] = []
+
+    def add(kind: str, driver: str) -> None:
+        nonlocal index
+        index += 1
+        names = frozenset({"id", "index"})
+        added.append(Bridge(driver=driver, id=f"pci.{index}", kind=kind, index=index, implied=names))  # type: ignore[arg-type]  # one of two words
+
+    def take() -> None:
+        if free:
+            free.pop(0)
+        else:
+            add("port", "pcie-root-port")
+
+    for bridge in bridges:
+        if bridge.bus is None and bridge.kind in _ON_PORTS:
+            take()
+    for device in sorted(others, key=_order):
+        if not device.pci or device.bus is not None or isinstance(device, VirtioIommu):
+            continue
+        if device.driver not in _CONVENTIONAL:
+            take()
+        elif not any(bridge.kind == "bridge" for bridge in (*bridges, *added)):
+            take()
+            add("bridge", "pcie-pci-bridge")
+    if added and not bridges:
+        add("port", "pcie-root-port")
+    return added
 
 
 def _numbers(made: dict[int, Device]) -> None:
@@ -104,7 +141,7 @@ def _bridge(device: Bridge, buses: _Buses) -> Device:
     if device.bus is None and device.kind == "port":
         slot, function = _aggregated(buses)
         found = _fill(device, bus=ROOT_BUS, slot=slot, function=function)
-    elif device.bus is None and device.kind in ("expander", "bridge"):
+    elif device.bus is None and device.kind == "expander":
         found = _fill(device, bus=ROOT_BUS, slot=buses.slot(ROOT_BUS), function=0)
     if device.kind in ("port", "downstream"):
         found = _fill(found, chassis=device.index, port=((found.slot or 0) << 3 | (found.function or 0)) & 0xFF)
@@ -125,17 +162,6 @@ def _aggregated(buses: _Buses) -> tuple[int | None, int]:
     return slot_, 0
 
 
-def _another(ports: Sequence[Bridge], devices: Iterable[Device], buses: _Buses) -> Bridge:
-    """A root port that libvirt adds, with the next index."""
-    indexes = [one.index or 0 for one in (*ports, *(device for device in devices if isinstance(device, Bridge)))]
-    index = max(indexes, default=0) + 1
-    port = Bridge(driver="pcie-root-port", id=f"pci.{index}", kind="port", index=index, implied=frozenset({"id", "index"}))
-    made = _bridge(port, buses)
-    assert isinstance(made, Bridge)
-    buses.take(made)
-    return made
-
-
 _ORDER: tuple[tuple[type[Device], frozenset[str]], ...] = (
     (Emulated, frozenset({"vhost-user-fs-pci"})),
     (Network, frozenset()),
@@ -147,14 +173,18 @@ _ORDER: tuple[tuple[type[Device], frozenset[str]], ...] = (
     (Emulated, frozenset({"vfio-pci"})),
     (Emulated, frozenset({"virtio-balloon-pci"})),
     (Emulated, frozenset({"virtio-rng-pci"})),
+    (Emulated, frozenset({"i6300esb"})),
     (VirtioIommu, frozenset()),
     (Emulated, frozenset({"virtio-gpu-pci"})),
 )
-"""qemuDomainAssignDevicePCISlots() of libvirt 12.8: file systems, networks, controllers, disks, functions, balloon, rng, iommu, video; the rest."""
+"""qemuDomainAssignDevicePCISlots() of libvirt 12.8: file systems, networks, controllers, disks, functions, balloon, rng, watchdog,
+iommu, video; the rest."""
 _TOGETHER = {2: 1, 5: 4, 7: 6}  # the same kind, whether a profile has a word for it or not
 
 
 def _order(device: Device) -> int:
+    if isinstance(device, Bridge):
+        return -1
     for place, (kind, drivers) in enumerate(_ORDER):
         if isinstance(device, kind) and (not drivers or device.driver in drivers):
             return _TOGETHER.get(place, place)
