@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from msgspec import json
 from msgspec.structs import replace
 
-from tests.export.test_libvirt import asked
 from tests.tools.hosts import FIXTURES, host, planned
 from tests.tools.requests import SETS, requests, without_contradiction
 from wizard.existing.load import read_vms
@@ -18,7 +17,7 @@ from wizard.export.qemu import qemu_json, qemu_script
 from wizard.host.model import Host
 from wizard.plan.model import VmPlan
 from wizard.plan.planner import make_plan
-from wizard.plan.request import FunctionRequest, Mode, Request, VmRequest
+from wizard.plan.request import FunctionRequest, Mode, NodeRequest, Request, VmRequest
 
 FORMATS = {"qemu": qemu_script, "qemu-json": qemu_json, "libvirt": libvirt_xml}
 NOT_WRITTEN = {"request", "findings", "notes", "made_for", "emulator", "qemu", "user"}
@@ -87,7 +86,10 @@ def test_every_set(form: str) -> None:
     for name, request in SETS.items():
         vm = make_plan(host(), Request(vms=(replace(request, name=name.replace("-", " ")),))).vms[0]
         same(vm, form, host())
-    same(asked()["grace"], form, host("gb200"))
+    gpus = [f"00{segment}:01:00.0" for segment in ("08", "09", "18", "19")]
+    nodes: tuple[NodeRequest, ...] = (NodeRequest(memory=4 << 30, cpus="0-1"), NodeRequest(memory=4 << 30, cpus="2-3"))
+    nodes += tuple(NodeRequest(memory=0, initiator=f"dev{n}") for n in range(4) for _ in range(8))
+    same(planned(*gpus, on=host("gb200"), assume_accel=True, memory=8 << 30, cpus=4, numa=nodes), form, host("gb200"))
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.json")), ids=lambda path: path.stem)

@@ -464,3 +464,26 @@ def test_a_profile_of_another_product_is_of_another_host() -> None:
     assert profile.made_for.host is None
     assert "made-for-another-host" in codes(plan(profile, on=host("altra-ava")))
     assert "made-for-another-host" not in codes(plan(profile, on=changed(name="gb200", cpus=5)))
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        (8 << 40, None),  # ends at 16T, 44 bits: what the host's SMMUs have
+        (16 << 40, "warning"),
+        (128 << 40, "warning"),  # ends at 256T, 48 bits
+        (256 << 40, "warning"),
+        (2048 << 40, "warning"),  # ends at 4096T, 52 bits: no arm64 CPU has more
+        (4096 << 40, "error"),
+    ],
+)
+def test_a_window_that_the_cpu_may_not_reach(window: int, said: str | None) -> None:
+    """In a mode without a vSMMU nobody else compares it."""
+    found = [one for one in planned(NVME, mode=Mode.NONE, mmio_window=window).findings if one.code == "mmio-window-above-cpu"]
+    assert [one.severity for one in found] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(("id", "refused"), [("addr", True), ("x-speed", True), ("hotplug", True), ("type", True), ("mac", False), ("port1", False)])
+def test_an_id_of_a_port_that_its_class_has(id: str, refused: bool) -> None:
+    """QEMU 11.1.2: "attempt to add duplicate property 'addr' to object (type 'pcie-root-port')"; mac is no property of a port."""
+    assert ("id-reserved" in codes(planned(FunctionRequest(host=NVME, port=id)))) is refused

@@ -185,6 +185,26 @@ ID_RESERVED = plan_code(
     fix="Write another id, or leave it out.",
 )  # fmt: skip
 _OWN = {"iommufd0", "viommu0"}
+_CLASS_HAS = "QEMU: 'attempt to add duplicate property', or 'Duplicate device ID': its class has a property of that name."
+PORT_WORDS = frozenset(
+    (
+        *("acpi-index", "addr", "aer_log_max", "bus-reserve", "busnr", "chassis", "failover_pair_id", "hotplug", "hotpluggable", "hotplugged"),
+        *("io-reserve", "mem-reserve", "multifunction", "parent_bus", "port", "power_controller_present", "pref32-reserve", "pref64-reserve"),
+        *("realized", "rombar", "romfile", "romsize", "slot", "sriov-pf", "type", "x-do-not-expose-native-hotplug-cap", "x-max-bounce-buffer-size"),
+        *("x-pci-express-writeable-slt-bug", "x-pcie-ari-nextfn-1", "x-pcie-err-unc-mask", "x-pcie-ext-tag", "x-pcie-lnksta-dllla", "x-speed"),
+        "x-width",
+    )
+)
+"""Properties of QEMU 11.1's pcie-root-port. A bridge's bus is a child of it by the name of its id, which may be none of them."""
+EXPANDER_WORDS = frozenset(("bypass-iommu", "hotpluggable", "hotplugged", "parent_bus", "realized", "type", "x-config-reg-migration-enabled"))
+"""The same of pxb-host, which has the bus of a pxb-pcie."""
+
+
+def _class_words(scene: Scene, id: str) -> frozenset[str]:
+    vm = scene.vm
+    if vm.bus(id) or any(other.id == id and other.kind == "expander" for other in vm.others):
+        return EXPANDER_WORDS
+    return PORT_WORDS if vm.port(id) or any(other.id == id and other.bridge for other in vm.others) else frozenset()
 
 
 def id_fault(id: str) -> tuple[str, str] | None:
@@ -205,6 +225,8 @@ def ids(scene: Scene) -> Iterator[Finding]:
     used += [d.id for d in vm.devices] + [d.id for d in vm.disks] + [n.id for n in vm.networks] + [o.id for o in vm.others]
     for id in dict.fromkeys(used):
         fault = id_fault(id)
+        if fault is None and (id == "type" or id in _class_words(scene, id)):
+            fault = "a device of its class", _CLASS_HAS
         if fault is not None:
             kind, why = fault
             yield ID_RESERVED.at(scene.name, id=visible(id), kind=kind, why=why) if kind else ID_GRAMMAR.at(scene.name, id=visible(id) or "''")

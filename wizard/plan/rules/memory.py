@@ -226,12 +226,47 @@ OAS_RAM = plan_code(
 @rule_of(Vmm.QEMU)
 def oas(scene: Scene) -> Iterator[Finding]:
     """Memory's end and the MMIO window against OAS: virt puts the window at a multiple of its size above the memory."""
-    memory = scene.vm.memory
-    top = RAM_BASE + max(memory.size, 0)
-    base = max(top, 256 << 30) + HIGH_BEFORE_MMIO
-    step = max(memory.mmio_window, DEFAULT_HIGH_MMIO)
-    end = -(-base // step) * step + step
+    end = _window_end(scene)
     for vsmmu in scene.vm.vsmmus:
         bits = vsmmu.oas.resolved
         if vsmmu.accel and bits is not None and 32 <= bits <= 64 and end > 1 << bits:
             yield OAS_RAM.at(scene.name, end=end - 1, bits=bits, id=vsmmu.id)
+
+
+def _window_end(scene: Scene) -> int:
+    """The first address behind the 64-bit window: virt puts it at a multiple of its size above the memory (virt_set_high_memmap())."""
+    memory = scene.vm.memory
+    base = max(RAM_BASE + max(memory.size, 0), 256 << 30) + HIGH_BEFORE_MMIO
+    step = max(memory.mmio_window, DEFAULT_HIGH_MMIO)
+    return -(-base // step) * step + step
+
+
+CPU_WIDTH = plan_code(
+    "mmio-window-above-cpu", ERROR,
+    what="VM {subject}: its 64-bit MMIO window ends at {end:#x}, which takes {needs}-bit addresses; {because}.",
+    why="virt puts the window at a multiple of its own size, and leaves it out without a word where the CPU does not reach it: no 64-bit BAR then "
+    "gets an address.",
+    fix="Write a smaller mmio_window, or spread functions with large BARs over several VMs.",
+)  # fmt: skip
+CPU_BITS_MOST, CPU_BITS_USUAL = 52, 48  # with FEAT_LPA or FEAT_LPA2, and without (Arm ARM, ID_AA64MMFR0_EL1.PARange)
+
+
+@rule
+def cpu_width(scene: Scene) -> Iterator[Finding]:
+    """The window against what the guest's CPU addresses, in every mode. Nothing that is recorded says it: only what is certain is an error."""
+    end = _window_end(scene)
+    needs = (end - 1).bit_length()
+    if not scene.vm.devices or scene.vm.memory.mmio_window <= DEFAULT_HIGH_MMIO:
+        return
+    told = [vsmmu for vsmmu in scene.vm.vsmmus if vsmmu.accel and vsmmu.oas.resolved is not None and needs > vsmmu.oas.resolved]
+    most = max((smmu.oas for smmu in scene.host.smmus.values() if smmu.oas), default=None)
+    if needs > CPU_BITS_MOST:
+        yield CPU_WIDTH.at(scene.name, end=end - 1, needs=needs, because=f"no arm64 CPU has more than {CPU_BITS_MOST}")
+    elif told:
+        return  # it is more than its own vSMMU puts out, which is an error of its own
+    elif needs > CPU_BITS_USUAL:
+        because = f"only CPUs with FEAT_LPA or FEAT_LPA2 have more than {CPU_BITS_USUAL}, and whether this host's do is not known"
+        yield CPU_WIDTH.at(scene.name, severity=WARNING, end=end - 1, needs=needs, because=because)
+    elif most is not None and needs > most:
+        because = f"this host's SMMUs have {most}, and whether its CPUs have more is not known"
+        yield CPU_WIDTH.at(scene.name, severity=WARNING, end=end - 1, needs=needs, because=because)
