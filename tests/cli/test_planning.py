@@ -243,3 +243,25 @@ def test_one_profile_for_another_vmm(profiles: Path) -> None:
     assert "NOT RUN" in done.stdout
     assert "openvmm-goes-without" in run("--replay", CANWBS, "check", web, "--vmm", "openvmm").stdout  # its ril=on, for instance
     assert "planned for OpenVMM" not in run("--replay", CANWBS, "check", web).stdout
+
+
+def test_a_script_of_somebody_elses_is_mended_in_place_and_imported_mended(tmp_path: Path) -> None:
+    script = tmp_path / "buzzard.sh"
+    text = (ROOT / "tests/existing/data/qemu/buzzard.sh").read_text()
+    script.write_text(text)
+    script.chmod(0o755)
+    on = str(ROOT / "fixtures" / "vfio-arm64-virt-canwbs.json")
+    hint = run("--replay", on, "check", str(script)).stderr
+    assert "a rule that mends property-exceeds-host" in hint
+    imported = run("--replay", on, "import", "--fix", str(script))
+    assert imported.returncode == 0, imported.stderr
+    assert "oas = 44" in imported.stdout
+    assert "-device arm-smmuv3,primary-bus=pcie.2,accel=on,ril=on,ats=off,oas=44" in imported.stderr
+    assert script.read_text() == text
+    assert run("--replay", on, "check", "--fix", "--in-place", str(script)).returncode == 0
+    assert script.read_text() == text.replace("oas=48", "oas=44")
+    assert script.stat().st_mode & 0o777 == 0o755
+    assert "looks at no host" in failed(run("--replay", on, "import", str(script)), 2)[0]
+    piped = run("--replay", on, "check", "--fix", "-", stdin=text)
+    assert piped.returncode == 0
+    assert "+    -device arm-smmuv3" in piped.stdout

@@ -30,11 +30,11 @@ args=(
   --pcie-root-complex pcie.2,start_bus=16,end_bus=255
   --smmu rc=pcie.2,accel,oas=44
   --pcie-root-port pcie.1:pcie.1.port1,addr=0
+  --pcie-root-port pcie.1:pcie.1.port2,addr=1,hotplug
+  --pcie-root-port pcie.2:pcie.2.port1,addr=0
   # 0000:14:00.0 Red Hat, Inc. QEMU NVM Express Controller, group 3
   --vfio host=0000:14:00.0,port=pcie.1.port1,iommu=iommufd0
   --pcie-generic-initiator port=pcie.1.port1,node=2
-  --pcie-root-port pcie.1:pcie.1.port2,addr=1,hotplug
-  --pcie-root-port pcie.2:pcie.2.port1,addr=0
   # 0000:41:00.0 Intel Corporation 82574L Gigabit Network Connection, group 7
   --vfio host=0000:41:00.0,port=pcie.2.port1,iommu=iommufd0
   --pcie-root-port pcie.0:disk0-port,addr=3

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.tools import golden
-from tests.tools.hosts import E1000E, NVME, PAIR, VF0, codes, host, planned, with_registers
+from tests.tools.hosts import E1000E, NVME, PAIR, VF0, codes, host, plan, planned, with_registers
 from tests.tools.processes import LIMIT
+from tests.tools.requests import SETS
+from tests.tools.samples import DATA, ROWS
 from wizard.base.errors import UsageError
 from wizard.dryrun import dry_run
+from wizard.existing.load import read_vms
 from wizard.export import libvirt_xml, qemu_script, qmp_hotplug
 from wizard.export.openvmm import openvmm_script
 from wizard.host.model import Accel
@@ -156,3 +161,44 @@ def test_a_plan_for_one_vmm_is_no_plan_for_the_other() -> None:
         openvmm_script(ours)
     again = planned(*(function.host for function in theirs.request.functions), target=for_vmm(theirs.request, Vmm.QEMU).target)
     assert qemu_script(again) == qemu_script(ours)
+
+
+def everything() -> dict[str, VmPlan]:
+    """The plans of the other exports, and VMs of others with bridges and devices of their own."""
+    made = {name: plan(replace(request, target="openvmm")).vms[0] for name, request in SETS.items()}
+    for name in ROWS:
+        data = (DATA / name).read_bytes()
+        (vm,) = read_vms(data, name)
+        on = host(ROWS[name]["host"])
+        made[name] = plan(replace(vm.request, assume_accel=True, target="openvmm"), on=on).vms[0]
+    return made
+
+
+def test_nothing_of_a_plan_is_lost_in_silence() -> None:
+    """Every function, disk and network is on a port of its own, every port on a root complex that is there, in a slot that is free."""
+    exported = 0
+    for name, vm in everything().items():
+        if not vm.ok:
+            assert vm.errors, name
+            continue
+        exported += 1
+        words = [line.strip().replace("'", "") for line in openvmm_script(vm).splitlines()]
+        complexes = {word.split()[1].split(",")[0]: word for word in words if word.startswith("--pcie-root-complex")}
+        ports = [word.split()[1] for word in words if word.startswith("--pcie-root-port")]
+        assert {port.split(":")[0] for port in ports} <= set(complexes), name
+        places = [(port.split(":")[0], port.split("addr=")[1].split(",")[0]) for port in ports]
+        assert len(places) == len(set(places)), name
+        names = [port.split(":")[1].split(",")[0] for port in ports]
+        assert len(names) == len(set(names)), name
+        given = [(word.split("host=")[1].split(",")[0], word.split("port=")[1].split(",")[0]) for word in words if word.startswith("--vfio")]
+        assert [host_ for host_, _ in given] == [device.host for device in vm.devices], name
+        on = [port for _, port in given] + [word.split("pcie_port=")[1].split(":")[0] for word in words if "pcie_port=" in word]
+        assert len(on) == len(set(on)) == len(vm.devices) + len(vm.disks) + len(vm.networks), name
+        assert set(on) <= set(names), name
+        smmus = [word.split("rc=")[1].split(",")[0] for word in words if word.startswith("--smmu")]
+        assert smmus == [vsmmu.bus for vsmmu in sorted(vm.vsmmus, key=lambda one: complexes[one.bus].split("start_bus=")[1].split(",")[0].zfill(3))]
+        ranges = sorted(tuple(int(word.split(f"{key}=")[1].split(",")[0]) for key in ("start_bus", "end_bus")) for word in complexes.values())
+        assert all(before[1] < after[0] for before, after in pairwise(ranges)), name
+        lost = [finding.what for finding in vm.findings if finding.code == "openvmm-goes-without"]
+        assert bool(vm.request.kept_qemu or vm.request.kept_libvirt) <= any("imported from" in what for what in lost), name
+    assert exported >= 5

@@ -11,7 +11,7 @@ from wizard.base.exits import Exit
 from wizard.base.finding import Finding, Severity, grouped
 from wizard.base.text import plural
 from wizard.cli.inspect import item_lines
-from wizard.cli.output import print_json, print_lines
+from wizard.cli.output import print_json, print_lines, say
 from wizard.cli.planning import plan_of_profiles
 from wizard.cli.source import host_for
 from wizard.host.vmm import Vmm
@@ -54,4 +54,9 @@ def run_check(arguments: argparse.Namespace) -> int:
         count = len(plan.vms) if plan is not None else len(arguments.profiles)
         what = "profile" if all(path.endswith(".toml") for path in arguments.profiles) and arguments.running is None else "VM"
         print(f"{plural(count, what)}: " + (fine if ok else f"{plural(errors, 'error')}."))
+        if not ok and arguments.running is None:
+            from wizard.mend import mendable
+
+            if codes := mendable(findings):
+                say(f"There is a rule that mends {', '.join(codes)}: --fix shows what it would change.")
     return Exit.OK if ok else Exit.FINDINGS

@@ -15,6 +15,7 @@ from wizard.base.text import visible
 from wizard.cli.inspect import item_lines
 from wizard.cli.output import print_json, say
 from wizard.cli.planning import make_output_directory, read_vms
+from wizard.existing.load import Opened
 
 
 class ImportView(msgspec.Struct, frozen=True):
@@ -32,7 +33,10 @@ def run_import(arguments: argparse.Namespace) -> int:
 
     if not arguments.domains and arguments.running is None:
         raise UsageError("import has nothing to read.", "Name a domain's XML, a QEMU command line or -, or give --running.")
-    vms = read_vms(arguments.domains, running=arguments.running)
+    vms = _mended(arguments) if arguments.fix else read_vms(arguments.domains, running=arguments.running)
+    if not arguments.fix and (arguments.replay or arguments.root or arguments.policy):
+        # Left aside in silence, they would look as if the VMs had been held against that host.
+        raise UsageError("import without --fix looks at no host.", "Add --fix, or leave the host away; `smmu-wizard check` holds a VM against it.")
     names = [vm.request.name for vm in vms]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -57,3 +61,20 @@ def run_import(arguments: argparse.Namespace) -> int:
     elif not arguments.json:
         print("\n".join(profiles.values()), end="")
     return Exit.OK
+
+
+def _mended(arguments: argparse.Namespace) -> list[Opened]:
+    """The VMs of the files, mended as far as a rule can; what that changes in their texts is shown first."""
+    from wizard.cli.fix import mend_texts, opened, tell, text_of
+    from wizard.cli.source import host_for
+    from wizard.mend.edits import diff
+
+    if arguments.running is not None:
+        raise UsageError("--fix mends files.", "Name the file of the VM, or import it without --fix.")
+    texts = {path: text_of(path) for path in dict.fromkeys(arguments.domains)}
+    mended = mend_texts(host_for(arguments), texts, arguments)
+    tell(mended)
+    for path, text in texts.items():
+        if mended.texts[path] != text:
+            say(diff(path, text, mended.texts[path]))
+    return [vm for path, text in mended.texts.items() for vm in opened(path, text)]

@@ -161,11 +161,13 @@ def _planning(add: Add) -> None:
     add_plan_options(command)
     _output(command, "directory for NAME.toml of each VM; without it they are printed")
     _json(command)
-    command = add("import", "wizard.cli.importing", "profiles of VMs that exist: libvirt domains, QEMU command lines, what runs here", host=False)
+    command = add("import", "wizard.cli.importing", "profiles of VMs that exist: libvirt domains, QEMU command lines, what runs here")
     command.add_argument(
         "domains", metavar="FILE|-", nargs="*", help="libvirt XML, or a QEMU command line: a script, a unit, a log, /proc/PID/cmdline"
     )
     _running(command)
+    command.add_argument("--fix", action="store_true", help="hold them against the host, and mend what can be mended by rule")
+    _permissions(command)
     _output(command, "directory for NAME.toml of each VM; without it they are printed")
     _json(command)
     command = add("check", "wizard.cli.check", "VMs against the host and against each other")

@@ -61,33 +61,57 @@ def _parts(vm: VmPlan) -> Iterator[Part]:
     if vm.iommufd is not None:
         yield "one for the VM: its vSMMUs share the guest's stage 2", ("--iommu", f"id={vm.iommufd}")
     yield from _complexes(vm)
-    slots = {bus: {port.slot for port in vm.ports if port.bus == bus} for bus in (ROOT_BUS, *(bus.id for bus in vm.buses))}
-    slots[ROOT_BUS] |= {disk.slot for disk in vm.disks} | {network.slot for network in vm.networks}
-    for port in vm.ports:
-        held = [device for device in vm.devices if device.port == port.id]
-        hotplug = ",hotplug" if port.hotplug else ""
-        yield "", ("--pcie-root-port", f"{port.bus}:{port.id},addr={port.slot}{hotplug}")
-        for place, device in enumerate(held):
-            name = port.id
-            if place:
-                name, slot = f"{port.id}-{device.function}", _free(vm, slots[port.bus], port.bus)
-                yield "", ("--pcie-root-port", f"{port.bus}:{name},addr={slot}")
+    yield from _Ports(vm).parts()
+
+
+class _Ports:
+    """Root ports, and what is on each: those of the plan, and one more for whatever shares a port, or is on pcie.0 itself."""
+
+    def __init__(self, vm: VmPlan) -> None:
+        self.vm = vm
+        self.bus_of = {port.id: port.bus for port in vm.ports} | {other.id: other.bus for other in vm.others if other.kind == "port"}
+        self.taken: dict[str, set[int]] = {}
+        for bus, slot in [*((port.bus, port.slot) for port in vm.ports), *((other.bus, other.slot) for other in vm.others)]:
+            self.taken.setdefault(bus, set()).add(slot)
+        for bus, slot in [*((disk.bus, disk.slot) for disk in vm.disks), *((network.bus, network.slot) for network in vm.networks)]:
+            self.taken.setdefault(bus, set()).add(slot)
+        self.full: set[str] = set()
+
+    def parts(self) -> Iterator[Part]:
+        vm = self.vm
+        for port in vm.ports:
+            yield "", ("--pcie-root-port", f"{port.bus}:{port.id},addr={port.slot}{',hotplug' if port.hotplug else ''}")
+        for other in vm.others:
+            if other.kind == "port":
+                function = f".{other.function}" if other.function else ""
+                yield "", ("--pcie-root-port", f"{other.bus}:{other.id},addr={other.slot}{function}")
+        for device in vm.devices:
+            made, name = self.port(device.port, f"{device.id}-port")
+            yield from made
             yield from _function(vm, device, name)
-    for disk in vm.disks:
-        yield "", ("--pcie-root-port", f"{disk.bus}:{disk.id}-port,addr={disk.slot}")
-        yield "", ("--virtio-blk", f"file:{disk.path}{',ro' if disk.readonly else ''},pcie_port={disk.id}-port")
-    for network in vm.networks:
-        yield "", ("--pcie-root-port", f"{network.bus}:{network.id}-port,addr={network.slot}")
-        backend = f"tap:{network.source}" if network.kind == "tap" else "consomme"
-        yield "", ("--virtio-net", f"pcie_port={network.id}-port:{backend}")
+        for disk in vm.disks:
+            made, name = self.port(disk.bus, f"{disk.id}-port", disk.slot)
+            yield from made
+            yield "", ("--virtio-blk", f"file:{disk.path}{',ro' if disk.readonly else ''},pcie_port={name}")
+        for network in vm.networks:
+            made, name = self.port(network.bus, f"{network.id}-port", network.slot)
+            yield from made
+            backend = f"tap:{network.source}" if network.kind == "tap" else "consomme"
+            yield "", ("--virtio-net", f"pcie_port={name}:{backend}")
 
-
-def _free(vm: VmPlan, taken: set[int], bus: str) -> int:
-    slot = next((slot for slot in range(SLOTS) if slot not in taken), None)
-    if slot is None:
-        raise UsageError(f"VM {visible(vm.name)}: no slot is left on {bus} for a function of its own port.", "Give fewer functions.")
-    taken.add(slot)
-    return slot
+    def port(self, bus: str, name: str, slot: int | None = None) -> tuple[list[Part], str]:
+        """The port for a device that the plan has on that bus: the port itself, or a new one that is called ``name``."""
+        if bus in self.bus_of and bus not in self.full:
+            self.full.add(bus)
+            return [], bus
+        root = self.bus_of.get(bus, bus)
+        if bus in self.bus_of or slot is None:
+            slot = next((number for number in range(SLOTS) if number not in self.taken.setdefault(root, set())), None)
+        if slot is None:
+            what = f"VM {visible(self.vm.name)}: no slot is left on {visible(root)} for a port of its own for {visible(name.removesuffix('-port'))}."
+            raise UsageError(what, "Give fewer devices.")
+        self.taken.setdefault(root, set()).add(slot)
+        return [("", ("--pcie-root-port", f"{root}:{name},addr={slot}"))], name
 
 
 def _memory(vm: VmPlan) -> Iterator[Part]:
@@ -105,18 +129,21 @@ def _node(node: NodePlan, huge: str) -> str:
 
 def _complexes(vm: VmPlan) -> Iterator[Part]:
     """A root complex has the bus numbers up to where the next one begins."""
-    starts = sorted([(0, ROOT_BUS, None), *((bus.bus_nr, bus.id, bus.numa_node) for bus in vm.buses)], key=lambda one: one[0])
+    expanders = [(bus.bus_nr, bus.id, bus.numa_node) for bus in vm.buses]
+    expanders += [(other.secondary, other.id, other.numa_node) for other in vm.others if other.kind == "expander"]
+    starts = sorted([(0, ROOT_BUS, None), *expanders], key=lambda one: one[0])
     ends = [start - 1 for start, _, _ in starts[1:]] + [BUSES - 1]
-    used = {port.bus for port in vm.ports} | {disk.bus for disk in vm.disks} | {network.bus for network in vm.networks}
+    used = {port.bus for port in vm.ports} | {vm.complex_of(one) for one in _buses(vm)}
     for (start, bus, node), end in zip(starts, ends, strict=True):
         if bus == ROOT_BUS and bus not in used:
             continue
         ports = [port for port in vm.ports if port.bus == bus]
-        bars = [bar for device in vm.devices if device.port in {port.id for port in ports} for bar in device.bars]
+        functions = [device for device in vm.devices if vm.complex_of(device.port) == bus]
+        bars = [bar for device in functions for bar in device.bars]
         high = power_of_two(sum(power_of_two(bar) for bar in bars) + sum(port.pref64_reserve or 0 for port in ports))
         low = power_of_two(vm.memory.low_mmio_needed)
         options = [f"start_bus={start}", f"end_bus={end}"]
-        options += [f"low_mmio={size(low)}"] if low > LOW_MMIO and ports else []
+        options += [f"low_mmio={size(low)}"] if low > LOW_MMIO and functions else []
         options += [f"high_mmio={size(high)}"] if high > HIGH_MMIO else []
         options += [f"node={node}"] if node is not None else []
         vsmmu = next((one for one in vm.vsmmus if one.bus == bus), None)
@@ -130,6 +157,11 @@ def _complexes(vm: VmPlan) -> Iterator[Part]:
         )
         if vsmmu is not None:
             yield "", ("--smmu", f"rc={bus}{',accel' if vsmmu.accel else ''}{f',oas={vsmmu.oas.written}' if vsmmu.oas.written else ''}")
+
+
+def _buses(vm: VmPlan) -> list[str]:
+    """Where everything is that is no bridge."""
+    return [*(device.port for device in vm.devices), *(disk.bus for disk in vm.disks), *(network.bus for network in vm.networks)]
 
 
 def _function(vm: VmPlan, device: DevicePlan, port: str) -> Iterator[Part]:

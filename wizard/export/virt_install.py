@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from wizard.base.text import shell_word, visible
+from wizard.export.kept import said_of_kept
 from wizard.export.libvirt import QEMU_NS, libvirt_domain
 from wizard.export.qemu import heading
 from wizard.plan.model import VmPlan
@@ -40,6 +41,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 _PARTS = {"memoryBacking": "--memorybacking", "numatune": "--numatune", "features": "--features", "cpu": "--cpu"}
 _DEVICES = {"controller": "--controller", "disk": "--disk", "interface": "--network", "serial": "--serial", "hostdev": "--hostdev",
             "iommu": "--iommu", "memballoon": "--memballoon"}  # fmt: skip
+_SAID = {"name": ("",), "uuid": ("",), "description": ("",), "memory": ("", "/@unit"), "vcpu": ("", "/@placement")}
+"""Elements whose text is an option of its own."""
 _LISTS = ("page", "memnode", "cell")
 _NOTHING_MORE = (
     ("--import",),
@@ -54,14 +57,17 @@ _ADDED = ("./os/boot", "./clock", "./currentMemory")
 
 def virt_install_argv(vm: VmPlan) -> list[str]:
     """The words of the command. Raises ``UsageError`` for what libvirt's XML can't carry either."""
-    return ["virt-install", *(word for _, words in _options(vm) for word in words)]
+    return ["virt-install", *(word for _, words in _Words(vm).options for word in words)]
 
 
 def virt_install_script(vm: VmPlan) -> str:
     """A shell script (bash, for its arrays) that has virt-install define and start the VM; words given to it follow."""
+    words = _Words(vm)
     lines = [
         "#!/bin/bash",
         *(f"# {line}" for line in heading(vm)),
+        *([f"# {visible(unchecked)}"] if (unchecked := said_of_kept(vm, "libvirt")) else []),
+        *(f"# LEFT OUT, since virt-install can't say it: {visible(lost)}" for lost in words.lost),
         "#",
         "# For virt-install 5.1 or later. Run the preparation script first (smmu-wizard export … --format prepare).",
         "# `./script --print-xml` shows the domain and makes nothing; without it the VM is defined and started.",
@@ -71,88 +77,127 @@ def virt_install_script(vm: VmPlan) -> str:
         "# shellcheck disable=SC2054 # the commas are virt-install's",
         "args=(",
     ]
-    for comment, words in _options(vm):
+    for comment, option in words.options:
         lines += [f"  # {visible(comment)}"] if comment else []
-        lines.append("  " + " ".join(shell_word(word) for word in words))
+        lines.append("  " + " ".join(shell_word(word) for word in option))
     return "\n".join([*lines, ")", 'exec virt-install "${args[@]}" "$@"', ""])
 
 
-def _options(vm: VmPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each option with what to say above it."""
-    domain = libvirt_domain(vm)
-    yield "", ("--virt-type", domain.get("type", ""))
-    yield "", ("--name", vm.name)
-    described = [("uuid", vm.uuid), *([("description", vm.notes)] if vm.notes else [])]
-    yield "", ("--metadata", _joined(described))
-    yield "", ("--memory", str(vm.memory.size >> 20))
-    yield "", ("--vcpus", f"{vm.cpus},vcpu.placement=static")
-    later: list[tuple[str, str]] = []
-    for part in domain:
-        if isinstance(part.tag, str) and part.tag in _PARTS:
-            yield from _element(_PARTS[part.tag], part, f"./{part.tag}", later)
-        elif part.tag == "os":
+class _Words:
+    """The options in their order, each with what to say above it; ``lost`` is what virt-install has no way to say."""
+
+    def __init__(self, vm: VmPlan) -> None:
+        self.vm = vm
+        self.domain = libvirt_domain(vm)
+        self.lost: list[str] = []
+        self._later: list[tuple[str, str]] = []
+        self.options = list(self._all())
+
+    def _all(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        vm = self.vm
+        yield "", ("--virt-type", self.domain.get("type", ""))
+        yield "", ("--name", vm.name)
+        described = [("uuid", vm.uuid), *([("description", vm.notes)] if vm.notes else [])]
+        yield "", ("--metadata", _joined(described))
+        yield "", ("--memory", str(vm.memory.size >> 20))
+        yield "", ("--vcpus", f"{vm.cpus},vcpu.placement=static")
+        counts: dict[str, int] = {}
+        for part in _elements(self.domain):
+            tag = self._tag(part)
+            if tag is None:
+                self.lost.append(f"<{etree.QName(part).localname}> of {etree.QName(part).namespace}")
+                continue
+            counts[tag] = counts.get(tag, 0) + 1
+            path = f"./{tag}" + (f"[{counts[tag]}]" if len(self.domain.findall(part.tag)) > 1 else "")
+            yield from self._part(tag, part, path)
+        if not vm.disks:
+            yield "", ("--disk", "none")
+        if not vm.networks:
+            yield "", ("--network", "none")
+        for words in _NOTHING_MORE:
+            yield "", words
+        for path in _ADDED:
+            yield "", ("--xml", f"xpath.delete={path}")
+        for path, value in self._later:
+            yield "", ("--xml", _joined([("xpath.set", path), ("xpath.value", value)] if value else [("xpath.create", path)]))
+
+    def _part(self, tag: str, part: etree._Element, path: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        if tag in _SAID:
+            self._later += [(f"{path}{place}", value) for place, value in self._leaves(part, "") if place not in _SAID[tag]]
+        elif tag in _PARTS:
+            yield from self._element(_PARTS[tag], part, path)
+        elif tag == "os":
             kind = part.find("type")
             assert kind is not None
             yield "", ("--arch", kind.get("arch", ""), "--machine", kind.get("machine", ""))
             part.remove(kind)
-            yield from _element("--boot", part, "./os", later, [("emulator", domain.findtext("devices/emulator") or "")])
-        elif part.tag == "devices":
-            yield from _device_options(part, later)
-        elif part.tag == f"{{{QEMU_NS}}}override":
-            later += _leaves(part, "./qemu:override", {"qemu": QEMU_NS})
-    if not vm.disks:
-        yield "", ("--disk", "none")
-    if not vm.networks:
-        yield "", ("--network", "none")
-    for words in _NOTHING_MORE:
-        yield "", words
-    for path in _ADDED:
-        yield "", ("--xml", f"xpath.delete={path}")
-    for path, value in later:
-        yield "", ("--xml", _joined([("xpath.set", path), ("xpath.value", value)] if value else [("xpath.create", path)]))
-
-
-def _device_options(devices: etree._Element, later: list[tuple[str, str]]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    counts: dict[str, int] = {}
-    for device in devices:
-        if not isinstance(device.tag, str) or device.tag == "emulator":
-            continue
-        counts[device.tag] = counts.get(device.tag, 0) + 1
-        yield from _element(_DEVICES[device.tag], device, f"./devices/{device.tag}[{counts[device.tag]}]", later)
-
-
-def _element(
-    option: str, element: etree._Element, path: str, later: list[tuple[str, str]], first: list[tuple[str, str]] | None = None
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The option of one element; what it has no word for is added to ``later``."""
-    known, values = set(OPTIONS[option]), list(first or ())
-    for place, value in _leaves(element, ""):
-        name, pattern = _name(place)
-        if pattern in known:
-            values.append((name, value or "on"))
+            yield from self._element("--boot", part, path, [("emulator", self.domain.findtext("devices/emulator") or "")])
+        elif tag == "devices":
+            yield from self._devices(part)
         else:
-            later.append((f"{path}{place}", value))
-    comment = next((_text(child).strip() for child in element if not isinstance(child.tag, str)), "")
-    if values:
-        yield comment, (option, _joined(values))
+            self._later += [(f"{path}{place}", value) for place, value in self._leaves(part, "")]
+
+    def _devices(self, devices: etree._Element) -> Iterator[tuple[str, tuple[str, ...]]]:
+        vm = self.vm
+        own = {"disk": len(vm.disks), "interface": len(vm.networks), "hostdev": len(vm.devices), "serial": 1, "memballoon": 1, "iommu": 99}
+        counts: dict[str, int] = {}
+        for device in _elements(devices):
+            tag = str(device.tag)
+            if tag == "emulator":
+                continue
+            counts[tag] = counts.get(tag, 0) + 1
+            path = f"./devices/{tag}[{counts[tag]}]"
+            made = device.get("type") in ("pci", "usb") if tag == "controller" else counts[tag] <= own.get(tag, 0)
+            if made:
+                yield from self._element(_DEVICES[tag], device, path)
+            else:
+                # What was kept aside is created as it is: an option would look for its files, and add to it.
+                self._later += [(f"{path}{place}", value) for place, value in self._leaves(device, "")]
+
+    def _element(
+        self, option: str, element: etree._Element, path: str, first: list[tuple[str, str]] | None = None
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The option of one element; what it has no word for comes later."""
+        known, values = set(OPTIONS[option]), list(first or ())
+        for place, value in self._leaves(element, ""):
+            name, pattern = _name(place)
+            if pattern in known:
+                values.append((name, value or "on"))
+            else:
+                self._later.append((f"{path}{place}", value))
+        comment = next((_text(child).strip() for child in element.iter(etree.Comment)), "")
+        if values:
+            yield comment, (option, _joined(values))
+
+    def _leaves(self, element: etree._Element, path: str) -> list[tuple[str, str]]:
+        """Place and value of every attribute, text and empty element below, in the order of the text."""
+        found = [(f"{path}/@{name!s}", str(value)) for name, value in element.attrib.items()]
+        children = _elements(element)
+        text = _text(element).strip() if children else _text(element)
+        if text or not (found or children):
+            found.insert(0, (path, text))
+        counts: dict[str, int] = {}
+        for child in children:
+            tag = self._tag(child)
+            if tag is None:
+                self.lost.append(f"<{etree.QName(child).localname}> of {etree.QName(child).namespace}")
+                continue
+            counts[tag] = counts.get(tag, 0) + 1
+            several = sum(other.tag == child.tag for other in children) > 1 or tag in _LISTS
+            found += self._leaves(child, f"{path}/{tag}" + (f"[{counts[tag]}]" if several else ""))
+        return found
+
+    def _tag(self, element: etree._Element) -> str | None:
+        """As virt-install's paths have it; None for a namespace that it does not know."""
+        name = etree.QName(element)
+        if not name.namespace:
+            return name.localname
+        return f"qemu:{name.localname}" if name.namespace == QEMU_NS else None
 
 
-def _leaves(element: etree._Element, path: str, names: dict[str, str] | None = None) -> list[tuple[str, str]]:
-    """Place and value of every attribute, text and empty element below, in the order of the text."""
-    found = [(f"{path}/@{name!s}", str(value)) for name, value in element.attrib.items()]
-    children = [child for child in element if isinstance(child.tag, str)]
-    text = _text(element).strip() if children else _text(element)
-    if path and (text or not (found or children)):
-        found.insert(0, (path, text))
-    counts: dict[str, int] = {}
-    for child in children:
-        tag = str(child.tag)
-        for prefix, uri in (names or {}).items():
-            tag = tag.replace(f"{{{uri}}}", f"{prefix}:")
-        counts[tag] = counts.get(tag, 0) + 1
-        several = sum(other.tag == child.tag for other in children) > 1 or tag in _LISTS
-        found += _leaves(child, f"{path}/{tag}" + (f"[{counts[tag]}]" if several else ""), names)
-    return found
+def _elements(parent: etree._Element) -> list[etree._Element]:
+    """Its children without comments."""
+    return [child for child in parent if isinstance(child.tag, str)]
 
 
 def _text(element: etree._Element) -> str:

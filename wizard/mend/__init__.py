@@ -7,6 +7,6 @@ A mend is kept only if, read and planned again, its error is gone and nothing el
 decide (which VM gets a function, how much memory): those errors are told as they are.
 """
 
-from wizard.mend.runs import Change, Left, Mended, mend
+from wizard.mend.runs import Change, Left, Mended, mend, mendable
 
-__all__ = ["Change", "Left", "Mended", "mend"]
+__all__ = ["Change", "Left", "Mended", "mend", "mendable"]

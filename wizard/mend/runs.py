@@ -6,7 +6,7 @@ texts --read--> VMs --plan--> errors --a mend--> a changed request, or a changed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -58,6 +58,12 @@ class Mended(msgspec.Struct, frozen=True):
 
 NO_RULE = "no rule alone mends it: somebody has to decide"
 NO_HELP = "its mend does not help here"
+
+
+def mendable(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Codes of errors for which there is a mend; whether it helps is known when it is tried."""
+    codes = (finding.code for finding in findings if finding.severity is Severity.ERROR)
+    return tuple(dict.fromkeys(code for code in codes if code in MENDS or code in GUEST_MENDS))
 
 
 def mend(host: Host, texts: Mapping[str, str], read: Read, permit: Permit = lambda request: request) -> Mended:

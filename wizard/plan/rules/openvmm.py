@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wizard.base.finding import Finding
-from wizard.base.text import visible
+from wizard.base.text import plural, visible
 from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
+from wizard.plan.model import ROOT_BUS
 from wizard.plan.numbers import mac_of
 from wizard.plan.properties import DECLARED, declared
-from wizard.plan.request import Mode
+from wizard.plan.request import KeptLibvirt, KeptQemu, Mode
 from wizard.plan.rules.base import Scene, repeated, rule_of
 
 BY_DOCUMENTS = plan_code(
@@ -51,6 +52,23 @@ def impossible(scene: Scene) -> Iterator[Finding]:
     if not vm.machine.acpi:
         why = "It boots UEFI with ACPI; accel needs ACPI too ('accelerated translation requires ACPI'), and --device-tree excludes --uefi."
         yield IMPOSSIBLE.at(scene.name, what="a machine without ACPI", why=why, fix="Leave acpi on.")
+    if not vm.machine.uefi:
+        why = "It boots UEFI, or a kernel that is given to it, which a profile has no word for."
+        yield IMPOSSIBLE.at(scene.name, what="a machine without firmware", why=why, fix="Give the VM UEFI.")
+    if vm.machine.iommu is not None:
+        why = "Its SMMUv3 covers one root complex, and one without accel takes no assigned function."
+        yield IMPOSSIBLE.at(scene.name, what="one emulated SMMU for the whole machine", why=why, fix="Use accelerated vSMMUs, or none.")
+    for vsmmu in vm.vsmmus:
+        if not vsmmu.accel and vm.devices_of(vsmmu):
+            why = "'VFIO device is behind a software IOMMU': without accel its SMMU translates in software, which a function's DMA never meets."
+            fix = "Accelerate the vSMMU, or use --mode none."
+            yield IMPOSSIBLE.at(scene.name, what=f"functions behind vSMMU {vsmmu.id} without accel", why=why, fix=fix)
+    roots = {ROOT_BUS, *(bus.id for bus in vm.buses), *(other.id for other in vm.others if other.kind == "expander")}
+    for other in vm.others:
+        if other.kind in ("upstream", "downstream", "bridge") or (other.kind == "port" and other.bus not in roots):
+            why = "The export knows root complexes and root ports of OpenVMM; its switches have another shape than QEMU's."
+            fix = "Put what is behind it onto root ports."
+            yield IMPOSSIBLE.at(scene.name, what=f"the bridge {visible(other.id)}", why=why, fix=fix)
     for disk in vm.disks:
         if disk.format != "raw":
             why = "It reads flat images, block devices and VHD; any other file is taken for a flat image, and the guest sees its header."
@@ -93,6 +111,11 @@ def without(scene: Scene) -> Iterator[Finding]:
     lost += [f"no expansion ROM for {device.host}" for device in vm.devices if not device.rom]
     given = [network.mac for count, network in enumerate(vm.networks) if network.mac != mac_of(vm.name, count)]
     lost += [f"the MAC address {mac}" for mac in given]
+    lost += [f"the emulated device {visible(other.id)}" for other in vm.others if other.kind == "endpoint"]
+    kept = [*(request.kept_qemu or KeptQemu()).options, *(request.kept_qemu or KeptQemu()).properties]
+    kept += [text for part in ("domain", "devices", "inside") for text in getattr(request.kept_libvirt or KeptLibvirt(), part)]
+    if kept:
+        lost.append(f"{plural(len(kept), 'part')} of the VM that it was imported from")
     if vm.machine.gic != "3":
         lost.append(f"GIC version {visible(vm.machine.gic)} (it is version 3)")
     if lost:
