@@ -75,7 +75,7 @@ def _in(folder: str, *names: str) -> tuple[str, ...]:
 TURNS = "tests/export/test_prepare_runs.py::test_every_change_fails_once_and_undo_finishes"
 ROOMS = {
     "rules": Room("wizard/plan/rules", _in(
-        "plan", "rules", "variants", "one_cause", "places", "limits", "properties", "planner", "odd_devices", "invariants",
+        "plan", "rules", "variants", "one_cause", "places", "limits", "who_is_meant", "properties", "planner", "odd_devices", "invariants",
     )),
     "conditions": Room("wizard/host/conditions", _in(
         "host", "problems", "conditions", "verdicts", "not_read", "registers", "proportion", "less_is_unknown",

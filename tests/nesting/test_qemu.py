@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.nesting.machine import RAM, RAM_SIZE, Guest, Machine, translated
-from wizard.arch.command import Op
-from wizard.arch.registers import CR0, GBPA
-from wizard.arch.ste import StreamConfig
+from wizard.arch.command import CommandError, Op
+from wizard.arch.registers import CR0, GBPA, StrtabBaseCfg
+from wizard.arch.ste import L1STD, STE, StreamConfig
 from wizard.nesting import Device, KernelError, Parent, Vsmmu
 from wizard.nesting.invalidate import encode
 from wizard.smmu import Transaction
+from wizard.smmu.tables import Allocator, StreamTable
 
 ABORT, BYPASS = GBPA.build(ABORT=1, Update=1).value, GBPA.build(SHCFG=1, Update=1).value
 
@@ -146,3 +147,101 @@ def test_gbpa_counts_for_qemu_while_the_smmu_is_on() -> None:
     assert device.installed.Config == StreamConfig.ABORT
     vsmmu.write_gbpa(BYPASS)
     assert device.installed.Config == StreamConfig.STAGE2
+
+
+# -- the guest's stream table -----------------------------------------------------------------------------------------
+
+
+def found(vsmmu: Vsmmu, table: StreamTable, sid: int) -> bool:
+    """Whether QEMU finds an entry; the table is the guest's."""
+    vsmmu.strtab_base = vsmmu.strtab_base.replace(ADDR=table.base)
+    vsmmu.strtab_cfg = StrtabBaseCfg(table.config)
+    return vsmmu.find_ste(sid) is not None
+
+
+@pytest.mark.parametrize(("log2size", "last"), [(4, 0xF), (16, 0xFFFF), (20, 0xFFFF)])
+def test_a_linear_table_ends_at_its_size_and_at_the_streamids_that_the_vsmmu_has(log2size: int, last: int) -> None:
+    """smmu_find_ste(): MIN(log2size, SMMU_IDR1_SIDSIZE), which is 16."""
+    vsmmu, _, _ = two()
+    table = StreamTable(vsmmu.memory, Allocator(RAM + 0x10_0000, RAM + RAM_SIZE), log2size=min(log2size, 16))
+    table.config = StrtabBaseCfg(table.config).replace(LOG2SIZE=log2size).value
+    assert [found(vsmmu, table, sid) for sid in (0, last, last + 1)] == [True, True, False]
+
+
+def test_a_two_level_table_has_the_entries_that_qemu_reads_in_its_span() -> None:
+    """IHI 0070 5.1: 2^(Span-1). QEMU takes 2^Span (row 18 of fixtures/translation/qemu-departures.md): one more bit of StreamIDs is installed."""
+    vsmmu, _, _ = two()
+    space = Allocator(RAM + 0x10_0000, RAM + RAM_SIZE)
+    table = StreamTable(vsmmu.memory, space, log2size=16, split=8)
+    table.set(0x900, STE.build(V=1))
+    assert [found(vsmmu, table, sid) for sid in (0x8FF, 0x900, 0x9FF, 0xA00)] == [False, True, True, False]
+    span = L1STD.build(Span=3, L2Ptr=table.address(0x900)).value
+    vsmmu.memory.write(table.base + 8 * 9, span)
+    assert [found(vsmmu, table, sid) for sid in (0x900, 0x907, 0x908)] == [True, True, False]
+    vsmmu.memory.write(table.base + 8 * 9, L1STD.build(Span=3, L2Ptr=1 << 40).value)  # where the guest has no memory
+    assert not found(vsmmu, table, 0x900)
+    table.base = 1 << 40
+    assert not found(vsmmu, table, 0x900)
+
+
+@pytest.mark.parametrize(
+    ("command", "installed"),
+    [
+        (encode(Op.CFGI_STE_RANGE, StreamID=0x900, Range=7), {"first"}),  # 0x900 to 0x9ff
+        (encode(Op.CFGI_STE_RANGE, StreamID=0xA01, Range=7), {"second"}),  # aligned down to its size
+        (encode(Op.CFGI_STE_RANGE, StreamID=0x901, Range=0), {"first"}),  # 0x900 and 0x901
+        (encode(Op.CFGI_STE_RANGE, StreamID=0x902, Range=0), set()),
+        (encode(Op.CFGI_STE_RANGE, StreamID=0x8FF, Range=7), set()),
+        (encode(Op.CFGI_STE_RANGE, Range=31), {"first", "second"}),
+    ],
+)
+def test_a_range_of_streamids_installs_the_functions_in_it_and_no_others(command: tuple[int, int], installed: set[str]) -> None:
+    vsmmu, first, second = two()
+    vsmmu.plug(first, 0x900)
+    vsmmu.plug(second, 0xA00)
+    guest = Guest(vsmmu)
+    guest.table(0x900)
+    guest.table(0xA00)
+    assert vsmmu.consume([command]).count == 1
+    assert {device.name for device in (first, second) if device.installed.Config == StreamConfig.NESTED} == installed
+
+
+def test_each_function_of_a_range_that_is_refused_is_named_and_the_others_are_installed() -> None:
+    vsmmu, first, second = two()
+    vsmmu.plug(first, 0x900)
+    vsmmu.plug(second, 0xA00)
+    guest = Guest(vsmmu)
+    guest.set(0x900, STE.build(V=1, Config=StreamConfig.STAGE2))
+    guest.table(0xA00)
+    answer = vsmmu.consume([encode(Op.CFGI_STE_RANGE, Range=31)])
+    assert (answer.count, answer.error) == (0, CommandError.CERROR_ILL)
+    assert vsmmu.errors == ["Device 0x900: Failed to install STE: Invalid STE config for sid 0x900"]
+    assert second.installed.Config == StreamConfig.NESTED
+
+
+@pytest.mark.parametrize(("ste", "config"), [
+    (STE.build(V=0, Config=StreamConfig.BYPASS), StreamConfig.ABORT),
+    (STE.build(V=1, Config=StreamConfig.ABORT), StreamConfig.ABORT),
+    (STE.build(V=1, Config=3), StreamConfig.ABORT),  # reserved: as abort
+    (STE.build(V=1, Config=StreamConfig.BYPASS), StreamConfig.STAGE2),  # the guest's bypass is the host's stage 2
+])  # fmt: skip
+def test_what_an_entry_without_a_stage_1_becomes(ste: STE, config: int) -> None:
+    """smmuv3_accel_install_ste()."""
+    device, vsmmu = translated()
+    guest = Guest(vsmmu)
+    guest.set(0x900, ste)
+    assert vsmmu.consume([encode(Op.CFGI_STE, StreamID=0x900)]).count == 1
+    assert device.installed.Config == config
+
+
+def test_a_command_for_nobody_is_taken_and_reaches_no_kernel() -> None:
+    """An unknown StreamID, and commands that QEMU does not pass on, are no error to it."""
+    device, vsmmu = translated()
+    before = vsmmu.forwarded
+    nobody = encode(Op.CFGI_CD, StreamID=0x901)
+    other = encode(Op.TLBI_EL2_ALL)
+    assert vsmmu.consume([nobody, other, encode(Op.CFGI_STE, StreamID=0x901), encode(Op.SYNC)]).count == 4
+    assert (vsmmu.forwarded, vsmmu.ignored) == (before, [nobody, other])
+    assert vsmmu.consume([encode(Op.CFGI_CD, StreamID=0x900)]).count == 1
+    assert vsmmu.forwarded == before + 1
+    assert device.vdevice is not None

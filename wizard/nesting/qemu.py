@@ -223,7 +223,7 @@ class Vsmmu:
                 return None
             l1std = L1STD(word)
             within = sid & (1 << split) - 1
-            if not l1std.Span or within >> (l1std.Span - 1):
+            if not l1std.Span or within >> l1std.Span:  # 2^Span entries: row 18 of fixtures/translation/qemu-departures.md
                 return None
             where = l1std.L2Ptr + within * STE_BYTES
         words = [self.memory.read(where + 8 * index) for index in range(STE_BYTES // 8)]
