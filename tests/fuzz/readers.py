@@ -117,6 +117,27 @@ def _profile(data: bytes) -> None:
 
 
 @cache
+def _existing(data: bytes) -> None:
+    """A VM that exists, as a domain or a command line: imported, checked and mended as text, and what it became exported."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "vm@1.service" if b"[Service]" in data else "vm.sh")
+        path.write_bytes(data)
+        status, out, _ = command("import", str(path), "--json")
+        if status not in (Exit.INPUT, Exit.USAGE):
+            json.loads(out)
+        command("--replay", str(HOST), "check", str(path), "--assume-accel", "--fix")
+        printed = command("import", str(path))[1]
+        if printed.count("\nname = ") + printed.startswith("name = ") == 1:
+            profile = Path(directory, "profile.toml")
+            profile.write_text(printed)
+            command("--replay", str(HOST), "export", str(profile), "--assume-accel", "--format", "qemu")
+
+
+def _vms() -> list[bytes]:
+    data = PROJECT / "tests/existing/data"
+    return [path.read_bytes() for kind in ("qemu", "xml") for path in sorted((data / kind).iterdir()) if path.suffix != ".tsv"]
+
+
 def _some_profiles() -> tuple[bytes, ...]:
     with tempfile.TemporaryDirectory() as directory:
         plain = command("--demo", "plan", "--vm", "web=0000:14:00.0,0000:11:10.0", "--vm", "db=0000:41:00.0", "-o", directory)
@@ -366,6 +387,7 @@ READERS = {
     for reader in (
         Reader("snapshot", "json", lambda: _files(*(f"{name}.json" for name in _HOSTS)), _whole_program),
         Reader("profile", "text", lambda: list(_some_profiles()), _profile),
+        Reader("existing", "text", _vms, _existing),
         Reader("iort", "bytes", lambda: [path.read_bytes() for path in sorted(_DATA.glob("*.IORT.bin"))], _iort),
         Reader("config", "bytes", _configs, _config),
         Reader("umockdev", "text", _umockdevs, _umockdev),

@@ -124,8 +124,9 @@ def slots(scene: Scene) -> VmRequest:
     def fits(bus: str | None, slot: int | None) -> bool:
         if slot is None or bus is None:
             return True
-        free = slot in range(1 if bus == ROOT_BUS else 0, SLOTS) and slot not in taken.setdefault(bus, set())
-        taken[bus].add(slot)
+        used = taken.setdefault(bus, set())
+        free = slot in range(1 if bus == ROOT_BUS else 0, SLOTS) and slot not in used
+        used.add(slot)
         return free
 
     vsmmus = tuple(vsmmu if fits(ROOT_BUS, vsmmu.slot) else replace(vsmmu, slot=None) for vsmmu in request.vsmmus)
