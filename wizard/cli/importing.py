@@ -29,7 +29,7 @@ class ImportView(msgspec.Struct, frozen=True):
 
 def run_import(arguments: argparse.Namespace) -> int:
     """A profile for each VM; nothing is written when one of them was not understood."""
-    from wizard.profile import write_profile
+    from wizard.profile import read_profile, write_profile
 
     if not arguments.domains and arguments.running is None:
         raise UsageError("import has nothing to read.", "Name a domain's XML, a QEMU command line or -, or give --running.")
@@ -41,9 +41,11 @@ def run_import(arguments: argparse.Namespace) -> int:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"Two of these VMs are called {visible(twice)}.", "Import them one by one, into directories of their own.")
-    findings = ordered(finding for vm in vms for finding in vm.findings)
-    ok = not any(finding.severity is Severity.ERROR for finding in findings)
     profiles = {vm.request.name: write_profile(vm.request) for vm in vms}
+    # What a profile can't hold (an id with a comma, a slot above 31) QEMU does not take either; what is written can be read.
+    unreadable = [finding for vm in vms for finding in read_profile(profiles[vm.request.name], name=f"the profile of {vm.request.name}")[1]]
+    findings = ordered((*(finding for vm in vms for finding in vm.findings), *unreadable))
+    ok = not any(finding.severity is Severity.ERROR for finding in findings)
     if arguments.json:
         print_json(ImportView(1, ok, profiles if ok else {}, findings))
     else:

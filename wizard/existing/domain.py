@@ -7,6 +7,9 @@ controller, a default of ``<iommufd>`` that each function may turn. What has no 
 from __future__ import annotations
 
 import posixpath
+import re
+from collections.abc import Iterator
+from itertools import pairwise
 
 from wizard.base.errors import InputError
 from wizard.existing.domain_devices import read_devices
@@ -18,6 +21,9 @@ from wizard.existing.xmltree import Element, parse
 
 _QEMUS = ("qemu-system-aarch64", "qemu-kvm")
 _AROUND = ("domstatus", "domainsnapshot", "domains", "domainbackup", "inactiveDomain")
+_DRIVER = re.compile(
+    r"^[\s{]*(?:\"(?:driver|qom-type)\"\s*:\s*\"|driver=|qom-type=)?(vfio-|arm-smmuv3|pxb-pcie|pcie-root-port|iommufd|x3130|xio3130|virtio-iommu)"
+)
 _DEEP = 3  # elements around a domain
 
 
@@ -103,8 +109,19 @@ class _Reader:
             firmware=firmware,
             iommufds=("iommufd0",) if found.iommufd else (),
             devices=found.with_overrides(ats, reserves),
-            left=(*found.left, *ledger.finish()),
+            left=(*found.left, *self._unchecked(), *ledger.finish()),
         )
+
+    def _unchecked(self) -> Iterator[Left]:
+        """What <qemu:commandline> brings past libvirt that belongs to this program's matters: it is kept as it is, and must not go unsaid."""
+        line = self.root.one("qemu:commandline")
+        args = line.all("qemu:arg") if line is not None else []
+        for before, arg in pairwise(args):
+            value = arg.attributes.get("value", "")
+            driver = _DRIVER.search(value)
+            if before.attributes.get("value") in ("-device", "--device", "-object", "--object") and driver is not None:
+                said = "libvirt hands it on to QEMU, and neither it nor this check knows what is behind it"
+                yield Left(fate=Fate.UNRESOLVED, where=arg.where("value"), name=value, text=value, said=said)
 
     def _text(self, name: str, attribute: str) -> str | None:
         element = self.root.one(name)
@@ -286,6 +303,3 @@ class _Reader:
                     self.ledger.attribute(node, name)
                 found[guest] = hosts[0], {"host_node": node.where("nodeset")}
         return found
-
-
-__all__ = ["Fate", "Left", "read_domains"]

@@ -207,7 +207,9 @@ class _Devices:
         kind, device = element.attributes.get("type"), element.attributes.get("device", "disk")
         path = source.attributes.get({"file": "file", "block": "dev"}.get(kind or "", "")) if source else None
         form = driver.attributes.get("type", "raw") if driver else "raw"
-        virtio = target is not None and target.attributes.get("bus") == _VIRTIO
+        # Without a bus the name decides (virDomainDiskDefPostParse() of libvirt).
+        name = target.attributes.get("dev", "") if target is not None else ""
+        virtio = target is not None and target.attributes.get("bus", _VIRTIO if name.startswith("vd") else "") == _VIRTIO
         if not (virtio and device == "disk" and path and form in ("raw", "qcow2")) or element.attributes.get("model", _VIRTIO) != _VIRTIO:
             if virtio:
                 self.emulated(element)

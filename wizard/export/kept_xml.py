@@ -75,6 +75,8 @@ def _at(domain: etree._Element, made: Mapping[str, etree._Element], path: str) -
 def _element(vm: VmPlan, text: str) -> etree._Element:
     try:
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=True)
+        if "<!DOCTYPE" in text:
+            raise ValueError("it has a document type")
         return etree.fromstring(text, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise wrong(vm, "libvirt", text, str(error)) from error

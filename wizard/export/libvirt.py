@@ -71,7 +71,8 @@ def libvirt_domain(vm: VmPlan, *, domain_type: str = "kvm") -> etree._Element:
     _disks(devices, vm, numbers, made)
     _networks(devices, vm, numbers, made)
     # The machine has a UART whatever is written: this gives it to `virsh console`.
-    etree.SubElement(devices, "serial", {"type": "pty"})
+    if not _kept(vm, "serial", "console"):
+        etree.SubElement(devices, "serial", {"type": "pty"})
     for count, device in enumerate(vm.devices):
         made[device.id] = _hostdev(devices, vm, device, numbers, count)
     for vsmmu in vm.vsmmus:
@@ -83,17 +84,31 @@ def libvirt_domain(vm: VmPlan, *, domain_type: str = "kvm") -> etree._Element:
         driver = etree.SubElement(iommu, "driver", {"aw_bits": str(vm.virtio_iommu.aw_bits)})
         etree.SubElement(driver, "granule", {"size": vm.virtio_iommu.granule.removesuffix("k"), "unit": "KiB"})
         _address(iommu, 0, vm.virtio_iommu.slot, 0)
-    kept = vm.request.kept_libvirt
-    if kept is None or not any(text.startswith("<memballoon") for text in kept.devices):
+    if not _kept(vm, "memballoon"):
         etree.SubElement(devices, "memballoon", {"model": "none"})
     _overrides(domain, vm, numbers)
     give_back(vm, domain, made)
     return domain
 
 
-def hostdev_alias(count: int) -> str:
-    """Libvirt's own alias of the function with that place."""
-    return f"hostdev{count}"
+def _kept(vm: VmPlan, *names: str) -> bool:
+    """Whether the domain that the VM was imported from has a device of its own of that kind."""
+    kept = vm.request.kept_libvirt
+    return kept is not None and any(re.match(rf"<(?:{'|'.join(names)})[\s/>]", text) for text in kept.devices)
+
+
+def hostdev_aliases(vm: VmPlan) -> tuple[str, ...]:
+    """The aliases that libvirt knows the functions by: those of the user's own (ua-), else its own, which count up without them."""
+    count = iter(range(len(vm.devices)))
+    return tuple(device.id if device.id.startswith(_OWN_ALIAS) else f"hostdev{next(count)}" for device in vm.devices)
+
+
+_OWN_ALIAS = "ua-"
+
+
+def _alias(parent: etree._Element, id: str) -> None:
+    if id.startswith(_OWN_ALIAS):
+        etree.SubElement(parent, "alias", {"name": id})
 
 
 def _refuse(vm: VmPlan) -> None:
@@ -250,6 +265,7 @@ def _disks(devices: etree._Element, vm: VmPlan, numbers: Mapping[str, int], made
         etree.SubElement(element, "target", {"dev": _disk_name(count), "bus": "virtio"})
         if disk.readonly:
             etree.SubElement(element, "readonly")
+        _alias(element, disk.id)
         _address(element, numbers.get(disk.bus, 0), disk.slot, 0)
 
 
@@ -273,6 +289,7 @@ def _networks(devices: etree._Element, vm: VmPlan, numbers: Mapping[str, int], m
             etree.SubElement(element, "target", {"dev": network.source or "", "managed": "no"})
         etree.SubElement(element, "model", {"type": "virtio"})
         etree.SubElement(element, "rom", {"enabled": "no"})
+        _alias(element, network.id)
         _address(element, numbers.get(network.bus, 0), network.slot, 0)
 
 
@@ -292,6 +309,7 @@ def _hostdev(devices: etree._Element, vm: VmPlan, device: DevicePlan, numbers: M
     nodes = [node.id for node in vm.memory.nodes if node.initiator == device.id]
     if nodes:
         etree.SubElement(element, "acpi", {"nodeset": cpu_text(nodes)})
+    _alias(element, device.id)
     _address(element, numbers[device.port], device.slot, device.function, multifunction=device.multifunction)
     return element
 
@@ -303,6 +321,7 @@ def _vsmmu(devices: etree._Element, vsmmu: VsmmuPlan, numbers: Mapping[str, int]
         attributes["accel"] = "on"
         attributes |= {name: prop.written for name, prop in vsmmu.properties() if prop.written is not None and not prop.auto}
     etree.SubElement(element, "driver", attributes)
+    _alias(element, vsmmu.id)
     return element
 
 
@@ -312,9 +331,9 @@ def _overrides(domain: etree._Element, vm: VmPlan, numbers: Mapping[str, int]) -
     bridges: list[PortPlan | OtherPlan] = [*vm.ports, *(other for other in vm.others if other.bridge)]
     for port in bridges:
         found.append((f"pci.{numbers[port.id]}", _reserves(port)))
-    for count, device in enumerate(vm.devices):
+    for alias, device in zip(hostdev_aliases(vm), vm.devices, strict=True):
         if device.ats is not None:
-            found.append((hostdev_alias(count), [("ats", "string", device.ats)]))
+            found.append((alias, [("ats", "string", device.ats)]))
     found = [(alias, values) for alias, values in found if values]
     if not found:
         return
