@@ -77,7 +77,8 @@ def again(vm: VmPlan, form: str, on: Host) -> VmPlan:
 def same(vm: VmPlan, form: str, on: Host) -> None:
     back = again(vm, form, on)
     assert guest_of(back, form) == guest_of(vm, form)
-    assert {finding.code for finding in back.errors} <= {finding.code for finding in vm.errors}
+    # Which functions may be plugged is in no export: only of a plan with errors that may add one.
+    assert back.ok or vm.errors, [finding.what for finding in back.errors]
 
 
 @pytest.mark.parametrize("form", FORMATS)
