@@ -208,11 +208,11 @@ def test_what_somebody_has_to_decide_is_left_and_said() -> None:
 
 def test_the_name_that_a_node_follows_is_changed_with_the_function() -> None:
     """The cover letter's VM: a root port and a function with one id, which eight nodes name."""
-    nodes = (NodeRequest(memory=GIB, cpus="0-1"), *(NodeRequest(memory=0, initiator="port") for _ in range(8)))
-    asked = vm(FunctionRequest(host=NVME, id="port", port="port"), numa=nodes)
+    nodes = (NodeRequest(memory=GIB, cpus="0-1"), *(NodeRequest(memory=0, initiator="gpu") for _ in range(8)))
+    asked = vm(FunctionRequest(host=NVME, id="gpu", port="gpu"), numa=nodes)
     assert "id-twice" in codes(plan(asked))
     now = mended_of(asked).vms[0]
-    assert now.functions[0].port == "port"
+    assert now.functions[0].port == "gpu"
     assert {node.initiator for node in (now.numa or ())[1:]} == {now.functions[0].id}
     assert plan(now).ok
 

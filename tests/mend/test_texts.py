@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.tools.hosts import host
+from tests.tools.hosts import host, plan
 from tests.tools.libvirt import native
+from tests.tools.requests import SETS
 from tests.tools.samples import ASSUMED, DATA, ROWS
 from wizard.base.finding import Severity
 from wizard.cli.fix import opened
 from wizard.existing.load import Opened
+from wizard.export import libvirt_xml
 from wizard.mend import Mended, mend
 from wizard.mend.guests import GUEST_MENDS
 from wizard.plan.planner import make_plan
@@ -100,7 +102,12 @@ BROKEN = [
     ("xml/tern.xml", "no-acpi", "    <acpi/>\n", "", "    <acpi/>\n"),
     ("xml/tern.xml", "import-unknown-word", " ssidsize='0'", " ssidSize='0'", None),
     ("xml/tern.xml", "vfio-without-iommufd", "  <iommufd enabled='yes'/>\n", "", "<driver iommufd='yes'/>"),
-    ("xml/tern.xml", "two-vsmmus-on-one-bus", "pciBus='2'", "pciBus='1'", ...),
+    ("xml/tern.xml", "two-vsmmus-on-one-bus", "pciBus='2'", "pciBus='1'", None),
+    ("xml/tern.xml", "import-bus-missing", "pciBus='2'", "pciBus='9'", None),
+    ("qemu/kestrel.sh", "two-vsmmus-on-one-bus", "primary-bus=pcie.2", "primary-bus=pcie.1", None),
+    ("qemu/shikra.sh", "id-reserved", "id=f1,", "id=type,", "id=type.2,"),
+    ("qemu/shikra.sh", "id-grammar", "id=f1,", "id=1f,", "id=id1f.2,"),
+    ("qemu/secretary.sh", "mmio-window-small", ",highmem-mmio-size=4T", "", "ras=on,highmem-mmio-size="),
 ]  # fmt: skip
 
 
@@ -114,11 +121,6 @@ def test_broken_in_one_place(name: str, code: str, right: str, wrong: str, wante
     assert code in {one for one, _ in before}
     result = mended(name, broken, on)
     new = result.texts[name]
-    if wanted is ...:
-        # Which bus is meant is not written: it is told, and nothing is touched.
-        assert new == broken
-        assert [one.because for one in result.left if one.finding.code == code]
-        return
     assert result.left == ()
     assert findings(name, new, on) <= before - {one for one in before if one[0] == code}
     if wanted is None:
@@ -126,6 +128,46 @@ def test_broken_in_one_place(name: str, code: str, right: str, wrong: str, wante
         assert sorted(changed(text, new)) == sorted(line for line in changed(text, new) if not re.search(r"--|\.\.", line))
     else:
         assert str(wanted).strip() in "\n".join(changed(broken, new))
+
+
+def test_a_command_line_without_iommufd_gets_one() -> None:
+    """Once, in front of the first function, and each function behind a vSMMU names it."""
+    text = (DATA / "qemu/kestrel.sh").read_text()
+    broken = text.replace("    -object iommufd,id=iommufd0 \\\n", "").replace(",iommufd=iommufd0", "")
+    assert "iommufd" not in broken
+    new = mended("qemu/kestrel.sh", broken, ROWS["qemu/kestrel.sh"]["host"]).texts["qemu/kestrel.sh"]
+    assert new.count("-object iommufd,id=iommufd0 -device vfio-pci,host=14:00.0") == 1
+    assert new.count(",iommufd=iommufd0") == 2
+    assert new.count("-object") == 1
+
+
+def test_what_acceleration_brings_is_said_with_the_mend() -> None:
+    """A misspelt accel had hidden that auto depends on the host: the mend is made, and says so."""
+    text = (DATA / "qemu/shikra.sh").read_text().replace("bus_nr=10", "bus_nr=16")
+    broken = text.replace("primary-bus=pxb2,accel=on", "primary-bus=pxb2,acel=on").replace("primary-bus=pxb1,accel=on", "primary-bus=pxb1,acel=on")
+    result = mended("qemu/shikra.sh", broken, ROWS["qemu/shikra.sh"]["host"])
+    assert result.texts["qemu/shikra.sh"] == text, result.left
+    assert "then warned of: auto-depends-on-host" in result.changes[0].does
+
+
+def test_a_free_port_of_a_domain_is_mended_too() -> None:
+    made = plan(replace(SETS["hot-plug"], name="free")).vms[0]
+    right = libvirt_xml(made)
+    chassis = [port.chassis for port in made.ports]
+    assert len(chassis) > 1
+    wrong = right.replace(f'chassis="{chassis[1]}"', f'chassis="{chassis[0]}"')
+    assert wrong != right
+    result = mend(host(), {"free.xml": wrong}, opened)
+    assert result.texts["free.xml"] == right, result.left
+
+
+def test_which_bus_is_meant_is_not_guessed() -> None:
+    """Both vSMMUs on a bus that is none: two expanders are left over for them."""
+    text = (DATA / "xml/tern.xml").read_text()
+    broken = text.replace("pciBus='1'", "pciBus='8'").replace("pciBus='2'", "pciBus='9'")
+    result = mended("xml/tern.xml", broken, ROWS["xml/tern.xml"]["host"])
+    assert result.texts["xml/tern.xml"] == broken
+    assert any("not to be seen" in one.because for one in result.left)
 
 
 def test_bytes_around_a_mend_stay() -> None:

@@ -17,14 +17,16 @@ from wizard.plan.request import OtherRequest, VmRequest
 
 def rewritten(text: str, guest: Guest, old: VmRequest, new: VmRequest) -> str:
     """The text with what differs between two requests. ``Beyond`` where the text has no place for a difference."""
-    if old.name != new.name:
-        raise Beyond("the VM has another name")
+    differ = {name for name in old.__struct_fields__ if getattr(old, name) != getattr(new, name)}
+    if rest := differ - {"vsmmus", "functions", "disks", "networks", "others", "hotplug", "machine", "mmio_window", "numa"}:
+        raise Beyond(f"{', '.join(sorted(rest))} can't be changed by a value")
     return _Changes(text, guest).all(old, new)
 
 
 class _Changes:
     def __init__(self, text: str, guest: Guest) -> None:
         self.guest = guest
+        self.added = False  # whether an -object iommufd was
         self.writer: CommandWriter | DomainWriter = writer_of(text, guest)
 
     def all(self, old: VmRequest, new: VmRequest) -> str:
@@ -34,6 +36,8 @@ class _Changes:
         self.each(functions, old.functions, new.functions, self.function)
         self.each(list(self.guest.of(Disk)), old.disks, new.disks, self.place)
         self.each(list(self.guest.of(Network)), old.networks, new.networks, self.place)
+        ports = [device for one in old.hotplug if (device := self.guest.device(one.port)) is not None]
+        self.each(ports, old.hotplug, new.hotplug, self.hotplug)
         self.others(old.others, new.others)
         self.machine(old, new)
         return self.writer.result()
@@ -91,6 +95,15 @@ class _Changes:
         if "ats" in names:
             raise Beyond("a value would be taken away")
 
+    def hotplug(self, device: Device, old: Any, new: Any) -> None:
+        """A port that is left free."""
+        names = self.differ(old, new, "chassis", "port_slot", "bus_reserve", "mem_reserve", "pref64_reserve")
+        for name in names:
+            value = getattr(new, name)
+            if value is None:
+                raise Beyond("no number is known for it")
+            self.writer.put(device, "slot" if name == "port_slot" else name, str(value))
+
     def move(self, device: Function, port: str | None) -> None:
         there = self.guest.device(port)
         taken = any(other.bus == port for other in self.guest.devices if other is not device)
@@ -101,9 +114,11 @@ class _Changes:
             self.writer.put(device, "slot", "0")
 
     def iommufd(self, device: Function) -> None:
-        if isinstance(self.writer, CommandWriter) and not self.guest.iommufds:
-            raise Beyond("the command line has no -object iommufd")
-        self.writer.put(device, "iommufd", next(iter(self.guest.iommufds), "iommufd0"))
+        id_ = next(iter(self.guest.iommufds), None)
+        if id_ is None and isinstance(self.writer, CommandWriter) and not self.added:
+            self.writer.add_iommufd(device, "iommufd0")
+            self.added = True
+        self.writer.put(device, "iommufd", id_ or "iommufd0")
 
     def renamed(self, device: Function, id_: str) -> None:
         if self.guest.origin is Origin.QEMU and device.nodes:
@@ -157,14 +172,20 @@ class _Changes:
             else:
                 self.writer.replace(place, value if isinstance(value, str) else "on" if value else "off")
         if old.mmio_window != new.mmio_window and new.mmio_window is not None:
-            place = self.guest.machine.places.get("mmio_window")
-            start, end = self.writer.at(place)
-            digits = self.writer.text[start:end].strip()
-            unit = 1 if isinstance(self.writer, CommandWriter) else 1024
-            if isinstance(self.writer, DomainWriter) and not digits.isdigit():
-                raise Beyond("the window has no number")
-            text = f"{new.mmio_window >> 30}G" if unit == 1 else str(new.mmio_window // self.window_unit(start))
-            self.writer.replace(place, text)
+            self.window(new.mmio_window)
+
+    def window(self, size: int) -> None:
+        place = self.guest.machine.places.get("mmio_window")
+        if isinstance(self.writer, CommandWriter):
+            if place is None:
+                self.writer.machine("highmem-mmio-size", f"{size >> 30}G")
+            else:
+                self.writer.replace(place, f"{size >> 30}G")
+        elif place is None:
+            self.writer.hole(size)
+        else:
+            start, _ = self.writer.at(place)
+            self.writer.replace(place, str(size // self.window_unit(start)))
 
     def window_unit(self, at: int) -> int:
         """Bytes of the unit that a domain's pcihole64 is written in."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from wizard.existing.guest import Bridge, Fate, Function, Guest, Vsmmu
+from wizard.base.text import visible
+from wizard.existing.guest import ROOT_BUS, Bridge, Fate, Function, Guest, Vsmmu
 from wizard.mend.edits import Beyond, Edit
 from wizard.mend.writers import DomainWriter, writer_of
 from wizard.plan.model import VmPlan, climb
@@ -20,11 +21,12 @@ GUEST_MENDS: dict[str, tuple[str, GuestMend]] = {}
 OVERHEAD = 1 << 30  # what libvirt itself adds to a guest's memory for locking (qemuDomainGetMemLockLimitBytes), and QEMU's own with it
 
 
-def mends(code: str, *, does: str) -> Callable[[GuestMend], GuestMend]:
+def mends(*codes: str, does: str) -> Callable[[GuestMend], GuestMend]:
     """Register a mend."""
 
     def register(mend: GuestMend) -> GuestMend:
-        GUEST_MENDS[code] = does, mend
+        for code in codes:
+            GUEST_MENDS[code] = does, mend
         return mend
 
     return register
@@ -141,25 +143,52 @@ def _free_ports(guest: Guest, bus: str, held: set[str | None]) -> list[Bridge]:
     return [one for one in guest.of(Bridge) if isinstance(one, Bridge) and one.kind == "port" and one.bus == bus and one.id not in held]
 
 
-@mends("id-twice", does="gives the later one another id, and what is on it follows")
+@mends("two-vsmmus-on-one-bus", "import-bus-missing", does="gives the vSMMU the expander with functions that has none")
+def homeless(text: str, guest: Guest, scene: Scene) -> str:
+    """Of two on one bus the first stays; the other, or one whose bus is none, has its place where one expander with functions is left over."""
+    writer = writer_of(text, guest)
+    expanders = {one.id for one in guest.of(Bridge) if isinstance(one, Bridge) and one.kind == "expander"} | {ROOT_BUS}
+    held: set[str] = set()
+    lost = []
+    for one in guest.of(Vsmmu):
+        if one.bus is not None and one.bus in expanders and one.bus not in held:
+            held.add(one.bus)
+        elif one.bus is not None:
+            lost.append(one)
+    free = [bus for bus in _with_functions(guest) if bus.id not in held]
+    if len(free) != len(lost) or len(lost) != 1:
+        raise Beyond("which expander is meant is not to be seen")
+    writer.put(lost[0], "bus", free[0].id or "")
+    return writer.result()
+
+
+@mends("id-twice", "id-reserved", "id-grammar", does="gives the device another id, and what is on it follows")
 def ids(text: str, guest: Guest, scene: Scene) -> str:
     """Of a port and a device with one id the port is renamed: that what is on it names it by bus= is written beside it."""
     writer = writer_of(text, guest)
     taken = {device.id for device in guest.devices}
-    for id_ in sorted({device.id for device in guest.devices if device.id is not None}):
+    refused = [finding.what for finding in scene.vm.findings if finding.code in ("id-reserved", "id-grammar")]
+    for id_ in sorted({device.id for device in guest.devices if device.id is not None and "id" not in device.implied}):
         same = [device for device in guest.devices if device.id == id_]
-        if len(same) < 2:
+        wrong = any(f": {visible(id_)} can't be " in what for what in refused)
+        if len(same) < 2 and not wrong:
             continue
         bridges = [device for device in same if isinstance(device, Bridge)]
         if len(bridges) > 1:
             raise Beyond(f"two buses are called {id_}, and which of them is meant is not to be seen")
-        for device in bridges or same[1:]:
-            new = next(name for name in (f"{id_}.{number}" for number in range(2, 10_000)) if name not in taken)
+        for device in same if wrong else bridges or same[1:]:
+            new = next(name for name in (f"{_stem(id_)}.{number}" for number in range(2, 10_000)) if name not in taken)
             taken.add(new)
-            if not bridges and isinstance(device, Function) and device.nodes:
+            if isinstance(device, Function) and device.nodes:
                 raise Beyond(f"other options name {id_} too")
             writer.put(device, "id", new)
-            for below in guest.devices if bridges else ():
+            for below in guest.devices if isinstance(device, Bridge) else ():
                 if below.bus == id_:
                     writer.put(below, "bus", new)
     return writer.result()
+
+
+def _stem(id_: str) -> str:
+    """What an id becomes part of: letters first, and only what an id may have."""
+    kept = re.sub(r"[^A-Za-z0-9._-]", "", id_)[:48]
+    return kept if kept[:1].isalpha() else f"id{kept}"

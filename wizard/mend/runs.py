@@ -132,7 +132,8 @@ def _step(look: _Look, vain: dict[tuple[str, str, str], str]) -> tuple[_Look, Ch
                 continue
             worse = _worse(look, again, finding)
             if worse is None:
-                return again, Change(finding, does)
+                warned = "".join(f"; then warned of: {code}" for code in [", ".join(_unmasked(look, again))] if code)
+                return again, Change(finding, does + warned)
             vain[_key(finding)] = worse
     return None
 
@@ -167,10 +168,21 @@ def _written(text: str, guest: Guest | None, old: VmRequest, new: VmRequest) -> 
     return edit_profile(text, new) if guest is None else rewritten(text, guest, old, new)
 
 
+_BRINGS_ACCEL = frozenset({"import-accel-dropped", "import-unknown-word", "import-bus-missing"})
+"""Errors that had kept acceleration from the VM: what is warned of every accelerated VM like it comes with their mend."""
+
+
+def _unmasked(before: _Look, after: _Look) -> list[str]:
+    """Codes of warnings that were not there before."""
+    old = {finding.code for finding in before.findings}
+    return list(dict.fromkeys(one.code for one in after.findings if one.severity is Severity.WARNING and one.code not in old))
+
+
 def _worse(before: _Look, after: _Look, mended: Finding) -> str | None:
     """Why a mend is none; None when it is one."""
     old = {(finding.code, finding.subject) for finding in before.findings}
-    new = [finding for finding in after.findings if finding.severity is not Severity.INFO and (finding.code, finding.subject) not in old]
+    told = (Severity.ERROR,) if mended.code in _BRINGS_ACCEL else (Severity.ERROR, Severity.WARNING)
+    new = [finding for finding in after.findings if finding.severity in told and (finding.code, finding.subject) not in old]
     if new:
         return f"its mend would bring [{new[0].code}]"
     counts = Counter(finding.code for finding in before.errors), Counter(finding.code for finding in after.errors)

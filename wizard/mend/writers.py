@@ -91,6 +91,19 @@ class CommandWriter(Writer):
         else:
             raise Beyond(f"{text} would have to be quoted")
 
+    def add_iommufd(self, device: Device, id_: str) -> None:
+        """An -object iommufd in front of the option that makes a device."""
+        start, _ = self.at(device.where)
+        option = re.search(r"--?device(?:=|[\s\\]+)[\"']?$", self.text[:start])
+        if option is None:
+            raise Beyond("what stands in front of the function is not its -device")
+        self.edits.append(Edit(option.start(), option.start(), f"-object iommufd,id={id_} "))
+
+    def machine(self, key: str, value: str) -> None:
+        """A further key of -machine."""
+        _, end = self.at(self.guest.machine.where)
+        self.edits.append(Edit(end, end, f",{key}={value}"))
+
     def _json(self, device: Device) -> bool:
         start, end = self.at(device.where)
         return self.text[start:end].lstrip().startswith("{")
@@ -121,6 +134,13 @@ class DomainWriter(Writer):
         if found is None:
             raise Beyond("the domain has no <features>")
         return found
+
+    def hole(self, size: int) -> None:
+        """The window for BARs, in the pcie-root controller."""
+        found = [one for one in self._elements.values() if one.name == "controller" and one.attributes.get("model") == "pcie-root"]
+        if len(found) != 1:
+            raise Beyond("the domain has no pcie-root controller")
+        self.child(found[0], f"<pcihole64 unit='KiB'>{size >> 10}</pcihole64>")
 
     def index(self, bus: str) -> int:
         """Libvirt's number of a bus."""
