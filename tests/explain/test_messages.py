@@ -16,13 +16,14 @@ from tests.tools.cache import cache as cache_directory
 from tests.tools.cache import skip_loudly
 from tests.tools.qemu import require_qemu
 from wizard.base.finding import REGISTRY
-from wizard.explain.listing import ordered
+from wizard.explain.listing import listed, ordered
 from wizard.explain.matcher import Matcher
 from wizard.explain.messages import by_words, every
 from wizard.explain.messages.kernel_lines import LINE_MESSAGES
 from wizard.explain.model import By, Message, Proof
 from wizard.explain.scanning import scan
 from wizard.explain.template import Template
+from wizard.explain.versions import read
 from wizard.host.log.lines import COMPLAINTS, LINES
 
 for _room in pkgutil.walk_packages(wizard.__path__, "wizard."):  # every room that declares findings
@@ -138,3 +139,18 @@ def test_libvirt_has_the_words(one: Message) -> None:
     if not programs:
         skip_loudly("no libvirt to ask for its words", "scripts/debian-tools --with libvirt unpacks one")
     assert not in_program(one, *programs)
+
+
+def test_what_was_read_in_sources_is_of_the_wordings_that_there_are() -> None:
+    """versions.tsv is written by scripts/message-versions: a wording that was changed since stands there for nothing."""
+    wordings = {text for one in by_words() for text in one.wordings}
+    assert read().keys() <= wordings
+    assert {row.since for row in read().values() if row.program == "qemu"} >= {"≤ 5.2", "10.0", "10.2"}
+
+
+def test_a_message_says_since_when_it_is_said() -> None:
+    """hw/vfio/iommufd.c came with QEMU 9.0, the words of the legacy container are as old as the sources that were looked at."""
+    since = {one.id: (one.since, one.until) for one in listed().messages}
+    assert since["qemu-error-bind"] == ("8.2 < 9.2", "")
+    assert since["qemu-group-not-viable"] == ("≤ 5.2", "")
+    assert since["qemu-smmu-wrong-bus"] == ("10.2", "")

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import msgspec
 
 from wizard.explain.messages import every
-from wizard.explain.model import By, Message
+from wizard.explain.messages.kernel_lines import OF_LINES
+from wizard.explain.model import By, Message, Proof
+from wizard.explain.versions import Read, of_message
 
 SCHEMA = 1
 
@@ -36,8 +38,9 @@ class KnownMessage(msgspec.Struct, frozen=True):
     fix: str
     where: str
     known: str  # how the words are known
-    since: str
-    until: str
+    since: str  # first version in whose source a wording was read: 10.0, "8.2 < 9.2" between two that were looked at, "≤ 5.2" for the oldest
+    until: str  # last version that has one, empty while the newest has
+    read: tuple[str, ...] = ()  # where each wording was read last, in the order of ``texts`` and ``old``; empty for one that nobody read
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -59,6 +62,8 @@ def listed() -> Listing:
 
 
 def _view(one: Message) -> KnownMessage:
+    found = {row.text: row for row in of_message(one)}
+    rows = sorted((row for row in found.values() if row.since), key=lambda row: row.order)
     causes = tuple(KnownCause(cause.code, cause.because, cause.fix, cause.errors) for cause in one.causes)
     return KnownMessage(
         one.id,
@@ -73,8 +78,9 @@ def _view(one: Message) -> KnownMessage:
         one.fix,
         one.where,
         one.proof,
-        one.since,
-        one.until,
+        rows[0].since if rows else "",
+        "" if not rows or any(not row.last for row in rows) else rows[-1].last,
+        tuple(found[text].source if text in found else "" for text in one.wordings),
     )
 
 
@@ -89,8 +95,11 @@ def table_lines() -> Iterator[str]:
 _HEAD = """# Messages
 
 What QEMU, libvirt, the kernel, a guest, firmware, drivers and the tools around them say, what it means, and what to do. `smmu-wizard explain` finds
-these in a log or a paste, tells the first cause, and with a host (`--replay`, or on the host itself) and `--profile` which cause holds there. Braces
-mark what varies. Findings are explained in [findings.md](findings.md).
+these in a log or a paste, tells the first cause, and with a host (`--replay`, or on the host itself) and `--profile` which cause holds there.
+Findings are explained in [findings.md](findings.md).
+
+Braces mark what varies. Behind a wording stands in which source it was read, and since when it is said: `8.2 < 9.2` is a version between two that
+were looked at, `≤ 5.2` the oldest one or one before. In parts: the source puts the words together. Assumed: nobody has read it in a source.
 
 This file is generated from the messages: `scripts/docs-findings` writes it, and a test says when it is out of date.
 """
@@ -122,9 +131,10 @@ def _shown(text: str) -> str:
 def _entry(one: Message) -> Iterator[str]:
     yield f'<a id="message-{one.id}"></a>'
     yield ""
+    found = {row.text: row for row in of_message(one)}
     for text in one.wordings:
         older = " (older)" if text in one.old else ""
-        yield f"**{_shown(text)}**{older}  "
+        yield f"**{_shown(text)}**{older}{_read(found.get(text), one)}  "
     yield f"*{one.nature}*; {one.where} ({one.proof})"
     yield ""
     yield _escaped(one.means) + (f" Rules out: {_escaped(one.rules_out)}" if one.rules_out else "")
@@ -138,6 +148,13 @@ def _entry(one: Message) -> Iterator[str]:
     if one.follows:
         before = ", ".join("an event of the SMMU" if name == "event" else f"[{name}](#message-{name})" for name in one.follows)
         yield f"- Follows from what came before it: {before}"
+
+
+def _read(row: Read | None, one: Message) -> str:
+    """Where a wording was read, and since and until when it is said; that nobody read it, unless a program was made to say it or has it in itself."""
+    if row is None:
+        return " (assumed)" if one.proof is Proof.SOURCE and one.where != OF_LINES and not one.id.startswith("event-") else ""
+    return f" ({row.source}" + (f"; since {row.since}" if row.since else "") + (f", until {row.last}" if row.last and row.since else "") + ")"
 
 
 def _escaped(text: str) -> str:

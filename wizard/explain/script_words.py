@@ -21,7 +21,6 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "kernel-pf-sriov": (),
     "kernel-denylist": (),
     "kernel-nvgrace": (),
-    "kernel-noiommu-group": (),
     "kernel-vfio-busy": (),
     "kernel-vfio-probe-failed": ("vfio*probe with driver*failed with error ", "vfio*: probe of*failed with error "),
     "kernel-iommu-group-refused": ("Failed to add to iommu group ",),
@@ -76,8 +75,8 @@ def _quoted(glob: str) -> str:
 
 
 def _word(text: str) -> str:
-    """A word of bash, in double quotes where it has a single one in it."""
-    return re.sub(r'[\\"$`]', r"\\\g<0>", text).join('""') if "'" in text else shlex.quote(text)
+    """A word of bash; in double quotes, with escapes, where single ones would look like a mistake."""
+    return re.sub(r'[\\"$`]', r"\\\g<0>", text).join('""') if re.search("['`$]", text) else shlex.quote(text)
 
 
 def _row(patterns: list[str], one: Message, causes: tuple[Cause, ...]) -> str:

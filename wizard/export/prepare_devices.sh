@@ -75,6 +75,7 @@ patiently() { # VALUE FILE ADDRESS
     if [ -n "$dry" ]; then return; fi
     exec 8> "$state/waits-$3"
     flock 8
+    # shellcheck disable=SC2317 # stop calls explain_kernel: once is enough
     exec {answer}< <(exec 2>&1 3>&- 9>&- < /dev/null; explain_kernel() { :; }; write "$1" "$2" && printf taken)
     writer=$!
     exec 8>&-

@@ -20,11 +20,6 @@ meaning() { # LINE: in short, nothing where it is not known
                 '  fix: Bind it to nvgrace_gpu_vfio_pci; its NUMA nodes and the MMIO window have to be there too.' \
                 'may be: The function has no IOMMU group: no SMMU that the kernel uses is above it.' \
                 "  fix: Switch the SMMU on in the firmware's setup; \`smmu-wizard show FUNCTION\` says what the firmware puts above it.";;
-        *'vfio-pci '*': no iommu group'* | *'Failed to add iommu group for device'*)
-            printf '    %s\n' \
-                'means: The function has no group.' \
-                'may be: The function has no IOMMU group: no SMMU that the kernel uses is above it.' \
-                "  fix: Switch the SMMU on in the firmware's setup; \`smmu-wizard show FUNCTION\` says what the firmware puts above it.";;
         *'Device is currently in use, task "'*'" ('*') blocked until device is released'*)
             printf '    %s\n' \
                 'means: Somebody unbinds or removes the function while a process has it open.' \
@@ -36,7 +31,7 @@ meaning() { # LINE: in short, nothing where it is not known
                 'may be: The function has no IOMMU group: no SMMU that the kernel uses is above it.' \
                 "  fix: Switch the SMMU on in the firmware's setup; \`smmu-wizard show FUNCTION\` says what the firmware puts above it." \
                 'may be: The device does not answer: it fell off the bus, lost power, or its slot is off.' \
-                '  fix: Look at the link of the port above it (`lspci -vv`); remove and rescan it, or power-cycle the host.';;
+                "  fix: Look at the link of the port above it (\`lspci -vv\`); remove and rescan it, or power-cycle the host.";;
         *vfio*'probe with driver'*'failed with error '*-16 | *vfio*': probe of'*'failed with error '*-16)
             printf '    %s\n' \
                 'means: The driver did not take it.' \
@@ -45,19 +40,19 @@ meaning() { # LINE: in short, nothing where it is not known
                 'may be: Something else holds the function.' \
                 '  fix: See who has it; unbind it first.' \
                 'may be: The device does not answer: it fell off the bus, lost power, or its slot is off.' \
-                '  fix: Look at the link of the port above it (`lspci -vv`); remove and rescan it, or power-cycle the host.';;
+                "  fix: Look at the link of the port above it (\`lspci -vv\`); remove and rescan it, or power-cycle the host.";;
         *vfio*'probe with driver'*'failed with error '*-1 | *vfio*': probe of'*'failed with error '*-1)
             printf '    %s\n' \
                 'means: The driver did not take it.' \
                 'may be: VFIO refuses it, since interrupts are not isolated.' \
                 '  fix: Use a host with a GIC ITS. allow_unsafe_interrupts=1 gives isolation up.' \
                 'may be: The device does not answer: it fell off the bus, lost power, or its slot is off.' \
-                '  fix: Look at the link of the port above it (`lspci -vv`); remove and rescan it, or power-cycle the host.';;
+                "  fix: Look at the link of the port above it (\`lspci -vv\`); remove and rescan it, or power-cycle the host.";;
         *vfio*'probe with driver'*'failed with error '* | *vfio*': probe of'*'failed with error '*)
             printf '    %s\n' \
                 'means: The driver did not take it.' \
                 'may be: The device does not answer: it fell off the bus, lost power, or its slot is off.' \
-                '  fix: Look at the link of the port above it (`lspci -vv`); remove and rescan it, or power-cycle the host.';;
+                "  fix: Look at the link of the port above it (\`lspci -vv\`); remove and rescan it, or power-cycle the host.";;
         *'Failed to add to iommu group '*)
             printf '    %s\n' \
                 'means: The kernel could not put it into an IOMMU group.' \
@@ -72,7 +67,7 @@ meaning() { # LINE: in short, nothing where it is not known
             printf '    %s\n' \
                 'means: It did not wake up.' \
                 'may be: Its configuration space answers nothing: the device is gone from the bus, has no power, or its slot is off. A VM that has it sees all ones.' \
-                '  fix: Look at the link of the port above it (`lspci -vv`); remove and rescan it, or power-cycle the host; keep it from D3 with echo on > /sys/bus/pci/devices/FUNCTION/power/control.';;
+                "  fix: Look at the link of the port above it (\`lspci -vv\`); remove and rescan it, or power-cycle the host; keep it from D3 with echo on > /sys/bus/pci/devices/FUNCTION/power/control.";;
         *'not ready'*'giving up'*)
             printf '    %s\n' \
                 'means: It did not come back from a reset.' \
@@ -83,12 +78,12 @@ meaning() { # LINE: in short, nothing where it is not known
                 'means: The GPU is unbound while a process has it open: the unbind waits for ever.' \
                 'may be: nvidia-persistenced, DCGM or a job has the GPU open.' \
                 '  fix: End them before the unbind; reboot if it hangs already.';;
-        *'not enough MMIO resources for SR-IOV'* | *"can't enable "*' VFs (bus '*' out of range of'* | *'SR-IOV: bus number out of range'* | *'not enough MMIO BARs for SR-IOV'* | *'VF bar '*': not enough'*)
+        *'not enough MMIO resources for SR-IOV'* | *"can't enable "*' VFs (bus '*' out of range of'* | *'SR-IOV: IOV BARS not allocated'*)
             printf '    %s\n' \
                 "means: VFs can't be made: no room for their BARs or bus numbers." \
                 'may be: The firmware left no room below the port.' \
                 "  fix: Switch SR-IOV on in the firmware's setup; boot with pci=realloc (or pci=assign-busses).";;
-        *'driver does not support SR-IOV configuration via sysfs'* | *' VFs already enabled. Disable before enabling '*' VFs'* | *'Max '*' VFs supported'*)
+        *'driver does not support SR-IOV configuration via sysfs'* | *' VFs already enabled. Disable before enabling '*' VFs'* | *'no driver bound to device; cannot configure SR-IOV'* | *'Cannot modify SR-IOV while VFs are assigned'*)
             printf '    %s\n' \
                 'means: sriov_numvfs could not be written.' \
                 'may be: The PF has no driver that makes VFs, or has some already.' \
@@ -97,7 +92,7 @@ meaning() { # LINE: in short, nothing where it is not known
             printf '    %s\n' \
                 'means: The running kernel has no such module.' \
                 'may be: It is built in, left out of this kernel, or in another package (linux-modules-extra); or the kernel was updated and the host not booted.' \
-                '  fix: Look for it in /lib/modules/$(uname -r) and in modules.builtin; boot the kernel that is installed.';;
+                "  fix: Look for it in /lib/modules/\$(uname -r) and in modules.builtin; boot the kernel that is installed.";;
         *"modprobe: ERROR: could not insert '"*"'"*'Key was rejected by service' | *"modprobe: can't load module "*' ('*')'*'Key was rejected by service')
             printf '    %s\n' \
                 'means: The kernel did not take the module.' \
@@ -173,12 +168,12 @@ meaning() { # LINE: in short, nothing where it is not known
             printf '    %s\n' \
                 'means: The kernel refused what was written to /sys: a bind, an unbind, an id, a number of VFs.' \
                 "may be: It takes root's rights." \
-                '  fix: Write as root: `echo X | sudo tee FILE`.';;
+                "  fix: Write as root: \`echo X | sudo tee FILE\`.";;
         *'printf: write error: '*'Operation not permitted')
             printf '    %s\n' \
                 'means: The kernel refused what was written to /sys: a bind, an unbind, an id, a number of VFs.' \
                 "may be: It takes root's rights." \
-                '  fix: Write as root: `echo X | sudo tee FILE`.';;
+                "  fix: Write as root: \`echo X | sudo tee FILE\`.";;
         *'printf: write error: '*'Numerical result out of range')
             printf '    %s\n' \
                 'means: The kernel refused what was written to /sys: a bind, an unbind, an id, a number of VFs.' \

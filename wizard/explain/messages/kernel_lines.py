@@ -12,6 +12,8 @@ from wizard.explain.model import By, Cause, Message, Nature, Proof
 from wizard.host.log import codes
 from wizard.host.log.lines import COMPLAINTS, LINES, About, LineKind
 
+OF_LINES = "wizard.host.log.lines"
+"""Where these messages are from: that table was read in the kernel's source line by line, and its tests hold it against logs."""
 _NATURES = {"error": Nature.ERROR, "warning": Nature.WARNING, "info": Nature.STATE}
 _HARMLESS = frozenset({codes.ROM_UNREADABLE.code, codes.NO_PRI.code, codes.IORT_WORKED_AROUND.code, codes.WAS_ENABLED.code})
 # Names of the error a probe ended with -> what is behind it, where the finding's own sentence names several.
@@ -55,7 +57,7 @@ def of_line(kind: LineKind) -> Message:
     why, fix = (text.replace("{subject}", who) for text in (found.why, found.fix))
     cause = Cause(found.code, why, fix, facts=_SAME.get(found.code, ""))
     return Message(
-        id, By.KERNEL, (kind.example,), _plain(found.what), "wizard.host.log.lines", _OF_PROBE if found is codes.PROBE_FAILED else (cause,),
+        id, By.KERNEL, (kind.example,), _plain(found.what), OF_LINES, _OF_PROBE if found is codes.PROBE_FAILED else (cause,),
         nature=Nature.HARMLESS if found.code in _HARMLESS else _NATURES[found.severity.value],
         follows=tuple(f"kernel-{name}" for name in _FOLLOWS.get(found.code, "").split()), proof=Proof.SOURCE,
         explains=_EXPLAINS.get(found.code, ()),
