@@ -146,3 +146,32 @@ def test_tables_in_used_memory_begin_empty() -> None:
     assert not any(memory.read_words(contexts.base, 32) or [1])
     assert memory.read(streams.base) == 0
     assert not any(memory.read_words(streams.address(3), 8) or [1])
+
+
+@pytest.mark.parametrize(
+    ("start", "size"),
+    [(0, 8), (8, 8), (0xFF8, 8), (0xFF8, 16), (0x1000, 0x1000), (0x800, 0x1800), (0, 0x4000), (0x2FF8, 0x1008), (0x5000, 0x10_0000)],
+)
+def test_memory_is_zeroed_from_its_first_word_to_its_last(start: int, size: int) -> None:
+    """Word by word as a driver would; what nobody wrote stays as it was, answering or not."""
+    memory = Memory(((RAM, RAM + 0x2000),))
+    written = [RAM + offset for offset in range(0, 0x2000, 8)] + [RAM + offset for offset in range(0x3000, 0x5000, 8)]
+    for address in written:
+        memory.write(address, address)
+    pages = set(memory.pages)
+    memory.zero(RAM + start, size)
+    assert [address for address in written if not memory.read(address)] == [a for a in written if start <= a - RAM < start + size]
+    assert set(memory.pages) == pages
+    assert memory.read(RAM + 0x2000) is None
+
+
+def test_a_guests_view_is_zeroed_where_its_pages_are() -> None:
+    """Two pages of the guest that change places on the host, the next one without memory."""
+    memory = Memory(((RAM, RAM + 0x4000),))
+    places = {0x4000_0000: RAM + 0x2000, 0x4000_1000: RAM}
+    view = GuestView(memory, lambda ipa: places[page] + (ipa & 0xFFF) if (page := ipa & -0x1000) in places else None)
+    for address in range(RAM, RAM + 0x4000, 8):
+        memory.write(address, 1)
+    view.zero(0x4000_0FF0, 0x1018)
+    zero = {address - RAM for address in range(RAM, RAM + 0x4000, 8) if not memory.read(address)}
+    assert zero == {*range(0x2FF0, 0x3000, 8), *range(0, 0x1000, 8)}

@@ -11,7 +11,7 @@ from wizard.dryrun.layout import HOST_TABLES, ITS_TRANSLATER, Chunk, FunctionLay
 from wizard.nesting import Device, Group, HostSmmu, Iommufd, KernelError, ViommuType, Vsmmu
 from wizard.nesting.iommufd import Area
 from wizard.nesting.qemu import Incompatible
-from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, Memory
+from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, Memory, by_page
 from wizard.smmu.tables import Allocator
 
 ITS_FRAME = (ITS_TRANSLATER & ~0xFFFF, (ITS_TRANSLATER & ~0xFFFF) + 0x1_0000)
@@ -71,6 +71,12 @@ class GuestMemory:
                 raise ValueError(f"the guest has no memory at {address:#x}")
             words = self._words[address >> PAGE_SHIFT] = self._memory.page(where & -PAGE_BYTES)
         words[(address & PAGE_BYTES - 1) >> 3] = word
+
+    def zero(self, address: int, size: int) -> None:
+        """Zero a part of RAM, as far as there is any."""
+        for part, length in by_page(address, size):
+            if (where := self.pa(part)) is not None:
+                self._memory.zero(where, length)
 
     def forget(self) -> None:
         """The host's memory was cleared underneath."""

@@ -13,7 +13,7 @@ from wizard.arch.registers import CR0, CR2, GERROR, REGISTERS, CmdqCons, QueueBa
 from wizard.nesting.invalidate import Words
 from wizard.rehearsal.qtest import Qtest
 from wizard.smmu import Consumed, Ids, Outcome, Smmu, Transaction
-from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, Memory
+from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, Memory, by_page
 
 _IDS = {"idr0": 0x00, "idr1": 0x04, "idr3": 0x0C, "idr5": 0x14, "aidr": 0x1C}
 _LOG2 = 7
@@ -38,6 +38,11 @@ class Mirror:
         """Store a word."""
         self.memory.write(address, word)
         self._changed.add(address >> PAGE_SHIFT)
+
+    def zero(self, address: int, size: int) -> None:
+        """Zero a part of memory."""
+        self.memory.zero(address, size)
+        self._changed |= {part >> PAGE_SHIFT for part, _ in by_page(address, size)} & self.memory.pages.keys()
 
     def flush(self) -> None:
         """Bring to QEMU what has changed."""

@@ -6,7 +6,7 @@ Pages are ``array('Q')`` so that whole tables can be viewed as arrays without a 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 PAGE_BYTES = 4096
@@ -27,6 +27,19 @@ class Writable(Protocol):
     def write(self, address: int, word: int) -> None:
         """Store one 64-bit word."""
         ...
+
+    def zero(self, address: int, size: int) -> None:
+        """Zero ``size`` bytes from ``address`` on, both multiples of 8, where something was written; nothing comes into being."""
+        ...
+
+
+def by_page(address: int, size: int) -> Iterator[tuple[int, int]]:
+    """The parts (address, bytes) of a range that lie in one page each: what is contiguous for a guest need not be for its host."""
+    end = address + size
+    while address < end:
+        stop = min(end, (address | PAGE_BYTES - 1) + 1)
+        yield address, stop - address
+        address = stop
 
 
 class Memory:
@@ -96,6 +109,16 @@ class Memory:
         """Store the words of every address."""
         for address, words in contents.items():
             self.write_words(address, words)
+
+    def zero(self, address: int, size: int) -> None:
+        """Zero ``size`` bytes from ``address`` on, both multiples of 8, where something was written; nothing comes into being."""
+        end = address + size
+        numbers = range(address >> PAGE_SHIFT, (end + PAGE_BYTES - 1) >> PAGE_SHIFT)
+        for number in numbers if len(numbers) < len(self.pages) else [one for one in self.pages if one in numbers]:
+            if (page := self.pages.get(number)) is not None:
+                start = number << PAGE_SHIFT
+                first, last = max(address - start, 0) >> 3, min(end - start, PAGE_BYTES) >> 3
+                page[first:last] = array("Q", bytes(8 * (last - first)))
 
     def punch(self, address: int) -> None:
         """Forget the page that holds ``address``."""

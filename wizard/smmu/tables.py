@@ -21,7 +21,7 @@ from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf, TableDescriptor
 from wizard.arch.idr import ADDRESS_BITS
 from wizard.arch.registers import StrtabBaseCfg, TableFormat
 from wizard.arch.ste import L1STD, STE, STE_BYTES, StreamConfig
-from wizard.smmu.memory import PAGE_BYTES, Writable
+from wizard.smmu.memory import PAGE_BYTES, Writable, by_page
 from wizard.smmu.regime import INVALID, LAST, LEAF, STAGE2_START, STRIDE, TABLE, Level, blocks, levels, stage1_start
 
 _SIZE_CODES = {bits: code for code, bits in ADDRESS_BITS.items()}
@@ -54,9 +54,7 @@ class Allocator:
 def zeroed(memory: Writable, space: Allocator, size: int) -> int:
     """Take ``size`` bytes for a table and clear what is left there, as a driver does: the memory may have held another kernel's tables."""
     start = space.take(size)
-    for address in range(start, start + size, 8):
-        if memory.read(address):
-            memory.write(address, 0)
+    memory.zero(start, size)
     return start
 
 
@@ -78,6 +76,12 @@ class GuestView:
         if where is None:
             raise ValueError(f"the guest has no memory at {address:#x}")
         self.memory.write(where, word)
+
+    def zero(self, address: int, size: int) -> None:
+        """Zero a part of the guest's memory, as far as there is any."""
+        for part, length in by_page(address, size):
+            if (where := self.translate(part)) is not None:
+                self.memory.zero(where, length)
 
 
 class PageTable:

@@ -154,6 +154,9 @@ class Ram:
     def write(self, address: int, word: int) -> None:
         struct.pack_into("<Q", self.memory, address - RAM, word)
 
+    def zero(self, address: int, size: int) -> None:
+        self.memory[address - RAM : address - RAM + size] = bytes(size)
+
 
 def entries(context: Context, function: Function, viommu: int) -> list[dict[str, Any]]:
     """Every Config, every EATS, and every single bit of words 0 and 1."""
