@@ -75,7 +75,7 @@ def _json(option: list[str]) -> list[str]:
     values: dict[str, Any] = {}
     for key in read.keys:
         value: Any = {"on": True, "off": False}.get(key.text, key.text) if key.name in _BOOLEANS else key.text
-        value = int(value) if key.name in ("bus_nr", "chassis", "rombar", "node", "host-nodes") and value.isdecimal() else value
+        value = int(value, 0) if key.name in ("bus_nr", "chassis", "rombar", "node", "host-nodes", "numa_node", "port") else value
         values[key.name] = [value] if key.name == "host-nodes" else value
     return [option[0], json.dumps(values)]
 

@@ -31,6 +31,12 @@ _SAID = {
     "S": "the VM waits until it is told to go on (cont)", "incoming": "the VM waited for a migration", "loadvm": "the VM started from a saved state",
     "add-fd": "a descriptor of the process that ran", "snapshot": "writes go to temporary files",
 }  # fmt: skip
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("accel", "multifunction", "bypass_iommu"), bool),
+    **dict.fromkeys(("ats", "ril", "oas", "ssidsize", "cmdqv", "stage", "primary-bus", "bus", "id", "host", "sysfsdev", "iommufd", "addr"), str),
+    **dict.fromkeys(("bus_nr", "numa_node", "chassis", "port", "rombar"), int),
+}
+"""JSON types of what a topology is made of, as QAPI has them: oas and ssidsize are enumerations, so they are texts (sources: qemu-command-line)."""
 _MERGED = frozenset({"machine", "name", "m", "smp", "accel", "overcommit", "run-with"})
 """Options that QEMU merges when they stand several times: one key of them can go aside by itself."""
 _PLAIN_ENVIRONMENT = frozenset(
@@ -135,6 +141,8 @@ def _left(option: Option, device: Device | None, kept: bool, backends: Backends,
             key.taken = True
             said = f"{key.text} is no value that {key.name}= can have" if key.name != "sysfsdev" else f"{key.text} is no PCI function"
             yield Left(fate=Fate.UNKNOWN, where=option.place(key), name=f"-{option.name} {key.name}", text=f"{key.name}={key.text}", said=said)
+    if option.json and option.name == "device" and judged:
+        yield from _types(option)
     if option.name == "device" and device is not None and not kept:
         yield from _properties(option, device)
     elif option.taken:
@@ -147,6 +155,20 @@ def _left(option: Option, device: Device | None, kept: bool, backends: Backends,
         yield Left(fate=Fate.PLAIN, where=option.where(), name=f"-{option.name}", text=option.text)
     else:
         yield from _aside(option, device)
+
+
+def _types(option: Option) -> Iterator[Left]:
+    """Values of a JSON -device of another type than the property's: QEMU turns no text into a number or a switch there."""
+    for key in option.keys:
+        wanted = _TYPES.get(key.name)
+        if wanted is None or type(key.raw) is wanted or (key.name == "addr" and isinstance(key.raw, int)):
+            continue
+        words = {
+            bool: f"Invalid parameter type for '{key.name}', expected: boolean",
+            str: f"Invalid parameter type for '{key.name}', expected: string",
+        }
+        said = f"QEMU {grammar.grammar().version} says: {words.get(wanted, f'{key.name} expects a number')}"
+        yield Left(fate=Fate.UNKNOWN, where=option.place(key), name=f"{key.name}={key.text}", text=f"{key.name}={key.text}", said=said)
 
 
 def _more(option: Option) -> bool:

@@ -10,6 +10,12 @@ UNKNOWN_WORD = plan_code(
     why="{why}",
     fix="{fix}",
 )  # fmt: skip
+REFUSED = plan_code(
+    "import-refused", ERROR,
+    what="{subject}, {where}: QEMU does not start with {word}.",
+    why="{said}",
+    fix="Correct the command line; a plan's export (`smmu-wizard export … --format qemu`) has the order that works, and one iommufd.",
+)  # fmt: skip
 UNRESOLVED = plan_code(
     "import-value-missing", WARNING,
     what="{subject}, {where}: what {word} comes to is not in the input{said}.",

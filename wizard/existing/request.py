@@ -12,6 +12,7 @@ from wizard.base.text import plural, size, visible
 from wizard.existing import findings as say
 from wizard.existing.guest import ROOT_BUS, Disk, Fate, Function, Guest, Left, Network, Origin, VirtioIommu, Vsmmu, Where
 from wizard.existing.numbers import integer
+from wizard.existing.refused import refusals
 from wizard.existing.tree import Tree
 from wizard.plan.memory import cpu_text
 from wizard.plan.numbers import Names
@@ -70,6 +71,8 @@ class _Maker:
     def make(self) -> tuple[VmRequest, list[Finding]]:
         guest = self.guest
         self.left()
+        for where, word, said in refusals(guest):
+            self.find(say.REFUSED, where, word=word, said=said)
         self.machine()
         vsmmus = tuple(self.vsmmu(device) for device in guest.of(Vsmmu) if isinstance(device, Vsmmu) and device.bus is not None)
         virtio = any(guest.of(VirtioIommu))
@@ -150,7 +153,7 @@ class _Maker:
             severity = Severity.ERROR if any(device.bus is not None for device in accelerated) else Severity.WARNING
             self.find(say.NO_KVM, machine.where or self.guest.where, severity=severity)
         for device in accelerated:
-            if device.bus is None:
+            if device.bus is None and self.guest.origin is Origin.LIBVIRT:
                 self.find(say.ACCEL_DROPPED, device.place("accel"))
 
     def machine_request(self) -> MachineRequest:
