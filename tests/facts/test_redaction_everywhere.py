@@ -78,7 +78,7 @@ def filled(kind: Any, text: str) -> Any:
     if isinstance(kind, inspect.UnionType):
         return filled(next(one for one in kind.types if not isinstance(one, inspect.NoneType)), text)
     if isinstance(kind, inspect.StrType):
-        shapes = ("0000:01:00.0", "0x1", "", "4")
+        shapes = ("0000:01:00.0", "0x1", "", "4", "/")
         return text if kind.pattern is None else next(one for one in shapes if re.match(kind.pattern, one))
     if isinstance(kind, inspect.VarTupleType):
         return (filled(kind.item_type, text),)

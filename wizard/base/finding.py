@@ -58,6 +58,16 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
     fix: str
 
 
+class OnTree(msgspec.Struct, frozen=True):
+    """What is said instead where a host's firmware gives a device tree: no IORT is there to look at, and no root is needed to read it."""
+
+    why: str | None = None
+    fix: str | None = None
+
+
+SAME = OnTree()
+
+
 class Definition(msgspec.Struct, frozen=True):
     """A code and its sentences, with ``{names}`` to fill in."""
 
@@ -68,17 +78,21 @@ class Definition(msgspec.Struct, frozen=True):
     what: str
     why: str
     fix: str
+    on_tree: OnTree = SAME
 
-    def at(self, subject: object, *, severity: Severity | None = None, **values: object) -> Finding:
-        """The finding about ``subject``; ``KeyError`` when a value that the sentences need is missing."""
+    def at(self, subject: object, *, severity: Severity | None = None, tree: bool = False, **values: object) -> Finding:
+        """The finding about ``subject``, on a host with a device tree if ``tree``; ``KeyError`` when a value that the sentences need is missing."""
         names: dict[str, object] = {"subject": subject, **values}
+        why, fix = self.why, self.fix
+        if tree:
+            why, fix = self.on_tree.why or why, self.on_tree.fix or fix
         return Finding(
             self.code,
             severity or self.severity,
             str(subject),
             self.what.format(**names),
-            self.why.format(**names),
-            self.fix.format(**names),
+            why.format(**names),
+            fix.format(**names),
         )
 
 
@@ -94,13 +108,14 @@ def define(
     what: str,
     why: str,
     fix: str,
+    on_tree: OnTree = SAME,
 ) -> Definition:
     """Declare a code; ``ValueError`` when it is taken or a template is broken."""
     if code in REGISTRY:
         raise ValueError(f"finding {code} is declared twice")
-    for template in (what, why, fix):
+    for template in (what, why, fix, on_tree.why or "", on_tree.fix or ""):
         list(string.Formatter().parse(template))
-    REGISTRY[code] = Definition(code, severity, kind, area, what, why, fix)
+    REGISTRY[code] = Definition(code, severity, kind, area, what, why, fix, on_tree)
     return REGISTRY[code]
 
 

@@ -240,19 +240,27 @@ def smmu_lines(host: Host, smmu: Smmu) -> Iterable[str]:
     yield known_table(smmu.capabilities)
     yield "The hardware has:"
     yield known_table(smmu.hardware)
-    yield "The firmware (IORT) says:"
-    node = smmu_at(host.iort, smmu.base)
-    if node is None or host.iort is None:
-        yield "  nothing: no IORT was read" if host.iort is None else "  nothing: IORT does not name it"
+    yield f"The firmware ({'device tree' if host.by_tree else 'IORT'}) says:"
+    node, on_tree = smmu_at(host.iort, smmu.base), host.device_tree.named(smmu.name, smmu.device) if host.by_tree else None
+    if on_tree is not None:
+        yield visible("  " + ", ".join(f"{name} {word(value)}" for name, value in host.device_tree.promises(on_tree).items()))
+        yield from (visible(f"  {row.words}") for row in host.device_tree.ranges(on_tree))
+    elif node is not None and host.iort is not None:
+        yield visible("  " + ", ".join(f"{name} {word(value)}" for name, value in promises(node).items()))
+        yield from (visible(f"  {one.words}") for one in ranges(host.iort) if one.smmu is node)
+    else:
+        yield f"  nothing: {_nothing_said(host)}"
         return
-    yield visible("  " + ", ".join(f"{name} {word(value)}" for name, value in promises(node).items()))
-    for one in ranges(host.iort):
-        if one.smmu is node:
-            yield visible(f"  {one.words}")
     rows = [(f"  {address}", f"{function.address.rid:#06x}", ",".join(f"{stream:#x}" for stream in function.stream_ids) or "-",
              str(function.stream_source.source)) for address in smmu.functions if (function := host.functions.get(address))]  # fmt: skip
     if rows:
         yield table([("  FUNCTION", "REQUESTER", "STREAM", "FROM"), *rows])
+
+
+def _nothing_said(host: Host) -> str:
+    if host.by_tree:
+        return "the device tree does not name it" if host.facts.device_tree_nodes else "the device tree was not read"
+    return "no IORT was read" if host.iort is None else "IORT does not name it"
 
 
 def known_table(known: Mapping[str, Known]) -> str:

@@ -107,7 +107,7 @@ KERNEL_LACKS = Cause(
 )  # fmt: skip
 NO_CANWBS = Cause(
     "no-canwbs", "The root complex is not coherent by itself (IORT's CANWBS is clear, or there is a device tree), and the SMMU has no S2FWB.",
-    "Update the firmware, so that IORT says CANWBS where the hardware is so; else acceleration is not possible on this host.",
+    "Under ACPI: update the firmware, so that IORT says CANWBS where the hardware is so. Under a device tree acceleration is not possible.",
     errors=("EOPNOTSUPP",), facts="canwbs-differs viommu-refused",
 )  # fmt: skip
 NO_NESTING = Cause(

@@ -24,6 +24,7 @@ class Place(StrEnum):
     GROUPS = "/sys/kernel/iommu_groups"
     LOG = "dmesg"
     IORT = "/sys/firmware/acpi/tables/IORT"
+    DEVICE_TREE = "/sys/firmware/devicetree/base"
 
 
 ELSEWHERE: dict[Place, tuple[str, ...]] = {Place.LOG: ("/dev/kmsg", "/var/log/dmesg")}

@@ -84,6 +84,15 @@ class Group(Fact, frozen=True):
     reserved_regions: str | None = None  # the lines as read: "0xSTART 0xEND TYPE"
 
 
+class TreeNode(Fact, frozen=True):
+    """One node of the device tree, as far as it has a say in IOMMUs and interrupts."""
+
+    path: Annotated[str, Meta(pattern=r"^/[^\x00]*(?![\s\S])", max_length=4096)]
+    properties: dict[str, Annotated[Hex, Meta(max_length=65536)]] = {}  # the listed ones, as the tree holds them; a flag is empty
+    unread: tuple[str, ...] = ()  # listed properties that are there and could not be read
+    devices: tuple[str, ...] = ()  # below /sys/devices: what the kernel made of it, where that is a host bridge, an IOMMU or served by one
+
+
 class Node(Fact, frozen=True):
     """One NUMA node. Memory in bytes, None where it was not read."""
 
@@ -224,6 +233,7 @@ class Facts(Fact, frozen=True, omit_defaults=False):
     groups: tuple[Group, ...] = ()
     nodes: tuple[Node, ...] = ()
     device_tree: bool | None = None  # the firmware described the hardware by a device tree; None: /sys/firmware was not there to look
+    device_tree_nodes: tuple[TreeNode, ...] | msgspec.UnsetType = msgspec.UNSET  # by path, the root first; not there under ACPI, or not read
     acpi: dict[str, Hex] = {}  # table signature -> the whole table
     log: tuple[str, ...] = ()  # kernel log lines of the boot that speak of SMMUs, IORT, groups and VFIO
     log_complete: bool = True  # False when the log's beginning was lost (ring buffer) or there was none

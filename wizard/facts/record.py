@@ -10,7 +10,7 @@ import msgspec
 from wizard import __version__
 from wizard.base.errors import InputError
 from wizard.base.text import visible
-from wizard.facts import functions, platform, usage
+from wizard.facts import devicetree, functions, platform, usage
 from wizard.facts.held import Place
 from wizard.facts.keptlog import split
 from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
@@ -75,6 +75,8 @@ def assemble(tree: Tree, **known: object) -> Facts:
         "device_tree": platform.has_device_tree(tree),
         **known,
     }
+    if parts["device_tree"]:
+        parts["device_tree_nodes"] = devicetree.read_nodes(tree, parts["functions"], parts["iommus"])  # type: ignore[arg-type]
     if not tree.live:
         tree.unread |= {place.value: "not in this tree" for place in _missing(tree, parts) if place.value not in tree.unread}
     parts["unread"] = dict(sorted(tree.unread.items()))

@@ -81,6 +81,12 @@ DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
         "devices": KERNEL_NAMES,
         "reserved_regions": _keep(r"(?:0x[0-9a-f]{1,16} 0x[0-9a-f]{1,16} [a-z-]{1,20}\n?)*", "reserved regions"),
     },
+    m.TreeNode: {
+        **dict.fromkeys(("path", "devices"), _keep(r"/?(?:[\w,.+:@~-]{1,64}/?){0,64}", "the place of a node in the device tree, and of its device")),
+        **dict.fromkeys(
+            ("properties", "unread"), _keep(r"[\w,.#-]{1,64}|[0-9a-f]*", "properties of the device tree that say who is behind which IOMMU")
+        ),
+    },
     m.Node: {"cpus": NUMBERS, "distance": NUMBERS, "hugepages": NUMBERS},
     m.Kernel: {
         "release": Decision(lambda site, text: site.clean.names(text), "the kernel's release, but for names of this host"),

@@ -44,6 +44,10 @@ class Tree(ABC):
     def names(self, path: str) -> list[str]:
         """Names in a directory, sorted; empty when there is none."""
 
+    def folders(self, path: str) -> list[str]:
+        """Names of the directories in a directory that hold anything, sorted."""
+        return [name for name in self.names(path) if self.names(f"{path}/{name}")]
+
     @abstractmethod
     def target(self, path: str) -> str | None:
         """The text of a symbolic link; None when it is no link."""
@@ -191,6 +195,17 @@ class DirectoryTree(Tree):
         except OSError as error:
             if error.errno != errno.ENOTDIR:
                 self._note(path, error)
+            return []
+
+    def folders(self, path: str) -> list[str]:
+        """As ``Tree.folders``, one listing: what is in each is not looked at."""
+        if not self._inside(path):
+            return []
+        try:
+            with os.scandir(self._prefix + path) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except OSError as error:
+            self._note(path, error)
             return []
 
     def target(self, path: str) -> str | None:

@@ -18,13 +18,14 @@ from wizard.host.conditions import Evidence
 from wizard.host.firmware import Firmware
 from wizard.host.function import Capabilities, Site, parent_of
 from wizard.host.groups import groups_of
-from wizard.host.iort import Stream, component_stream_ids
-from wizard.host.known import UNKNOWN, Known, Source
+from wizard.host.iort import component_stream_ids
+from wizard.host.known import UNKNOWN, Known, Source, first
 from wizard.host.log.parse import KernelLog, parse_log, smmu_bases
 from wizard.host.model import Function, Host, Smmu, Verdict
 from wizard.host.pci.config import ConfigSpace, decode_config
-from wizard.host.pci.path import PciNode, aliases_known, dma_aliases
+from wizard.host.pci.path import PciNode
 from wizard.host.silicon import hardware, registers_of
+from wizard.host.streams import Given, Streams
 from wizard.host.todo import todo_of
 from wizard.host.verdict import Verdicts, judge
 from wizard.host.vmm import Vmm
@@ -62,7 +63,6 @@ class _Builder:
         self._config = cache(self._find_config)
         self._untranslated = cache(self._find_untranslated)
         self._linked = cache(lambda name: Known(name, Source.SYSFS))
-        self._bridges_known = cache(self._find_bridges_known)
         self.log: KernelLog = parse_log(facts.log)
         self.aliases = self.log.aliases
         self.firmware = Firmware(facts.acpi.get("IORT"))
@@ -72,6 +72,7 @@ class _Builder:
         self.release = facts.kernel.release or self.log.release or ""
         self.physical = {vf: pf.address for pf in facts.functions for vf in pf.virtfns}
         self.nodes = self._nodes()
+        self.streams_of = Streams(facts, self.firmware, self.assumed, self.nodes)
         self.groups = groups_of(facts)
         self.group_of = {member: group.id for group in self.groups.values() for member in group.devices}
         self.iommus = _iommus(facts)
@@ -81,8 +82,7 @@ class _Builder:
         for info in facts.hw_info:
             # A probe may speak of a function that this moment does not show: its segment and requester ID tell the SMMU.
             told = Address.parse(info.address)
-            stream = self.firmware.stream(told.segment, told.rid)
-            if info.error is None and (name := self.iommu_of.get(info.address) or (None if stream is None else _name(stream.smmu.base))):
+            if info.error is None and (name := self.iommu_of.get(info.address) or self.streams_of.given(told, told.rid).smmu):
                 self.probed.setdefault(name, []).append(info)
         self.answers = {info.address: info for info in facts.hw_info if info.error is None}
         self.functions = {function.address: self._function(function) for function in facts.functions}
@@ -97,6 +97,8 @@ class _Builder:
         for component in self.firmware.iort.named_components if self.firmware.iort else ():
             for stream in component_stream_ids(self.firmware.iort, component) if self.firmware.iort else ():
                 self.streams.setdefault((_name(stream.smmu.base), stream.stream_id), []).append(component.path)
+        for name, stream_id, device in self.streams_of.of_platform_devices(facts.iommus):
+            self.streams.setdefault((name, stream_id), []).append(device)
 
     def host(self) -> Host:
         """The finished host."""
@@ -135,8 +137,8 @@ class _Builder:
     def _function(self, facts: PciFunction) -> Function:
         address = Address.parse(facts.address)
         node = self.nodes[address]
-        own = self.firmware.stream(address.segment, address.rid)
-        streams, source = self._stream_ids(address, own)
+        own = self.streams_of.given(address, address.rid)
+        streams, source = self.streams_of.stream_ids(address)
         group = self.group_of.get(facts.address) if facts.iommu_group is None else facts.iommu_group
         smmu = self._above(facts, group, own)
         return Function(
@@ -146,7 +148,7 @@ class _Builder:
             parent=str(node.parent) if node.parent in self.nodes else None,
             smmu=smmu.value if isinstance(smmu.value, str) else None,
             smmu_source=smmu,
-            iort_smmu=None if own is None else _name(own.smmu.base),
+            iort_smmu=own.smmu,
             stream_ids=streams,
             stream_source=source,
             group=group,
@@ -156,17 +158,15 @@ class _Builder:
             policy=self.policies.get(facts.address),
         )
 
-    def _above(self, facts: PciFunction, group: int | None, own: Stream | None) -> Known:
+    def _above(self, facts: PciFunction, group: int | None, own: Given) -> Known:
         """The IOMMU above a function that the kernel uses for it, by name; None where nothing names it."""
         if name := self.iommu_of.get(facts.address):
             return self._linked(name)
         # A source without links shows by the group that there is one: only vfio's no-IOMMU mode makes a group without.
         if group is None or self.unread[Place.LINKS] is None or self._no_iommu_mode:
             return UNKNOWN
-        if own is not None:
-            return Known(
-                _name(own.smmu.base), self._iort_source, f"by its group ({group}) the kernel uses an IOMMU for it, and the firmware names this one"
-            )
+        if own.smmu is not None:
+            return Known(own.smmu, self.streams_of.source, f"by its group ({group}) the kernel uses an IOMMU for it, and the firmware names this one")
         if len(self.facts.iommus) == 1 and self.unread[Place.IOMMUS] is None:
             return Known(
                 self.facts.iommus[0].name, Source.SYSFS, f"by its group ({group}) the kernel uses an IOMMU for it, and the host has this one alone"
@@ -189,31 +189,11 @@ class _Builder:
         if self.unread[Place.LINKS] is None or self.unread[Place.GROUP_LINKS] is None:
             # The list of IOMMUs, or another function's link, shows that links are what this source holds.
             return self.unread[Place.IOMMUS] is None or bool(self.iommu_of) or bool(self.group_of)
-        # Under ACPI the kernel makes a link by IORT alone.
+        # The kernel makes a link by the firmware's word alone.
+        if self.streams_of.by_tree:
+            given = self.streams_of.every(function.address)
+            return given[-1].known and given[-1].smmu is None
         return self.firmware.whole and self.firmware.smmu_count is not None and function.iort_smmu is None
-
-    def _stream_ids(self, address: Address, own: Stream | None) -> tuple[tuple[int, ...], Known]:
-        """Of every requester ID its DMA may carry: iort_pci_iommu_init() over pci_for_each_dma_alias()."""
-        if self.firmware.iort is None:
-            return (), Known(None, Source.NONE, "IORT was not read")
-        found: list[int] = []
-        for alias in dma_aliases(self.nodes, address):
-            stream = own if alias.rid == address.rid else self.firmware.stream(address.segment, alias.rid)
-            if stream is not None and stream.stream_id not in found:
-                found.append(stream.stream_id)
-        if not found:
-            return (), Known(None, Source.IORT, "IORT maps its requester ID to no SMMU")
-        source = Source.ASSUMED if self.assumed.covers("acpi.IORT") else Source.IORT
-        note = "" if self._aliases_known(address) else "a bridge above could not be read whole: there may be aliases"
-        return tuple(found), Known(len(found), source, note)
-
-    def _aliases_known(self, address: Address) -> bool:
-        parent = self.nodes[address].parent
-        return parent is None or self._bridges_known(parent)
-
-    def _find_bridges_known(self, bridge: Address) -> bool:
-        """Whether a bridge and all above it could be read: the same for every function below it."""
-        return bridge in self.nodes and self.nodes[bridge].config.is_express is not None and aliases_known(self.nodes, bridge)
 
     def _site(self, facts: PciFunction, node: PciNode) -> Site:
         address = node.address
@@ -225,13 +205,18 @@ class _Builder:
             physical=physical.config if physical else None,
             nodes=self.nodes,
             canwbs=self._canwbs(address.segment),
-            root_complex_ats=self._told_by_iort(self.firmware.ats(address.segment)),
+            root_complex_ats=self.streams_of.ats(address) if self.streams_of.by_tree else self._told_by_iort(self.firmware.ats(address.segment)),
             rmr=lambda: self._rmr(address),
             probed=self.answers.get(facts.address),
             told=Source.ASSUMED if self.assumed.covers(f"functions.{facts.address}.config") else Source.CONFIG,
         )
 
     def _find_canwbs(self, segment: int) -> Known:
+        if self.streams_of.by_tree:
+            if "nvidia" in self.release:
+                return Known(None, Source.NONE, "NVIDIA's kernels go ways of their own about CANWBS, and no source tells theirs under a device tree")
+            # No property stands for it: iort_iommu_configure_id() alone sets IOMMU_FWSPEC_PCI_RC_CANWBS (Linux 6.13 to 7.3).
+            return Known(False, Source.DEVICE_TREE, "a device tree has no property for it")
         told = self._told_by_iort(self.firmware.canwbs(segment))
         if told.is_false and not self.release:
             return Known(None, Source.NONE, "IORT says no, which NVIDIA's kernels do not heed, and which kernel runs was not read")
@@ -241,6 +226,8 @@ class _Builder:
         return told
 
     def _rmr(self, address: Address) -> Known:
+        if self.streams_of.by_tree:
+            return Known(None, Source.NONE, "a device tree has none; memory that it reserves for a device shows in the group's reserved regions")
         if self.firmware.iort is None:
             return Known(None, Source.NONE, "IORT was not read")
         ranges = (f"{one.start:#x}-{one.end:#x} {one.type}" for one in self.firmware.rmrs(address.segment, address.rid))
@@ -300,6 +287,8 @@ class _Builder:
             ),
             release=self.release,
             iort=self.firmware.smmu(int(match[1], 16)) if match else None,
+            by_tree=self.streams_of.by_tree,
+            tree_coherent=self.streams_of.coherent_walks(iommu.name, iommu.device),
             log_assumed=self.assumed.covers(f"log.{iommu.name}"),
             bits_assumed=frozenset(self.assumed.below(f"log.{iommu.name}")) if self.assumed else frozenset(),
             iort_assumed=self.assumed.covers("acpi.IORT"),
@@ -331,13 +320,15 @@ class _Builder:
             one_to_one=address in self.log.one_to_one,
             any_smmuv3=self.any_smmuv3,
             other_iommu=self.other_iommu,
-            device_tree=self.facts.device_tree is True,
+            device_tree=self.streams_of.by_tree,
+            tree_why=self.streams_of.tree_why(function.address),
+            behind_conventional=self.streams_of.behind_conventional(function.address),
             acpi_smmus=self.firmware.smmu_count,
             machine=self.facts.kernel.machine,
-            aliases_known=self._aliases_known(function.address),
+            aliases_known=self.streams_of.aliases_known(function.address),
             canwbs=self._canwbs(function.address.segment),
             viommu=self._viommu(function.smmu, function.address.segment),
-            isolated_msi=self._isolated_msi(),
+            isolated_msi=first(self.streams_of.isolated_msi(function.address), self._isolated_msi()),
             config=self._config,
             made_up=self._made_up(function),
             release=self.release,

@@ -53,7 +53,7 @@ _WORDS = {
     Place.FUNCTIONS: "PCI functions", Place.IOMMUS: "the list of IOMMUs in /sys/class/iommu", Place.LINKS: "links from functions to their IOMMU",
     Place.GROUP_LINKS: "links from functions to their IOMMU group", Place.GROUPS: "IOMMU groups in /sys/kernel/iommu_groups",
     Place.CONFIG: "configuration space", Place.RESOURCES: "BARs", Place.LOG: "the kernel's log of the boot",
-    Place.IORT: "the firmware's IORT",
+    Place.IORT: "the firmware's IORT", Place.DEVICE_TREE: "the device tree",
 }  # fmt: skip
 
 
@@ -62,6 +62,10 @@ def not_looked_at(host: Host) -> Iterator[Finding]:
     """What a source could not hold, or a user not read: once, with what would tell."""
     facts = host.facts
     unread = {place: reason for place in Place if (reason := why_unread(facts, place)) is not None}
+    if host.by_tree:
+        unread.pop(Place.IORT, None)
+        if not facts.device_tree_nodes:
+            unread[Place.DEVICE_TREE] = why_unread(facts, Place.DEVICE_TREE) or "not recorded"
     if not facts.functions and Place.FUNCTIONS not in unread and facts.origin not in ("live", "root"):
         unread[Place.FUNCTIONS] = "none was recorded"
     endpoints = [function for function in host.functions.values() if not function.is_bridge]

@@ -22,6 +22,7 @@ from wizard.base.finding import Finding
 from wizard.facts.model import Facts, PciFunction, Policy
 from wizard.host.assumed import Assumed
 from wizard.host.bars import Bar, bars_of
+from wizard.host.devicetree import DeviceTree
 from wizard.host.known import UNKNOWN, Known
 from wizard.host.vmm import Vmm
 
@@ -254,6 +255,16 @@ class Host(msgspec.Struct, frozen=True, dict=True):
     def told(self) -> Mapping[tuple[str, ...], Finding]:
         """What the kernel's log means, as findings by what makes two of them the same (``wizard.host.log.findings.Key``)."""
         return self.find_told(self)
+
+    @cached_property
+    def device_tree(self) -> DeviceTree:
+        """What the device tree says; without nodes where there is none, or none was read."""
+        return DeviceTree(self.facts)
+
+    @property
+    def by_tree(self) -> bool:
+        """The firmware describes the host by a device tree, not by ACPI: it has no IORT."""
+        return self.facts.device_tree is True and self.iort is None
 
     @cached_property
     def assumed(self) -> Assumed:

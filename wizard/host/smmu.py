@@ -44,6 +44,8 @@ class Told(msgspec.Struct, frozen=True):
     log_assumed: bool = False
     bits_assumed: frozenset[str] = frozenset()  # features of the mask by name, where not the whole log was made up
     iort_assumed: bool = False
+    by_tree: bool = False  # there is a device tree: what the firmware says beside IDR0 is not in IORT
+    tree_coherent: Known = UNKNOWN  # the device tree's word on its walks
 
     @property
     def said(self) -> Source:
@@ -72,7 +74,7 @@ def capabilities(told: Told) -> dict[str, Known]:
     found["s2fwb"] = _used(told, Feature.S2FWB, _unless(raw["s2fwb"], errata.no_s2fwb))
     found["btm"] = Known(False, told.said, "no kernel up to 7.3 sets BTM") if log and log.features is not None else UNKNOWN
     cohacc = _firmware(told, None if told.iort is None else told.iort.cohacc)
-    found["coherent_walks"] = first(by_log(told, Feature.COHERENCY), cohacc, raw["coherent_walks"])
+    found["coherent_walks"] = first(by_log(told, Feature.COHERENCY), told.tree_coherent, cohacc, raw["coherent_walks"])
     found["stalls"] = by_log(told, Feature.STALLS)
     found["stall_model"] = first(_stall_model(told), raw["stall_model"])
     found["ttendian"] = first(_endian(told), raw["ttendian"])
@@ -133,7 +135,7 @@ def _firmware(told: Told, value: bool | int | None) -> Known:
 def _httu(told: Told, raw: Known) -> Known:
     flags = [by_log(told, bit) for bit in (Feature.HA, Feature.HD, Feature.HAFT)]
     if flags[0].known and flags[1].known:
-        return Known(sum(flag.is_true for flag in flags), told.said, "by the firmware's word under ACPI")
+        return Known(sum(flag.is_true for flag in flags), told.said, "" if told.by_tree else "by the firmware's word under ACPI")
     return first(_firmware(told, None if told.iort is None else told.iort.httu), raw)
 
 

@@ -83,7 +83,7 @@ class IdRangeView(msgspec.Struct, frozen=True):
 
 
 class FirmwareView(msgspec.Struct, frozen=True):
-    """What IORT says of one SMMU."""
+    """What IORT, or the device tree, says of one SMMU."""
 
     promises: dict[str, Promise]
     ranges: tuple[IdRangeView, ...]
@@ -228,6 +228,14 @@ def smmu_view(host: Host, smmu: Smmu) -> SmmuView:
 
 def firmware_view(host: Host, smmu: Smmu) -> FirmwareView | None:
     """What the firmware says of one SMMU, None where it says nothing."""
+    if host.by_tree and (found := host.device_tree.named(smmu.name, smmu.device)) is not None:
+        return FirmwareView(
+            promises=dict(host.device_tree.promises(found)),
+            ranges=tuple(
+                IdRangeView(one.subject, f"{one.first:#x}", f"{one.last:#x}", f"{one.stream:#x}", f"{one.stream_last:#x}")
+                for one in host.device_tree.ranges(found)
+            ),
+        )
     node = smmu_at(host.iort, smmu.base)
     if node is None or host.iort is None:
         return None

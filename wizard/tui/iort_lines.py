@@ -17,7 +17,10 @@ def iort_lines(index: Index, width: int, glyphs: Glyphs) -> list[Line]:
     host = index.host
     table = host.iort
     lines: list[Line] = []
-    if table is None:
+    if host.by_tree:
+        words = "This host has a device tree (/sys/firmware/devicetree/base): iommu-map of each host bridge says who is behind which SMMU."
+        lines += wrap(words if host.facts.device_tree_nodes else "This host has a device tree, which was not read.", width)
+    elif table is None:
         words = "No IORT was read: it is ACPI's table of SMMUs and StreamIDs on arm64 (/sys/firmware/acpi/tables/IORT, which needs root)."
         lines += [*wrap(words, width, "warn"), BLANK]
     else:
@@ -43,6 +46,11 @@ def iort_lines(index: Index, width: int, glyphs: Glyphs) -> list[Line]:
             for one in ranges(table):
                 if one.smmu is node:
                     lines += wrap(one.words, width, first="  ", rest="    ")
+        on_tree = host.device_tree.named(name, smmu.device) if host.by_tree and smmu else None
+        if on_tree is not None:
+            words = ", ".join(f"{key} {word(value)}" for key, value in host.device_tree.promises(on_tree).items())
+            lines += wrap(words, width, "dim", first="  ")
+            lines += [one for row in host.device_tree.ranges(on_tree) for one in wrap(row.words, width, first="  ", rest="    ")]
         lines += _functions(host, by_smmu.get(name, []), width, glyphs.more)
     if by_smmu.get(None):
         lines += [BLANK, heading("Without an SMMU"), *_functions(host, by_smmu[None], width, glyphs.more)]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
+from wizard.base.finding import SAME, Area, Definition, Finding, Kind, OnTree, Severity, define
 from wizard.host.known import Known
 from wizard.host.model import ARM64, Function, Group, Smmu
 from wizard.host.vmm import Vmm
@@ -36,6 +36,8 @@ class Evidence(msgspec.Struct, frozen=True):
     untranslated: Callable[[], str]  # what the SMMUs' events say of DMA like this function's; empty where they say nothing
     other_iommu: str | None  # kind of IOMMU where it is no SMMUv3
     device_tree: bool  # the firmware described the hardware by a device tree, not by ACPI
+    tree_why: str  # why the device tree gives it no StreamID, in the kernel's words; empty where it does, or nobody can say
+    behind_conventional: bool | None  # a bridge above adds a requester ID of its own to its DMA
     acpi_smmus: int | None  # SMMUv3 nodes of the IORT, None without a table
     machine: str  # as uname -m names it: aarch64, x86_64; empty when not recorded
     aliases_known: bool  # every bridge above could be read, so that no requester ID is missing
@@ -106,6 +108,6 @@ def condition_of(vmm: Vmm) -> Callable[[Condition], Condition]:
     return register
 
 
-def verdict_code(code: str, area: Area, *, what: str, why: str, fix: str, severity: Severity = Severity.ERROR) -> Definition:
+def verdict_code(code: str, area: Area, *, what: str, why: str, fix: str, severity: Severity = Severity.ERROR, on_tree: OnTree = SAME) -> Definition:
     """Declare a code that decides accel."""
-    return define(code, severity, Kind.VERDICT, area, what=what, why=why, fix=fix)
+    return define(code, severity, Kind.VERDICT, area, what=what, why=why, fix=fix, on_tree=on_tree)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from wizard.base.finding import Area, Finding, Severity
+from wizard.base.finding import Area, Finding, OnTree, Severity
 from wizard.facts.vfio import is_vfio_driver
 from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
 from wizard.host.devices import grace_gpu
@@ -22,6 +22,10 @@ MSI_UNKNOWN = verdict_code(
     what="Whether interrupts of {subject} are isolated is not known.",
     why="An ITS shows in the firmware's IORT and in the kernel's log; neither was read.",
     fix="Read the host as root (`sudo smmu-wizard record`).",
+    on_tree=OnTree(
+        why="An ITS shows in the device tree's msi-map and in the kernel's log of the boot; neither tells.",
+        fix="Read the host as root (`sudo smmu-wizard record`), soon after its boot: the kernel's log needs it.",
+    ),
 )  # fmt: skip
 
 
@@ -32,7 +36,7 @@ def isolated_msi(evidence: Evidence) -> Answer:
         return HOLDS  # interrupts of other machines have other ways, which are not judged here
     if evidence.isolated_msi.refuted:
         return fails(MSI_SHARED.at(evidence.function, because=evidence.isolated_msi.note))
-    return HOLDS if evidence.isolated_msi.proved else not_known(MSI_UNKNOWN.at(evidence.function))
+    return HOLDS if evidence.isolated_msi.proved else not_known(MSI_UNKNOWN.at(evidence.function, tree=evidence.device_tree))
 
 
 KERNEL_LACKS = verdict_code(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wizard.base.finding import Area, Severity
+from wizard.base.finding import Area, OnTree, Severity
 from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
 from wizard.host.conditions.registers import registers_unknown
 from wizard.host.devices import needs_ats
@@ -45,6 +45,10 @@ NOT_COHERENT = verdict_code(
     what="{smmu} does not walk its tables coherently with the CPUs' caches: {because}.",
     why="VFIO and iommufd refuse every device without it (IOMMU_CAP_CACHE_COHERENCY), with acceleration or without.",
     fix="Update the firmware: under ACPI the kernel takes IORT's COHACC flag for it, whatever IDR0 says.",
+    on_tree=OnTree(
+        fix="Where the hardware is coherent, {smmu}'s node in the device tree has to say dma-coherent: update the device tree of the board. "
+        "The kernel takes that for it, whatever IDR0 says. Where it is not, none of its functions can be given to a VM.",
+    ),
 )  # fmt: skip
 
 
@@ -54,6 +58,11 @@ COHERENCY_UNKNOWN = verdict_code(
     why="VFIO and iommufd refuse every device without it (IOMMU_CAP_CACHE_COHERENCY). The kernel's log of the boot, the firmware's IORT or a "
     "function that iommufd took would tell.",
     fix="Read the host as root (`sudo smmu-wizard record`), soon after its boot.",
+    on_tree=OnTree(
+        why="VFIO and iommufd refuse every device without it (IOMMU_CAP_CACHE_COHERENCY). The kernel's log of the boot, dma-coherent in the device "
+        "tree or a function that iommufd took would tell.",
+        fix="Record the host again (`smmu-wizard record`): every user can read the device tree.",
+    ),
 )  # fmt: skip
 
 
@@ -65,8 +74,8 @@ def walks_coherently(evidence: Evidence) -> Answer:
         return HOLDS
     coherent = smmu.known("coherent_walks")
     if coherent.refuted:
-        return fails(NOT_COHERENT.at(smmu.name, smmu=smmu.name, because=coherent.note or f"known from {coherent.source}"))
-    return HOLDS if coherent.proved else not_known(COHERENCY_UNKNOWN.at(smmu.name, smmu=smmu.name))
+        return fails(NOT_COHERENT.at(smmu.name, smmu=smmu.name, because=coherent.note or f"known from {coherent.source}", tree=evidence.device_tree))
+    return HOLDS if coherent.proved else not_known(COHERENCY_UNKNOWN.at(smmu.name, smmu=smmu.name, tree=evidence.device_tree))
 
 
 NO_COHERENT = verdict_code(
@@ -76,12 +85,22 @@ NO_COHERENT = verdict_code(
     "root complex of segment {segment:04x} (memory access flags bit 2) or the SMMU has S2FWB (IDR3.FWB). "
     "Else IOMMU_VIOMMU_ALLOC fails: Operation not supported.",
     fix="Ask the vendor for firmware with CANWBS (coherency ensured in IORT), or give the function without acceleration (--mode none).",
+    on_tree=OnTree(
+        why="A guest could make its DMA non-coherent with the host's caches; the kernel makes a vIOMMU only where ACPI says CANWBS of the root "
+        "complex, which a device tree has no property for, or the SMMU has S2FWB (IDR3.FWB). Else IOMMU_VIOMMU_ALLOC fails: Operation not supported.",
+        fix="No setting changes this: give the function without acceleration (--mode none), or use a host whose SMMU has S2FWB, or that boots "
+        "with ACPI.",
+    ),
 )  # fmt: skip
 COHERENT_UNKNOWN = verdict_code(
     "canwbs-unknown", Area.HOST, severity=Severity.INFO,
     what="Whether the kernel would nest for {subject} coherently is not known: CANWBS {canwbs}, S2FWB {s2fwb}.",
     why="It needs CANWBS in the firmware's IORT, or S2FWB in the SMMU.{more}",
     fix="Read IORT as root (`sudo smmu-wizard record`), or probe (`sudo smmu-wizard record --probe`).",
+    on_tree=OnTree(
+        why="It needs S2FWB in the SMMU: a device tree can't say CANWBS.{more}",
+        fix="Bind a function to vfio-pci (`smmu-wizard prepare FUNCTION`) and run `sudo smmu-wizard record --probe`.",
+    ),
 )  # fmt: skip
 
 
@@ -92,11 +111,11 @@ def coherent(evidence: Evidence) -> Answer:
         return HOLDS
     canwbs, s2fwb, function = evidence.canwbs, evidence.smmu.known("s2fwb"), evidence.function
     if canwbs.refuted and s2fwb.refuted:
-        return fails(NO_COHERENT.at(function, segment=function.address.segment))
+        return fails(NO_COHERENT.at(function, segment=function.address.segment, tree=evidence.device_tree))
     if evidence.viommu.value is False:
         return HOLDS  # what refused it is named by the next condition
     more = f" Of S2FWB: {s2fwb.note}." if s2fwb.note and not s2fwb.known else ""
-    return not_known(COHERENT_UNKNOWN.at(function, canwbs=_state(canwbs), s2fwb=_state(s2fwb), more=more))
+    return not_known(COHERENT_UNKNOWN.at(function, canwbs=_state(canwbs), s2fwb=_state(s2fwb), more=more, tree=evidence.device_tree))
 
 
 def _coherent(evidence: Evidence) -> bool:
@@ -109,6 +128,7 @@ VIOMMU_REFUSED = verdict_code(
     what="The kernel refused a vIOMMU on {smmu} when it was asked ({tried}).",
     why="IOMMU_VIOMMU_ALLOC: Operation not supported. {because}",
     fix="Check CONFIG_ARM_SMMU_V3_IOMMUFD, the firmware's CANWBS, and the kernel's log at the time of the probe.",
+    on_tree=OnTree(fix="Check CONFIG_ARM_SMMU_V3_IOMMUFD, and the kernel's log at the time of the probe."),
 )  # fmt: skip
 VIOMMU_FAILED = verdict_code(
     "viommu-probe-failed", Area.HOST, severity=Severity.INFO,
@@ -139,9 +159,11 @@ def viommu_tried(evidence: Evidence) -> Answer:
     if evidence.config("CONFIG_ARM_SMMU_V3_IOMMUFD").value is None:
         options.append("the kernel was built without CONFIG_ARM_SMMU_V3_IOMMUFD")
     if not _coherent(evidence):
-        options.append("neither CANWBS nor S2FWB is in use")
+        options.append("the SMMU has no S2FWB, and a device tree can't say CANWBS" if evidence.device_tree else "neither CANWBS nor S2FWB is in use")
     because = f"Of what was recorded it may be that {' or that '.join(options)}." if options else "Nothing recorded here explains it."
-    return fails(VIOMMU_REFUSED.at(evidence.function, smmu=evidence.smmu.name, tried=evidence.viommu.note, because=because))
+    return fails(
+        VIOMMU_REFUSED.at(evidence.function, smmu=evidence.smmu.name, tried=evidence.viommu.note, because=because, tree=evidence.device_tree)
+    )
 
 
 def _state(known: Known) -> str:
@@ -153,6 +175,10 @@ ATS_REQUIRED = verdict_code(
     what="{subject} can't work without ATS, and {lacking}.",
     why="It is {kind} (pci_ats_required): since Linux 7.2 the SMMU's driver refuses it ({message}).",
     fix="Ask the vendor for firmware that sets the ATS attribute of the root complex in IORT; where the SMMU itself lacks ATS, use another slot.",
+    on_tree=OnTree(
+        fix="The host bridge's node in the device tree has to say ats-supported, where the hardware can; where the SMMU itself lacks ATS, "
+        "use another slot.",
+    ),
 )  # fmt: skip
 
 
@@ -161,6 +187,7 @@ ATS_UNDECIDED = verdict_code(
     what="Whether {subject} can work here is not known: {because}.",
     why="A device that must have ATS (pci_ats_required: CXL.cache devices, GPUs like them) is refused by the SMMU's driver where it can't have it.",
     fix="Read the host as root (`sudo smmu-wizard record`): configuration space past 256 bytes and IORT tell.",
+    on_tree=OnTree(fix="Read the host as root (`sudo smmu-wizard record`): configuration space past 256 bytes tells."),
 )  # fmt: skip
 
 
@@ -170,10 +197,11 @@ def ats_where_required(evidence: Evidence) -> Answer:
     function, above = evidence.function, evidence.smmu
     if above is None or above.kind != "smmuv3":
         return HOLDS
+    tree = evidence.device_tree
     offer, smmu = function.known("root_complex_ats"), above.known("ats")
     if evidence.ats_refused:
         lacking = "the kernel's log says that it was refused"
-        return fails(ATS_REQUIRED.at(function, lacking=lacking, kind="a device that must have ATS", message="SMMU doesn't support ATS"))
+        return fails(ATS_REQUIRED.at(function, lacking=lacking, kind="a device that must have ATS", message="SMMU doesn't support ATS", tree=tree))
     if offer.proved and smmu.proved:
         return HOLDS
     needs, kind = _needs_ats(function)
@@ -181,10 +209,10 @@ def ats_where_required(evidence: Evidence) -> Answer:
         return HOLDS
     if needs.proved and (offer.refuted or smmu.refuted):
         lacking = "the firmware's root complex does not offer it" if offer.refuted else f"{above.name} does not offer it"
-        return fails(ATS_REQUIRED.at(function, lacking=lacking, kind=kind, message="SMMU doesn't support ATS"))
+        return fails(ATS_REQUIRED.at(function, lacking=lacking, kind=kind, message="SMMU doesn't support ATS", tree=tree))
     if needs.is_true:
-        return not_known(ATS_UNDECIDED.at(function, because=f"it is {kind}, and whether SMMU and root complex offer ATS was not read"))
-    return not_known(ATS_UNDECIDED.at(function, because="whether it is a device that must have ATS was not read"))
+        return not_known(ATS_UNDECIDED.at(function, because=f"it is {kind}, and whether SMMU and root complex offer ATS was not read", tree=tree))
+    return not_known(ATS_UNDECIDED.at(function, because="whether it is a device that must have ATS was not read", tree=tree))
 
 
 def _needs_ats(function: Function) -> tuple[Known, str]:

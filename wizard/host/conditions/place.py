@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wizard.base.finding import Area, Finding, Severity
+from wizard.base.finding import Area, Finding, OnTree, Severity
 from wizard.base.text import plural
 from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
 from wizard.host.model import KIND_NAMES
@@ -63,9 +63,8 @@ OTHER_IOMMU = verdict_code(
 ALIAS_REFUSED = verdict_code(
     "stream-id-taken", Area.HARDWARE,
     what="{subject} is behind {smmu}, but the kernel left it without an IOMMU: its StreamID is an alias that {other} took first.",
-    why="Both sit behind a conventional PCI bridge, which sends their DMA under one requester ID; the kernel gives a StreamID to one function only "
-    "(Aliasing StreamID … unsupported), and DMA of this one is not translated for it.",
-    fix="It can't be assigned at all. Move the card out of the conventional bridge, into a PCI Express slot.",
+    why="{cause}; the kernel gives a StreamID to one function only (Aliasing StreamID … unsupported), and DMA of this one is not translated for it.",
+    fix="It can't be assigned at all. {step}",
 )  # fmt: skip
 NO_SMMU = verdict_code(
     "no-smmu", Area.HARDWARE,
@@ -90,10 +89,11 @@ SMMU_UNKNOWN = verdict_code(
     what="Whether an SMMU is above {subject} is not known{because}.",
     why="Its iommu link, its group, the list of IOMMUs (/sys/class/iommu) and the firmware's IORT would each tell; {lacking}.",
     fix="Record the host itself: `sudo smmu-wizard record`.",
+    on_tree=OnTree(why="Its iommu link, its group, the list of IOMMUs (/sys/class/iommu) and the device tree would each tell; {lacking}."),
 )  # fmt: skip
 NO_IOMMU_MAP = verdict_code(
     "no-iommu-map", Area.HARDWARE,
-    what="This host's device tree puts no SMMU above {subject}.",
+    what="This host's device tree puts no SMMU above {subject}{said}.",
     why="On many small boards (Raspberry Pi 5) PCIe has one address space without an IOMMU: there is no iommu-map, and nothing isolates a device.",
     fix="No setting changes this: its devices can't be given to VMs. Use a host whose PCIe has an SMMU.",
 )  # fmt: skip
@@ -122,7 +122,8 @@ def smmu_above(evidence: Evidence) -> Answer:
             return HOLDS
         return fails(OTHER_IOMMU.at(function, whose=f"The IOMMU of {function}", kind=KIND_NAMES.get(evidence.smmu.kind, evidence.smmu.kind)))
     if evidence.alias_refused:
-        return fails(ALIAS_REFUSED.at(function, smmu=function.iort_smmu or "an SMMU", other=evidence.alias_refused))
+        cause, step = _one_stream_for_two(evidence)
+        return fails(ALIAS_REFUSED.at(function, smmu=function.iort_smmu or "an SMMU", other=evidence.alias_refused, cause=cause, step=step))
     if evidence.smmu_failed:
         return fails(SMMU_FAILED.at(function, smmu=function.iort_smmu, because=evidence.smmu_failed))
     if evidence.other_iommu and not evidence.any_smmuv3 and (evidence.none_above or evidence.no_such_machine):
@@ -142,13 +143,33 @@ def smmu_above(evidence: Evidence) -> Answer:
     return fails(NO_SMMU.at(function, because=_unmapped(evidence), untranslated=evidence.untranslated()))
 
 
+_BRIDGE = (
+    "Both sit behind a conventional PCI bridge, which sends their DMA under one requester ID",
+    "Move the card out of the conventional bridge, into a PCI Express slot.",
+)
+_MAP = (
+    "The device tree's iommu-map, or its iommu-map-mask, gives both one StreamID, and no bridge is to blame",
+    "Each requester ID needs a StreamID of its own: correct iommu-map and iommu-map-mask of the host bridge in the device tree.",
+)
+_TABLE = "The firmware gives both one StreamID, and no bridge is to blame", "Update the firmware, or send the vendor the line of the kernel's log."
+
+
+def _one_stream_for_two(evidence: Evidence) -> tuple[str, str]:
+    """Why two functions have one StreamID, and what would part them: a bridge that sends for both, or a map that folds two requester IDs."""
+    if evidence.behind_conventional is not False:
+        return _BRIDGE
+    return _MAP if evidence.device_tree else _TABLE
+
+
 def _host_without(evidence: Evidence) -> Answer:
     """No SMMU is listed; only where the list itself was looked at is that an answer."""
     function = evidence.function
     if evidence.iommus_unread is not None:
         return not_known(_unknown(evidence))
+    if evidence.device_tree and function.iort_smmu:
+        return fails(SMMU_NOT_USED.at(function, smmu=function.iort_smmu))
     if evidence.device_tree:
-        return fails(NO_IOMMU_MAP.at(function))
+        return fails(NO_IOMMU_MAP.at(function, said=f": {evidence.tree_why}" if evidence.tree_why else ""))
     cause, step = _off(evidence.acpi_smmus)
     return fails(SMMU_OFF.at(function, cause=cause, step=step))
 
@@ -160,9 +181,11 @@ def _unknown(evidence: Evidence) -> Finding:
         because = f": it is in group {function.group}, so an IOMMU may be above it, and nothing names which"
     elif function.iort_smmu:
         because = f": the firmware names {function.iort_smmu}, and whether the kernel uses it does not show"
-    places = {"/sys/class/iommu": evidence.iommus_unread, "IORT": evidence.iort_unread, "the groups": evidence.groups_unread}
+    table = {} if evidence.device_tree else {"IORT": evidence.iort_unread}
+    places = {"/sys/class/iommu": evidence.iommus_unread, **table, "the groups": evidence.groups_unread}
     lacking = ", ".join(f"{place} ({reason})" for place, reason in places.items() if reason is not None)
-    return SMMU_UNKNOWN.at(function, because=because, lacking=f"not read were {lacking}" if lacking else "what was recorded of them does not agree")
+    told = f"not read were {lacking}" if lacking else "what was recorded of them does not agree"
+    return SMMU_UNKNOWN.at(function, because=because, lacking=told, tree=evidence.device_tree)
 
 
 def _off(nodes: int | None) -> tuple[str, str]:
@@ -181,7 +204,8 @@ def _off(nodes: int | None) -> tuple[str, str]:
 
 def _unmapped(evidence: Evidence) -> str:
     if evidence.device_tree:
-        return "The kernel made no link to one, as the device tree's iommu-map would have it"
+        said = evidence.tree_why
+        return f"The device tree gives it none: {said}" if said else "The kernel made no link to one, as the device tree's iommu-map would have it"
     if evidence.acpi_smmus is None:
         return "The kernel made no link to one (the firmware's IORT, which says why, was not read: root would tell)"
     return "The firmware's IORT names no SMMU for its requester ID"
@@ -237,13 +261,13 @@ STREAM_SHARED = verdict_code(
     "stream-id-shared", Area.HARDWARE,
     what="{subject} shares its StreamID {stream} with {others}, outside its own IOMMU group.",
     why="The SMMU can't tell their DMA apart: what one may reach, the other may reach too, whatever group the kernel shows.",
-    fix="Give it to no VM, with acceleration or without. Move the card out of the conventional bridge, into a PCI Express slot.",
+    fix="Give it to no VM, with acceleration or without. {step}",
 )  # fmt: skip
 STREAM_OF_GROUP = verdict_code(
     "stream-id-of-group", Area.HARDWARE,
     what="{subject} shares its StreamID {stream} with {others} of its IOMMU group.",
     why="The SMMU can't tell their DMA apart: only one VM can have all of them, and never with acceleration.",
-    fix="Move the card out of the conventional bridge, into a PCI Express slot.",
+    fix="{step}",
 )  # fmt: skip
 STREAMS_MANY = verdict_code(
     "stream-ids-many", Area.HARDWARE,
@@ -256,6 +280,7 @@ STREAMS_UNKNOWN = verdict_code(
     what="The StreamID of {subject} is not known.",
     why="{because}",
     fix="Read the host as root (`sudo smmu-wizard record`).",
+    on_tree=OnTree(fix="Record the host again (`smmu-wizard record`): every user can read the device tree."),
 )  # fmt: skip
 ALIASES_UNKNOWN = verdict_code(
     "dma-aliases-unknown", Area.HOST, severity=Severity.INFO,
@@ -272,13 +297,15 @@ def one_stream(evidence: Evidence) -> Answer:
     if evidence.smmu is None or evidence.smmu.kind != "smmuv3":
         return HOLDS
     if not function.stream_ids or (function.iort_smmu and function.iort_smmu != function.smmu):
-        return not_known(STREAMS_UNKNOWN.at(function, because=_no_stream(evidence)))
+        return not_known(STREAMS_UNKNOWN.at(function, because=_no_stream(evidence), tree=evidence.device_tree))
     if evidence.sharing:
         outside = evidence.outside
         told = outside or evidence.sharing
         streams = ", ".join(dict.fromkeys(f"{stream:#x}" for stream, _ in told))
         others = ", ".join(dict.fromkeys(other for _, other in told))
-        return fails((STREAM_SHARED if outside else STREAM_OF_GROUP).at(function, stream=streams, others=others))
+        return fails(
+            (STREAM_SHARED if outside else STREAM_OF_GROUP).at(function, stream=streams, others=others, step=_one_stream_for_two(evidence)[1])
+        )
     if len(function.stream_ids) > 1:
         streams = ", ".join(f"{stream:#x}" for stream in function.stream_ids)
         return fails(STREAMS_MANY.at(function, count=len(function.stream_ids), streams=streams))
@@ -288,11 +315,12 @@ def one_stream(evidence: Evidence) -> Answer:
 def _no_stream(evidence: Evidence) -> str:
     function = evidence.function
     if function.stream_ids:
-        return f"The firmware's IORT puts it behind {function.iort_smmu}, while the kernel uses {function.smmu} for it."
+        table = "device tree" if evidence.device_tree else "firmware's IORT"
+        return f"The {table} puts it behind {function.iort_smmu}, while the kernel uses {function.smmu} for it."
     if evidence.acpi_smmus is not None:
         return f"The firmware's IORT leads nowhere for it, while the kernel uses {function.smmu} for it: the table is damaged, or of another boot."
     if evidence.device_tree:
-        return "It stands in the device tree's iommu-map, which is not read here."
+        return f"It stands in the device tree's iommu-map, which does not tell: {function.stream_source.note}."
     return "It stands in the firmware's IORT (/sys/firmware/acpi/tables/IORT), which was not read."
 
 
@@ -301,6 +329,7 @@ DIRECT_REGION = verdict_code(
     what="The firmware asks for a 1:1 mapping of {regions} for {subject}.",
     why="The kernel lets no VM have a function with a `direct` reserved region (iommu_group_claim_dma_owner).",
     fix="It can't be assigned. Ask the vendor for firmware whose RMR permits remapping, or keep the function for the host.",
+    on_tree=OnTree(fix="It can't be assigned: memory that the device tree reserves for it is in the way (memory-region, iommu-addresses)."),
 )  # fmt: skip
 
 
@@ -315,6 +344,7 @@ ONE_TO_ONE = verdict_code(
     what="The kernel refused to give {subject} to a VM: the firmware wants its memory mapped 1:1.",
     why="Its log says so (Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1 mapping).",
     fix="It can't be assigned. Ask the vendor for firmware whose RMR permits remapping, or keep the function for the host.",
+    on_tree=OnTree(fix="It can't be assigned: memory that the device tree reserves for it is in the way (memory-region, iommu-addresses)."),
 )  # fmt: skip
 
 
@@ -323,7 +353,7 @@ def no_direct_region(evidence: Evidence) -> Answer:
     """No `direct` reserved region; `direct-relaxable` is fine (sources: problem-32)."""
     regions = [f"{r.start:#x}-{r.end:#x}" for r in (evidence.group.regions if evidence.group else ()) if r.type == "direct"]
     if regions:
-        return fails(DIRECT_REGION.at(evidence.function, regions=", ".join(regions)))
+        return fails(DIRECT_REGION.at(evidence.function, regions=", ".join(regions), tree=evidence.device_tree))
     if evidence.group is not None and not evidence.group.regions_known:
         return not_known(REGIONS_UNKNOWN.at(evidence.function))
     return HOLDS
@@ -332,4 +362,4 @@ def no_direct_region(evidence: Evidence) -> Answer:
 @condition
 def not_refused_for_its_memory(evidence: Evidence) -> Answer:
     """iommu_group_claim_dma_owner() refused it already, and the kernel logged it (sources: problem-23)."""
-    return fails(ONE_TO_ONE.at(evidence.function)) if evidence.one_to_one else HOLDS
+    return fails(ONE_TO_ONE.at(evidence.function, tree=evidence.device_tree)) if evidence.one_to_one else HOLDS

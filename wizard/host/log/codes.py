@@ -6,13 +6,13 @@ They are of kind verdict: neither a plan nor a preparation script mends them. Wh
 
 from __future__ import annotations
 
-from wizard.base.finding import Area, Definition, Kind, Severity, define
+from wizard.base.finding import SAME, Area, Definition, Kind, OnTree, Severity, define
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 
-def _code(code: str, severity: Severity, area: Area, *, what: str, why: str, fix: str) -> Definition:
-    return define(code, severity, Kind.VERDICT, area, what=what, why=why, fix=fix)
+def _code(code: str, severity: Severity, area: Area, *, what: str, why: str, fix: str, on_tree: OnTree = SAME) -> Definition:
+    return define(code, severity, Kind.VERDICT, area, what=what, why=why, fix=fix, on_tree=on_tree)
 
 
 SERVICE_FAILURE = _code(
@@ -40,6 +40,7 @@ COMMAND_ABORT = _code(
     what="{subject} could not read its command queue{times}: {said}.",
     why="The queue is in ordinary memory: an abort on its fetch means broken memory, or an SMMU whose walks are not coherent as the firmware says.",
     fix="Look for memory errors (RAS, EDAC) in the log; check COHACC in the firmware's IORT; update the firmware.",
+    on_tree=OnTree(fix="Look for memory errors (RAS, EDAC) in the log; check dma-coherent of its node in the device tree."),
 )  # fmt: skip
 ATC_TIMEOUT = _code(
     "ats-invalidation-timeout", WARNING, Area.HARDWARE,
@@ -78,6 +79,7 @@ MSI_ABORTED = _code(
     what="{subject} could not send its own interrupt{times}: {said}.",
     why="Its MSI was aborted on the way to the ITS: faults and errors may stay unseen until something else wakes the driver.",
     fix="Update the firmware: IORT gives the SMMU's own DeviceID, and the interconnect has to let it reach the ITS.",
+    on_tree=OnTree(fix="Correct msi-parent of its node in the device tree, which gives its DeviceID; the interconnect has to let it reach the ITS."),
 )  # fmt: skip
 UNREPORTED = _code(
     "smmu-interrupt-missing", WARNING, Area.FIRMWARE,

@@ -11,6 +11,7 @@ import msgspec
 
 from wizard.arch import event as arch
 from wizard.arch.event import EventType as E
+from wizard.base.finding import OnTree
 from wizard.host.log.model import Event
 
 
@@ -19,6 +20,11 @@ class Explanation(msgspec.Struct, frozen=True):
 
     why: str
     fix: str
+    tree: OnTree = OnTree()
+
+    def on_tree(self) -> Explanation:
+        """The same, as it is said of a host with a device tree."""
+        return Explanation(self.tree.why or self.why, self.tree.fix or self.fix)
 
 
 _DRIVER = "Update the driver and firmware of {device}; "
@@ -46,6 +52,7 @@ EXPLAINED: dict[int, Explanation] = {
     E.F_BAD_ATS_TREQ: Explanation(
         "An ATS translation request came in from a StreamID that may send none (7.3.6): ATS is on in the device and off in the SMMU.",
         "Reset {device}; plan it with --ats off, or let the host switch ATS on (IORT's ATS attribute, a kernel with CONFIG_PCI_ATS).",
+        OnTree(fix="Reset {device}; plan it with --ats off, or let the host switch ATS on (ats-supported in the device tree, CONFIG_PCI_ATS)."),
     ),
     E.F_STREAM_DISABLED: Explanation(
         "Its stream takes no DMA without a SubstreamID (7.3.7): stage 1 was set up for PASIDs alone (STE.S1DSS is terminate), or a PASID of 0 was "
@@ -119,6 +126,10 @@ UNTOLD = Explanation(
     "is not known: not every StreamID was read, and the one of a function that is there may be it.",
     "Read the host as root (`sudo smmu-wizard record`): the firmware's IORT says which function has the StreamID. Look in `dmesg` for "
     "`Adding to iommu group` and `Aliasing StreamID`, too.",
+    OnTree(
+        fix="Record the host again (`smmu-wizard record`): the device tree's iommu-map says which function has the StreamID. Look in `dmesg` for "
+        "`Adding to iommu group` and `Aliasing StreamID`, too.",
+    ),
 )
 NOBODY = Explanation(
     "DMA comes with a StreamID that no function of this host has{requester}: another requester ID of a card behind a bridge, a function that is "
@@ -126,6 +137,13 @@ NOBODY = Explanation(
     "untranslated.",
     "Look in the firmware's IORT for the IDs that lead there (`smmu-wizard show SMMU`), and which card is at that place (`lspci`); "
     "a card whose DMA carries several requester IDs can't be given to a VM.",
+    OnTree(
+        why="DMA comes with a StreamID that no function of this host has{requester}: another requester ID of a card behind a bridge, a function that "
+        "is hidden or was removed, or an iommu-map that maps IDs wrongly. The SMMU has no entry for it and aborts the DMA (7.3.3): nothing goes to "
+        "memory untranslated.",
+        fix="Look in the device tree's iommu-map for the IDs that lead there (`smmu-wizard show SMMU`), and which card is at that place (`lspci`); "
+        "a card whose DMA carries several requester IDs can't be given to a VM.",
+    ),
 )
 """C_BAD_STREAMID where the host shows no function with the StreamID."""
 HARMLESS = "All at address 0 and read: seen on some SoCs as harmless prefetches before the driver sets the device up."

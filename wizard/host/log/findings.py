@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from wizard.arch.event import EventType
 from wizard.base.address import Address
-from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
+from wizard.base.finding import Area, Definition, Finding, Kind, OnTree, Severity, define
 from wizard.base.text import plural
 from wizard.facts.vfio import is_vfio_driver
 from wizard.host.iort import RootComplex, ranges
@@ -74,7 +74,7 @@ def _troubles(host: Host, names: Mapping[str, str]) -> Iterator[Finding]:
         because = next((trouble.words["because"] for trouble in troubles if trouble.words["because"]), "")
         words: dict[str, object] = {**troubles[0].words, "because": because, "said": "; ".join(text.rstrip(".!") for text in texts[:_SHOWN]) + more}
         words["times"] = f" ({count} times)" if count > len(texts) else ""
-        yield kind.leads_to.at(subject, **words)  # type: ignore[arg-type]
+        yield kind.leads_to.at(subject, tree=host.by_tree, **words)  # type: ignore[arg-type]
 
 
 def _said_elsewhere(host: Host, definition: Definition, subject: str) -> bool:
@@ -106,6 +106,11 @@ COHACC = define(
     what="The firmware overrides the coherency of {subject}: {value}.",
     why="IORT's COHACC flag says something else than IDR0; without coherent walks VFIO refuses devices (IOMMU_CAP_CACHE_COHERENCY).",
     fix="Update the firmware, or ask the vendor whether the SMMU's walks are coherent.",
+    on_tree=OnTree(
+        why="dma-coherent (or dma-noncoherent) of its node in the device tree, or of a node above it, says something else than IDR0; without "
+        "coherent walks VFIO refuses devices (IOMMU_CAP_CACHE_COHERENCY).",
+        fix="Update the device tree of the board, or ask the vendor whether the SMMU's walks are coherent.",
+    ),
 )  # fmt: skip
 
 
@@ -113,7 +118,7 @@ def _coherency(host: Host, names: Mapping[str, str]) -> Iterator[Finding]:
     """IDR0.COHACC overridden by FW configuration."""
     for device, told in host.log.smmus.items():
         if told.cohacc_override is not None:
-            yield COHACC.at(names.get(device, device), value="coherent" if told.cohacc_override else "not coherent")
+            yield COHACC.at(names.get(device, device), value="coherent" if told.cohacc_override else "not coherent", tree=host.by_tree)
 
 
 EVENTS = define(
@@ -148,6 +153,7 @@ def _events(host: Host, names: Mapping[str, str]) -> Iterator[tuple[Key, Finding
         requester = _requester(host, names.get(device, device), stream)
         if number == EventType.C_BAD_STREAMID and who is None and stream is not None:
             explained = meaning.NOBODY if all_read else meaning.UNTOLD
+        explained = explained.on_tree() if host.by_tree else explained
         words = {"device": who or "the device", "whose": _whose([f for f in owners if str(f) == who] or owners), "requester": requester}
         why = [meaning.HARMLESS] if meaning.harmless(kept) else [explained.why.format(**words), *meaning.further(kept)]
         name = next((event.name for event in kept), f"event {number:#04x}")
@@ -168,8 +174,8 @@ def _events(host: Host, names: Mapping[str, str]) -> Iterator[tuple[Key, Finding
 
 
 def _streams_read(host: Host) -> bool:
-    """Whether a StreamID that no function has is nobody's: IORT was read, and tells all of each function behind an SMMU (a note: but an alias)."""
-    return host.iort is not None and all(
+    """Whether a StreamID that no function has is nobody's: the firmware's table was read, and tells all of each function (a note: but an alias)."""
+    return (host.iort is not None or host.by_tree) and all(
         function.stream_ids and not function.stream_source.note for function in host.functions.values() if function.smmu or function.iort_smmu
     )
 
@@ -186,6 +192,11 @@ def _whose(owners: Sequence[Function]) -> str:
 def _requester(host: Host, smmu: str, stream: int | None) -> str:
     """Which requester ID the firmware's IORT gives this StreamID, in words; empty where it gives it to none."""
     above: Smmu | None = host.smmus.get(smmu)
+    if host.by_tree and stream is not None:
+        node = host.device_tree.named(smmu, above.device if above else None)
+        for row in host.device_tree.ranges(node) if node else ():
+            if row.stream <= stream <= row.stream_last:
+                return f" (the device tree gives it to requester ID {row.first + stream - row.stream:#06x} below {row.subject})"
     if host.iort is None or stream is None:
         return ""
     for one in ranges(host.iort):
