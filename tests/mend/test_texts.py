@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from tests.tools.hosts import host, plan
 from tests.tools.libvirt import native
 from tests.tools.requests import SETS
 from tests.tools.samples import ASSUMED, DATA, ROWS
+from wizard.base.errors import WizardError
 from wizard.base.finding import Severity
 from wizard.cli.fix import opened
 from wizard.existing.load import Opened
@@ -244,3 +246,57 @@ def test_opened_is_what_check_opens() -> None:
         (vm,) = opened(name, (DATA / name).read_text())
         assert isinstance(vm, Opened)
         assert vm.guest is not None
+
+
+PIECES = [
+    "oas=99",
+    "bus_nr=-1",
+    "''",
+    '"',
+    "<",
+    "&amp;",
+    "\\",
+    "$X",
+    "9" * 19,
+    "id=",
+    "<address/>",
+    "iommufd=",
+    "é",
+    "\r\n",
+    " -device ",
+    "{",
+    "}",
+    ",,",
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_broken_text_breaks_the_mending(seed: int) -> None:
+    """Pieces taken out, put in, lines exchanged: a text is mended, left, or refused with a sentence; never an internal error, never made worse."""
+    random = Random(seed)
+    hosts = {row["host"]: host(row["host"]) for row in ROWS.values()}
+    texts = {name: data.decode() for name in ROWS if b"\0" not in (data := (DATA / name).read_bytes())}
+    for _ in range(40):
+        name = random.choice(sorted(texts))
+        text = broken(texts[name], random)
+        try:
+            result = mend(hosts[ROWS[name]["host"]], {name: text}, opened)
+        except WizardError:
+            continue
+        if not result.changes:
+            assert result.texts[name] == text
+
+
+def broken(text: str, random: Random) -> str:
+    for _ in range(random.randint(1, 3)):
+        at, how = random.randrange(len(text)), random.random()
+        if how < 0.4:
+            text = text[:at] + text[at + random.randint(1, 30) :]
+        elif how < 0.7:
+            text = text[:at] + random.choice(PIECES) + text[at:]
+        else:
+            lines = text.split("\n")
+            one, other = random.randrange(len(lines)), random.randrange(len(lines))
+            lines[one], lines[other] = lines[other], lines[one]
+            text = "\n".join(lines)
+    return text

@@ -84,7 +84,9 @@ class CommandWriter(Writer):
         start, end = self.at(device.where)
         key = _KEYS.get(name, name)
         if self._json(device):
-            close = self.text.rindex("}", start, end)
+            close = self.text.rfind("}", start, end)
+            if close < 0:
+                raise Beyond("its JSON has no end")
             self.edits.append(Edit(close, close, f',"{key}":"{text}"'))
         elif _SAFE.fullmatch(text):
             self.edits.append(Edit(end, end, f",{key}={text}"))
