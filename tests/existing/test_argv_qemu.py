@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 from typing import cast
@@ -11,9 +13,12 @@ from typing import cast
 import pytest
 
 from tests.existing.test_samples import DATA, EXPECTED
+from tests.tools.cache import PROJECT, skip_loudly
+from tests.tools.processes import LIMIT
 from tests.tools.qemu import require_qemu
 from wizard.existing.argv import read_argv
 from wizard.existing.guest import Bridge, Vsmmu
+from wizard.existing.qemu.grammar import grammar
 from wizard.existing.qemu.options import Option, read_options
 from wizard.existing.words import Command, Word, read_commands
 from wizard.rehearsal.process import running
@@ -121,6 +126,16 @@ def _read(command: Command) -> list[Place]:
         assert device.slot is not None
         found.append((driver, id, device.bus, (device.slot, device.function or 0), numbers))
     return found
+
+
+def test_the_table_is_what_qemu_says() -> None:
+    """Of the QEMU that it names; another has other words."""
+    qemu = require_qemu()
+    version = subprocess.run([qemu, "--version"], capture_output=True, text=True, timeout=LIMIT, check=True).stdout
+    if f"version {grammar().version} " not in version:
+        skip_loudly(f"the words of QEMU {grammar().version} can't be asked of another", "scripts/qemu-grammar renews them")
+    words = [sys.executable, str(PROJECT / "scripts/qemu-grammar"), "--check", str(qemu)]
+    assert subprocess.run(words, timeout=2 * LIMIT, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -56,8 +56,9 @@ def read_argv(command: Command, source: str) -> Guest:
     reader = Devices(options, backends, command.descriptors, nodefaults=any(option.name == "nodefaults" for option in options))
     reader.read()
     parts = Reader(options, backends).read()
-    # The table is that of arm64's virt: what other architectures and machines have is not judged by it.
+    # The table is that of arm64's virt: what other architectures, machines and newer QEMUs have is not judged by it.
     judged = architecture(command.program.text) in (None, "aarch64") and (parts.machine.type or "virt").startswith("virt")
+    judged = judged and not grammar.newer(command.version)
     every = placed([*reader.default, *(made.device for made in reader.made)])
     devices = every[len(reader.default) :]
     owner = {id(made.option): device for made, device in zip(reader.made, devices, strict=True)}

@@ -47,6 +47,15 @@ def grammar() -> Grammar:
     return msgspec.json.decode(resources.files("wizard.existing.qemu").joinpath("grammar.json").read_bytes(), type=Grammar)
 
 
+def newer(version: str | None) -> bool:
+    """Whether a QEMU, as a log names it, is of a later release than the one that was asked."""
+
+    def release(text: str) -> list[int]:
+        return [int(part) for part in text.split(".")[:2] if part.isdecimal() and len(part) < 5]
+
+    return version is not None and release(version) > release(grammar().version)
+
+
 def takes_value(option: str) -> bool | None:
     """Whether a value follows an option; None for one that QEMU does not know."""
     return grammar().options.get(option)
