@@ -89,7 +89,7 @@ ROOMS = {
         *_in("nesting", "fields", "vste", "commands", "events", "iommufd", "qemu"), *_in("dryrun", "scenarios", "wrong_models"),
     )),
     "dryrun": Room("wizard/dryrun", _in(
-        "dryrun", "fires", "scenarios", "wrong_plans", "report", "cost", "proof", "hotplug", "wrong_models", "broken_worlds", "command",
+        "dryrun", "fires", "layout", "scenarios", "wrong_plans", "report", "cost", "proof", "hotplug", "wrong_models", "broken_worlds", "command",
     )),
 }  # fmt: skip
 

@@ -97,7 +97,7 @@ class FunctionView(Record, frozen=True, kw_only=True):
     vsmmu: str | None
     stream_ids: tuple[int, ...]
     vsid: int | None
-    hotplug: bool = False
+    hotplug: bool
 
 
 class Cell(Record, frozen=True, kw_only=True):
