@@ -109,6 +109,7 @@ def test_domains_around_and_beside_each_other() -> None:
         ("<a/>", "holds no <domain>"),
         ("<domain>" + "<a>" * 100 + "</a>" * 100 + "</domain>", "elements lie 64 deep"),
         ("<domain a='1' a='2'/>", "line 1: this is no XML: duplicate attribute"),
+        ("<domain>" + "<a/>" * 100_001 + "</domain>", "more than 100000 elements"),
     ],
 )
 def test_what_is_no_domain(text: str, says: str) -> None:

@@ -198,6 +198,7 @@ of("no-acpi", NVME, machine=MachineRequest(acpi=False))
 of("no-msi-doorbell", NVME, machine=MachineRequest(its=False))
 of("no-msi", NVME, mode=Mode.NONE, machine=MachineRequest(its=False))
 of("machine-not-in-qemu", NVME, machine=MachineRequest(type="virt-11.2"))
+of("iommufd-mixed", FunctionRequest(host=NVME, iommufd=False), E1000E, mode=Mode.NONE)
 of("mmio-window-above-cpu", NVME, mode=Mode.NONE, mmio_window=8192 << 40)
 of("machine-wide-viommu", NVME, machine=MachineRequest(iommu="smmuv3"))
 of(

@@ -23,6 +23,7 @@ MODELS: dict[str, tuple[str, str]] = {
     "messages": ("wizard.explain.listing", "Listing"),
     "plan": ("wizard.cli.planning", "PlanView"),
     "check": ("wizard.cli.check", "CheckView"),
+    "import": ("wizard.cli.importing", "ImportView"),
     "fix": ("wizard.cli.fix", "FixView"),
     "dry-run": ("wizard.dryrun.model", "Report"),
     "rehearse": ("wizard.rehearsal.report", "Report"),

@@ -15,6 +15,7 @@ from importlib.resources import files
 from wizard.existing.guest import Fate, Left, Where
 from wizard.existing.xmltree import Element
 
+_HINTS = 200
 _BETWEEN = re.compile(r">\s+<")
 _LIVE = {"domain@id", "source@index", "input@index"}
 """Attributes of a domain that runs: libvirt gives them anew."""
@@ -149,7 +150,9 @@ class Ledger:
     def _misspelt(self, element: Element, attribute: str | None, words: Iterable[str]) -> None:
         name = f"@{attribute}" if attribute is not None else element.name
         same = [word for word in words if word.lower() == name.lower()]
-        near = same or get_close_matches(name, [word for word in words if word.startswith("@") == name.startswith("@")], 1, 0.7)
+        near = same
+        if not near and len(self.left) < _HINTS:  # one for each of thousands helps nobody, and takes its time
+            near = get_close_matches(name, [word for word in words if word.startswith("@") == name.startswith("@")], 1, 0.7)
         self.unknown(element.where(attribute), "libvirt has no such word there and drops it", near[0].removeprefix("@") if near else None)
 
     def _path(self, element: Element) -> str:

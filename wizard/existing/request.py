@@ -115,7 +115,13 @@ class _Maker:
 
     def left(self) -> None:
         """What is not in the model."""
-        for left in self.guest.left:
+        told = [left for left in self.guest.left if left.fate in (Fate.UNKNOWN, Fate.UNRESOLVED, Fate.LOST)]
+        if len(told) > _LISTED:
+            more = f"{len(told) - _LISTED} more parts of it"
+            self.find(
+                say.UNKNOWN_WORD, told[_LISTED].where, word=more, meant="", why="Only the first are told one by one.", fix="Correct those first."
+            )
+        for left in told[:_LISTED]:
             word = f"{left.name}{f' of {left.of}' if left.of else ''}"
             match left.fate:
                 case Fate.UNKNOWN:

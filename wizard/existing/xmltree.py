@@ -14,8 +14,8 @@ from xml.parsers import expat
 from wizard.base.errors import InputError
 from wizard.existing.guest import Where
 
-LIMIT = 100 << 20  # bytes
 DEPTH = 64
+ELEMENTS = 100_000  # a domain with 512 CPUs pinned and a thousand devices has a tenth of it
 _ATTRIBUTE = re.compile(r"""\s+([^\s=/>]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 
 
@@ -34,6 +34,8 @@ class Element:
     texts: list[tuple[str, int, int]] = field(default_factory=list)
     end: int = 0  # behind its end tag
     inner: int = 0  # behind its start tag
+    number: int = 1  # among the children of its parent that have its name
+    counts: dict[str, int] = field(default_factory=dict)  # its children by name
 
     @property
     def text(self) -> str:
@@ -62,8 +64,8 @@ class Element:
         parts: list[str] = []
         at: Element | None = self
         while at is not None and at.name != "domain":
-            same = at.parent.all(at.name) if at.parent else []
-            parts.append(f"{at.name}[{same.index(at) + 1}]" if len(same) > 1 else at.name)
+            several = at.parent is not None and at.parent.counts[at.name] > 1
+            parts.append(f"{at.name}[{at.number}]" if several else at.name)
             at = at.parent
         return "/".join(reversed(parts))
 
@@ -97,6 +99,7 @@ class _Parser:
         self.stack: list[Element] = []
         self.root: Element | None = None
         self._last = (0, 0)
+        self._count = 0
         self.expat = expat.ParserCreate("utf-8")
         self.expat.buffer_text = False
         self.expat.StartElementHandler = self.started
@@ -125,6 +128,9 @@ class _Parser:
         return self.root
 
     def started(self, name: str, attributes: dict[str, str]) -> None:
+        self._count += 1
+        if self._count > ELEMENTS:
+            raise InputError(f"{self.source} has more than {ELEMENTS} elements.", "No domain is that large; name another file.")
         if len(self.stack) >= DEPTH:
             raise InputError(f"{self.source}, line {self.expat.CurrentLineNumber}: elements lie {DEPTH} deep here.", "A domain is never that deep.")
         start = self.at(self.expat.CurrentByteIndex)
@@ -139,6 +145,7 @@ class _Parser:
         element.inner = close + 1
         if parent is not None:
             parent.children.append(element)
+            element.number = parent.counts[name] = parent.counts.get(name, 0) + 1
         else:
             self.root = element
         self.stack.append(element)

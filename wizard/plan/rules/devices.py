@@ -23,6 +23,12 @@ NO_IOMMUFD = plan_code(
     why="QEMU: 'vfio-pci endpoint devices without an iommufd backend not allowed when using arm-smmuv3,accel=on'.",
     fix="Leave iommufd on.",
 )  # fmt: skip
+IOMMUFD_MIXED = plan_code(
+    "iommufd-mixed", WARNING,
+    what="VM {subject}: {functions} are opened through the VFIO container, and its other functions through iommufd.",
+    why="Each of the two maps and pins all of the guest's memory for itself, and functions of one can't reach the BARs of the other.",
+    fix="Open all of them through iommufd.",
+)  # fmt: skip
 HOST_IOMMUFD = plan_code(
     "host-without-iommufd", ERROR, area=Area.KCONFIG,
     what="This host has no /dev/iommu, and VM {subject} needs it.",
@@ -38,6 +44,9 @@ def iommufd(scene: Scene) -> Iterator[Finding]:
         vsmmu = scene.vm.vsmmu(device.vsmmu)
         if vsmmu is not None and vsmmu.accel and not device.iommufd:
             yield NO_IOMMUFD.at(scene.name, function=device.host)
+    if len({device.iommufd for device in scene.vm.devices}) > 1:
+        legacy = ", ".join(device.host for device in scene.vm.devices if not device.iommufd)
+        yield IOMMUFD_MIXED.at(scene.name, functions=legacy)
     modules = {name.replace("-", "_") for name in scene.host.facts.kernel.modules}
     config = (scene.host.facts.kernel.config or {}).get("CONFIG_IOMMUFD")
     if scene.vm.iommufd and scene.host.facts.iommufd is False and config not in ("m", "y") and "iommufd" not in modules:
