@@ -1,4 +1,4 @@
-"""One way to open a VM, whatever it is written in: a profile, a libvirt domain, a QEMU command line. The kind is told by the content.
+"""One way to open a VM: a profile, a libvirt domain, a QEMU command line, a KubeVirt document. The kind is told by the content.
 
 Every command that takes a profile opens it here, and so does the wizard.
 """
@@ -25,6 +25,7 @@ LIMIT = 100 << 20  # bytes
 STDIN = "-"
 _OURS = re.compile(r"^\s*(version\s*=\s*[0-9]|#:schema|\[\[(function|vsmmu|disk|network|hotplug|numa|other)\]\])", re.MULTILINE)
 _XML = re.compile(rb"\s*(<\?xml|<!--|<!DOCTYPE|<[A-Za-z])")
+_KUBEVIRT = re.compile(rb"""^\s*["']?apiVersion["']?\s*:\s*["']?kubevirt\.io/""", re.MULTILINE)
 _UTF8 = b"\xef\xbb\xbf"
 
 
@@ -34,7 +35,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     request: VmRequest
     findings: tuple[Finding, ...]
     source: str  # the path, as it was given
-    kind: str  # profile, libvirt, qemu
+    kind: str  # profile, libvirt, qemu, kubevirt
     guest: Guest | None = None
 
     @property
@@ -73,7 +74,12 @@ def read_vms(data: bytes, source: str, *, opened: Callable[[str], bytes | None] 
 
 def read_guests(data: bytes, shown: str, *, opened: Callable[[str], bytes | None] | None = None) -> list[Guest]:
     """Existing VMs of a text, as they are written."""
-    if kind_of(data) == "libvirt":
+    kind = kind_of(data)
+    if kind == "kubevirt":
+        from wizard.existing.kubevirt import read_kubevirt
+
+        return read_kubevirt(_text(data.removeprefix(_UTF8), shown), shown)
+    if kind == "libvirt":
         from wizard.existing.domain import read_domains
 
         return read_domains(_text(data.removeprefix(_UTF8), shown), shown)
@@ -91,14 +97,17 @@ def opened_guest(guest: Guest, source: str, kind: str) -> Opened:
     from wizard.existing.placement import complete
     from wizard.existing.request import request_of
 
-    request, findings = request_of(complete(guest))
+    # What a KubeVirt document leaves out is the launcher's, not libvirt's.
+    request, findings = request_of(guest if kind == "kubevirt" else complete(guest))
     return Opened(request=request, findings=tuple(findings), source=source, kind=kind, guest=guest)
 
 
 def kind_of(data: bytes) -> str:
-    """profile, libvirt or qemu; what is none of them is taken for a profile, whose reader says what is wrong."""
+    """profile, libvirt, qemu or kubevirt; what is none of them is taken for a profile, whose reader says what is wrong."""
     if _XML.match(data.removeprefix(_UTF8)):
         return "libvirt"
+    if _KUBEVIRT.search(data[: 1 << 20]):
+        return "kubevirt"
     if b"\0" not in data[: 1 << 16]:
         text = data.decode(errors="replace").removeprefix("\ufeff")
         if _OURS.search(text) or _is_toml(text):

@@ -1,0 +1,71 @@
+"""KubeVirt's documents: what they hold is read, and what only the launcher's domain has is said."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from wizard.base.errors import InputError
+from wizard.existing.kubevirt import quantity
+from wizard.existing.load import read_vms
+
+DOMAIN: dict[str, Any] = {
+    "cpu": {"cores": 4, "sockets": 2, "model": "host-passthrough", "numa": {"guestMappingPassthrough": {}}},
+    "memory": {"guest": "32Gi", "hugepages": {"pageSize": "512Mi"}},
+    "machine": {"type": "virt"},
+    "firmware": {"bootloader": {"efi": {"secureBoot": False}}},
+    "devices": {"gpus": [{"name": "gpu0", "deviceName": "nvidia.com/GB200"}], "hostDevices": [{"name": "nic", "deviceName": "x.y/vf"}], "disks": []},
+}
+VMI = {
+    "apiVersion": "kubevirt.io/v1",
+    "kind": "VirtualMachineInstance",
+    "metadata": {"name": "knot", "namespace": "aviary"},
+    "spec": {"domain": DOMAIN},
+}
+VM = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "vm"}, "spec": {"template": {"spec": {"domain": DOMAIN}}}}
+
+
+def test_what_a_document_holds() -> None:
+    (vm,) = read_vms(json.dumps(VMI, indent=2).encode(), "knot.json")
+    assert vm.kind == "kubevirt"
+    assert (vm.request.name, vm.request.memory, vm.request.hugepages, vm.request.cpus) == ("aviary_knot", 32 << 30, 512 << 20, 8)
+    assert vm.request.machine.uefi
+    said = {finding.code: finding.what for finding in vm.findings}
+    assert "only the descriptor x.y/vf" in said["import-function-unknown"]
+    assert [finding.code for finding in vm.findings].count("import-function-unknown") == 2
+    assert "virt-launcher" in said["import-value-missing"]
+    carried = " ".join(finding.what for finding in vm.findings)
+    for path in ("cpu.model", "cpu.numa.guestMappingPassthrough", "firmware.bootloader.efi", "devices.disks"):
+        assert (path in carried) is (path != "firmware.bootloader.efi")
+
+
+def test_lists_and_virtual_machines() -> None:
+    document = {"apiVersion": "v1", "kind": "List", "items": [VM, VMI]}
+    assert [vm.request.name for vm in read_vms(json.dumps(document, indent=2).encode(), "x")] == ["default_vm", "aviary_knot"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "apiVersion: kubevirt.io/v1\nkind: VirtualMachineInstance\n",
+        '{\n"apiVersion": "kubevirt.io/v1", "kind": "Other"}',
+        '{\n"apiVersion": "kubevirt.io/v1", "a": ' + "[" * 100_000,
+    ],
+)
+def test_what_is_no_document(text: str) -> None:
+    with pytest.raises(InputError, match=r"x (is no JSON|holds no VirtualMachine)"):
+        read_vms(text.encode(), "x")
+
+
+@pytest.mark.parametrize(
+    "domain", [[], 1, {"devices": {"gpus": {"a": 1}}}, {"cpu": []}, {"memory": {"guest": "lots"}}, {"devices": {"gpus": [3, None]}}]
+)
+def test_odd_values_are_no_exception(domain: Any) -> None:
+    document = {**VMI, "spec": {"domain": domain}}
+    assert read_vms(json.dumps(document, indent=1).encode(), "x")[0].findings
+
+
+def test_quantities() -> None:
+    assert [quantity(text) for text in ("4Gi", "512M", "1024", "1k", "x", "-1Gi", "4GiB")] == [4 << 30, 512_000_000, 1024, 1000, None, None, None]
