@@ -42,8 +42,9 @@ def pytest_unconfigure() -> None:
 # Files that take minutes on one processor. They begin first: the last of them, alone at the end, would leave every other processor idle.
 # (pytest-xdist's own order of files is by their number of tests: these have few. scripts/test turns it off.)
 LONG = (
-    *("test_other_pythons.py", "export/test_prepare_runs.py", "armhost/", "export/test_libvirt.py", "smmu/test_against_qemu.py"),
-    *("tui/test_robust.py", "tui/test_fresh_clone.py", "tui/test_tmux.py", "packaging/test_install.py"),
+    *("test_other_pythons.py", "export/test_armhost.py", "dryrun/test_armhost.py", "armhost/", "export/test_prepare_runs.py"),
+    *("facts/test_armhost_probe.py", "fuzz/test_bounds.py", "fuzz/test_command_line.py", "tui/test_robust.py", "tui/test_flow.py"),
+    *("export/test_qemu.py", "mutants/", "export/test_hotplug.py", "tui/test_fresh_clone.py", "packaging/test_install.py"),
 )
 
 
