@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from textual import events
 from textual.pilot import Pilot
 
-from tests.tui.conftest import NVME, app, cursor_to, press, settle, shown, shows
+from tests.tui.conftest import NVME, app, cursor_to, press, settle, shown, shows, until
+from wizard.tui.app import WizardApp
+from wizard.tui.widgets.find import Find
 from wizard.tui.widgets.lines import LinesView
 
 
@@ -49,6 +52,25 @@ async def test_keys_of_the_screen_are_its_own_again_when_the_search_ends() -> No
         assert "No scenario failed" not in "".join(one.message for one in wizard._notifications)
         await press(pilot, "escape", "n")
         assert "No scenario failed" in "".join(one.message for one in wizard._notifications)
+
+
+def burst(wizard: WizardApp, *keys: str) -> None:
+    """Keys as a fast typist or a paste brings them: none waits for what the one before it does."""
+    for key in keys:
+        wizard.post_message(events.Key({"/": "slash"}.get(key, key), key if len(key) == 1 else None))
+
+
+async def test_a_burst_of_keys_goes_where_it_was_meant() -> None:
+    """The first letter behind / is the box's, the first key behind enter is the view's."""
+    wizard = app()
+    async with wizard.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        burst(wizard, "/", *NVME, "enter", "a", "enter", "enter", "3")
+        await shows(pilot, "vm1", "TOML")
+        burst(wizard, "/", *"memory", "enter", "n", "n")
+        await shows(pilot, "memory", "n next")
+        await until(pilot, lambda: not wizard._typing)
+        assert wizard.screen.query_one(Find).box.value == "memory"
 
 
 async def test_it_opens_above_something_to_read_too() -> None:

@@ -44,8 +44,8 @@ class KeysInOrder(App[int]):
 
     async def _take_next(self) -> None:
         """The key that waits longest; never the newest before it, however the patience with the last one ended."""
-        if not self._typed:
-            return
+        if not self._typed or not self.screen_stack:
+            return  # without a screen the app has ended behind the last key: there is nobody for those that were typed after it
         self._typing, self._typing_since, self._turn = True, time.monotonic(), self._turn + 1
         target = self.focused or self.screen
         turn = self._turn
@@ -55,7 +55,7 @@ class KeysInOrder(App[int]):
 
     @on(KeyDone)
     def _key_done(self, done: KeyDone) -> None:
-        if done.turn != self._turn:
+        if done.turn != self._turn or not self.screen_stack:
             return
         ready = getattr(self.screen, "ready", None)
         if ready is not None and not ready.is_set() and time.monotonic() - self._typing_since < PATIENCE:

@@ -181,27 +181,24 @@ what stands against it is shown first."""
             self._filter_box()
 
     def _filter_box(self) -> Input:
-        from textual.widgets import Input
+        from wizard.tui.widgets.find import Words
 
-        for box in self.query("#filterbox").results(Input):
+        for box in self.query("#filterbox").results(Words):
             return box
-        box = Input(
-            placeholder="words, or accel: cap: class: driver: group: id: name: node: smmu: vm:", id="filterbox", select_on_focus=False, compact=True
-        )
+        words = "words, or accel: cap: class: driver: group: id: name: node: smmu: vm:"
+        box = Words(lambda: self.table, placeholder=words, id="filterbox")
         self.mount(box, after=self.query_one("#main"))
         return box
 
     def action_filter(self) -> None:
         from wizard.tui.widgets.find import focus_when_shown
 
+        self.ready.clear()
         self._filter_box().add_class("-open")
         focus_when_shown(self, self._filter_box)
 
     def on_input_changed(self, event: object) -> None:
         self.table.apply(parse_filter(getattr(event, "value", "")))
-
-    def on_input_submitted(self) -> None:
-        self.table.focus()
 
     def on_key(self, event: object) -> None:
         # In the filter, the arrows still walk the table.
@@ -219,7 +216,7 @@ what stands against it is shown first."""
         for box in self.query("#filterbox.-open"):
             box.value = ""  # type: ignore[attr-defined]
             box.remove_class("-open")
-            self.table.focus()
+            self.set_focus(self.table)
             return
         self.table.marked.clear()
         self.table.refresh()

@@ -18,6 +18,18 @@ from wizard.tui.widgets.bars import Bar
 from wizard.tui.widgets.lines import LinesView
 
 
+class Words(Input):
+    """One line that is gone back from by enter: at once, so that the key behind it is the view's and no letter of this line."""
+
+    def __init__(self, back: Callable[[], Widget], *, placeholder: str, id: str | None = None) -> None:
+        super().__init__(placeholder=placeholder, select_on_focus=False, compact=True, id=id)
+        self._back = back
+
+    async def action_submit(self) -> None:
+        self.screen.set_focus(self._back())
+        await super().action_submit()
+
+
 class Find(Horizontal):
     """A line of input below the view, with how much was found. Enter goes back to the view, where n and N go on; escape ends the search."""
 
@@ -36,7 +48,7 @@ class Find(Horizontal):
         self.view = view
 
     def compose(self) -> ComposeResult:
-        yield Input(placeholder="words as they stand in a line", select_on_focus=False, compact=True)
+        yield Words(lambda: self.view, placeholder="words as they stand in a line")
         yield Static()
 
     @property
@@ -50,11 +62,6 @@ class Find(Horizontal):
         self.view.search(event.value)
         self.say()
 
-    @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.view.focus()
-
     def say(self) -> None:
         """How many lines have the words, and which of them is shown."""
         place, count = self.view.search_place
@@ -63,14 +70,15 @@ class Find(Horizontal):
 
     def action_end(self) -> None:
         self.view.search("")
-        self.view.focus()
+        self.screen.set_focus(self.view)
         self.remove()
 
 
 def focus_when_shown(screen: Screen[Any], box: Callable[[], Widget | None]) -> None:
-    """Give the focus to a box that is being shown. The letters that follow belong into it: keys wait until it can take them."""
-    ready = screen.ready  # type: ignore[attr-defined]
-    ready.clear()
+    """Give the focus to a box that is being shown. The letters that follow belong into it.
+
+    The caller has cleared the screen's ``ready`` in the key's own action: keys wait until the box can take them.
+    """
 
     def look() -> None:
         found = box()
@@ -78,7 +86,7 @@ def focus_when_shown(screen: Screen[Any], box: Callable[[], Widget | None]) -> N
             screen.set_timer(0.01, look)
             return
         screen.set_focus(found)
-        ready.set()
+        screen.ready.set()  # type: ignore[attr-defined]
 
     screen.call_after_refresh(look)
 

@@ -268,6 +268,8 @@ class LinesView(ScrollView, can_focus=True):
         return self.SEARCHED if action == "find" else super().check_action(action, parameters)
 
     def action_find(self) -> None:
+        # At once: the next key comes before the message does.
+        self.screen.ready.clear()  # type: ignore[attr-defined]
         self.post_message(self.Search(self, "open"))
 
     def action_find_next(self, step: int) -> None:
