@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tests.tools.hosts import E1000E, NVME, PAIR, SMMU1, VF0, VF1, codes, host, plan, rich, vm
 from wizard.base.finding import REGISTRY, Severity
-from wizard.cli.fix import opened
+from wizard.existing.load import open_text as opened
 from wizard.host.model import Host
 from wizard.mend import Mended, mend
 from wizard.mend.wrongs import MENDS

@@ -17,8 +17,8 @@ from tests.tools.requests import SETS
 from tests.tools.samples import ASSUMED, DATA, ROWS
 from wizard.base.errors import WizardError
 from wizard.base.finding import Severity
-from wizard.cli.fix import opened
 from wizard.existing.load import Opened
+from wizard.existing.load import open_text as opened
 from wizard.export import libvirt_xml
 from wizard.mend import Mended, mend
 from wizard.mend.guests import GUEST_MENDS

@@ -17,12 +17,11 @@ from wizard.base.text import plural, visible
 from wizard.cli.inspect import item_lines
 from wizard.cli.output import print_json, print_lines, say
 from wizard.cli.planning import permitted
-from wizard.existing.load import STDIN, Opened, beside, load, read_stdin, read_vms
+from wizard.existing.load import STDIN, load, open_text, read_stdin
 from wizard.host.model import Host
 from wizard.host.vmm import Vmm
 from wizard.mend import Change, Left, Mended, mend
 from wizard.mend.edits import diff
-from wizard.profile.read import read_profile
 
 
 class FixView(msgspec.Struct, frozen=True):
@@ -47,7 +46,7 @@ def run_fix(arguments: argparse.Namespace, host: Host) -> int:
         raise UsageError("Standard input can't be written to.", "Use -o FILE.")
     before = {path: text_of(path) for path in dict.fromkeys(paths)}
     vmm = Vmm(arguments.vmm) if arguments.vmm else None
-    broken = [finding for path, text in before.items() for vm in opened(path, text) if not vm.whole for finding in vm.findings]
+    broken = [finding for path, text in before.items() for vm in open_text(path, text) if not vm.whole for finding in vm.findings]
     if broken:
         print_lines(item_lines(grouped(broken)))
         say("Nothing was mended: what can't be read can't be mended by rule.")
@@ -66,7 +65,7 @@ def run_fix(arguments: argparse.Namespace, host: Host) -> int:
 
 def mend_texts(host: Host, texts: Mapping[str, str], arguments: argparse.Namespace, vmm: Vmm | None = None) -> Mended:
     """Texts by the names of their files, mended with what the command line allows."""
-    return mend(host, texts, opened, lambda request: permitted(arguments, host, request, vmm))
+    return mend(host, texts, open_text, lambda request: permitted(arguments, host, request, vmm))
 
 
 def text_of(path: str) -> str:
@@ -76,14 +75,6 @@ def text_of(path: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{visible(path)} is not UTF-8 (byte {error.start}).", "What is mended is a text; name another file.") from error
-
-
-def opened(name: str, text: str) -> list[Opened]:
-    """The VMs of a text, as if it stood in that file."""
-    if Path(name).suffix == ".toml":
-        request, findings = read_profile(text, name=visible(name))
-        return [Opened(request=request, findings=tuple(findings), source=name, kind="profile")]
-    return read_vms(text.encode(), name, opened=beside(Path(name)) if name != STDIN else None)
 
 
 def tell(mended: Mended) -> None:

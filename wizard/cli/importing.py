@@ -15,7 +15,7 @@ from wizard.base.text import visible
 from wizard.cli.inspect import item_lines
 from wizard.cli.output import print_json, say
 from wizard.cli.planning import make_output_directory, read_vms
-from wizard.existing.load import Opened
+from wizard.existing.load import Opened, open_text
 
 
 class ImportView(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ def run_import(arguments: argparse.Namespace) -> int:
 
 def _mended(arguments: argparse.Namespace) -> list[Opened]:
     """The VMs of the files, mended as far as a rule can; what that changes in their texts is shown first."""
-    from wizard.cli.fix import mend_texts, opened, tell, text_of
+    from wizard.cli.fix import mend_texts, tell, text_of
     from wizard.cli.source import host_for
     from wizard.mend.edits import diff
 
@@ -79,4 +79,4 @@ def _mended(arguments: argparse.Namespace) -> list[Opened]:
     for path, text in texts.items():
         if mended.texts[path] != text:
             say(diff(path, text, mended.texts[path]))
-    return [vm for path, text in mended.texts.items() for vm in opened(path, text)]
+    return [vm for path, text in mended.texts.items() for vm in open_text(path, text)]

@@ -55,6 +55,14 @@ def open_vms(source: str) -> list[Opened]:
     return read_vms(load(path), source, opened=beside(path))
 
 
+def open_text(name: str, text: str) -> list[Opened]:
+    """The VMs of a text, as if it stood in the file of that name."""
+    if Path(name).suffix == ".toml":
+        request, findings = read_profile(text, name=visible(name))
+        return [Opened(request=request, findings=tuple(findings), source=name, kind="profile")]
+    return read_vms(text.encode(), name, opened=beside(Path(name)) if name != STDIN else None)
+
+
 def read_stdin() -> bytes:
     """Standard input, as far as anything can be that long."""
     return sys.stdin.buffer.read(LIMIT + 1)

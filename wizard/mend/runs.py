@@ -40,6 +40,9 @@ class Change(msgspec.Struct, frozen=True):
     does: str
 
 
+Step = Callable[[Change, Mapping[str, str], Mapping[str, str]], None]
+
+
 class Left(msgspec.Struct, frozen=True):
     """An error that stays, and why."""
 
@@ -66,8 +69,8 @@ def mendable(findings: Iterable[Finding]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(code for code in codes if code in MENDS or code in GUEST_MENDS))
 
 
-def mend(host: Host, texts: Mapping[str, str], read: Read, permit: Permit = lambda request: request) -> Mended:
-    """Every error that can be mended, one after the other, as findings are told.
+def mend(host: Host, texts: Mapping[str, str], read: Read, permit: Permit = lambda request: request, *, step: Step = lambda *_: None) -> Mended:
+    """Every error that can be mended, one after the other, as findings are told; ``step`` is told of each, with the texts before and after it.
 
     ``texts`` by the names of their files; ``read`` gives the VMs of a name and a text, and ``permit`` the request with what is allowed
     beyond what is written.
@@ -75,8 +78,10 @@ def mend(host: Host, texts: Mapping[str, str], read: Read, permit: Permit = lamb
     look = _Look(host, dict(texts), read, permit)
     changes: list[Change] = []
     vain: dict[tuple[str, str, str], str] = {}
-    while (step := _step(look, vain)) is not None:
-        look, change = step
+    while (found := _step(look, vain)) is not None:
+        before = look.texts
+        look, change = found
+        step(change, before, look.texts)
         changes.append(change)
         vain.clear()
     left = tuple(Left(finding, vain.get(_key(finding), NO_RULE)) for finding in look.errors)

@@ -16,6 +16,7 @@ from wizard.plan.model import VmPlan
 from wizard.tui import state
 from wizard.tui.formats import FORMATS, Format, command_of, diff_lines, highlighted, text_of
 from wizard.tui.lines import BLANK, Line, cut, item_line, item_lines, line, wrap
+from wizard.tui.mending import ask_to_mend
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.widgets.bars import Bar, Piece
 from wizard.tui.widgets.lines import LinesView
@@ -33,7 +34,8 @@ Above is what the planner finds about all VMs, errors first: enter goes to the f
 what a VM comes to: its profile (TOML), the QEMU command line, libvirt XML, the preparation script, the QMP commands that plug
 into free ports, and the difference between the profile and the file on disk.
 
-left and right take another text, v another VM. c sends the text to the terminal's clipboard, s saves it alone, 4 writes everything."""
+m mends what a rule alone can mend: the original beside the mended VM, error by error, and taken only when you say so. left and
+right take another text, v another VM. c sends the text to the terminal's clipboard, s saves it alone, 4 writes everything."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,l", "format(1)", "Next text", key_display="←→", id="next-text"),
         Binding("left,h", "format(-1)", "Previous text", show=False, id="previous-text"),
@@ -42,6 +44,7 @@ left and right take another text, v another VM. c sends the text to the terminal
         Binding("c", "copy", "Copy", id="copy-text"),
         Binding("s", "save", "Save this", id="save-text"),
         Binding("e", "explain", "Explain", id="explain"),
+        Binding("m", "mend", "Mend", id="mend"),
         Binding("w", "app.go('export')", "Export", id="to-export"),
         Binding("tab", "app.focus_next", "Next pane", show=False, id="next-pane"),
         Binding("shift+tab", "app.focus_previous", "Previous pane", show=False, id="previous-pane"),
@@ -188,6 +191,10 @@ left and right take another text, v another VM. c sends the text to the terminal
                 self.app.screen.show_cause(finding)
 
         self.app.call_after_refresh(there)
+
+    def action_mend(self) -> None:
+        if self.vm is not None:
+            ask_to_mend(self.wizard, self.vm)
 
     def action_explain(self) -> None:
         from wizard.tui.screens.dialogs import Read
