@@ -37,6 +37,8 @@ def test_a_sound_one() -> None:
         ((PXB, SMMU, PORT, FUNCTION.replace("=iommufd0", "=other")), "Device 'other' not found"),
         ((PXB + ",bypass_iommu=on", SMMU, PORT, FUNCTION), "Bypass option cannot be set for SMMUv3 associated PCIe RC"),
         ((PXB, SMMU + ",stage=nested", PORT, FUNCTION), "Only stage1 is supported for SMMUv3 with accel=on"),
+        ((PXB, SMMU, PORT, FUNCTION, "-accel kvm,kernel-irqchip=off"), "SMMUv3 accel=on requires KVM with kernel-irqchip=on support"),
+        ((PXB, SMMU, PORT, FUNCTION, "-machine kernel-irqchip=off"), "SMMUv3 accel=on requires KVM with kernel-irqchip=on support"),
         ((PXB, SMMU, PORT, FUNCTION, "-only-migratable"), "Migration not supported with SMMUv3 accelerator mode enabled"),
         (
             (

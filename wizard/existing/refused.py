@@ -80,6 +80,8 @@ def _vsmmus(guest: Guest) -> Iterator[Refusal]:
                 yield left.where, left.text, "QEMU ends: 'Bypass option cannot be set for SMMUv3 associated PCIe RC'."
     if any(isinstance(device, Vsmmu) and device.accel for device in guest.devices):
         for left in guest.left:
+            if left.text.endswith("kernel-irqchip=off"):
+                yield left.where, left.text, "QEMU ends: 'SMMUv3 accel=on requires KVM with kernel-irqchip=on support'."
             if left.name == "-only-migratable":
                 yield (
                     left.where,

@@ -233,6 +233,7 @@ class Reader:
             if image is not None:
                 for one in image.options:
                     one.taken = True
+                    one.take("discard")  # of a flash there is nothing to discard
                 flashes[unit] = (image.path, image.format, image.options[-1].where("filename"))
         free = iter(range(2))
         for option in self._of("drive"):

@@ -112,6 +112,7 @@ class Unit:
                         if equals:
                             self._environment[name] = word.part(len(name) + 1, len(word.text))
                 case "EnvironmentFile":
+                    value = self._specified(entry.value).text.strip()
                     self._files.append(value.removeprefix("-"))
                     said = "the file is not read; what it sets is not known"
                     self._say(Fate.UNRESOLVED, entry.start, "EnvironmentFile", said, f"EnvironmentFile={value}")
