@@ -19,6 +19,7 @@ from wizard.nesting.invalidate import Words
 from wizard.nesting.vste import Vste
 from wizard.plan.model import Plan
 from wizard.plan.request import Layout
+from wizard.smmu import cmdqv
 
 GPU = "0008:01:00.0"
 Patch = tuple[object, str, Any]
@@ -67,6 +68,7 @@ WRONG: dict[str, tuple[list[Patch], set[str]]] = {
     "an unplug leaves the group attached": ([(Iommufd, "detach", NOTHING)], {"unplug"}),
     "the kernel turns ATS on unasked": ([(Iommufd, "attach", ats_always)], {"ats-off", "reset-atc"}),
     "a batch goes whole or not at all": ([(invalidate, "issue", one_batch)], {"batch"}),
+    "a guest's own queue takes no ATC invalidation": ([(cmdqv, "ALLOWED", (Op.TLBI_NH_ASID, Op.TLBI_NH_VA, Op.SYNC))], {"cmdqv"}),
     "every opcode passes": ([(invalidate, "ALLOWED", frozenset(Op)), (invalidate, "TLBI", frozenset(Op))], {"forbidden-commands"}),
 }
 

@@ -245,3 +245,19 @@ def test_a_command_for_nobody_is_taken_and_reaches_no_kernel() -> None:
     assert vsmmu.consume([encode(Op.CFGI_CD, StreamID=0x900)]).count == 1
     assert vsmmu.forwarded == before + 1
     assert device.vdevice is not None
+
+
+def test_what_the_guests_entries_cost_in_ioctls() -> None:
+    """smmuv3_accel_install_ste(): the first one of a function makes its vDEVICE, each a HWPT of its own, and attaches it."""
+    vsmmu, first, _ = two()
+    vsmmu.plug(first, 0x900)
+    Guest(vsmmu).table(0x900)
+    counts = []
+    for _ in range(2):
+        before = vsmmu.iommufd.ioctls
+        vsmmu.consume([encode(Op.CFGI_STE, StreamID=0x900)])
+        counts.append(vsmmu.iommufd.ioctls - before)
+    assert counts == [3, 2]
+    before = vsmmu.iommufd.ioctls
+    vsmmu.write_gbpa(BYPASS)  # smmuv3_accel_attach_gbpa_hwpt(): the HWPT is there
+    assert vsmmu.iommufd.ioctls - before == 1
