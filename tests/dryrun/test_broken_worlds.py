@@ -297,3 +297,16 @@ def test_an_smmu_that_is_off_and_aborts_lets_nothing_through() -> None:
     smmu_off(world)
     assert lands(world, OWN, GUEST_RAM) is None
     assert prove(world, "web", SMMU).proved
+
+
+def test_the_hosts_own_commands_for_a_vm_without_a_viommu_reach_no_guest() -> None:
+    """They name an ASID of the host's own stage 1: CR0.VMW is a matter of VMs whose commands carry a VMID."""
+
+    def one_of_each() -> World:
+        return World(lay_out(plan(vm("web", NVME, mode=Mode.NONE), vm("db", VF)), host()))
+
+    world = with_ids(one_of_each, IDR0_VMW=1)()
+    wildcard(world)
+    for name in ("web", "db"):
+        proof = prove(world, name, SMMU)
+        assert proof.proved, proof.text
