@@ -118,6 +118,17 @@ def _machine(vm: VmPlan, option: Option, firmware: tuple[Path, Path] | None) -> 
             yield object_("memory-backend-ram", ("id", "mem0"), ("size", vm.memory.size), ("reserve", False)), ""
     if firmware:
         kept = (*kept, ("pflash0", "pflash0"), ("pflash1", "pflash1"))
+        # UEFI wants both here; a plan may have no variables of its own (-bios), or no firmware at all.
+        there = (vm.firmware is not None, vm.firmware is not None and vm.firmware.vars is not None)
+        for node, path, has in zip(("pflash0", "pflash1"), firmware, there, strict=True):
+            if not has:
+                yield (
+                    keyed(
+                        "-blockdev", ("driver", "file"), ("node-name", f"{node}-storage"), ("filename", str(path)), ("read-only", node == "pflash0")
+                    ),
+                    "",
+                )
+                yield keyed("-blockdev", ("driver", "raw"), ("node-name", node), ("file", f"{node}-storage"), ("read-only", node == "pflash0")), ""
     yield Option("-machine", kept), ""
 
 
