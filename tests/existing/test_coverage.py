@@ -77,6 +77,11 @@ def test_an_unknown_word_anywhere_is_named(name: str) -> None:
         (["-object", "iommufdd,id=a"], Fate.UNKNOWN, "Parameter 'qom-type' does not accept value 'iommufdd'"),
         (["-machine", "virt,highmem-mmio-sizes=1T"], Fate.UNKNOWN, "Property 'virt-11.1-machine.highmem-mmio-sizes' not found"),
         (["-accel", "kvm,dirty-ring-size=4096"], Fate.LOST, "an export writes -accel kvm alone"),
+        (["-numa", "node,mem=1024"], Fate.UNKNOWN, "Parameter -numa node,mem is not supported by this machine type"),
+        (
+            ["-m", "1G", "-machine", "virt,memory-backend=m", "-object", "memory-backend-ram,id=m,size=2G"],
+            Fate.UNKNOWN, "Machine memory size does not match the size of the memory backend",
+        ),
         (["-snapshot"], Fate.LOST, "writes go to temporary files"),
         (["-device", "usb-kbd,bus=usb.0"], Fate.KEPT, ""),
         (["-kernel", "/boot/vmlinuz"], Fate.KEPT, ""),
@@ -109,3 +114,9 @@ def test_what_hangs_on_a_descriptor_goes_with_it() -> None:
     found = {left.name: left.fate for left in read_argv(command_of("osprey.log"), "x").left}
     assert found["-netdev"] is found["-device virtio-net-pci"] is Fate.LOST
     assert found["-S"] is Fate.PLAIN
+
+
+def test_without_m_the_backend_is_the_memory() -> None:
+    vm = read_argv(command("-machine", "virt,memory-backend=m", "-object", "memory-backend-ram,id=m,size=2G"), "x")
+    assert vm.memory.size == 2 << 30
+    assert any("maxmem/slots too huge" in left.said for left in vm.left)

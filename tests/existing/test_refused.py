@@ -83,6 +83,9 @@ def test_the_words_are_those_of_the_real_one() -> None:
         ([PXB, "-device arm-smmuv3,primary-bus=p1,pasid=on"], "Property 'arm-smmuv3.pasid' not found"),
         (["-machine highmem-mmio-sizes=1T"], "Property 'virt-11.1-machine.highmem-mmio-sizes' not found"),
         (["-zzz"], "-zzz: invalid option"),
+        (["-numa node,mem=1024"], "Parameter -numa node,mem is not supported by this machine type"),
+        (["-machine memory-backend=m -object memory-backend-ram,id=m,size=2G,reserve=off"], "maxmem/slots too huge"),
+        (["-m 1G -machine memory-backend=m -object memory-backend-ram,id=m,size=2G,reserve=off"], "does not match the size of the memory backend"),
         (["-device zzz"], "'zzz' is not a valid device model name"),
         (["-object iommufdd,id=a"], "Parameter 'qom-type' does not accept value 'iommufdd'"),
     ]

@@ -14,6 +14,7 @@ from wizard.existing.qemu.options import Key, Option
 
 T = TypeVar("T")
 _MIB = 1 << 20
+_DEFAULT = 128 * _MIB  # memory without -m
 
 
 class Values:
@@ -77,6 +78,9 @@ class Reader:
             option.keys[0].taken = True
         return (found[-1].keys[0].text, found[-1]) if found else (None, None)
 
+    def _refused(self, where: Where, text: str, said: str, meant: str | None = None) -> None:
+        self._left.append(Left(fate=Fate.UNKNOWN, where=where, name=text.partition("=")[0], text=text, said=f"QEMU says: {said}", meant=meant))
+
     def read(self) -> Parts:
         """All of it."""
         names = Values(self._of("name"))
@@ -139,6 +143,14 @@ class Reader:
         if backend is not None:
             backed, _ = self._backend(backend)
             self._backed.append(backed)
+            at = backed.place("size") or machine.places["memory_backend"]
+            if size is None and not found.options and backed.size is not None:
+                # virt takes the memory to come from -m's default, less than there is: a difference below zero.
+                if backed.size > _DEFAULT:
+                    self._refused(at, f"memory-backend={backend}", "maxmem/slots too huge (a memory-backend needs -m with its size beside it)")
+                size = backed.size
+            elif backed.size is not None and size is not None and backed.size != size:
+                self._refused(at, f"size={backed.size}", "Machine memory size does not match the size of the memory backend")
         path, option = self._text("mem-path")
         for one in self._of("mem-prealloc"):
             one.taken = path is not None
@@ -149,7 +161,7 @@ class Reader:
         pages = {one.hugepages for one in self._backed}
         paths = [one.path for one in self._backed if one.path] + ([path] if path else [])
         if size is None:
-            size = 128 * _MIB if not found.options else None  # QEMU's default, and enough for nothing
+            size = _DEFAULT if not found.options else None
         where = found.options[-1].where() if found.options else None
         return Memory(
             where=where, places=found.places | locked.places, implied=frozenset() if found.options else frozenset({"size"}), size=size,
@@ -210,6 +222,10 @@ class Reader:
             memdev = found.take("memdev", str)
             mem = found.take("mem", lambda text: values.size(text, "M"), "memory")
             cpus = values.numbers(option.all("cpus"))
+            if mem is not None:
+                self._refused(
+                    option.where("mem"), f"mem={option.get('mem')}", "Parameter -numa node,mem is not supported by this machine type", "memdev"
+                )
             backed, host = self._backend(memdev) if memdev is not None else (Memory(size=mem or 0), None)
             if memdev is not None:
                 self._backed.append(backed)
