@@ -176,7 +176,7 @@ def test_what_cannot_be_read_is_bounded() -> None:
 
 
 def reports() -> list[tuple[str, str, str]]:
-    parts = (DATA / "reports.txt").read_text(encoding="utf-8").split("== ")[1:]
+    parts = [part for name in ("reports.txt", "reports2.txt") for part in ("\n" + (DATA / name).read_text(encoding="utf-8")).split("\n== ")[1:]]
     return [(*head.split(" | "), text) for head, _, text in (part.partition("\n") for part in parts)]  # type: ignore[misc]
 
 
@@ -230,3 +230,22 @@ def test_more_different_messages_than_are_told_apart_are_counted() -> None:
     report = explain(io.BytesIO("\n".join(lines).encode()))
     assert report.more
     assert (sum(one.count for one in report.messages), report.recognised) == (5000, 5000)
+
+
+def judged() -> list[tuple[str, str, str]]:
+    lines = (DATA / "judged.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    return [(text, wanted, source) for text, wanted, source in (line.split("\t") for line in lines)]
+
+
+@pytest.mark.parametrize(("text", "wanted", "source"), judged(), ids=lambda value: value[:40])
+def test_messages_of_sources_lead_where_the_source_says(text: str, wanted: str, source: str) -> None:
+    """As the programs print them, out of the code that prints them: the finding that is most likely behind it, or words of what it means."""
+    found = first(report(text)) if wanted != "harmless" else report(text).messages[0]
+    likely = [code for cause in found.causes[:1] for code in (cause.finding, *cause.also)]
+    assert wanted in (*likely, found.nature) or wanted in found.means or wanted in found.fix, (source, found.id, likely)
+
+
+def test_other_unrelated_lines_are_not_explained_either() -> None:
+    """sshd, ext4, postgres, nginx, docker, systemd, kubelet, ipmi and their like: words that sound alike are no match."""
+    found = report((DATA / "unrelated2.log").read_bytes())
+    assert (found.lines, found.recognised, found.messages) == (40, 0, ())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from wizard.explain.messages import drivers, kernel, libvirt, platforms, qemu_machine, qemu_smmu, qemu_vfio
+from wizard.explain.messages import drivers, kernel, libvirt, platforms, qemu_machine, qemu_running, qemu_smmu, qemu_vfio
 from wizard.explain.model import Message
 
-_ROOMS = (qemu_vfio, qemu_smmu, qemu_machine, libvirt, platforms, drivers, kernel)
+_ROOMS = (qemu_vfio, qemu_smmu, qemu_machine, qemu_running, libvirt, platforms, drivers, kernel)
 
 
 def by_words() -> tuple[Message, ...]:

@@ -9,6 +9,8 @@ _D, _S, _R = By.DRIVER, Proof.SOURCE, Proof.REPORTED
 _SMMU = Cause(
     "smmu-events", "The SMMU stops its DMA: look for event records at that time.", "Explain the kernel's log of the guest and of the host too.",
 )  # fmt: skip
+_DOWN = ("kernel-function-reset-failed", "kernel-function-inaccessible", "kernel-link-down", "kernel-port-contained")
+"""What a kernel says when a device is gone: its driver's words come from that."""
 
 NVIDIA = (
     Message("nvidia-bar", _D, ("NVRM: This PCI I/O region assigned to your NVIDIA device is invalid",
@@ -21,7 +23,7 @@ NVIDIA = (
         "rm_init_adapter failed, device minor number {number}"),
         "The GPU did not start: on Grace the host's vfio driver, the NUMA nodes or the MMIO window; elsewhere DMA, a reset, or its firmware.",
         "NVIDIA kernel module", (c.GRACE, c.MMIO_SMALL, c.GUEST_NEEDS, c.NO_RESET, _SMMU), proof=_R, follows=("nvidia-bar", "nvidia-off-bus",
-        "kernel-bar-assign", "event")),
+        "kernel-bar-assign", "event", *_DOWN)),
     Message("nvidia-probe", _D, ("NVRM: The NVIDIA probe routine failed for {count} device(s)", "NVRM: None of the NVIDIA devices were initialized"),
         "The driver took no GPU: the lines before say why.", "NVIDIA kernel module", nature=Nature.CONSEQUENCE, proof=_R, follows=("nvidia-bar",
         "nvidia-rm-init")),
@@ -41,7 +43,7 @@ NVIDIA = (
 NETWORK = (
     Message("mlx5-timeout", _D, ("wait_func_handle_exec_timeout",),
         "The card's firmware did not answer a command: in a guest no interrupt came, or its DMA is stopped.",
-        "drivers/net/ethernet/mellanox/mlx5/core/cmd.c", (c.GUEST_NEEDS, _SMMU, c.INACCESSIBLE), proof=_S, follows=("event",)),
+        "drivers/net/ethernet/mellanox/mlx5/core/cmd.c", (c.GUEST_NEEDS, _SMMU, c.INACCESSIBLE), proof=_S, follows=("event", *_DOWN)),
     Message("mlx5-firmware", _D, ("Firmware over {ms} MS in pre-initializing state, aborting",
         "Firmware over {ms} MS in initializing state, aborting"), "The card's firmware did not come up.",
         "drivers/net/ethernet/mellanox/mlx5/core/main.c", (c.GUEST_NEEDS, c.NO_RESET, c.INACCESSIBLE), proof=_S, context=("mlx5",)),
@@ -52,7 +54,7 @@ NETWORK = (
         "mlx5_core {function}: probe with driver mlx5_core failed with error {error}"),
         "The driver did not take the card.", "drivers/net/ethernet/mellanox/mlx5/core/main.c", (c.GUEST_NEEDS, c.INACCESSIBLE, _SMMU), proof=_S,
         old=("mlx5_core: probe of {function} failed with error {error}", "mlx5_load_one failed with error code {error}"),
-        follows=("mlx5-timeout", "mlx5-firmware", "event")),
+        follows=("mlx5-timeout", "mlx5-firmware", "event", *_DOWN)),
     Message("hns3-cmd", _D, ("hclge_cmd_send", "hclge_comm_cmd_send", "cmdq execute failed for get"),
         "The network card's firmware did not answer a command.", "drivers/net/ethernet/hisilicon/hns3", (c.GUEST_NEEDS, _SMMU, c.INACCESSIBLE),
         proof=_S, context=("hns3", "hclge")),

@@ -32,7 +32,7 @@ _FOLLOWS = {
     codes.PROBE_FAILED.code: "iommu-group-refused smmu-setup-failed stream-alias pf-sriov denylist function-inaccessible",
     codes.SETUP_FAILED.code: "stream-in-tree",
     codes.NOT_READY.code: "link-down port-contained",
-    codes.INACCESSIBLE.code: "link-down port-contained pcie-error",
+    codes.INACCESSIBLE.code: "link-down port-contained pcie-error function-reset-failed",
     codes.BUS_ERROR.code: "port-contained",
     codes.GROUP_REFUSED.code: "smmu-setup-failed stream-alias",
 }

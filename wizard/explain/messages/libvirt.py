@@ -185,4 +185,33 @@ _XML = (
         "Two domains have one name or UUID.", "Give this one its own.", facts="vm-name-twice"),), proof=_S),
 )  # fmt: skip
 
-MESSAGES = (*_START, *_DEVICE, *_XML)
+_FUNCTION = (
+    Message("libvirt-pf-name", _L, ("The PF device for VF {path} has no network device name", "The device at {path} has no network device name",
+        "Could not find any network device under PCI device at {path}"),
+        "libvirt sets MAC and VLAN of a VF through its PF's interface, and finds none.",
+        "src/util/virpci.c, virPCIGetVirtualFunctionInfo()", (Cause("pf-without-driver", "The PF is on no network driver of the host.",
+        "Bind the PF to its own driver, or give the VF as <hostdev> and not as <interface type='hostdev'>.", facts="pf-on-vfio pf-in-another-vm"),),
+        proof=_S),
+    Message("libvirt-active", _L, ("Not resetting active device {function}", "Not detaching active device {function}",
+        "Not reattaching active device {function}", "Device {function} is already in use",
+        "NVMe device {function} already in use by driver {driver} domain {domain}"), "The function is in use by a running domain.", _PCI,
+        (c.FUNCTION_IN_TWO,), proof=_S),
+    Message("libvirt-config-read", _L, ("Failed to read PCI config space for {function}", "Failed to restore PCI config space for {function}",
+        "Unknown PCI header type '{number}' for device '{function}'", "Failed to read product/vendor ID for {function}"),
+        "The function's configuration space can't be read (header type 127: every bit is one).", _PCI, (c.INACCESSIBLE,), proof=_S),
+    Message("libvirt-group-link", _L, ("Unable to resolve device {path} iommu_group symlink {name}",
+        "Invalid device {path} iommu_group file {name} is not a symlink", "iommu_group symlink {path} has invalid group number {name}"),
+        "The function has no IOMMU group.", _PCI, (c.NO_GROUP,), proof=_S),
+    Message("libvirt-driver-name", _L, ("modprobe reported success loading module '{name}', but module is missing from /sys/module",
+        "pci driver '{driver}' supposedly loaded by module '{name}' not found in sysfs", "module '{name}' does not implement any pci driver",
+        "pci backend driver type '{name}' is not supported", "No stub driver configured for PCI device {function}",
+        "Unknown stub driver configured for PCI device {function}"), "The driver that the domain names for the function is none.", _PCI,
+        (c.NO_VFIO, c.GRACE), fix="Correct <driver name= model=> of the hostdev: vfio, or a variant driver's name.", proof=_S),
+    Message("libvirt-interface", _L, ("virtualport type {type} is currently not supported on interfaces of type hostdev",
+        "direct setting of the vlan tag is not allowed for hostdev devices using {name} mode"), "The interface asks for what a VF does not have.",
+        "src/hypervisor/virhostdev.c", fix="Take virtualport or vlan out of the interface, or set them on the PF.", proof=_S),
+    Message("libvirt-hole", _L, ("Setting the 64-bit PCI hole size is not supported for machine '{name}'",), "pcihole64 is for x86 machines.",
+        "src/qemu/qemu_validate.c", fix="Take <pcihole64> out; on virt the window is highmem-mmio-size.", proof=_S),
+)  # fmt: skip
+
+MESSAGES = (*_FUNCTION, *_START, *_DEVICE, *_XML)

@@ -72,6 +72,8 @@ SYSTEM = (
     Message("sysfs-write", By.KERNEL, ("echo: write error: {errno}", "bash: echo: write error: {errno}",
         "-bash: echo: write error: {errno}", "printf: write error: {errno}"), _SYSFS, "drivers/base, drivers/pci", _SYSFS_CAUSES,
         context=_SYSFS_WORDS, proof=Proof.PROVOKED, surely=("ENODEV", "EBUSY", "EEXIST", "ERANGE", "EINVAL", "ENOENT", "ENOTTY")),
+    Message("sysfs-go", By.KERNEL, ("write {path}: {errno}", "error: write {path}: {errno}"), _SYSFS, "drivers/base, drivers/pci; Go's os.PathError",
+        _SYSFS_CAUSES, context=_SYSFS_WORDS, alone=False, proof=_R),
     Message("sysfs-tee", By.KERNEL, ("tee: '{path:quoted}': {errno}", "tee: {path}: {errno}"), _SYSFS, "drivers/base, drivers/pci", _SYSFS_CAUSES,
         context=_SYSFS_WORDS, alone=False, proof=_R),
     Message("modprobe-missing", _M, ("modprobe: FATAL: Module {name} not found in directory {path}", "modprobe: FATAL: Module {name} not found.",

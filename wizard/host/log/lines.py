@@ -199,9 +199,15 @@ def match(text: str, told: Spoken | None = None) -> Match | None:
         if told.driver == DRIVER:
             return _made(_joined(S).match(told.text), told.text, told)
         if _ADDRESS.fullmatch(told.device):
-            of_function = _made((_joined(F, V) if "vfio" in told.driver else _joined(F)).match(told.text), told.text, told)
+            abouts = (F, V) if "vfio" in told.driver else (F,)
+            of_function = _made(_joined(*abouts, but=COMPLAINTS).match(told.text), told.text, told)
+            if of_function is None and not _HOST_WORDS.search(told.text):
+                of_function = _made(_joined(*abouts).match(told.text), told.text, told)
             if of_function is not None:
                 return of_function
+            # What a function's driver says of the host ("MSI interrupts are not secure", drivers/iommu/iommufd/device.c) is no mere complaint.
+            of_host = _made(_joined(H, but=COMPLAINTS).match(text), text, None) if _HOST_WORDS.search(text) else None
+            return of_host or _made(_joined(*abouts).match(told.text), told.text, told)
     return _made(_joined(H).match(text), text, None) if _HOST_WORDS.search(text) else None
 
 
