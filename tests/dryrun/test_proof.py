@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from wizard.arch.descriptor import Stage2Leaf
 from wizard.arch.idr import IDR0, IDR5
 from wizard.arch.ste import STE, StreamConfig
 from wizard.dryrun import Layout, lay_out, writable
+from wizard.dryrun.grants import Owned
 from wizard.dryrun.layout import ITS_TRANSLATER
 from wizard.dryrun.proof import prove
 from wizard.dryrun.tables import Grant, Interval, Walked, check_tables
@@ -170,6 +172,25 @@ def test_grants_of_any_shape(granted: list[tuple[int, int]], leaves: list[tuple[
         inside &= set(range(frame, frame + (1 << log2))) <= allowed
     own = tuple((OWN + (first << 12), OWN + (first + count << 12)) for first, count in granted)
     assert verdict(memory, table, *own)[0] == inside
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 2000)), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 8000), st.integers(0, 1500), st.sampled_from([0, 9])), min_size=1, max_size=12),
+)
+def test_a_range_that_counts_as_granted_is(granted: list[tuple[int, int]], ranges: list[tuple[int, int, int]]) -> None:
+    """The short way for whole rows of a table: it never grants a frame too much, and knows what is granted by whole units of 2 MiB."""
+    allowed = {frame for first, count in granted for frame in range(first, first + count)}
+    grant = Grant(tuple(Interval(OWN + (first << 12), OWN + (first + count << 12)) for first, count in granted))
+    owned = Owned(grant, 12)
+    for first, more, log2 in ranges:
+        first, last = first & -(1 << log2), first + more & -(1 << log2)
+        said = bool(owned.between(np.array([OWN + (first << 12)], np.uint64), np.array([OWN + (last << 12)], np.uint64), 12 + log2)[0])
+        asked = set(range(first, last + (1 << log2)))
+        assert not said or asked <= allowed
+        whole = set(range(min(asked) & -512, (max(asked) | 511) + 1))
+        assert said or not whole <= allowed
 
 
 # -- the other three parts --------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.tools.hosts import E1000E, NVME, codes, host, plan, planned, two_nodes, vm
 from wizard.plan import rules
 from wizard.plan.properties import Property
-from wizard.plan.request import Mode, NodeRequest
+from wizard.plan.request import Mode, NodeRequest, OtherRequest
 from wizard.plan.rules.base import scene
 
 GIB = 1 << 30
@@ -39,3 +39,15 @@ def test_what_is_said_of_accelerated_vsmmus_is_not_said_of_others() -> None:
         assert told(vsmmus=(first, replace(second, **{name: value})))[0].endswith(f"RMR nodes; to use {word} it needs the options for it.")
     assert not told(vsmmus=tuple(replace(one, accel=False) for one in made.vsmmus))
     assert not told(mode=Mode.NONE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "above", "there"),
+    [("port", "pcie.0", True), ("port", "x", True), ("port", "nowhere", False), ("expander", "x", False)],
+)
+def test_a_bridge_is_on_a_root_complex_that_is_there(kind: str, above: str, there: bool) -> None:
+    """One that a VM had before: on the machine's own, or on an expander of its own."""
+    others = (OtherRequest(id="x", kind="expander", bus_nr=200), OtherRequest(id="port", kind="port", bus="x", chassis=90))
+    one = OtherRequest(id="one", kind=kind, bus=above, chassis=91, bus_nr=220 if kind == "expander" else None)  # type: ignore[arg-type]
+    made = planned(NVME, others=(*others, one))
+    assert [finding.what.split(":")[1].split()[0] for finding in made.findings if finding.code == "unknown-bus"] == ([] if there else ["one"])
