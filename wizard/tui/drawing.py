@@ -67,6 +67,10 @@ def tags(vm: VmPlan) -> dict[str, tuple[str, str]]:
     return found
 
 
+DEEP = 8
+"""Bridges below each other that are drawn: a ring, which a profile can be made to have, ends there."""
+
+
 def guest_tree(vm: VmPlan) -> Node:
     """The guest's tree: root bus, its devices, each pxb with its vSMMU, ports and functions."""
     named = tags(vm)
@@ -77,6 +81,7 @@ def guest_tree(vm: VmPlan) -> Node:
     zero.children += [Node(f"{disk.slot:02x}.0 {disk.id}: {disk.path}") for disk in vm.disks]
     zero.children += [Node(f"{one.slot:02x}.0 {one.id}: {one.kind}") for one in vm.networks]
     zero.children += [_port(port, vm, named) for port in vm.ports if port.bus == ROOT_BUS]
+    zero.children += _others(ROOT_BUS, vm, named)
     root.children.append(zero)
     for bus in vm.buses:
         node = Node(f"{bus.id}  bus {bus.bus_nr}" + (f"  node {bus.numa_node}" if bus.numa_node is not None else ""), "bold")
@@ -85,8 +90,23 @@ def guest_tree(vm: VmPlan) -> Node:
                 tag, role = named[vsmmu.id]
                 node.children.append(Node(f"vSMMU {vsmmu.id} {' accel' if vsmmu.accel else ''}".rstrip(), role, f"vsmmu/{vsmmu.id}", tag, role))
         node.children += [_port(port, vm, named) for port in vm.ports if port.bus == bus.id]
+        node.children += _others(bus.id, vm, named)
         root.children.append(node)
+    for other in vm.others:
+        if other.kind == "expander":
+            root.children.append(Node(f"{other.id}  bus {other.secondary}", "bold", children=_others(other.id, vm, named)))
     return root
+
+
+def _others(bus: str, vm: VmPlan, named: dict[str, tuple[str, str]], depth: int = 0) -> list[Node]:
+    """What else is on a bus of a VM that was imported, and the functions on it."""
+    found = [_device(device, named) for device in vm.devices if device.port == bus]
+    for other in vm.others if depth < DEEP else ():
+        if other.bus != bus or other.kind == "expander":
+            continue
+        what = f"  bus {other.secondary}" if other.bridge else f" {other.driver or ''}"
+        found.append(Node(f"{other.slot:02x}.{other.function} {other.id}{what}", "dim", children=_others(other.id, vm, named, depth + 1)))
+    return found
 
 
 def _port(port: PortPlan, vm: VmPlan, named: dict[str, tuple[str, str]]) -> Node:
