@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 
 from tests.dryrun.plans import plan, vm
 from tests.tools.hosts import FIXTURES, host
 from wizard.dryrun import SCENARIOS, Status, Stopper, dry_run
-from wizard.plan.request import Mode
+from wizard.plan.request import FunctionRequest, Mode
 
 NAMED = {  # item by item (sources: design-scenarios)
     "before-boot", "gbpa-abort", "ste-bypass", "ste-stage-1", "ste-other-table", "ste-abort", "reboot", "ste-invalid", "ste-forbidden-bits",
@@ -101,3 +102,31 @@ def test_what_keeps_a_guests_dma_coherent(name: str, address: str, said: str) ->
     assert cell.status is Status.PASSED
     assert said in cell.text
     assert ("iNC" in cell.text) == (said == "CANWBS")
+
+
+STAGE_1 = "attached to a stage 1 of the host's"
+
+
+@pytest.mark.parametrize(
+    ("mode", "beside", "said"),
+    [
+        (Mode.NONE, False, f"{STAGE_1} that maps the VM's memory; no vIOMMU"),
+        (Mode.NONE, True, "attached to the VM's stage 2, VMID 1; no vIOMMU"),
+        (
+            Mode.VIRTIO_IOMMU,
+            False,
+            "attached to a stage 1 of the host's: all of the VM's memory, until the guest's virtio-iommu driver has QEMU map less",
+        ),
+        (Mode.ACCEL, False, "attached; VMID 1 of smmu3.0x000000000c000000"),
+    ],
+)
+def test_what_a_function_is_attached_to_when_qemu_starts(mode: Mode, beside: bool, said: str) -> None:
+    """QEMU makes a nesting parent only where a vSMMU is; a function without one beside it takes the VM's parent of that SMMU."""
+    asked = vm("guest", "0000:14:00.0", mode=mode)
+    if beside:
+        without = FunctionRequest(host="0000:14:00.0", mode=Mode.NONE)
+        asked = msgspec.structs.replace(asked, mode=Mode.ACCEL, functions=(FunctionRequest(host="0000:11:10.0"), without))
+    made = plan(asked)
+    cell = dry_run(made, host()).cell("0000:14:00.0", "bring-up")
+    assert cell is not None
+    assert (made.ok, cell.status, cell.text) == (True, Status.PASSED, said)

@@ -78,7 +78,7 @@ ROOMS = {
         "plan", "rules", "variants", "one_cause", "places", "limits", "who_is_meant", "properties", "planner", "odd_devices", "invariants",
     )),
     "conditions": Room("wizard/host/conditions", _in(
-        "host", "problems", "conditions", "verdicts", "not_read", "registers", "proportion", "less_is_unknown",
+        "host", "problems", "conditions", "device_tree", "verdicts", "not_read", "registers", "proportion", "less_is_unknown",
     )),
     "export": Room("wizard/export", _in("export", "golden", "prepare", "qmp", "hotplug", "libvirt", "openvmm", "virt_install", "qemu"), {
         # What is done at a turn that fails or is killed is the shell's, which is not mutated.

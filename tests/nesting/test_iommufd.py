@@ -337,3 +337,29 @@ def test_without_a_vsmmu_linux_uses_stage_1_of_its_own() -> None:
     outside = smmu.translate(Transaction(8, RAM + RAM_SIZE)).event
     assert outside is not None
     assert (outside.Type, outside.layout["S2"].get(outside.value)) == (EventType.F_TRANSLATION, 0)
+
+
+# -- what is unmapped -------------------------------------------------------------------------------------------------
+
+
+def test_memory_that_is_unmapped_is_gone_at_once_and_the_rest_stays() -> None:
+    """arm_smmu_tlb_inv_walk() after the unmapping: what the TLB held of it is gone too; what was never mapped is ENOENT."""
+    host = Machine()
+    smmu = host.smmu()
+    device, vm = host.function(smmu, "a", 8), host.vm()
+    more = Area(RAM + RAM_SIZE, BACKING + RAM_SIZE, 0x20_0000)
+    vm.map(more)
+    vm.bind(device)
+    vm.parent_for(device)
+
+    def reaches(address: int) -> bool:
+        return smmu.smmu.translate(Transaction(8, address, write=True)).ok
+
+    assert (reaches(RAM), reaches(more.iova)) == (True, True)
+    vm.unmap(more)
+    assert (reaches(RAM), reaches(more.iova)) == (True, False)
+    with pytest.raises(KernelError) as error:
+        vm.unmap(more)
+    assert refused("ENOENT", error)
+    vm.map(more)
+    assert reaches(more.iova)
