@@ -34,6 +34,9 @@ def visible_lines(text: str) -> str:
     return "\n".join(map(visible, text.split("\n")))
 
 
+COLOUR = r"(?:\x1b|#033|\\x1b|\\u001b|\^\[|\bESC)\[[\d;?]{0,20}[A-Za-z]"
+"""Colour and the like in a log: as the terminal got it, as syslog and JSON escape it, as ``cat -v`` and less show it."""
+
 _UNSHOWN = re.compile(r"[^ -~\n]")
 
 

@@ -8,14 +8,16 @@ from typing import BinaryIO
 
 import msgspec
 
+from wizard.base.text import COLOUR
+
 BLOCK = 1 << 20  # bytes that are looked at together
 PIECE = 1 << 14  # bytes of a line that are looked at together; a longer one is looked at in pieces
 OVERLAP = 512  # bytes that two pieces have in common: longer than any message
 THOROUGH = 1 << 18  # bytes of a whole input in which wrapped lines are put together wherever they may be
 
-_COLOUR = re.compile(rb"(?:\x1b|#033|\\x1b|\\u001b|\^\[)\[[\d;?]{0,20}[A-Za-z]")
+_COLOUR = re.compile(COLOUR.encode())
 _SPACES = re.compile(r" {2,}")  # columns of a table, an audit line: what is looked for has single ones
-_SIGNS = (b"\x1b[", b"#033[", b"^[[", b"\\x1b[", b"\\u001b[")
+_SIGNS = (b"\x1b[", b"#033[", b"^[[", b"\\x1b[", b"\\u001b[", b"ESC[")
 _JSON_TEXT = ("MESSAGE", "msg", "message", "log")
 _JSON_WHO = ("SYSLOG_IDENTIFIER", "component", "_COMM")
 

@@ -13,6 +13,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from wizard.base.text import COLOUR
+
 LINE = 2048  # characters of a line that are looked at: as long as the kernel's own messages get (PRINTK_MESSAGE_MAX)
 _NARROW = 40  # columns of the narrowest window
 _RECORD = 1 << 16  # characters of a record of the journal: the message and some thirty fields
@@ -38,8 +40,7 @@ _PREFIX = re.compile(
         r"(?:\S{1,255} )?kernel(?:\[\d{1,10}\])?(?:: | - - - )",
     )) + ")*"
 )  # fmt: skip
-# Colour and the like: as the terminal got it, as syslog escapes it, as `cat -v` and less show it.
-_COLOUR = re.compile(r"(?:\x1b|#033|\\x1b|\^\[|\bESC)\[[\d;?]{0,20}[A-Za-z]")
+_COLOUR = re.compile(COLOUR)
 _QUOTE = re.compile(r"(?:[ \t]*(?:[>|]|[*+-](?= )))+[ \t]?")
 _LITERAL = re.compile(r'\s*"(.*)",?\s*$')  # an item of a list in JSON or YAML, as Ansible prints the lines of a command
 # What grep, cat -n, a pager or another syslog put before the kernel's own time stamp, or before a journal's "kernel:".

@@ -49,15 +49,16 @@ def whole_lines(one: MessageView, width: int, glyphs: Glyphs) -> list[Line]:
     lines = [*wrap(one.text, width, "bold"), *wrap(f"line {one.line}, {one.by}", width, "dim"), *wrap(one.means, width)]
     if one.event is not None:
         lines += wrap(f"{one.event.name or one.event.number}: {one.event.said or 'its words were not printed'}", width)
-    for part in one.parts:
-        if part.means:
-            lines += wrap(f"{part.name} {part.value}: {part.means}", width, "dim", first="  ")
-    if one.rules_out:
-        lines += wrap(one.rules_out, width, first="  rules out  ", lead="accent")
+    # What to do first: on a small screen the rest is below the fold.
     for cause in one.causes:
         lines += _cause(cause, width)
     if one.fix:
         lines += wrap(one.fix, width, first="  fix  ", lead="accent")
+    if one.rules_out:
+        lines += wrap(one.rules_out, width, first="  rules out  ", lead="accent")
+    for part in one.parts:
+        if part.means:
+            lines += wrap(f"{part.name} {part.value}: {part.means}", width, "dim", first="  ")
     return lines
 
 
