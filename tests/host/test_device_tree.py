@@ -18,6 +18,7 @@ from tests.tools import hosts
 from wizard.facts.model import Facts, IommuDevice, TreeNode
 from wizard.facts.snapshot import load
 from wizard.host.build import host_of
+from wizard.host.devicetree import DeviceTree
 from wizard.host.doctor import diagnose
 from wizard.host.known import Source
 from wizard.host.model import Accel, Host
@@ -234,3 +235,41 @@ def test_a_platform_device_with_the_same_stream_id_is_seen() -> None:
     iommus = tuple(replace(iommu, members=(*iommu.members, "0.gpu")) for iommu in old.iommus if isinstance(iommu, IommuDevice))
     host = host_of(replace(old, device_tree_nodes=(*old.device_tree_nodes, node), iommus=iommus))
     assert "0.gpu" in reasons(host, NVME)["stream-id-shared"]
+
+
+BOARDS = {
+    # fixture -> (function, its StreamIDs, a reason): by the device trees of Linux 7.3.4 and RID arithmetic
+    "rk3588-rock-5b": ("0004:41:00.0", (0x4100,), "smmu-not-coherent"),
+    "lx2160a": ("0002:01:00.0", (), "iommu-not-smmuv3"),
+    "tegra264": ("0001:01:00.0", (0x10100,), "canwbs-unknown"),
+    "raspberry-pi-5": ("0002:01:00.0", (), "no-iommu-map"),
+}
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_boards_are_read_as_their_device_trees_say(name: str) -> None:
+    """And nobody is sent for an IORT there."""
+    address, streams, code = BOARDS[name]
+    host = hosts.host(name)
+    assert host.functions[address].stream_ids == streams
+    said = reasons(host, address)
+    assert code in said
+    assert not re.search(r"IORT|COHACC", " ".join(said.values()))
+
+
+def test_a_hole_is_told_where_the_iommu_is_of_another_kind() -> None:
+    """Linux's own LX2160A tree maps requester ID 0 alone, until the boot loader mends it."""
+    assert "OF: /soc/pcie@3600000: no iommu-map translation for id 0x100" in reasons(hosts.host("lx2160a"), "0002:01:00.0")["iommu-not-smmuv3"]
+
+
+@pytest.mark.parametrize("name", ["arm64-dt", "tegra264", "rk3588-rock-5b"])
+def test_an_smmu_is_named_by_where_it_lies(name: str) -> None:
+    """Without a device to link it to sysfs: of_translate_address(), through the buses above it."""
+    whole = hosts.facts(name)
+    assert not isinstance(whole.device_tree_nodes, msgspec.UnsetType)
+    bare = replace(whole, device_tree_nodes=tuple(replace(node, devices=()) for node in whole.device_tree_nodes))
+    tree = DeviceTree(bare)
+    names = {tree.name_of(node) for node in tree.smmus()}
+    assert {iommu.name for iommu in whole.iommus} <= names
+    broken = replace(bare, device_tree_nodes=tuple(replace(node, properties={**node.properties, "reg": "00"}) for node in whole.device_tree_nodes))
+    assert {DeviceTree(broken).address(node) for node in DeviceTree(broken).smmus()} == {None}

@@ -18,10 +18,11 @@ DEPTH = 64
 BYTES = 32768  # of one property: 2,048 entries of an iommu-map
 
 _NUMBERS = ("phandle", "linux,phandle", "#iommu-cells", "#msi-cells", "#interconnect-cells", "iommu-map-mask", "msi-map-mask", "linux,pci-domain")
+_PLACES = ("#address-cells", "#size-cells", "reg", "ranges")  # where an SMMU lies, which is its name
 _TEXTS = ("compatible", "device_type", "status", "interconnect-names")
 _TABLES = ("iommu-map", "msi-map", "msi-parent", "iommus", "interconnects")
 _FLAGS = ("dma-coherent", "dma-noncoherent", "ats-supported")
-PROPERTIES = frozenset((*_NUMBERS, *_TEXTS, *_TABLES, *_FLAGS))
+PROPERTIES = frozenset((*_NUMBERS, *_PLACES, *_TEXTS, *_TABLES, *_FLAGS))
 _MARKS = frozenset(
     ("iommu-map", "#iommu-cells", "msi-map", "msi-controller", "#msi-cells", "#interconnect-cells", "iommus", "ats-supported", "bus-range")
 )

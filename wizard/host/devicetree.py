@@ -98,12 +98,43 @@ class DeviceTree:
         return (node for node in self.nodes.values() if SMMUV3 in texts(node, "compatible"))
 
     def name_of(self, node: TreeNode) -> str | None:
-        """The SMMU of a node as sysfs names it: by its device, else by its unit address, which is the address where nothing translates it."""
+        """The SMMU of a node as sysfs names it: by its device, else by where it lies; None where that can't be said."""
         for device in node.devices:
             if name := self._names.get(device.rpartition("/")[2]):
                 return name
-        unit = node.path.rpartition("@")[2]
-        return f"smmu3.{int(unit, 16):#018x}" if _is_hex(unit) else None
+        base = self.address(node)
+        return None if base is None else f"smmu3.{base:#018x}"
+
+    def address(self, node: TreeNode) -> int | None:
+        """Where a node's first registers lie for a CPU: ``reg``, translated by ``ranges`` of every bus above (of_translate_address())."""
+        above = self._above(node)
+        value = None if above is None else _join(_cells(_bytes(node, "reg") or b""), 0, self._width(above, "#address-cells"))
+        while above is not None and value is not None and above.path != "/":
+            bus, above = above, self._above(above)
+            raw = _bytes(bus, "ranges")
+            if above is None or raw is None:
+                return None  # not read, or a bus without ranges: what is on it has no address of a CPU
+            if raw:
+                value = self._through(bus, above, _cells(raw), value)
+        return value if above is not None else None
+
+    def _through(self, bus: TreeNode, above: TreeNode, cells: list[int], value: int) -> int | None:
+        own, outer, length = self._width(bus, "#address-cells"), self._width(above, "#address-cells"), self._width(bus, "#size-cells")
+        row = own + outer + length
+        for at in range(0, len(cells) - row + 1, row) if row else ():
+            first, base, size = _join(cells, at, own), _join(cells, at + own, outer), _join(cells, at + own + outer, length)
+            if first is not None and base is not None and size is not None and first <= value < first + size:
+                return base + value - first
+        return None
+
+    def _above(self, node: TreeNode) -> TreeNode | None:
+        return None if node.path == "/" else self.nodes.get(node.path.rpartition("/")[0] or "/")
+
+    @staticmethod
+    def _width(node: TreeNode, name: str) -> int:
+        """Cells of an address or a size on a bus: OF_ROOT_NODE_ADDR_CELLS_DEFAULT and its like are 1; a number that is none counts as 0."""
+        number = _number(node, name)
+        return 1 if number is None else number if number <= 4 else 0
 
     def named(self, name: str, device: str | None) -> TreeNode | None:
         """The node of an SMMU that sysfs lists."""
@@ -169,7 +200,7 @@ class DeviceTree:
 
     def _dma_parent(self, node: TreeNode) -> TreeNode | None:
         """Who carries a node's DMA: the interconnect that it calls dma-mem, else the node above (__of_get_dma_parent())."""
-        above = self.nodes.get(node.path.rpartition("/")[0] or "/")
+        above = self._above(node)
         names = texts(node, "interconnect-names")
         if "interconnect-names" in node.unread:
             return None
@@ -248,5 +279,8 @@ def _number(node: TreeNode, name: str) -> int | None:
     return None if raw is None or len(raw) < 4 else int.from_bytes(raw[:4], "big")
 
 
-def _is_hex(text: str) -> bool:
-    return 0 < len(text) <= 16 and all(char in "0123456789abcdef" for char in text)
+def _join(cells: list[int], at: int, count: int) -> int | None:
+    """A number of so many cells; None where there are fewer. Of a PCI address the cell with its space counts, too."""
+    if count == 0 or at + count > len(cells):
+        return None
+    return sum(cell << 32 * place for place, cell in enumerate(reversed(cells[at : at + count])))

@@ -76,8 +76,10 @@ class Streams:
         name = self.tree.name_of(mapped.node)
         if not available(mapped.node):
             return Given(why=f"{mapped.node.path} is switched off there (status)")
-        if SMMUV3_NODE not in texts(mapped.node, "compatible") or name is None:
+        if SMMUV3_NODE not in texts(mapped.node, "compatible"):
             return Given(why=f"iommu-map leads to {mapped.node.path}, which is no SMMUv3", known="compatible" in mapped.node.properties)
+        if name is None:
+            return Given(why=f"iommu-map leads to {mapped.node.path}, and where that lies was not read", known=False)
         return Given(name, mapped.output)
 
     def of_platform_devices(self, iommus: Iterable[IommuDevice]) -> Iterator[tuple[str, int, str]]:

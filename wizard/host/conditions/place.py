@@ -127,7 +127,8 @@ def smmu_above(evidence: Evidence) -> Answer:
     if evidence.smmu_failed:
         return fails(SMMU_FAILED.at(function, smmu=function.iort_smmu, because=evidence.smmu_failed))
     if evidence.other_iommu and not evidence.any_smmuv3 and (evidence.none_above or evidence.no_such_machine):
-        unused = f"The kernel uses no IOMMU for {function}, and the one of this host"
+        why = f" ({evidence.tree_why})" if evidence.tree_why else ""
+        unused = f"The kernel uses no IOMMU for {function}{why}, and the one of this host"
         whose = unused if evidence.none_above else "The IOMMU of this host"
         return fails(OTHER_IOMMU.at(function, whose=whose, kind=KIND_NAMES.get(evidence.other_iommu, evidence.other_iommu)))
     if evidence.no_such_machine:
