@@ -322,7 +322,7 @@ class _Builder:
             other_iommu=self.other_iommu,
             device_tree=self.streams_of.by_tree,
             tree_why=self.streams_of.tree_why(function.address),
-            behind_conventional=self.streams_of.behind_conventional(function.address),
+            behind_conventional=lambda: self.streams_of.behind_conventional(function.address),
             acpi_smmus=self.firmware.smmu_count,
             machine=self.facts.kernel.machine,
             aliases_known=self.streams_of.aliases_known(function.address),

@@ -73,8 +73,8 @@ class DeviceTree:
         nodes = facts.device_tree_nodes or ()
         self.nodes = {node.path: node for node in nodes}
         self._by_device = {device: node for node in nodes for device in node.devices}
-        self._names = {f"{base}": iommu.name for iommu in facts.iommus if (base := iommu.device)}
-        self._table = cache(self._read_table)  # asked for every function
+        self._names = {base: iommu.name for iommu in facts.iommus if (base := iommu.device)}
+        self._table, self._name_at = cache(self._read_table), cache(self._find_name)  # asked for every function
 
     def __bool__(self) -> bool:
         return bool(self.nodes)
@@ -99,6 +99,10 @@ class DeviceTree:
 
     def name_of(self, node: TreeNode) -> str | None:
         """The SMMU of a node as sysfs names it: by its device, else by where it lies; None where that can't be said."""
+        return self._name_at(node.path)
+
+    def _find_name(self, path: str) -> str | None:
+        node = self.nodes[path]
         for device in node.devices:
             if name := self._names.get(device.rpartition("/")[2]):
                 return name

@@ -37,7 +37,7 @@ class Evidence(msgspec.Struct, frozen=True):
     other_iommu: str | None  # kind of IOMMU where it is no SMMUv3
     device_tree: bool  # the firmware described the hardware by a device tree, not by ACPI
     tree_why: str  # why the device tree gives it no StreamID, in the kernel's words; empty where it does, or nobody can say
-    behind_conventional: bool | None  # a bridge above adds a requester ID of its own to its DMA
+    behind_conventional: Callable[[], bool | None]  # whether a bridge above adds a requester ID of its own to its DMA
     acpi_smmus: int | None  # SMMUv3 nodes of the IORT, None without a table
     machine: str  # as uname -m names it: aarch64, x86_64; empty when not recorded
     aliases_known: bool  # every bridge above could be read, so that no requester ID is missing

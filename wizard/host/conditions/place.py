@@ -157,7 +157,7 @@ _TABLE = "The firmware gives both one StreamID, and no bridge is to blame", "Upd
 
 def _one_stream_for_two(evidence: Evidence) -> tuple[str, str]:
     """Why two functions have one StreamID, and what would part them: a bridge that sends for both, or a map that folds two requester IDs."""
-    if evidence.behind_conventional is not False:
+    if evidence.behind_conventional() is not False:
         return _BRIDGE
     return _MAP if evidence.device_tree else _TABLE
 
