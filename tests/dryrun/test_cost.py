@@ -16,7 +16,7 @@ from wizard.arch.command import AtcInv, Tlbi
 from wizard.dryrun import Report, Status, Stopper, Workload, dry_run, lay_out, trace_address
 from wizard.dryrun.guest import Buffer, LinuxGuest, Stream, invalidation
 from wizard.plan.model import Plan
-from wizard.plan.request import Layout
+from wizard.plan.request import FunctionRequest, Layout, Mode
 
 GPU = "0008:01:00.0"
 
@@ -149,3 +149,11 @@ def test_a_hidden_capability_is_not_the_guests_to_use() -> None:
 def test_a_workload_does_something(field: str) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Workload(**{field: 0})
+
+
+def test_a_function_beside_without_a_vsmmu_costs_nothing() -> None:
+    """Nobody translates for it in the guest: its buffers are unmapped by nobody."""
+    alone = vm("web", VF)
+    beside = msgspec.structs.replace(alone, functions=(*alone.functions, FunctionRequest(host=SECOND_VF, mode=Mode.NONE)))
+    (first,), (both,) = (dry_run(plan(asked), host()).costs for asked in (alone, beside))
+    assert first == both

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -92,6 +92,21 @@ def test_two_vms_on_one_smmu_with_one_vmid(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(HostSmmu, "take_vmid", lambda own: 1)
     report = dry_run(plan(vm("web", NVME), vm("db", VF)), host())
     assert {"vmid", "other-vm-vmid", "isolation"} <= {cell.scenario for cell in report.failures()}
+
+
+def test_an_invalidation_that_takes_the_entries_of_other_vms(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = HostSmmu.submit
+
+    def all_of_it(own: HostSmmu, commands: Iterable[Words]) -> None:
+        submit(own, commands)
+        if own.smmu.tlb is not None:
+            own.smmu.tlb.clear()
+
+    monkeypatch.setattr(HostSmmu, "submit", all_of_it)
+    report = dry_run(plan(vm("web", NVME), vm("db", VF)), host())
+    cell = report.cell(NVME, "other-vm-vmid")
+    assert cell is not None
+    assert (cell.status, cell.text) == (Status.FAILED, "CMD_TLBI_NSNH_ALL of this VM took an entry of VM db")
 
 
 def test_two_vsmmus_that_do_not_share_their_vmid_would_show() -> None:

@@ -57,6 +57,15 @@ def test_viommu_conditions(kernel: dict[str, Any], canwbs: bool, works: bool) ->
     assert error.value.where == "arm_smmu_get_viommu_size()"
 
 
+def test_a_viommu_has_a_type() -> None:
+    """iommufd_viommu_alloc_ioctl(): IOMMU_VIOMMU_TYPE_DEFAULT is 0."""
+    host = Machine()
+    device, vm = host.function(host.smmu(), "a", 8), host.vm()
+    with pytest.raises(KernelError) as error:
+        vm.alloc_viommu(device, vm.alloc_parent(device), ViommuType.DEFAULT)
+    assert refused("EOPNOTSUPP", error)
+
+
 def test_viommu_parent_must_nest_and_belong_to_the_smmu() -> None:
     host = Machine()
     first, second = host.smmu("a"), host.smmu("b")
