@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
+import yaml
 
 from wizard.base.errors import InputError
 from wizard.existing.kubevirt import quantity
@@ -46,10 +48,37 @@ def test_lists_and_virtual_machines() -> None:
     assert [vm.request.name for vm in read_vms(json.dumps(document, indent=2).encode(), "x")] == ["default_vm", "aviary_knot"]
 
 
+def test_yaml_is_the_same_as_json() -> None:
+    """As kubectl gives it by -o yaml, and with several documents in one file."""
+    (plain,) = read_vms(json.dumps(VMI, indent=2).encode(), "x")
+    text = yaml.safe_dump(VMI, sort_keys=False)
+    (same,) = read_vms(text.encode(), "x")
+    assert (same.request, same.findings) == (plain.request, plain.findings)
+    listed = yaml.safe_dump(json.loads(json.dumps({"apiVersion": "v1", "kind": "List", "items": [VM, VMI]})), sort_keys=False)
+    assert [vm.request.name for vm in read_vms(listed.encode(), "x")] == ["default_vm", "aviary_knot"]
+    both = f"---\n{yaml.safe_dump(VM)}---\n{text}"
+    assert [vm.request.name for vm in read_vms(both.encode(), "x")] == ["default_vm", "aviary_knot"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("a: [1", "line 3 can't be read as YAML"),
+        ("spec: {}\nspec: {}\n", "line 4 can't be read as YAML: the key spec twice"),
+        ("a: &a [1, 2]\nb: *a\n", "line 4 can't be read as YAML: the alias *a"),
+        ("a: " + "[" * 5000, "can't be read as YAML"),
+        ("a: !!python/object/apply:os.system [true]\n", "can't be read as YAML: could not determine a constructor"),
+    ],
+)
+def test_yaml_that_is_not_taken(more: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        read_vms(f"apiVersion: kubevirt.io/v1\nkind: VirtualMachine\n{more}".encode(), "x")
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "apiVersion: kubevirt.io/v1\nkind: VirtualMachineInstance\n",
+        "apiVersion: kubevirt.io/v1\nkind: Other\n",
         '{\n"apiVersion": "kubevirt.io/v1", "kind": "Other"}',
         '{\n"apiVersion": "kubevirt.io/v1", "a": ' + "[" * 100_000,
     ],

@@ -1,4 +1,4 @@
-"""KubeVirt's VirtualMachine and VirtualMachineInstance documents, as JSON.
+"""KubeVirt's VirtualMachine and VirtualMachineInstance documents, as JSON or YAML.
 
 They say what a VM is to have, and leave the rest to the launcher: devices are named by resource, not by address, and the bus they come
 onto, the vSMMU and its properties are in the libvirt domain alone that the launcher makes. So what is read here is what the document holds,
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from wizard.base.errors import InputError
+from wizard.base.text import visible
 from wizard.existing.guest import Fate, Firmware, Function, Guest, Left, Machine, Memory, Origin, Where
 from wizard.existing.numbers import integer
 
@@ -22,6 +23,8 @@ _UNITS = {
 }  # fmt: skip
 """Kubernetes' suffixes of quantities."""
 _DEPTH = 32
+_YAML = 8 << 20  # characters; the reader is plain Python
+_HOW = "Give it as `kubectl get vmi NAME -o yaml` or `-o json` writes it."
 _TAKEN = frozenset(
     (
         "cpu.cores",
@@ -37,15 +40,51 @@ _TAKEN = frozenset(
 
 
 def read_kubevirt(text: str, source: str) -> list[Guest]:
-    """The VMs of a document, or of a list of them. Raises ``InputError`` for what is no JSON, or holds none."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{source} is no JSON: {error}.", "Give it as `kubectl get vmi NAME -o json` writes it.") from error
-    found = [_guest(one, source) for one in _documents(document) if isinstance(one, dict)]
+    """The VMs of a document, of several in one file, or of a list of them. Raises ``InputError`` for what can't be read, or holds none."""
+    texts = _json(text, source) if text.lstrip().startswith(("{", "[")) else _yaml(text, source)
+    found = [_guest(one, source) for document in texts for one in _documents(document)]
     if not found:
-        raise InputError(f"{source} holds no VirtualMachine and no VirtualMachineInstance.", "Give it as `kubectl get vmi NAME -o json` writes it.")
+        raise InputError(f"{source} holds no VirtualMachine and no VirtualMachineInstance.", _HOW)
     return found
+
+
+def _json(text: str, source: str) -> list[Any]:
+    try:
+        return [json.loads(text)]
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source} is no JSON: {error}.", _HOW) from error
+
+
+def _yaml(text: str, source: str) -> list[Any]:
+    import yaml
+
+    class Plain(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
+        """What Kubernetes writes: no names for parts (they can grow without end), no key twice."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                event = self.peek_event()
+                raise yaml.MarkedYAMLError(problem=f"the alias *{event.anchor}, which Kubernetes does not write", problem_mark=event.start_mark)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"the key {key.value} twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep=deep)
+
+    if len(text) > _YAML:
+        raise InputError(f"{source} is {len(text)} characters of YAML: more than {_YAML}.", "Give the one VM, or JSON.")
+    try:
+        return list(yaml.load_all(text, Plain))  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{source}{line} can't be read as YAML: {visible(str(error.problem))}.", _HOW) from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{source} can't be read as YAML: {visible(what)}.", _HOW) from error
 
 
 def _documents(document: Any, depth: int = 0) -> Iterator[dict[str, Any]]:

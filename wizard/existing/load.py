@@ -25,7 +25,7 @@ LIMIT = 100 << 20  # bytes
 STDIN = "-"
 _OURS = re.compile(r"^\s*(version\s*=\s*[0-9]|#:schema|\[\[(function|vsmmu|disk|network|hotplug|numa|other)\]\])", re.MULTILINE)
 _XML = re.compile(rb"\s*(<\?xml|<!--|<!DOCTYPE|<[A-Za-z])")
-_KUBEVIRT = re.compile(rb"""^\s*["']?apiVersion["']?\s*:\s*["']?kubevirt\.io/""", re.MULTILINE)
+_KUBEVIRT = re.compile(rb"""^[\s-]*["']?apiVersion["']?\s*:\s*["']?kubevirt\.io/""", re.MULTILINE)
 _UTF8 = b"\xef\xbb\xbf"
 
 
