@@ -152,6 +152,9 @@ VARIANTS: dict[str, Callable[[], tuple[Finding, ...]]] = {
                                       numa=(NodeRequest(memory=GIB, cpus="0-1"), NodeRequest(memory=GIB, initiator="dev0"))),
     "memory-over-host: one of two": among(vm(NVME, memory=4 * GIB), vm(E1000E, name="web")),
     "memory-over-free: beside hugepages": among(vm(NVME, hugepages=2 << 20), vm(E1000E, name="web"), on=lambda: pools(pages=512)),
+    "memory-over-free: hugepages are free for one alone": among(
+        vm(NVME, hugepages=2 << 20), vm(E1000E, name="web"), on=lambda: pools(pages=1024)),
+    "hugepage-parts: nodes that hold nothing": of(NVME, hugepages=2 << 20, memory=GIB + (1 << 20), numa=nodes((0, "0-1", None)), on=much),
     "hugepages-few-together: of a node": among(
         vm(NVME, hugepages=2 << 20, numa=nodes((GIB, "0-1", 0))), vm(E1000E, name="web", hugepages=2 << 20, numa=nodes((GIB, "0-1", 0))),
         on=lambda: changed(lambda f: replace(f, moment=replace(f.moment, hugepages_free={"0": {"2048": 700}, "1": {"2048": 700}},

@@ -52,7 +52,7 @@ def memory(together: Together) -> Iterator[tuple[int | None, Finding]]:
     if total and asked > total and not alone:
         yield None, MEMORY_TOTAL.at("request", who=who, asked=size(asked), total=_gib(total))
     elif free is not None and wanted > free and not (total and asked > total):
-        besides = "" if wanted == asked else f", {size(wanted)} of it beside the hugepages that are free,"
+        besides = "" if wanted == asked else f" {size(wanted)} of it beside the hugepages that are free,"
         yield None, MEMORY_FREE.at("request", who=who, asked=size(asked), besides=besides, free=_gib(free))
     unread = [what for what, value in (("how much it has", total), ("how much of it is free", free)) if value is None]
     if unread and not alone and not (total and asked > total):
