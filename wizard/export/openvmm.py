@@ -133,7 +133,7 @@ def _complexes(vm: VmPlan) -> Iterator[Part]:
     expanders += [(other.secondary, other.id, other.numa_node) for other in vm.others if other.kind == "expander"]
     starts = sorted([(0, ROOT_BUS, None), *expanders], key=lambda one: one[0])
     ends = [start - 1 for start, _, _ in starts[1:]] + [BUSES - 1]
-    used = {port.bus for port in vm.ports} | {vm.complex_of(one) for one in _buses(vm)}
+    used = {port.bus for port in vm.ports} | {other.bus for other in vm.others if other.kind == "port"} | {vm.complex_of(one) for one in _buses(vm)}
     for (start, bus, node), end in zip(starts, ends, strict=True):
         if bus == ROOT_BUS and bus not in used:
             continue
