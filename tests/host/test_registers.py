@@ -11,6 +11,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from tests.tools.hosts import with_registers
+from wizard.arch.idr import IDR0, IDR5
 from wizard.facts.model import HwInfo
 from wizard.host.build import host_of
 from wizard.host.errata import Errata, errata_of
@@ -18,6 +20,7 @@ from wizard.host.log.parse import SmmuLog
 from wizard.host.model import Accel, Host, IdRegisters
 from wizard.host.silicon import NAMES, hardware, registers_of
 from wizard.host.smmu import Probed, Told, capabilities
+from wizard.host.vmm import Vmm
 
 Hosts = Callable[[str], Host]
 NVME, SMMU = "0000:14:00.0", "smmu3.0x000000000c000000"
@@ -193,3 +196,31 @@ def test_a_refused_cmdqv_proves_nothing_where_every_viommu_is_refused() -> None:
         probed = Probed(nest_parent=True, viommu=viommu, viommu_cmdqv=False)
         found = capabilities(Told(has={}, registers=None, log=log, probed=probed, release="7.2.13", iort=None))
         assert found["cmdqv"].value is expected
+
+
+@pytest.mark.parametrize(
+    ("idr0", "idr5", "mismatches"),
+    [
+        ({}, {}, None),
+        ({"TTF": 3, "TTENDIAN": 2}, {}, None),
+        ({"TTF": 2, "TTENDIAN": 0}, {}, None),
+        ({"TTF": 1}, {}, "no AArch64 translation tables"),
+        ({"TTF": 0}, {}, "no AArch64 translation tables"),
+        ({"TTENDIAN": 3}, {}, "no little-endian translation tables"),
+        ({"TTENDIAN": 1}, {}, "no little-endian translation tables"),  # reserved
+        ({}, {"GRAN4K": 0}, "no 4K translation granule"),
+        ({}, {"GRAN16K": 0, "GRAN64K": 0}, None),
+        ({"TTF": 1, "TTENDIAN": 3}, {"GRAN4K": 0},
+         "no AArch64 translation tables; no little-endian translation tables; no 4K translation granule"),
+    ],
+)  # fmt: skip
+def test_what_openvmm_compares_of_the_registers(idr0: dict[str, int], idr5: dict[str, int], mismatches: str | None) -> None:
+    """resolve_host_caps(): each field by itself; the granules that it does not need are not looked at."""
+
+    def change(words: list[int]) -> None:
+        words[0] = IDR0(words[0]).replace(**idr0).value
+        words[5] = IDR5(words[5]).replace(**idr5).value
+
+    verdict = with_registers(change).other_verdicts[Vmm.OPENVMM]["0000:14:00.0"]
+    said = [finding.what.partition(": ")[2] for finding in verdict.reasons if finding.code == "openvmm-refuses-smmu"]
+    assert said == ([f"{mismatches}."] if mismatches else [])
