@@ -218,6 +218,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "openvmm-refuses-smmu": (asked(data=registers(idr5=0x64)), "arm64-virt-canwbs"),
     "ats-required": (config_of(extended=[0x0F], vendor="0x10de", device="0x2e12"), "arm64-virt-canwbs"),
     "msi-not-isolated": (gicv2m, "arm64-virt-canwbs"),
+    "msi-isolation-assumed": (lambda facts: facts, "kunpeng-920"),
     "msi-isolation-unknown": (all_of(unprobed, lambda facts: replace(facts, acpi={}, log=())), "arm64-virt-canwbs"),
     "one-to-one-requested": (
         said(f"[   12.0] vfio-pci {NVME}: Firmware has requested this device have a 1:1 IOMMU mapping, rejecting it."), "arm64-virt-canwbs",
@@ -299,6 +300,7 @@ CASES: dict[str, tuple[Change, str]] = {
 }  # fmt: skip
 # What the recorded hosts have themselves: each is not found on another one.
 ELSEWHERE = {
+    "msi-isolation-assumed": "arm64-virt-canwbs",
     "bus-reset-shared": "grace-1s", "no-smmu": "grace-1s", "stream-id-taken": "grace-1s", "stream-id-shared": "grace-1s", "group-shared": "grace-1s",
     "no-canwbs": "arm64-virt-canwbs", "pf-has-vfs": "vfio-arm64-virt-canwbs", "smmu-events": "grace-1s", "not-an-endpoint": None,
     "not-on-vfio": None, "guest-commands-unchecked": "arm64-virt",

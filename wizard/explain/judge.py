@@ -38,6 +38,7 @@ _UNKNOWN: Mapping[str, tuple[str, ...]] = {
     "dma-aliases-unknown": ("stream-ids-many", "stream-id-shared"),
     "reserved-regions-unknown": ("direct-region", "reserved-region"),
     "msi-isolation-unknown": ("msi-not-isolated",),
+    "msi-isolation-assumed": ("msi-not-isolated",),
     "coherency-unknown": ("smmu-not-coherent",),
     "ats-need-unknown": ("ats-required",),
     "id-registers-unknown": ("qemu-refuses-smmu",),

@@ -16,9 +16,11 @@ UNASSIGNABLE = frozenset({
 """Codes of a verdict's reasons that forbid giving the function to a VM at all, with acceleration or without."""
 UNDECIDED = frozenset({
     "smmu-unknown", "stream-ids-unknown", "dma-aliases-unknown", "group-unknown", "group-members-unknown", "reserved-regions-unknown",
-    "msi-isolation-unknown", "coherency-unknown", "ats-need-unknown", "function-silent",
+    "msi-isolation-unknown", "msi-isolation-assumed", "coherency-unknown", "ats-need-unknown", "function-silent",
 })  # fmt: skip
 """Codes that say that nobody knows whether the function can be given to a VM at all: what was not read may be one of the above."""
+BUILT = frozenset({"msi-isolation-assumed"})
+"""Of those, the ones that a host has which was built from what is published: nobody read them, and a real host has them read."""
 
 
 def judge(evidence: Evidence, find_todo: Callable[[bool], tuple[Finding, ...]], vmm: Vmm = Vmm.QEMU) -> Verdict:

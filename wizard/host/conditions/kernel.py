@@ -27,6 +27,12 @@ MSI_UNKNOWN = verdict_code(
         fix="Read the host as root (`sudo smmu-wizard record`), soon after its boot: the kernel's log needs it.",
     ),
 )  # fmt: skip
+MSI_ASSUMED = verdict_code(
+    "msi-isolation-assumed", Area.HOST, severity=Severity.INFO,
+    what="That interrupts of {subject} are isolated is only assumed: {because}.",
+    why="The host of this snapshot was built from what is published of it; nobody read the ITS of a real one here.",
+    fix="Record the real host (`sudo smmu-wizard record`).",
+)  # fmt: skip
 
 
 @condition
@@ -36,6 +42,8 @@ def isolated_msi(evidence: Evidence) -> Answer:
         return HOLDS  # interrupts of other machines have other ways, which are not judged here
     if evidence.isolated_msi.refuted:
         return fails(MSI_SHARED.at(evidence.function, because=evidence.isolated_msi.note))
+    if evidence.isolated_msi.is_true and not evidence.isolated_msi.proved:
+        return not_known(MSI_ASSUMED.at(evidence.function, because=evidence.isolated_msi.note))
     return HOLDS if evidence.isolated_msi.proved else not_known(MSI_UNKNOWN.at(evidence.function, tree=evidence.device_tree))
 
 

@@ -10,6 +10,7 @@ from wizard.base.finding import Area, Finding, Severity
 from wizard.base.text import plural, visible
 from wizard.facts.vfio import is_vfio_driver
 from wizard.host.model import Host
+from wizard.host.verdict import BUILT
 from wizard.plan.candidate import canonical
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.drivers import variant
@@ -83,7 +84,9 @@ def assignable(scene: Scene) -> Iterator[Finding]:
         if candidate.verdict.assignable is None:
             first, *others = candidate.verdict.undecided
             more = f" ({plural(len(others), 'more reason')}: `smmu-wizard show {candidate.function}`.)" if others else ""
-            severity = WARNING if scene.vm.request.assume_accel else ERROR
+            # A host that was built from what is published has no real ITS to read: that is said, and refuses nobody.
+            built = all(reason.code in BUILT for reason in candidate.verdict.undecided)
+            severity = WARNING if scene.vm.request.assume_accel or built else ERROR
             yield ASSIGNABLE_UNKNOWN.at(candidate.address, severity=severity, because=first.what + more, why=first.why, fix=first.fix)
 
 
