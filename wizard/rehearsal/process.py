@@ -58,10 +58,24 @@ async def running(qemu: str, words: Sequence[str], scratch: str, *, limit: float
     finally:
         if process.returncode is None:
             process.kill()
-        if client.runstate.name != "IDLE":
-            with suppress(QMPError, OSError, EOFError):
-                await client.disconnect()
-        await ended
+        try:
+            if client.runstate.name != "IDLE":
+                with suppress(QMPError, OSError, EOFError):
+                    await client.disconnect()
+        finally:
+            await _collected(ended)
+
+
+async def _collected(ended: asyncio.Future[tuple[bytes, bytes]]) -> None:
+    """Until the process is collected, also when the caller is stopped meanwhile: its loop is closed behind this.
+
+    ``await ended`` would hand the cancellation on to what reads the process's end.
+    """
+    try:
+        await asyncio.wait({ended})
+    except asyncio.CancelledError:
+        await asyncio.wait({ended})
+        raise
 
 
 def _written(ended: asyncio.Future[tuple[bytes, bytes]]) -> str:
