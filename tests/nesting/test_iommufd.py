@@ -132,6 +132,9 @@ def test_memory_in_the_msi_window_or_above_the_aperture_is_refused() -> None:
         with pytest.raises(KernelError) as error:
             vm.alloc_parent(device)
         assert refused("EADDRINUSE", error)
+    last = Iommufd("vm", DOORBELL)
+    last.map(Area((1 << 44) - 0x1000, BACKING, 0x1000))  # the last page that 44 bits have
+    last.alloc_parent(device)
     vm = Iommufd("vm", DOORBELL)
     vm.map(Area(MSI_IOVA, BACKING, 0x1000))
     parent = vm.alloc_parent(device)

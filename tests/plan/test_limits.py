@@ -483,6 +483,12 @@ def test_a_window_that_the_cpu_may_not_reach(window: int, said: str | None) -> N
     assert [one.severity for one in found] == ([said] if said else [])
 
 
+@pytest.mark.parametrize(("window", "refused"), [(8 << 40, False), (16 << 40, True)])
+def test_a_window_that_ends_where_the_vsmmu_does(window: int, refused: bool) -> None:
+    """virt puts 8T at 8T: its last address is the last of 44 bits. 16T end one bit later."""
+    assert ("memory-above-oas" in codes(planned(NVME, mmio_window=window))) is refused
+
+
 @pytest.mark.parametrize(("id", "refused"), [("addr", True), ("x-speed", True), ("hotplug", True), ("type", True), ("mac", False), ("port1", False)])
 def test_an_id_of_a_port_that_its_class_has(id: str, refused: bool) -> None:
     """QEMU 11.1.2: "attempt to add duplicate property 'addr' to object (type 'pcie-root-port')"; mac is no property of a port."""
