@@ -234,10 +234,7 @@ def _codes() -> Iterator[str]:
 @pytest.mark.parametrize("code", list(_codes()))
 def test_fires(code: str) -> None:
     """Severity, subject and every sentence are as they were read."""
-    assert code in CASES, f"{code} has no test"
-    found = [finding for finding in CASES[code]() if finding.code == code]
-    assert found, f"{code} is not found"
-    golden.same_section(GOLDEN, code, golden.findings_text(found))
+    golden.fires(GOLDEN, code, CASES)
 
 
 def test_no_text_of_a_code_that_is_gone() -> None:

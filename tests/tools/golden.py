@@ -12,7 +12,7 @@ tests beside it. It says that nothing else has changed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from wizard.base.finding import Finding, grouped
@@ -76,3 +76,11 @@ def findings_text(findings: Iterable[Finding]) -> str:
         others = f" and {plural(len(item.subjects) - 1, 'other')}" if len(item.subjects) > 1 else ""
         lines += [f"{one.severity} {one.subject}{others}", one.what, f"why: {one.why}", f"fix: {one.fix}"]
     return "\n".join(lines) + "\n"
+
+
+def fires(path: Path, code: str, cases: Mapping[str, Callable[[], Iterable[Finding]]]) -> None:
+    """What is told of a code where its case is made: severity, subject and every sentence, as they were read."""
+    assert code in cases, f"{code} has no test"
+    found = [finding for finding in cases[code]() if finding.code == code]
+    assert found, f"{code} is not found"
+    same_section(path, code, findings_text(found))

@@ -32,14 +32,19 @@ class OneLine(KeysInOrder):
         yield Slow()
 
 
+async def two_waiting(app: OneLine) -> None:
+    """A key that is not through, and two behind it."""
+    for key in ("slash", "b", "c"):
+        app.post_message(events.Key(key, key if len(key) == 1 else "/"))
+    await wait_until_async(lambda: len(app._typed) == 2, "two keys to wait")
+
+
 async def test_a_key_after_the_patience_waits_behind_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As over a slow line at a high load: 0000:14:00.0 in the host's filter became 00000:14:0.0."""
     app = OneLine()
     async with app.run_test():
         line = app.query_one(Slow)
-        for key in ("slash", "b", "c"):
-            app.post_message(events.Key(key, key if len(key) == 1 else "/"))
-        await wait_until_async(lambda: len(app._typed) == 2, "two keys to wait")
+        await two_waiting(app)
         monkeypatch.setattr(wizard.tui.keys, "PATIENCE", 0.0)
         for key in ("d", "e"):
             app.post_message(events.Key(key, key))
@@ -54,9 +59,7 @@ async def test_keys_behind_the_one_that_ends_the_app_are_nobodys() -> None:
     app = OneLine()
     async with app.run_test():
         line = app.query_one(Slow)
-        for key in ("slash", "b", "c"):
-            app.post_message(events.Key(key, key if len(key) == 1 else "/"))
-        await wait_until_async(lambda: len(app._typed) == 2, "two keys to wait")
+        await two_waiting(app)
         app.exit(0)
         line.go_on.set()
     assert app.return_code == 0

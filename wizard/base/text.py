@@ -68,6 +68,16 @@ def _bytes(character: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
+def disk_name(count: int) -> str:
+    """The virtio disk of a number from 0 as the kernel and libvirt name it: ``vda`` to ``vdz``, then ``vdaa``."""
+    letters = ""
+    count += 1
+    while count:
+        count, rest = divmod(count - 1, 26)
+        letters = chr(ord("a") + rest) + letters
+    return f"vd{letters}"
+
+
 def size(count: int) -> str:
     """A number of bytes as QEMU and people write it: the largest binary unit that divides it (``1536M``, ``4G``)."""
     for shift, unit in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):

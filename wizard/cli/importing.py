@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import msgspec
 
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
-from wizard.base.files import write_all
-from wizard.base.finding import Finding, Severity, grouped, ordered
+from wizard.base.finding import Finding, Severity, ordered
 from wizard.base.text import visible
-from wizard.cli.inspect import item_lines
 from wizard.cli.output import print_json, say
-from wizard.cli.planning import make_output_directory, read_vms
+from wizard.cli.planning import give_profiles, read_vms, say_findings
 from wizard.existing.load import Opened, open_text
 
 
@@ -49,19 +46,11 @@ def run_import(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(ImportView(1, ok, profiles if ok else {}, findings))
     else:
-        for line in item_lines(grouped(findings)):
-            say(line)
+        say_findings(findings)
     if not ok:
         say("Nothing was written: a profile would hide what is wrong. Correct it first.")
         return Exit.FINDINGS
-    if arguments.output:
-        directory = Path(arguments.output)
-        make_output_directory(directory)
-        write_all({directory / f"{name}.toml": text for name, text in profiles.items()}, force=arguments.force)
-        for name in profiles:
-            say(f"Wrote {visible(str(directory / name))}.toml.")
-    elif not arguments.json:
-        print("\n".join(profiles.values()), end="")
+    give_profiles(arguments, profiles)
     return Exit.OK
 
 

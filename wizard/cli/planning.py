@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,10 +49,16 @@ def run_plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(PlanView(1, plan.ok, plan, profiles))
     else:
-        _say_findings(plan.findings)
+        say_findings(plan.findings)
     if not plan.ok:
         say("Nothing was written: a plan with errors would not start.")
         return Exit.FINDINGS
+    give_profiles(arguments, profiles)
+    return Exit.OK
+
+
+def give_profiles(arguments: argparse.Namespace, profiles: Mapping[str, str]) -> None:
+    """The profiles, by the names of their VMs, as files in the directory of -o; else printed, unless they were as JSON. Raises ``OutputError``."""
     if arguments.output:
         directory = Path(arguments.output)
         make_output_directory(directory)
@@ -61,7 +67,6 @@ def run_plan(arguments: argparse.Namespace) -> int:
             say(f"Wrote {visible(str(directory / name))}.toml.")
     elif not arguments.json:
         print("\n".join(profiles.values()), end="")
-    return Exit.OK
 
 
 def make_output_directory(directory: Path) -> None:
@@ -74,7 +79,8 @@ def make_output_directory(directory: Path) -> None:
         ) from error
 
 
-def _say_findings(findings: tuple[Finding, ...]) -> None:
+def say_findings(findings: tuple[Finding, ...]) -> None:
+    """Findings beside the output, one cause with its subjects at a time."""
     for line in item_lines(grouped(findings)):
         say(line)
 
@@ -131,7 +137,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     host = host_for(arguments)
     plan, findings = plan_of_profiles(arguments, host, [arguments.profile], vmm_of_format(arguments.format))
     if plan is None or not plan.ok or any(finding.severity is Severity.ERROR for finding in findings):
-        _say_findings(tuple(finding for finding in findings if finding.severity is Severity.ERROR))
+        say_findings(tuple(finding for finding in findings if finding.severity is Severity.ERROR))
         say("Nothing was exported: this VM would not start on this host, or not as it is written.")
         return Exit.FINDINGS
     if len(plan.vms) > 1:
@@ -139,7 +145,7 @@ def run_export(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"{visible(arguments.profile)} holds several VMs: {names}.", "Export them one by one: `smmu-wizard import` writes a profile of each."
         )
-    _say_findings(tuple(finding for finding in findings if finding.severity is Severity.WARNING))
+    say_findings(tuple(finding for finding in findings if finding.severity is Severity.WARNING))
     emit(arguments, exported(arguments.format, plan, host), mode=SCRIPT if arguments.format in SCRIPTS else PLAIN)
     return Exit.OK
 

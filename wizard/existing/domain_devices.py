@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from wizard.base.address import Address
+from wizard.base.text import disk_name
 from wizard.existing.domain_override import Reserves
 from wizard.existing.guest import ROOT_BUS, Bridge, Device, Disk, Emulated, Fate, Function, Left, Network, VirtioIommu, Vsmmu, Where
 from wizard.existing.ledger import Ledger
@@ -222,7 +223,7 @@ class _Devices:
         ledger.attribute(driver, "type")
         ledger.attribute(source, "file" if kind == "file" else "dev")
         ledger.attribute(target, "bus")
-        ledger.plain_attribute(target, "dev", _disk_name(len([one for one in self.found.devices if isinstance(one, Disk)])))
+        ledger.plain_attribute(target, "dev", disk_name(len([one for one in self.found.devices if isinstance(one, Disk)])))
         readonly = element.one("readonly")
         if readonly is not None:
             ledger.open(readonly)
@@ -437,15 +438,6 @@ def _plain_driver(element: Element) -> str | None:
             return "vfio-pci" if element.attributes.get("type") == "mdev" else None
         case _:
             return _PCI.get(element.name)
-
-
-def _disk_name(count: int) -> str:
-    letters = ""
-    count += 1
-    while count:
-        count, rest = divmod(count - 1, 26)
-        letters = chr(ord("a") + rest) + letters
-    return f"vd{letters}"
 
 
 __all__ = ["Fate", "Found", "read_devices"]

@@ -14,7 +14,7 @@ from lxml import etree
 
 from wizard.base.address import Address
 from wizard.base.errors import UsageError
-from wizard.base.text import visible, visible_xml
+from wizard.base.text import disk_name, visible, visible_xml
 from wizard.export.kept import said_of_kept
 from wizard.export.kept_xml import give_back
 from wizard.export.qemu import heading, shared_slot, too_new
@@ -262,20 +262,11 @@ def _disks(devices: etree._Element, vm: VmPlan, numbers: Mapping[str, int], made
         made[disk.id] = element = etree.SubElement(devices, "disk", {"type": "block" if block else "file", "device": "disk"})
         etree.SubElement(element, "driver", {"name": "qemu", "type": disk.format})
         etree.SubElement(element, "source", {"dev" if block else "file": disk.path})
-        etree.SubElement(element, "target", {"dev": _disk_name(count), "bus": "virtio"})
+        etree.SubElement(element, "target", {"dev": disk_name(count), "bus": "virtio"})
         if disk.readonly:
             etree.SubElement(element, "readonly")
         _alias(element, disk.id)
         _address(element, numbers.get(disk.bus, 0), disk.slot, 0)
-
-
-def _disk_name(count: int) -> str:
-    letters = ""
-    count += 1
-    while count:
-        count, rest = divmod(count - 1, 26)
-        letters = chr(ord("a") + rest) + letters
-    return f"vd{letters}"
 
 
 def _networks(devices: etree._Element, vm: VmPlan, numbers: Mapping[str, int], made: dict[str, etree._Element]) -> None:

@@ -187,6 +187,15 @@ def open_profile(session: Session, vm: VmRequest, path: str) -> Session:
     return Session((*rest, vm), vm.name, (*files, (vm.name, path)))
 
 
+def step_vm(session: Session, step: int) -> Session:
+    """With the VM in hand that is so many further, around the end; from the first where none is."""
+    names = [vm.name for vm in session.vms]
+    if not names:
+        return session
+    place = names.index(session.current) if session.current in names else 0
+    return select(session, names[(place + step) % len(names)])
+
+
 def select(session: Session, name: str | None) -> Session:
     """With another VM in hand."""
     return replace(session, current=name)

@@ -175,9 +175,8 @@ s starts and stops it, n goes to what differs, p names another QEMU, enter shows
     # Actions.
 
     def action_vm(self, step: int) -> None:
-        names, vm = [one.name for one in self.session.vms], self.vm
-        if vm is not None:
-            self.wizard.look(state.select(self.session, names[(names.index(vm.name) + step) % len(names)]))
+        if self.vm is not None:
+            self.wizard.look(state.step_vm(self.session, step))
 
     def action_difference(self) -> None:
         found, view = self.found, self.query_one("#checks", LinesView)

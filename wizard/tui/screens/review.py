@@ -144,10 +144,8 @@ right take another text, v another VM. c sends the text to the terminal's clipbo
         self.update()
 
     def action_vm(self, step: int) -> None:
-        names = [vm.name for vm in self.session.vms]
-        vm = self.vm
-        if vm is not None:
-            self.wizard.look(state.select(self.session, names[(names.index(vm.name) + step) % len(names)]))
+        if self.vm is not None:
+            self.wizard.look(state.step_vm(self.session, step))
 
     def action_copy(self) -> None:
         from wizard.tui.lines import plain

@@ -57,10 +57,8 @@ v shows another VM, enter what is known of the function under the cursor."""
         return draw(self.wizard.index, vm, width, self.wizard.glyphs)
 
     def action_vm(self, step: int) -> None:
-        names = [vm.name for vm in self.session.vms]
-        if names:
-            place = names.index(self.session.current) if self.session.current in names else 0
-            self.wizard.look(state.select(self.session, names[(place + step) % len(names)]))
+        if self.session.vms:
+            self.wizard.look(state.step_vm(self.session, step))
 
     def action_copy(self) -> None:
         from wizard.tui.lines import plain

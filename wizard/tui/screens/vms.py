@@ -248,11 +248,9 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
         self._set(field, vm, field.choices[(place + 1) % len(field.choices)])
 
     def action_vm(self, step: int) -> None:
-        names = [vm.name for vm in self.session.vms]
-        if names:
-            place = names.index(self.session.current) if self.session.current in names else 0
+        if self.session.vms:
             self._opened = frozenset()
-            self.wizard.look(state.select(self.session, names[(place + step) % len(names)]))
+            self.wizard.look(state.step_vm(self.session, step))
 
     def action_pane(self, name: str) -> None:
         self.query_one(f"#{name}").focus()
