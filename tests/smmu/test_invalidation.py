@@ -223,6 +223,22 @@ def test_a_contiguous_run_ends_with_the_input_range() -> None:
     assert [event.Type for event in smmu.events()] == [EventType.F_TRANSLATION]
 
 
+def test_a_run_out_of_place_reaches_nothing_that_stage_2_does_not_map() -> None:
+    """A guest's contiguous hint on leaves that do not lie in a run, the last of them at the end of its memory: the next page still faults."""
+    w = world("nested")
+    assert w.first is not None
+    assert w.second is not None
+    block, va = 0x4060_0000, 0x40_0000_0000
+    w.second.unmap(block, 2 << 21)
+    w.second.map(block, 0xA000_0000, 1 << 21, level=2)
+    for page in range(16):
+        w.first.map(va + (page << 12), block + (1 << 21) + ((page - 8) << 12), 0x1000, contiguous=True)
+    assert w.dma(va + 0x7000).pa == 0xA01F_F000, "the last page of the block"
+    assert not w.dma(va + 0x8000).ok, "the page after it, of another VM"
+    assert w.types() == [EventType.F_TRANSLATION]
+    assert w.dma(va).pa == 0xA01F_8000
+
+
 @pytest.mark.parametrize("fields", [{}, {"TG": 1, "TTL": 2}, {"TG": 1, "NUM": 1}])
 def test_a_block_that_stage_2_cut_to_pieces_goes_as_a_whole(fields: dict[str, int]) -> None:
     """Stage 1 maps 2 MiB, stage 2 pages of 4 KiB: any address of the block names all of its pieces (IHI 0070 4.4); QEMU 11.1 keeps others."""

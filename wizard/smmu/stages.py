@@ -20,7 +20,7 @@ from wizard.smmu.memory import Memory
 from wizard.smmu.outcome import Fault
 from wizard.smmu.permissions import ALL, HIERARCHICAL_BITS, PR, PW, STAGE1_BITS, STAGE2_BITS, WRITE
 from wizard.smmu.trace import Trace
-from wizard.smmu.walk import WalkEnd, span_of, swapped, walk
+from wizard.smmu.walk import WalkEnd, in_place, span_of, swapped, walk
 
 _AF1, _AF2 = (f.mask << f.lo for f in (Stage1Leaf.AF, Stage2Leaf.AF))
 _TOP_BYTE = 0xFF << 56
@@ -128,7 +128,7 @@ class Stages:
             updated, clean = Stage2Leaf.S2AP.put(updated, Stage2Leaf.S2AP.get(updated) | 2), False
         if updated != word:
             self._update(regime.swap, where, updated, trace)
-        span = span_of(word, level, run=not stage2.ha)
+        span = span_of(word, level, run=not stage2.ha and in_place(level, ipa, output))
         found = Found(output + (ipa & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number, attribute)
         if self.tlb is not None:
             start = ipa & -1 << span
@@ -192,7 +192,7 @@ class Stages:
         allowed, clean = permissions.stage1(word & STAGE1_BITS, above & HIERARCHICAL_BITS, stage1.el2, stage1.wxn, stage1.pan, stage1.epan, stage1.hd)
         if not need & allowed:
             raise _denied(stage1, allowed, need)
-        span = span_of(word, level, run=not stage1.ha)
+        span = span_of(word, level, run=not stage1.ha and in_place(level, address, output))
         found = Found(output + (address & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number)
         if (stage1.ha and not word & _AF1) or (clean and need & allowed & WRITE):
             # The update is a write: stage 2 has to allow it for the table (3.13.5), and a fault of that comes before those of the output address.

@@ -102,3 +102,11 @@ _ALWAYS = ("AP", "S2AP", "AF")
 def span_of(word: int, level: Level, *, run: bool) -> int:
     """log2 of the bytes that a leaf stands for; a contiguous run counts as one when ``run``."""
     return level.run if run and Stage1Leaf.Contiguous.get(word) else level.shift
+
+
+def in_place(level: Level, address: int, output: int) -> bool:
+    """Whether a leaf's output lies in its contiguous run as its address does; if not, the hint is misprogrammed (DDI 0487 D8.7.1).
+
+    One entry for such a run would reach what its leaves, or the stage 2 behind them, do not map: each leaf is then alone.
+    """
+    return not (address ^ output) & (1 << level.run) - (1 << level.shift)
