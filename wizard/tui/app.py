@@ -127,6 +127,12 @@ class WizardApp(Wizard):
             if isinstance(screen, WizardScreen):
                 screen.update()
 
+    def tried(self) -> None:
+        """A dry run or a rehearsal came out: the job's line says so."""
+        for screen in self.screen_stack:
+            if isinstance(screen, WizardScreen) and screen.is_mounted:
+                screen.tell_job()
+
     def update_figures(self) -> None:
         """The figures of the host moved."""
         for screen in self.screen_stack:

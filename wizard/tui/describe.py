@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from wizard.base.finding import grouped
 from wizard.base.text import plural
 from wizard.host.describe import Row, capability_rows, function_rows, group_text, headline, kernel_text, pages_text, product_text, smmu_rows
 from wizard.host.known import Known, Source
 from wizard.host.log.findings import findings_about
 from wizard.host.model import Accel, Function, Host, Smmu
+from wizard.plan.model import Plan
 from wizard.tui.glyphs import Glyphs
-from wizard.tui.lines import ACCEL_ROLE, BLANK, SEVERITY_ROLE, Line, Span, accel_word, cut, finding_lines, heading, line, severity_mark, wrap
+from wizard.tui.lines import (
+    ACCEL_ROLE,
+    BLANK,
+    SEVERITY_ROLE,
+    Line,
+    Span,
+    accel_word,
+    cut,
+    finding_lines,
+    heading,
+    item_lines,
+    line,
+    severity_mark,
+    wrap,
+)
 from wizard.tui.rows import Index, comes_along
 from wizard.tui.state import Session
 
@@ -156,6 +172,24 @@ def detail_lines(index: Index, session: Session, key: str | None, width: int, gl
         below = [address for address in index.order if key_of_segment(host, address) == key]
         return [line((f"Segment {segment}", "head")), *wrap(f"{plural(len(below), 'function')} behind {above}.", width)]
     return [line((key, "head")), *wrap("Functions that no SMMU translates for: the firmware names none for them, or the kernel uses none.", width)]
+
+
+def explained_lines(index: Index, plan: Plan | None, subject: str | None, width: int, glyphs: Glyphs) -> list[Line]:
+    """What is found about a function or an SMMU, on the host and in the plan, with why and the fix; about everything without one."""
+    host = index.host
+    found = grouped(plan.findings) if plan is not None else ()
+    if subject is not None:
+        found = tuple(item for item in found if subject in item.subjects or any(subject in text for text in (item.finding.what, item.finding.why)))
+    lines: list[Line] = []
+    if subject is not None and subject in host.functions and not host.functions[subject].is_bridge:
+        lines += verdict_lines(host, subject, width, glyphs)
+    elif subject is not None and subject in host.smmus:
+        lines += log_lines(host, subject, width, glyphs)
+    if found:
+        lines.append(heading("Found about the VMs"))
+    for item in found:
+        lines += [*item_lines(item, width, glyphs), BLANK]
+    return lines
 
 
 def key_of_segment(host: Host, address: str) -> str:

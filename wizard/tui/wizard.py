@@ -12,7 +12,6 @@ import time
 from typing import Any
 
 from wizard.base.errors import WizardError
-from wizard.base.finding import Severity
 from wizard.base.text import plural, visible
 from wizard.facts.model import Moment
 from wizard.facts.source import LIVE, Source
@@ -23,6 +22,7 @@ from wizard.tui.config import Config
 from wizard.tui.describe import host_words
 from wizard.tui.files import read_text
 from wizard.tui.glyphs import glyphs_for
+from wizard.tui.job import Results, Step, steps
 from wizard.tui.keys import KeysInOrder
 from wizard.tui.rows import Index
 from wizard.tui.state import History, Session
@@ -44,6 +44,7 @@ class Wizard(KeysInOrder):
         self.history: History = state.started(session or Session())
         self.plan: Plan | None = None
         self.planning = False
+        self.results = Results()
         self.saved: Session = self.history.now
         self.moment: Moment = host.facts.moment  # what moves on a host that is followed: free memory, hugepages
         self.changes: dict[str, str] = {}  # address -> new, gone, driver: since the wizard was opened
@@ -77,21 +78,10 @@ class Wizard(KeysInOrder):
         """A command that does without a terminal what the screen does."""
         return visible(shlex.join(["smmu-wizard", *self.source_words])) + (f" {words}" if words else "")
 
-    def status_words(self) -> str:
-        """How the plan stands."""
-        if not self.session.vms:
-            return ""
-        if self.planning:
-            return "planning" + ("..." if self.glyphs.ascii else "…")
-        findings = self.plan.findings if self.plan else ()
-        errors = sum(1 for finding in findings if finding.severity is Severity.ERROR)
-        warnings = sum(1 for finding in findings if finding.severity is Severity.WARNING)
-        saved = "" if self.saved == self.session else ", not exported"
-        if errors:
-            return f"{self.glyphs.no} {plural(errors, 'error')}{saved}"
-        if warnings:
-            return f"{self.glyphs.warning} {plural(warnings, 'warning')}{saved}"
-        return f"{self.glyphs.yes} no findings{saved}"
+    def job_steps(self) -> list[Step]:
+        """How the whole job stands."""
+        done = self.saved == self.session
+        return steps(self.host, self.session, self.plan, self.results, exported=done, glyphs=self.glyphs)
 
     # Changing it.
 
@@ -189,6 +179,10 @@ class Wizard(KeysInOrder):
 
     def update_screen(self) -> None:
         """The screen that is up shows what is so now."""
+        raise NotImplementedError
+
+    def tried(self) -> None:
+        """A dry run or a rehearsal came out: the job's line says so."""
         raise NotImplementedError
 
     def update_figures(self) -> None:

@@ -35,7 +35,7 @@ c sends the fix to the terminal's clipboard; enter shows the functions on 1 Host
     DoctorScreen {
         #items { height: 1fr; }
         #whole { height: 9; background: $surface; }
-        &.-short #whole { display: none; }
+        &.-tiny #whole, &.-short #whole { display: none; }
     }
     """
 

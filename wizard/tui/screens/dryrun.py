@@ -52,7 +52,7 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
     DryRunScreen {
         #matrix { height: 1fr; }
         #cell { height: 4; background: $surface; }
-        &.-short #cell { display: none; }
+        &.-tiny #cell, &.-short #cell { display: none; }
     }
     """
 
@@ -75,6 +75,13 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
         import shlex
 
         return "dry-run " + (" ".join(shlex.quote(f"{vm.name}.toml") for vm in self.session.vms) or "PROFILE")
+
+    def go_on(self) -> None:
+        """Stopped: run it again. Else show what failed."""
+        if not self.running and self.report is None:
+            self.action_start()
+        elif self.report is not None:
+            self.action_to_view(VIEWS[0] if any(True for _ in self.report.failures()) else "isolation")
 
     # Running.
 
@@ -119,6 +126,8 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
     def _reported(self, plan: Plan, report: Report) -> None:
         if plan is self._of:
             self.report = report
+            self.wizard.results.dry_run = plan, report
+            self.wizard.tried()
             self._column = min(self._column, max(0, len(report.functions) - 1))
 
     def _look(self) -> None:

@@ -48,7 +48,7 @@ t types a message, o opens a file; c sends the next step to the terminal's clipb
     ExplainScreen {
         #messages { height: 1fr; }
         #told { height: 2fr; background: $surface; }
-        &.-short #told { display: none; }
+        &.-tiny #told, &.-short #told { display: none; }
     }
     """
 

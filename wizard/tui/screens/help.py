@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from textual.binding import Binding
 from textual.screen import Screen
 
 from wizard.tui.lines import BLANK, Line, heading, line, wrap
@@ -39,26 +40,32 @@ def help_screen(app: Wizard, screen: Screen[Any]) -> Read:
     name = getattr(screen, "SCREEN", "")
     config = app.config.path
 
+    here = {binding.id for binding in vars(type(screen)).get("BINDINGS", ()) if isinstance(binding, Binding)}
+
+    def table(wanted: list[tuple[str, str, str]]) -> list[Line]:
+        return [line((f"  {key:<18}", "key"), f"{description:<28}", (name, "dim")) for key, description, name in wanted]
+
     def build(width: int) -> list[Line]:
-        lines = [heading("Here")]
+        # What this screen does comes before what every screen does, and that before what every view does: moving and scrolling.
+        moves = [one for one in keys if one[2] in MOVES or not one[2]]
+        own = [one for one in keys if one[2] in here or (one[2] == "choose" and bool(getattr(screen, "ENTER", "")))]
+        rest = [one for one in keys if one not in moves and one not in own]
+        lines = [heading("Keys here: the name at the right is for the [keys] table of the configuration"), *table(own), BLANK]
+        lines.append(heading("What it is for"))
         for paragraph in words.split("\n\n"):
             if "\n  " in paragraph:
-                text, _, rest = paragraph.partition("\n  ")
+                text, _, more = paragraph.partition("\n  ")
                 lines += wrap(text.replace("\n", " "), width)
-                lines += [line(f"  {part.strip()}") for part in rest.replace("\n", "   ").split("   ") if part.strip()]
+                lines += [line(f"  {part.strip()}") for part in more.replace("\n", "   ").split("   ") if part.strip()]
             else:
                 lines += wrap(paragraph.replace("\n", " "), width)
             lines.append(BLANK)
-        if command is not None:
-            lines += [heading("The same without a terminal"), *wrap(app.command_words(command), width, first="  "), BLANK]
-        lines.append(heading("Keys: the name at the right is for the [keys] table of the configuration"))
-        # What this screen does comes before what every view does: moving and scrolling.
-        for key, description, name in sorted(keys, key=lambda one: one[2] in MOVES or not one[2]):
-            lines.append(line((f"  {key:<18}", "key"), f"{description:<28}", (name, "dim")))
-        lines += [BLANK, heading("Everywhere")]
+        lines += [heading("Keys everywhere"), *table(rest), *table(moves)]
         lines += wrap("The mouse does what the keys do: click a row, a tab or a key; click a row again to open it; the wheel scrolls.", width)
+        if command is not None:
+            lines += [BLANK, heading("The same without a terminal"), *wrap(app.command_words(command), width, first="  ")]
         if config:
-            lines += wrap(f'Configuration: {config} with theme = "…", ascii = true, and [keys] NAME = "key,key".', width)
+            lines += [BLANK, *wrap(f'Configuration: {config} with theme = "…", ascii = true, and [keys] NAME = "key,key".', width)]
         return lines
 
     return Read(f"Help: {name or 'dialog'}", build)

@@ -53,7 +53,6 @@ what stands against it is shown first."""
         Binding("p", "probe", "Learn what is unknown", show=False, id="first-contact"),
         Binding("r", "read", "Read again", show=False, id="read-again"),
         Binding("escape", "clear", "Clear filter and marks", show=False, id="clear"),
-        Binding("tab", "app.focus_next", "Next pane", show=False, id="next-pane"),
     ]
     DEFAULT_CSS = """
     HostScreen {
@@ -67,8 +66,8 @@ what stands against it is shown first."""
         #figures { height: 1; background: $background; color: $foreground 60%; }
         &.-wide #detail { display: block; }
         &.-wide #summary { display: none; }
-        &.-short #summary { display: none; }
-        &.-short #figures { display: none; }
+        &.-tiny #summary, &.-short #summary { display: none; }
+        &.-tiny #figures, &.-short #figures { display: none; }
     }
     """
 

@@ -58,7 +58,6 @@ s starts and stops it, n goes to what differs, p names another QEMU, enter shows
     def __init__(self) -> None:
         super().__init__()
         self.qemu: str | None = None  # None: the one of this machine
-        self.reports: dict[str, tuple[VmPlan, Report | WizardError]] = {}
         self.doing = ""
         self._since = 0.0
         self._what: VmPlan | None = None
@@ -85,9 +84,16 @@ s starts and stops it, n goes to what differs, p names another QEMU, enter shows
     @property
     def found(self) -> Report | WizardError | None:
         """What came out for the VM in hand, None unless it was rehearsed as it is planned now."""
-        vm = self.vm
-        planned, report = self.reports.get(vm.name, (None, None)) if vm else (None, None)
-        return report if planned == vm else None
+        return self.wizard.results.rehearsal(self.vm) if self.vm else None
+
+    def go_on(self) -> None:
+        """Rehearse the next VM that was not."""
+        plan = self.wizard.plan
+        left = self.wizard.results.unrehearsed(plan) if plan is not None else []
+        if self.running or not left:
+            return
+        self.wizard.look(state.select(self.session, left[0].name))
+        self.action_start()
 
     # Running.
 
@@ -108,7 +114,7 @@ s starts and stops it, n goes to what differs, p names another QEMU, enter shows
         if not plan.ok:
             self.wizard.say(f"{plural(len(plan.errors), 'error')}: what would not start is not rehearsed (3 Review).", "error")
             return
-        self.reports.pop(vm.name, None)
+        self.wizard.results.rehearsals.pop(vm.name, None)
         self.doing, self._since, self._what = "starting", time.monotonic(), vm
         self._worker = self.run_worker(lambda: self._run(vm), thread=True, exclusive=True, group="rehearse")
         self._clock = self._clock or self.set_interval(0.1, self._look)
@@ -136,7 +142,8 @@ s starts and stops it, n goes to what differs, p names another QEMU, enter shows
             self.app.call_from_thread(self._reported, vm, report)
 
     def _reported(self, vm: VmPlan, report: Report | WizardError) -> None:
-        self.reports[vm.name] = vm, report
+        self.wizard.results.rehearsals[vm.name] = vm, report
+        self.wizard.tried()
 
     def _look(self) -> None:
         self.query_one(Status).refresh()
@@ -195,7 +202,7 @@ s starts and stops it, n goes to what differs, p names another QEMU, enter shows
         def answered(path: object) -> None:
             if isinstance(path, str):
                 self.qemu = None if path.strip() == find_qemu() else path.strip() or None
-                self.reports.clear()
+                self.wizard.results.rehearsals.clear()
                 self.update()
 
         note = "A qemu-system-aarch64; 11.0 or later for everything, 10.2 for the topology."

@@ -46,8 +46,6 @@ right take another text, v another VM. c sends the text to the terminal's clipbo
         Binding("e", "explain", "Explain", id="explain"),
         Binding("m", "mend", "Mend", id="mend"),
         Binding("w", "app.go('export')", "Export", id="to-export"),
-        Binding("tab", "app.focus_next", "Next pane", show=False, id="next-pane"),
-        Binding("shift+tab", "app.focus_previous", "Previous pane", show=False, id="previous-pane"),
     ]
     DEFAULT_CSS = """
     ReviewScreen {
@@ -80,6 +78,8 @@ right take another text, v another VM. c sends the text to the terminal's clipbo
         return next((one for one in plan.vms if one.name == self.session.current), plan.vms[0])
 
     def session_changed(self) -> None:
+        if self.wizard.plan is not None:
+            self.wizard.results.seen = self.wizard.plan.findings
         self.query_one("#findings", LinesView).show(self._finding_lines)
         self.query_one(Choices).refresh()
         self.query_one("#text", LinesView).show(self._text_lines)

@@ -54,8 +54,6 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
         Binding("J,ctrl+down", "shift(1)", "Function later", show=False, id="function-later"),
         Binding("v", "vm(1)", "Next VM", show=False, id="next-vm"),
         Binding("V", "vm(-1)", "Previous VM", show=False, id="previous-vm"),
-        Binding("tab", "app.focus_next", "Next pane", show=False, id="next-pane"),
-        Binding("shift+tab", "app.focus_previous", "Previous pane", show=False, id="previous-pane"),
         Binding("left,h", "pane('vms')", "To the VMs", show=False, id="to-vms"),
         Binding("right,l", "pane('fields')", "To the fields", show=False, id="to-fields"),
         Binding("escape", "pane('fields')", "To the fields", show=False, id="back-to-fields"),
@@ -69,7 +67,7 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
         &.-wide #vms { width: 30; }
         &.-slim #vms { display: none; }
         &.-wide #findings { height: 12; }
-        &.-short #findings { display: none; }
+        &.-tiny #findings, &.-short #findings { display: none; }
     }
     """
 

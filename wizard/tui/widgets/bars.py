@@ -1,4 +1,4 @@
-"""The lines above and below a screen: the tabs, the names of columns, the command that does the same, the keys."""
+"""The lines above and below a screen: the tabs, the names of columns, the job, the command that does the same, the keys."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from textual.dom import DOMNode
 from textual.widget import Widget
 
 from wizard.base.text import visible
+from wizard.tui.job import State, Step, next_step
 from wizard.tui.lines import cut, in_ascii
 
 _DIRECTORIES = re.compile(r"(?<=[ '])[^ ']*/(?=[^ /'])")
@@ -22,7 +23,7 @@ Piece = tuple[str, str, str | None, DOMNode | None]  # text, rich style, action,
 
 
 class Bar(Widget):
-    """One line of pieces, some of which can be clicked."""
+    """A line of pieces, some of which can be clicked; a piece "\\n" begins another line."""
 
     DEFAULT_CSS = """
     Bar { height: 1; width: 100%; background: $panel; color: $foreground; }
@@ -30,7 +31,7 @@ class Bar(Widget):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._places: list[tuple[int, int, str, DOMNode | None]] = []
+        self._places: list[tuple[int, int, int, str, DOMNode | None]] = []  # line, from, to, action, whose
 
     def pieces(self) -> Iterable[Piece]:
         """From left to right."""
@@ -41,14 +42,18 @@ class Bar(Widget):
         return ""
 
     def render(self) -> Text:
-        text, column = Text(no_wrap=True, overflow="ellipsis", end=""), 0
+        text, column, row = Text(no_wrap=True, overflow="ellipsis", end=""), 0, 0
         self._places = []
         poor = self.app.has_class("-ascii")
         for piece, style, action, node in self.pieces():
+            if piece == "\n":
+                column, row = 0, row + 1
+                text.append(piece)
+                continue
             piece = in_ascii(piece) if poor else piece
             wide = cell_len(piece)
             if action:
-                self._places.append((column, column + wide, action, node))
+                self._places.append((row, column, column + wide, action, node))
             text.append(piece, style)
             column += wide
         right, room = in_ascii(self.right()) if poor else self.right(), self.size.width - column - 2
@@ -57,8 +62,8 @@ class Bar(Widget):
         return text
 
     async def on_click(self, event: events.Click) -> None:
-        for start, end, action, node in self._places:
-            if start <= event.x < end:
+        for row, start, end, action, node in self._places:
+            if row == event.y and start <= event.x < end:
                 await self.app.run_action(action, node or self.screen)
                 return
 
@@ -115,7 +120,6 @@ class Command(Bar):
         super().__init__(id="command")
         self.words = ""
         self._hint = ""
-        self.status = ""
 
     def say(self, words: str) -> None:
         """Another command."""
@@ -128,13 +132,8 @@ class Command(Bar):
         self._hint = text
         self.refresh()
 
-    def tell(self, status: str) -> None:
-        """Another status at the right end."""
-        self.status = status
-        self.refresh()
-
     def pieces(self) -> Iterable[Piece]:
-        room = self.size.width - (cell_len(self.status) + 2 if self.status else 0)
+        room = self.size.width
         text = visible(self._hint) if self._hint else f"$ {visible(self.words)}"
         if not self._hint and cell_len(text) > room:
             # Directories give way first: what it does stands behind them. What is copied is whole, and so is the command under "?".
@@ -144,14 +143,50 @@ class Command(Bar):
                 text = text.replace(visible(source), "…", 1)
         yield cut(text, room) if cell_len(text) > room else text, "", None if self._hint else "app.copy_command", None
 
+
+class Job(Bar):
+    """The whole job: each step with how it stands, a click goes there; at the right what the key for the next step does."""
+
+    DEFAULT_CSS = """
+    Job { background: $surface; }
+    """
+    STYLES: ClassVar[dict[State, str]] = {State.DONE: "", State.WARN: "", State.OPEN: "dim", State.BAD: "bold"}
+
+    def __init__(self) -> None:
+        super().__init__(id="job")
+        self.steps: list[Step] = []
+        self._key = self._next = ""
+
+    def tell(self, steps: list[Step], key: str) -> None:
+        """How the job stands; ``key`` is the one that goes on with it."""
+        self.steps = steps
+        step = next_step(steps)
+        self._key, self._next = key, f"{key} {step.does}" if step is not None else ""
+        self.refresh()
+
+    def pieces(self) -> Iterable[Piece]:
+        coming = next_step(self.steps)
+        words = [f"{self._key} {step.words}" if step is coming else step.words for step in self.steps]
+        gap = next((one for one in (" · ", "  ") if cell_len(one.join(words)) < self.size.width), " ")
+        yield " ", "", None, None
+        for place, (step, text) in enumerate(zip(self.steps, words, strict=True)):
+            if place:
+                yield gap, "dim", None, None
+            style = "reverse bold" if step is coming else self.STYLES[step.state]
+            yield text, style, "go_on" if step is coming else f"app.go('{step.screen}')", None
+
     def right(self) -> str:
-        return self.status
+        return self._next
 
 
 class Keys(Bar):
-    """The keys that work here: those of what has the focus first. What does not fit is under ``?``."""
+    """The keys that work here: those of what has the focus first. What does not fit is under ``?``.
+
+    Where it is two lines high the second goes on with the first; panes, undo, palette and help are always at the end.
+    """
 
     ENTER_ACTIONS: ClassVar[dict[str, str]] = {"Input": "submit"}
+    ALWAYS: ClassVar[dict[str, str]] = {"app.focus_next": "Pane", "undo": "Undo", "command_palette": "All", "help": "Help"}
 
     def __init__(self) -> None:
         super().__init__(id="keys")
@@ -160,28 +195,44 @@ class Keys(Bar):
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
 
     def pieces(self) -> Iterable[Piece]:
-        width, column = self.size.width, 0
-        seen: set[str] = set()
-        helps = [active.binding for active in self.screen.active_bindings.values() if active.binding.id == "help"][:1]
-        tail = [(self.app.get_key_display(binding), binding) for binding in helps]
-        reserve = sum(len(key) + len(binding.description) + 3 for key, binding in tail)
-        for active in self.screen.active_bindings.values():
-            binding = active.binding
-            if not binding.show or not active.enabled or binding.action in seen or binding.id == "help":
-                continue
-            seen.add(binding.action)
-            key = self.app.get_key_display(binding)
-            wide = len(key) + len(binding.description) + 3
-            if column + wide + reserve > width:
+        width, rows = self.size.width, self.size.height
+        tail = list(self._tail())
+        reserve = sum(len(key) + len(words) + 3 for key, words, _, _ in tail)
+        row = column = 0
+        for key, words, action, node in self._own():
+            wide = len(key) + len(words) + 3
+            if row < rows - 1 and column + wide > width:
+                row, column = row + 1, 0
+                yield "\n", "", None, None
+            if column + wide + (reserve if row == rows - 1 else 0) > width:
                 continue
             column += wide
-            yield f" {key} ", "bold", binding.action, active.node
-            yield f"{binding.description} ", "dim", binding.action, active.node
+            yield f" {key} ", "bold", action, node
+            yield f"{words} ", "dim", action, node
+        if row < rows - 1 and column + reserve > width:
+            column = 0
+            yield "\n", "", None, None
+        yield " " * max(0, width - column - reserve), "", None, None
+        for key, words, action, node in tail:
+            yield f" {key} ", "bold", action, node
+            yield f"{words} ", "dim", action, node
+
+    def _own(self) -> Iterable[tuple[str, str, str, DOMNode | None]]:
+        seen: set[str] = set(self.ALWAYS)
         # enter is the view's own key: what it means is the screen's to say.
         words, node = getattr(self.screen, "ENTER", ""), self.screen.focused
-        if words and node is not None and column + len(words) + 8 + reserve <= width:
-            yield " enter ", "bold", self.ENTER_ACTIONS.get(type(node).__name__, "choose"), node
-            yield f"{words} ", "dim", self.ENTER_ACTIONS.get(type(node).__name__, "choose"), node
-        for key, binding in tail:
-            yield f" {key} ", "bold", "app.help", None
-            yield f"{binding.description} ", "dim", "app.help", None
+        if words and node is not None:
+            yield "enter", words, self.ENTER_ACTIONS.get(type(node).__name__, "choose"), node
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if binding.show and active.enabled and binding.action not in seen:
+                seen.add(binding.action)
+                yield self.app.get_key_display(binding), binding.description, binding.action, active.node
+
+    def _tail(self) -> Iterable[tuple[str, str, str, DOMNode | None]]:
+        found = {active.binding.action: active for active in reversed(self.screen.active_bindings.values())}
+        small = self.size.width < 60
+        for action, words in self.ALWAYS.items():
+            active = found.get(action)
+            if active is not None and (not small or action == "help"):
+                yield self.app.get_key_display(active.binding), words, action, active.node

@@ -105,7 +105,7 @@ def follow(event: LinesView.Search) -> None:
         found.view = view
     if found is None:
         # Above the bars at the foot, which every screen and every dialog has.
-        foot = [bar for bar in screen.query(Bar) if bar.id in ("command", "keys")]
+        foot = [bar for bar in screen.query(Bar) if bar.id in ("job", "command", "keys")]
         screen.mount(found := Find(view), before=foot[0])
     shown = found
     focus_when_shown(screen, lambda: shown.box if shown.is_mounted and shown.query(Input) else None)
