@@ -9,13 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from tests.tools.hosts import FIXTURES, facts, host
+from wizard.base.glyphs import UNICODE
 from wizard.cli.inspect import function_lines, smmu_lines
 from wizard.cli.main import main
 from wizard.host.build import host_of
 from wizard.host.describe import Row, function_rows, smmu_rows
 from wizard.host.view import FunctionView, GroupView, SmmuView
 from wizard.tui.describe import detail_lines
-from wizard.tui.glyphs import UNICODE
 from wizard.tui.rows import Index
 from wizard.tui.state import Session
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from wizard.base.finding import grouped
+from wizard.base.glyphs import Glyphs
 from wizard.base.text import plural
 from wizard.host.describe import Row, capability_rows, function_rows, group_text, headline, kernel_text, pages_text, product_text, smmu_rows
 from wizard.host.known import Known, Source
 from wizard.host.log.findings import findings_about
 from wizard.host.model import Accel, Function, Host, Smmu
 from wizard.plan.model import Plan
-from wizard.tui.glyphs import Glyphs
 from wizard.tui.lines import (
     ACCEL_ROLE,
     BLANK,

@@ -10,19 +10,13 @@ from dataclasses import dataclass, field
 
 from rich.cells import cell_len
 
+from wizard.base.glyphs import Glyphs
 from wizard.base.text import size, visible
+from wizard.picture.lanes import Lanes
+from wizard.picture.letters import colour, letter
 from wizard.plan.model import ROOT_BUS, DevicePlan, PortPlan, VmPlan
-from wizard.tui.glyphs import Glyphs
 from wizard.tui.lines import Line, Span, cut
 from wizard.tui.rows import Index, tree_rows
-
-UP, DOWN, LEFT, RIGHT = 1, 2, 4, 8
-# Box drawing by the sides that a cell is joined on.
-_BOX = {
-    UP: "│",
-    DOWN: "│", UP | DOWN: "│", LEFT: "─", RIGHT: "─", LEFT | RIGHT: "─", UP | LEFT: "┘", UP | RIGHT: "└", DOWN | LEFT: "┐", DOWN | RIGHT: "┌",
-    UP | DOWN | LEFT: "┤", UP | DOWN | RIGHT: "├", LEFT | RIGHT | UP: "┴", LEFT | RIGHT | DOWN: "┬", UP | DOWN | LEFT | RIGHT: "┼",
-}  # fmt: skip
 
 
 @dataclass
@@ -45,23 +39,13 @@ class Row:
     node: Node
 
 
-def letter(number: int) -> str:
-    """A, B, … Z, AA, AB, …"""
-    text = ""
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        text = chr(65 + rest) + text
-    return text
-
-
 def tags(vm: VmPlan) -> dict[str, tuple[str, str]]:
     """VSMMU id or function address -> (tag, role). Functions without a vSMMU are numbered with a dot."""
     found: dict[str, tuple[str, str]] = {}
     for place, vsmmu in enumerate(vm.vsmmus):
-        found[vsmmu.id] = (letter(place), f"c{place % 6}")
+        found[vsmmu.id] = (letter(place), colour(place))
         for number, device in enumerate(vm.devices_of(vsmmu), 1):
-            found[device.host] = (f"{letter(place)}{number}", f"c{place % 6}")
+            found[device.host] = (f"{letter(place)}{number}", colour(place))
     for number, device in enumerate((one for one in vm.devices if one.host not in found), 1):
         found[device.host] = (f".{number}", "dim")
     return found
@@ -176,10 +160,9 @@ def draw(index: Index, vm: VmPlan, width: int, glyphs: Glyphs) -> list[Line]:
     wide = min(max(_need(row) for row in left), (width - middle) // 2 + 4)
     most = max((len(_tag(row)) + 1 for row in right), default=0)
     height = max(len(left), len(right))
-    cells = [[0] * middle for _ in range(height)]
-    colors = [[""] * middle for _ in range(height)]
+    between = Lanes(middle, height)
     for number, (y, other) in enumerate(pairs):
-        _join(cells, colors, y, other, 1 + 2 * (number % lanes), left[y].node.color)
+        between.join(y, other, 1 + 2 * (number % lanes), left[y].node.color)
     lines = []
     for y in range(height):
         spans: list[Span] = []
@@ -189,40 +172,12 @@ def draw(index: Index, vm: VmPlan, width: int, glyphs: Glyphs) -> list[Line]:
             key = left[y].node.key
         else:
             spans.append((" " * wide, ""))
-        for x in range(middle):
-            spans.append((_sign(cells[y][x], glyphs), colors[y][x]))
+        spans += [(piece.text, piece.role) for piece in between.row(y, glyphs)]
         if y < len(right):
             spans += _spans(right[y], width - wide - middle, glyphs, tag_last=False, tag_width=most)
             key = key or right[y].node.key
         lines.append(Line(tuple(spans), key))
     return lines
-
-
-def _join(cells: list[list[int]], colors: list[list[str]], start: int, end: int, lane: int, color: str) -> None:
-    def put(y: int, x: int, sides: int) -> None:
-        cells[y][x] |= sides
-        colors[y][x] = color if colors[y][x] in ("", color) else "dim"
-
-    for x in range(lane):
-        put(start, x, LEFT | RIGHT)
-    for x in range(lane + 1, len(cells[0])):
-        put(end, x, LEFT | RIGHT)
-    if start == end:
-        put(start, lane, LEFT | RIGHT)
-        return
-    down = end > start
-    put(start, lane, LEFT | (DOWN if down else UP))
-    put(end, lane, RIGHT | (UP if down else DOWN))
-    for y in range(min(start, end) + 1, max(start, end)):
-        put(y, lane, UP | DOWN)
-
-
-def _sign(sides: int, glyphs: Glyphs) -> str:
-    if not sides:
-        return " "
-    if glyphs.ascii:
-        return "|" if sides in (UP, DOWN, UP | DOWN) else "-" if sides in (LEFT, RIGHT, LEFT | RIGHT) else "+"
-    return _BOX[sides]
 
 
 def _need(row: Row) -> int:

@@ -10,8 +10,8 @@ from wizard.arch.bits import Record
 from wizard.arch.cd import CD, L1CD
 from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf, TableDescriptor
 from wizard.arch.ste import L1STD, STE
+from wizard.base.glyphs import Glyphs
 from wizard.dryrun.model import Cell, Cost, Proof, Report, ScenarioView, Status, Step, Stopper, TraceView
-from wizard.tui.glyphs import Glyphs
 from wizard.tui.lines import BLANK, Line, Span, cut, heading, line, wrap
 
 _RECORDS: dict[str, type[Record]] = {"ste": STE, "l1std": L1STD, "cd": CD, "l1cd": L1CD}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from wizard.base.glyphs import Glyphs
 from wizard.explain.order import Role
 from wizard.explain.report import CauseView, MessageView, Report
-from wizard.tui.glyphs import Glyphs
 from wizard.tui.lines import BLANK, Line, cut, heading, line, wrap
 
 _TITLES = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wizard.base.glyphs import Glyphs
 from wizard.base.text import plural
 from wizard.host.iort import Iort, Rmr, promises, ranges, smmu_at, word
 from wizard.host.model import Function, Host
-from wizard.tui.glyphs import Glyphs
 from wizard.tui.lines import BLANK, Line, Span, columns, cut, finding_lines, heading, line, wrap
 from wizard.tui.rows import Index
 

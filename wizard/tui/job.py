@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from wizard.base.errors import WizardError
 from wizard.base.finding import Finding, Severity, grouped
+from wizard.base.glyphs import Glyphs
 from wizard.plan.model import Plan, VmPlan
-from wizard.tui.glyphs import Glyphs
 
 if TYPE_CHECKING:
     from wizard.dryrun.model import Report

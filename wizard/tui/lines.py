@@ -10,9 +10,9 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from wizard.base.finding import Finding, Item, Severity
+from wizard.base.glyphs import Glyphs
 from wizard.base.text import visible
 from wizard.host.model import Accel
-from wizard.tui.glyphs import Glyphs
 
 Span = tuple[str, str]  # (text, role)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from wizard.base.errors import WizardError
+from wizard.base.glyphs import Glyphs
 from wizard.base.text import plural
 from wizard.plan.model import VmPlan
 from wizard.tui import state
-from wizard.tui.glyphs import Glyphs
 from wizard.tui.lines import BLANK, Line, cut, heading, line, wrap
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from wizard.base.glyphs import Glyphs
 from wizard.base.text import plural
 from wizard.plan.model import VmPlan
-from wizard.tui.glyphs import Glyphs
 from wizard.tui.lines import BLANK, Line, Span, finding_lines, heading, line, wrap
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from wizard.base.address import Address
+from wizard.base.glyphs import Glyphs
 from wizard.host.model import Accel, Function, Host
-from wizard.tui.glyphs import Glyphs
 
 
 class Row(NamedTuple):

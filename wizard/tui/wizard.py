@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from wizard.base.errors import WizardError
+from wizard.base.glyphs import glyphs_for
 from wizard.base.text import plural, visible
 from wizard.facts.model import Moment
 from wizard.facts.source import LIVE, Source
@@ -21,7 +22,6 @@ from wizard.tui import state
 from wizard.tui.config import Config
 from wizard.tui.describe import host_words
 from wizard.tui.files import read_text
-from wizard.tui.glyphs import glyphs_for
 from wizard.tui.job import Results, Step, steps
 from wizard.tui.keys import KeysInOrder
 from wizard.tui.rows import Index

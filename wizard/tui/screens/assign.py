@@ -15,7 +15,7 @@ from wizard.tui.rows import comes_along
 from wizard.tui.screens.dialogs import Choose, Prompt
 
 if TYPE_CHECKING:
-    from wizard.tui.glyphs import Glyphs
+    from wizard.base.glyphs import Glyphs
     from wizard.tui.state import Session
     from wizard.tui.wizard import Wizard
 

@@ -10,9 +10,9 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
+from wizard.base.glyphs import UNICODE, Glyphs
 from wizard.base.text import visible
 from wizard.host.known import Known
-from wizard.tui.glyphs import UNICODE, Glyphs
 from wizard.tui.lines import ACCEL_ROLE, Line, Span, accel_word, cut
 from wizard.tui.rows import NO_SMMU, Filter, Index, Row, endpoints, matches, table_rows, tree_rows
 from wizard.tui.widgets.lines import LinesView
