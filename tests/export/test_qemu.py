@@ -25,7 +25,7 @@ from tests.tools.qemu import require_firmware
 from tests.tools.requests import NASTY, SETS, free, harmless, names, planned_ok, requests, without_contradiction
 from wizard.export import libvirt_xml, qemu_argv, qemu_json, qemu_script
 from wizard.export.command import Option, keyed
-from wizard.export.qemu import options
+from wizard.export.qemu import all_options, options, with_traces
 from wizard.facts.model import Program
 from wizard.plan.model import VmPlan
 from wizard.plan.planner import make_plan
@@ -42,12 +42,33 @@ from wizard.plan.request import (
     VmRequest,
     VsmmuRequest,
 )
+from wizard.profile import read_profile, write_profile
 from wizard.rehearsal.process import running
 from wizard.rehearsal.qemu import ask, rehearse
 from wizard.rehearsal.report import Refused
 from wizard.rehearsal.standin import stand_ins
 
 GIB = 1 << 30
+
+
+@pytest.mark.qemu
+def test_the_traces_are_events_of_qemu(qemu: Path) -> None:
+    """QEMU starts with a warning where an event is not there, and says nothing of it later."""
+    listed = subprocess.run([qemu, "-trace", "help"], capture_output=True, text=True, timeout=LIMIT, check=True).stdout.splitlines()
+    words = [word for option in all_options(with_traces(planned(NVME))) for word in option.words()]
+    named = [words[place + 1] for place, word in enumerate(words) if word == "-trace"]
+    assert len(named) == 2
+    assert set(named) <= set(listed)
+
+
+def test_a_vm_has_a_socket_of_its_own_unless_it_is_to_have_none() -> None:
+    paths = [option.get("path") for option in options(planned(NVME)) if option.flag == "-chardev"]
+    assert paths == ["/run/smmu-wizard/db1/qmp"]
+    without = planned(NVME, qmp="none")
+    assert not [option for option in options(without) if option.flag in ("-chardev", "-mon")]
+    again, findings = read_profile(write_profile(without, host()), name="db1.toml")
+    assert not findings
+    assert again.qmp == "none"
 
 
 @pytest.mark.qemu

@@ -134,6 +134,8 @@ def permitted(arguments: argparse.Namespace, host: Host, request: Request, vmm: 
 
 def run_export(arguments: argparse.Namespace) -> int:
     """One profile in one format."""
+    if arguments.traces and arguments.format not in ("qemu", "qemu-json"):
+        raise UsageError("Traces are options of QEMU's command line.", "Take --format qemu or qemu-json, or `smmu-wizard verify --translating`.")
     host = host_for(arguments)
     plan, findings = plan_of_profiles(arguments, host, [arguments.profile], vmm_of_format(arguments.format))
     if plan is None or not plan.ok or any(finding.severity is Severity.ERROR for finding in findings):
@@ -146,6 +148,10 @@ def run_export(arguments: argparse.Namespace) -> int:
             f"{visible(arguments.profile)} holds several VMs: {names}.", "Export them one by one: `smmu-wizard import` writes a profile of each."
         )
     say_findings(tuple(finding for finding in findings if finding.severity is Severity.WARNING))
+    if arguments.traces:
+        from wizard.export.qemu import with_traces
+
+        plan = msgspec.structs.replace(plan, vms=(with_traces(plan.vms[0]),))
     emit(arguments, exported(arguments.format, plan, host), mode=SCRIPT if arguments.format in SCRIPTS else PLAIN)
     return Exit.OK
 

@@ -12,26 +12,34 @@ from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.existing.guest import Guest, Origin
 from wizard.existing.load import Opened, opened_guest, read_guests
-from wizard.existing.processes import running
+from wizard.existing.processes import Process, running
 
 _SECONDS = 30  # for virsh
 
 
 def running_vms(name: str | None = None, *, proc: Path = Path("/proc"), sys: Path = Path("/sys"), virsh: str | None = None) -> list[Opened]:
     """Every QEMU that runs here, or the one of a name. Raises ``InputError`` where there is none, or where it can't be looked at."""
-    found: list[Opened] = []
     virsh = virsh if virsh is not None else shutil.which("virsh") or ""
+    found: list[Opened] = []
     for process in running(name, proc=proc, sys=sys):
-        guest = process.guest
-        xml = _dumpxml(virsh, guest.name) if virsh and guest.name and process.libvirt else None
-        guests = (
-            [_proved(one, guest.running) for one in read_guests(xml, f"VM {visible(guest.name or '')} of libvirt")] if xml is not None else [guest]
-        )
-        found += [opened_guest(one, one.source, "libvirt" if xml is not None else "qemu") for one in guests]
+        described = of_libvirt(process, virsh)
+        found += [opened_guest(one, one.source, "libvirt") for one in described] or [opened_guest(process.guest, process.guest.source, "qemu")]
     if not found:
-        what = "No QEMU runs on this machine." if name is None else f"No QEMU that runs here is called {visible(name)}."
-        raise InputError(what, "Look with `virsh list` and `pgrep -a qemu`; of other users' processes only root sees everything.")
+        raise no_vm(name)
     return found
+
+
+def no_vm(name: str | None) -> InputError:
+    """That none runs, or none of a name."""
+    what = "No QEMU runs on this machine." if name is None else f"No QEMU that runs here is called {visible(name)}."
+    return InputError(what, "Look with `virsh list` and `pgrep -a qemu`; of other users' processes only root sees everything.")
+
+
+def of_libvirt(process: Process, virsh: str) -> list[Guest]:
+    """A VM that libvirt started, in its words; empty where it is none, or libvirt does not answer."""
+    name = process.guest.name
+    xml = _dumpxml(virsh, name) if virsh and name and process.libvirt else None
+    return [_proved(one, process.guest.running) for one in read_guests(xml, f"VM {visible(name or '')} of libvirt")] if xml is not None else []
 
 
 def _dumpxml(virsh: str, name: str) -> bytes | None:

@@ -62,7 +62,7 @@ directory() { # PATH USER: the VM's own, for its QMP socket
     case $name in '' | .* | */*) stop "$1 is not the directory of a VM. Leave qmp out of the profile.";; esac
     room /run/smmu-wizard
     if [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; then stop "$1 is a link or no directory. Remove it, and run this again."; fi
-    new_directory "$1" 755 vm
+    new_directory "$1" 700 vm # QEMU makes the socket by its umask: nobody else gets as far as to try it
     if [ -n "$dry" ] && [ ! -e "$1" ]; then return; fi
     owner=$(stat -c %u "$1")
     if [ "$owner" = "$(id -u "$2")" ]; then return; fi

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from wizard.base.address import Address
 from wizard.base.text import shell_word, size, visible, visible_json
 from wizard.export.command import Option, device, keyed, object_
@@ -16,6 +18,7 @@ from wizard.export.kept import kept_options, said_of_kept, with_properties
 from wizard.host.vmm import Vmm
 from wizard.plan.memory import cpu_text
 from wizard.plan.model import ROOT_BUS, DevicePlan, NetworkPlan, OtherPlan, VmPlan, require
+from wizard.plan.request import KeptQemu
 from wizard.plan.rules.target import LIBVIRT_OLD, OTHER, TOO_NEW
 
 
@@ -50,6 +53,17 @@ def qemu_script(vm: VmPlan) -> str:
     return "\n".join(lines)
 
 
+TRACES = ("smmuv3_accel_install_ste", "iommufd_backend_invalidate_cache")
+"""QEMU's trace events that show a guest translating: what it configures for a function, and each invalidation that the host's SMMU does for it."""
+
+
+def with_traces(vm: VmPlan) -> VmPlan:
+    """The VM with these events written to QEMU's log from its start: a line for each unmap of the guest (sources: running-trace)."""
+    kept = vm.request.kept_qemu or KeptQemu()
+    options = (*kept.options, *(f"-trace {name}" for name in TRACES))
+    return replace(vm, request=replace(vm.request, kept_qemu=replace(kept, options=options)))
+
+
 def heading(vm: VmPlan) -> list[str]:
     """What a file made of this plan says of itself, each line safe to show."""
     made = vm.made_for
@@ -80,7 +94,10 @@ def options(vm: VmPlan) -> Iterator[Option]:
     yield from _machine(vm)
     yield from _memory(vm)
     if vm.qmp is not None:
-        yield keyed("-chardev", ("type", "socket"), ("id", "qmp0"), ("path", vm.qmp), ("server", True), ("wait", False), comment="for hot-plug")
+        yield keyed(
+            "-chardev", ("type", "socket"), ("id", "qmp0"), ("path", vm.qmp), ("server", True), ("wait", False),
+            comment="for verify, events and hot-plug",
+        )  # fmt: skip
         yield keyed("-mon", ("chardev", "qmp0"), ("mode", "control"))
     if vm.iommufd is not None:
         yield object_("iommufd", ("id", vm.iommufd), comment="one for the VM: its vSMMUs share the guest's stage 2")

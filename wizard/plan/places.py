@@ -11,6 +11,8 @@ import posixpath
 
 RUN = "/run/smmu-wizard"
 """A directory for each VM, which belongs to its user: the QMP socket."""
+NO_SOCKET = "none"
+"""What a profile says in the place of a socket's path where the VM is to have none."""
 STATE = "/var/lib/smmu-wizard"
 """NAME_VARS.fd of each VM, or a directory with its name: the variables of its firmware."""
 ROOTS = (RUN, f"{RUN}-state", STATE, f"{STATE}-state")

@@ -35,7 +35,7 @@ from wizard.plan.model import (
     VsmmuPlan,
 )
 from wizard.plan.numbers import Names, mac_of
-from wizard.plan.places import socket_of, variables_of
+from wizard.plan.places import NO_SOCKET, socket_of, variables_of
 from wizard.plan.regions import power_of_two, window
 from wizard.plan.request import FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, Request, VmRequest
 from wizard.plan.resolve import ats_for_all, cmdqv_functions, resolve
@@ -178,7 +178,7 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         disks=_disks(request, layout),
         networks=_networks(request, layout),
         iommufd=IOMMUFD if any(device.iommufd for device in devices) or (accelerated and (layout.ports or layout.direct)) else None,
-        qmp=request.qmp or (socket_of(request.name) if request.hotplug else None),
+        qmp=_socket(request, target),
         emulator=target.path,
         qemu=target.name if target.vmm is Vmm.QEMU else None,
         uuid=request.uuid or str(uuid.uuid5(_NAMESPACE, request.name.encode("utf-8", "backslashreplace").decode())),
@@ -186,6 +186,13 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         notes=request.notes,
         made_for=request.made_for or MadeFor(host=host.facts.identity.host, digest=host.digest, product=host.facts.identity.product),
     )
+
+
+def _socket(request: VmRequest, target: Target) -> str | None:
+    """The socket of QEMU's monitor. Without one neither its events, its traces nor `verify` reach the VM for as long as it lives."""
+    if request.qmp == NO_SOCKET or target.vmm is not Vmm.QEMU:
+        return None
+    return request.qmp or socket_of(request.name)
 
 
 def _devices(layout: GuestTopology, asked: Sequence[Asked]) -> tuple[DevicePlan, ...]:

@@ -208,7 +208,7 @@ class VmRequest(Asked, frozen=True, kw_only=True):
     mmio_window: int | None = None  # highmem-mmio-size, bytes
     user: str = "root"
     target: str | None = None  # qemu=VERSION, openvmm
-    qmp: str | None = None  # path of a QMP socket; None: one only if there are hot-plug ports
+    qmp: str | None = None  # path of a QMP socket; None: one of its own; places.NO_SOCKET: none
     assume_accel: bool = False
     allow_in_use: tuple[str, ...] = ()
     uuid: str | None = None  # None: made from the name

@@ -61,7 +61,7 @@ def written(vm: VmPlan) -> VmRequest:
             for asked, network in zip(vm.request.networks, vm.networks, strict=True)
         ),
         target=_target(vm),
-        qmp=vm.qmp,
+        qmp=vm.qmp or vm.request.qmp,
         uuid=vm.uuid,
         made_for=vm.made_for,
     )

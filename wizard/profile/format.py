@@ -21,6 +21,7 @@ SCHEMA_FILE = "profile.schema.json"
 SCHEMA_LINE = f"#:schema ./{SCHEMA_FILE}"
 
 PATH = text("an absolute path", pattern=r"/[^\u0000]*")
+SOCKET = text('an absolute path or "none"', pattern=r"/[^\u0000]*|none")
 WORD = text("text")
 
 
@@ -65,7 +66,7 @@ TOP = Table(
         Key("user", "user", WORD, "the user that the VM runs as"),
         Key("assume_accel", "assume_accel", BOOL, "whether unknown and assumed values are taken as given"),
         Key("allow_in_use", "allow_in_use", many(ADDRESS, "PCI addresses"), "functions that are taken from the host although it uses them"),
-        Key("qmp", "qmp", PATH, "path of a QMP socket"),
+        Key("qmp", "qmp", SOCKET, 'path of the QMP socket (its own by default), or "none"'),
         Key("uuid", "uuid", WORD, "the VM's UUID"),
         Key("notes", "notes", text("text", empty=True), "free text"),
     ),
