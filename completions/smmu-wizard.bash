@@ -9,7 +9,7 @@ _shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan impo
 
 _shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --smmu --json)
 _shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --json)
-_shtab_smmu_wizard_doctor_option_strings=(-h --help --replay --root --demo --policy --json)
+_shtab_smmu_wizard_doctor_option_strings=(-h --help --replay --root --demo --policy --knowledge --json)
 _shtab_smmu_wizard_explain_option_strings=(-h --help --replay --root --demo --policy --profile --list --json)
 _shtab_smmu_wizard_record_option_strings=(-h --help --replay --root --demo --policy -o --output --force --no-redact --probe --yes)
 _shtab_smmu_wizard_prepare_option_strings=(-h --help --replay --root --demo --policy -o --output --force)
@@ -126,6 +126,7 @@ _shtab_smmu_wizard_show___json_nargs=0
 _shtab_smmu_wizard_doctor__h_nargs=0
 _shtab_smmu_wizard_doctor___help_nargs=0
 _shtab_smmu_wizard_doctor___demo_nargs=0
+_shtab_smmu_wizard_doctor___knowledge_nargs=0
 _shtab_smmu_wizard_doctor___json_nargs=0
 _shtab_smmu_wizard_explain_pos_0_nargs='*'
 _shtab_smmu_wizard_explain__h_nargs=0

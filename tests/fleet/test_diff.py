@@ -211,7 +211,7 @@ def test_kernel_page_size_and_firmware() -> None:
         kernel=replace(base.kernel, release="7.3.0", page_size=65536),
         identity=replace(base.identity, firmware="another"),
     )
-    expected = {"kernel-changed", "page-size-changed", "firmware-changed", "guest-commands-check-won"}
+    expected = {"kernel-changed", "kernel-update-changes", "page-size-changed", "firmware-changed", "guest-commands-check-won"}
     assert {code for code, _ in codes(compare(base, after))} == expected
 
 

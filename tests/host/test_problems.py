@@ -51,6 +51,11 @@ def option(name: str, value: str | None) -> Change:
     return apply
 
 
+def told_to_repeat(facts: Facts) -> Facts:
+    """IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI is bit 0 of the first word (include/uapi/linux/iommufd.h of 7.3)."""
+    return replace(facts, hw_info=tuple(replace(info, data=f"01{info.data[2:]}") for info in facts.hw_info if info.data))
+
+
 def unprobed(facts: Facts) -> Facts:
     return replace(facts, hw_info=())
 
@@ -194,6 +199,9 @@ CASES: dict[str, tuple[Change, str]] = {
     "no-canwbs": (lambda facts: facts, "arm64-virt"),
     "guest-commands-checked": (kernel(release="7.3.4-armhost"), "arm64-virt-canwbs"),
     "guest-commands-unchecked": (lambda facts: facts, "arm64-virt-canwbs"),
+    "kernel-update": (lambda facts: facts, "arm64-virt-canwbs"),
+    "smmu-repeats-invalidations": (told_to_repeat, "arm64-virt-canwbs"),
+    "gpu-unknown": (function("0008:01:00.0", device="0x30ff", driver="vfio-pci"), "gb200"),
     "guest-commands-unknown": (kernel(release=""), "arm64-virt-canwbs"),
     "no-group": (intel_without_it, "arm64-virt-canwbs"),
     "group-unknown": (all_of(function(NVME, iommu_group=None), in_no_group), "arm64-virt-canwbs"),
@@ -303,7 +311,7 @@ ELSEWHERE = {
     "msi-isolation-assumed": "arm64-virt-canwbs",
     "bus-reset-shared": "grace-1s", "no-smmu": "grace-1s", "stream-id-taken": "grace-1s", "stream-id-shared": "grace-1s", "group-shared": "grace-1s",
     "no-canwbs": "arm64-virt-canwbs", "pf-has-vfs": "vfio-arm64-virt-canwbs", "smmu-events": "grace-1s", "not-an-endpoint": None,
-    "not-on-vfio": None, "guest-commands-unchecked": "arm64-virt",
+    "not-on-vfio": None, "guest-commands-unchecked": "arm64-virt", "kernel-update": "x86-intel",
 }  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def test_only_what_the_abi_promises_is_shown_without_a_word() -> None:
     promised = {name for name, known in hardware(registers).items() if not known.note}
     assert promised == {
         "st_level", "term_model", "stall_model", "ttendian", "cd2l", "asid16", "ttf", "sidsize", "ssidsize", "bbml", "ril", "vax",
-        "gran64k", "gran16k",
+        "ds", "gran64k", "gran16k",
         "gran4k",
     }  # fmt: skip
 

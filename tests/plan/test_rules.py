@@ -39,7 +39,7 @@ from tests.tools.hosts import (
     with_oas,
 )
 from wizard.base.finding import REGISTRY, Definition, Finding, Kind, Severity
-from wizard.facts.model import FirmwareImage, Group, InUse
+from wizard.facts.model import Facts, FirmwareImage, Group, HwInfo, InUse
 from wizard.host.model import Host
 from wizard.plan import rules
 from wizard.plan.model import PortPlan, VmPlan
@@ -95,6 +95,18 @@ def broken(code: str, change: Callable[[VmPlan], VmPlan], *functions: str) -> No
         return [finding for check in rules.base.RULES for finding in check(scene(host(), made))]
 
     CASES[code] = found
+
+
+def probed_gpu(device: str) -> Host:
+    """The GB200 tray with GPUs of another ID on their driver, of whose regions VFIO was asked: 16 MiB, and memory of 256 GiB in BAR 4."""
+
+    def asked(facts: Facts) -> Facts:
+        gpu = next(f for f in facts.functions if f.address == "0008:01:00.0")
+        told = HwInfo(address=gpu.address, regions={"0": 16 << 20, "4": 256 << 30, "7": 4096}, members=(gpu.address,))
+        functions = tuple(replace(f, device=device, driver="nvgrace_gpu_vfio_pci") if f is gpu else f for f in facts.functions)
+        return replace(facts, functions=functions, hw_info=(*(i for i in facts.hw_info if i.address != gpu.address), told))
+
+    return changed(asked, name="gb200")
 
 
 def another_host() -> Host:
@@ -230,6 +242,8 @@ of("virtio-iommu-guest-pages", NVME, mode=Mode.VIRTIO_IOMMU, on=lambda: kernel(p
 of("mmio-window-small", "0008:01:00.0", "0009:01:00.0", mmio_window=512 << 30, on=lambda: host("gb200"))
 of("mmio-32-bit-full", NVME, on=lambda: with_function(NVME, resource="0x0000000040000000 0x000000007fffffff 0x0000000000040200"))
 of("bar-sizes-assumed", "0008:01:00.0", on=lambda: host("gb200"))
+of("gpu-memory-unknown", "0008:01:00.0", on=lambda: with_function("0008:01:00.0", name="gb200", device="0x30ff"))
+of("gpu-nodes-assumed", "0008:01:00.0", on=lambda: probed_gpu("0x30ff"))
 of("bar-sizes-unknown", NVME, on=lambda: with_function(NVME, resource=""))
 of("memory-above-oas", NVME, memory=20 << 40)
 of("virtio-iommu-locks", NVME, E1000E, mode=Mode.VIRTIO_IOMMU)

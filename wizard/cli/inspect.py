@@ -288,7 +288,9 @@ def item_lines(items: Iterable[Item]) -> Iterable[str]:
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    """What stands in the way on this host."""
+    """What stands in the way on this host, or how old what it is judged by is."""
+    if arguments.knowledge:
+        return _run_knowledge(json=arguments.json)
     from wizard.host.doctor import diagnose
 
     host = host_for(arguments)
@@ -305,3 +307,17 @@ def run_doctor(arguments: argparse.Namespace) -> int:
         if not diagnosis.areas:
             print("Nothing stands in the way.")
     return Exit.FINDINGS if diagnosis.errors else Exit.OK
+
+
+def _run_knowledge(*, json: bool) -> int:
+    """How old the tables are; no host is looked at."""
+    from datetime import UTC, datetime
+
+    from wizard.knowledge.age import knowledge, lines
+
+    view = knowledge(datetime.now(UTC).date())
+    if json:
+        print_json(view)
+    else:
+        print_lines(lines(view))
+    return Exit.OK

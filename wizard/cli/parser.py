@@ -138,6 +138,9 @@ def _inspection(add: Add) -> None:
     command.add_argument("subject", metavar="FUNCTION|SMMU")
     _json(command)
     command = add("doctor", "wizard.cli.inspect", "what stands in the way on this host, and the fix")
+    command.add_argument(
+        "--knowledge", action="store_true", help="how old the tables of devices, kernels and the like are, and what they were read from"
+    )
     _json(command)
     command = add("explain", "wizard.cli.explain", "what a message of QEMU, libvirt, a kernel or a guest means, and its cause on a host")
     command.add_argument("text", metavar="TEXT|FILE|-", nargs="*", help="a message, files, - for a paste, or the raw words of an event")

@@ -19,6 +19,7 @@ MODELS: dict[str, tuple[str, str]] = {
     "list": ("wizard.host.view", "ListView"),
     "show": ("wizard.host.view", "ShowView"),
     "doctor": ("wizard.host.doctor", "Diagnosis"),
+    "knowledge": ("wizard.knowledge.age", "KnowledgeView"),
     "explain": ("wizard.explain.report", "Report"),
     "messages": ("wizard.explain.listing", "Listing"),
     "plan": ("wizard.cli.planning", "PlanView"),

@@ -15,7 +15,8 @@ from wizard.facts.held import Place, why_unread
 from wizard.host import libvirt
 from wizard.host.commands import guest_commands
 from wizard.host.conditions.kernel import OPTIONS
-from wizard.host.devices import grace_gpu
+from wizard.host.devices import coherent_gpu
+from wizard.host.kernels import repeats, updates
 from wizard.host.log.findings import log_findings
 from wizard.host.model import ARM64, KIND_NAMES, Host
 
@@ -213,16 +214,16 @@ GI_UNKNOWN = _define(
     why="The GPU's memory is handed to the guest as NUMA nodes of its own (generic initiators); MIG needs up to 8 per GPU.",
     fix="Look on the host: `numactl --hardware`, or record it again with /sys/devices/system/node.",
 )  # fmt: skip
-_GI_NODES = 8
 
 
 @rule
 def gi_nodes(host: Host) -> Iterator[Finding]:
     """Generic-initiator nodes of Grace (sources: problem-21): what was not read of a node, or of how many there are, makes none missing."""
-    gpus = [(f, gpu) for f in host.functions.values() if (gpu := grace_gpu(f))]
+    gpus = [(f, known) for f in host.functions.values() if (known := coherent_gpu(f))]
     if not gpus:
         return
-    (function, gpu), nodes, needed = gpus[0], host.facts.nodes, _GI_NODES * len(gpus)
+    (function, first), nodes, needed = gpus[0], host.facts.nodes, sum(one.nodes for _, one in gpus)
+    gpu = first.name
     empty = sum(not node.cpus and (node.generic_initiator or node.memory == 0) for node in nodes)
     if empty >= needed:
         return
@@ -299,3 +300,5 @@ def policy_subjects(host: Host) -> Iterator[Finding]:
 
 
 rule(guest_commands)
+rule(updates)
+rule(repeats)

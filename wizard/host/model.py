@@ -80,6 +80,7 @@ class IdRegisters(msgspec.Struct, frozen=True, dict=True):
     aidr: int
     asked: str  # address
     assumed: bool = False
+    flags: int = 0  # enum iommu_hw_info_arm_smmuv3_flags
 
     @cached_property
     def idr0(self) -> idr.IDR0:

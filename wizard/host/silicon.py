@@ -24,7 +24,7 @@ def registers_of(info: HwInfo, *, assumed: bool) -> IdRegisters | None:
     if len(raw) < 40:
         return None
     words = [int.from_bytes(raw[at : at + 4], "little") for at in range(8, 40, 4)]  # u32 flags, __reserved come first
-    return IdRegisters(tuple(words[:6]), words[6], words[7], info.address, assumed)
+    return IdRegisters(tuple(words[:6]), words[6], words[7], info.address, assumed, int.from_bytes(raw[:4], "little"))
 
 
 def _implementer(found: IdRegisters) -> str:
@@ -62,6 +62,7 @@ _FIELDS: dict[str, tuple[str, str, Callable[[IdRegisters], bool | int | str]]] =
     "stall_model": ("IDR0", "STALL_MODEL", lambda r: r.idr0.STALL_MODEL),
     "stall_max": ("IDR5", "STALL_MAX", lambda r: r.idr5.STALL_MAX),
     "term_model": ("IDR0", "TERM_MODEL", lambda r: r.idr0.TERM_MODEL),
+    "ds": ("IDR5", "DS", lambda r: bool(r.idr5.DS)),
     "vax": ("IDR5", "VAX", lambda r: _VAX_BITS.get(r.idr5.VAX, r.idr5.VAX)),
     "coherent_walks": ("IDR0", "COHACC", lambda r: bool(r.idr0.COHACC)),
     "st_level": ("IDR0", "ST_LEVEL", lambda r: r.idr0.ST_LEVEL),

@@ -79,6 +79,7 @@ def capabilities(told: Told) -> dict[str, Known]:
     found["stall_model"] = first(_stall_model(told), raw["stall_model"])
     found["ttendian"] = first(_endian(told), raw["ttendian"])
     found["st_level"] = first(_table_level(told), raw["st_level"])
+    found["ds"] = _used(told, Feature.DS, raw["ds"])
     found["vax"] = _vax(told, raw["vax"])
     found["httu"] = _httu(told, raw["httu"])
     found["sva"] = by_log(told, Feature.SVA)

@@ -14,7 +14,7 @@ from wizard.base.finding import Area, Definition, Finding, Kind, Severity, defin
 from wizard.base.text import size
 from wizard.facts.model import Facts
 from wizard.facts.vfio import is_vfio_driver
-from wizard.host.devices import grace_gpu
+from wizard.host.devices import grace_gpu, unknown_gpu
 from wizard.host.model import Function, Group
 from wizard.host.pci import caps, extcaps
 
@@ -213,6 +213,24 @@ def grace_driver(at: Situation) -> Iterator[Finding]:
     gpu = grace_gpu(at.function)
     if gpu and at.function.facts.driver == "vfio-pci":
         yield GRACE_DRIVER.at(at.function, gpu=gpu, driver="vfio-pci")
+
+
+GPU_UNKNOWN = _todo(
+    "gpu-unknown", Severity.WARNING, Area.HARDWARE,
+    what="{subject} ({ids}) is not known here, and looks like a {family}: {how}.",
+    why="The memory of such a GPU is no BAR of it: which regions and NUMA nodes a guest needs for it stands in a table, which does not have "
+    "this one.",
+    fix="Bind it to {driver} (`smmu-wizard prepare {subject}`) and run `sudo smmu-wizard record --probe`: VFIO says its regions. "
+    "`smmu-wizard doctor --knowledge` says how old the table is.",
+)  # fmt: skip
+
+
+@rule
+def unknown_gpus(at: Situation) -> Iterator[Finding]:
+    """A GPU of a known family with an ID that nobody has written down."""
+    if (found := unknown_gpu(at.functions, at.function)) is not None:
+        family, how = found
+        yield GPU_UNKNOWN.at(at.function, ids=at.function.ids, family=family.name, how=how, driver=family.driver)
 
 
 SUB_PAGE = _todo(

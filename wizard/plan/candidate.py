@@ -11,9 +11,11 @@ from functools import cached_property
 
 from wizard.arch.pci import ExtCap
 from wizard.base.address import Address
+from wizard.host.devices import coherent_gpu, unknown_gpu, vf_of_gpu
 from wizard.host.model import Function, Group, Host, Smmu, Verdict
 from wizard.host.pci import extcaps
-from wizard.plan.regions import Regions, is_grace_gpu, regions_of, regions_of_vf
+from wizard.knowledge.tables import CoherentGpu, GpuFamily
+from wizard.plan.regions import Regions, regions_of, regions_of_vf
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,29 @@ class Candidate:
         """Its memory regions as the guest will see them."""
         return regions_of_vf(self.function) if self.to_make else regions_of(self.host, self.function)
 
+    @cached_property
+    def gpu(self) -> CoherentGpu | None:
+        """What is known of it as a GPU whose memory nvgrace_gpu_vfio_pci shows as BARs."""
+        return None if self.to_make else coherent_gpu(self.function)
+
+    @cached_property
+    def unknown_gpu(self) -> tuple[GpuFamily, str] | None:
+        """The family that it looks like a member of, though its ID is nowhere, and how it looks so."""
+        if not self.to_make:
+            return unknown_gpu(self.host.functions, self.function)
+        return vf_of_gpu(self.ids or "")
+
     @property
     def is_grace_gpu(self) -> bool:
-        """Whether it is a GPU whose memory nvgrace_gpu_vfio_pci shows as BARs."""
-        return not self.to_make and is_grace_gpu(self.function)
+        """Whether it is a GPU whose memory nvgrace_gpu_vfio_pci shows as BARs, by its ID or by all that it looks like."""
+        return self.gpu is not None or self.unknown_gpu is not None
+
+    @property
+    def gpu_nodes(self) -> int:
+        """How many memory-less NUMA nodes the guest's driver of such a GPU needs."""
+        if self.gpu is not None:
+            return self.gpu.nodes
+        return self.unknown_gpu[0].nodes if self.unknown_gpu is not None else 0
 
     @property
     def slot(self) -> str:

@@ -14,7 +14,6 @@ from wizard.plan.request import Mode, NodeRequest, VmRequest
 
 PVTIME_PER_CPU = 64  # PVTIME_SIZE_PER_CPU of QEMU's hw/arm/virt.c: the guest's stolen time, a page of RAM beside the guest's memory
 LARGEST_PAGE = 65536  # what arm64 kernels are built with at most
-INITIATOR_NODES = 8  # memory-less nodes per Grace GPU: as many as it has MIG partitions, which the guest's driver fills
 _MIB = 1 << 20
 
 
@@ -49,10 +48,10 @@ def working_nodes(host: Host) -> list[Node]:
     return [node for node in host.facts.nodes if node.cpus and (node.memory or 0) > 0]
 
 
-def guest_nodes(host: Host, request: VmRequest, used: Iterable[int | None], gpus: Sequence[str]) -> tuple[NodePlan, ...]:
+def guest_nodes(host: Host, request: VmRequest, used: Iterable[int | None], gpus: Sequence[tuple[str, int]]) -> tuple[NodePlan, ...]:
     """Guest NUMA nodes: as written, else one for each of the host's nodes that the functions sit on (hosts with several).
 
-    ``gpus`` are the ids of Grace GPUs: each gets eight memory-less nodes and a generic initiator.
+    ``gpus`` are the ids of GPUs with memory outside their BARs, and how many memory-less nodes with a generic initiator each gets.
     """
     if request.numa is not None:
         return tuple(_written(number, node, request) for number, node in enumerate(request.numa))
@@ -68,8 +67,8 @@ def guest_nodes(host: Host, request: VmRequest, used: Iterable[int | None], gpus
     for number, host_node in enumerate(hosts):
         nodes.append(NodePlan(id=number, memory=shares[number], cpus=tuple(range(first, first + cpus[number])), host_node=host_node))
         first += cpus[number]
-    for gpu in gpus:
-        nodes += [NodePlan(id=len(nodes) + n, memory=0, cpus=(), initiator=gpu) for n in range(INITIATOR_NODES)]
+    for gpu, count in gpus:
+        nodes += [NodePlan(id=len(nodes) + n, memory=0, cpus=(), initiator=gpu) for n in range(count)]
     return tuple(nodes)
 
 

@@ -119,7 +119,7 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         host,
         request,
         [a.candidate.numa_node for a in asked],
-        [d.id for d in devices for a in asked if a.candidate.address == d.host and a.candidate.is_grace_gpu],
+        [(d.id, a.candidate.gpu_nodes) for d in devices for a in asked if a.candidate.address == d.host and a.candidate.is_grace_gpu],
     )
     regions = {a.candidate.address: a.candidate.regions for a in asked}
     accelerated_buses = {vsmmu.bus for vsmmu in layout.vsmmus if vsmmu.accel}

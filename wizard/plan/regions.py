@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wizard.base.text import is_number
+from wizard.host.devices import coherent_gpu, unknown_gpu
 from wizard.host.known import UNKNOWN
 from wizard.host.model import Function, Host, Smmu
 from wizard.host.pci.bars import parse_resource
@@ -23,12 +24,7 @@ RAM_BASE = 1 << 30  # VIRT_MEM of QEMU's hw/arm/virt.c
 VIRTIO_AW_BITS = 48  # what a stage-1 table of the host reaches without VAX: UL(48) in arm_smmu_domain_finalise_s1()
 _VFIO_BARS = 6  # VFIO_PCI_BAR0_REGION_INDEX to BAR5
 
-# Memory of Grace-Hopper and Grace-Blackwell GPUs in MiB, as nvidia-smi shows it, by device ID: nobody publishes what the driver reads
-# from the firmware (nvidia,gpu-mem-size), so a size taken from here is marked as assumed.
-GRACE_GPU_MEMORY = {0x2342: 97871, 0x2345: 146831, 0x2348: 146831, 0x2941: 189471, 0x31C2: 284208, 0x31C3: 284208}
-
-# Grace-Hopper's MIG defect takes 1 GiB of the memory away into a region of its own (RESMEM, BAR 2).
-_RESERVED_MEMORY = {0x2342, 0x2345, 0x2348}
+_RESERVED = 1 << 30  # what Grace-Hopper's MIG defect takes away into a region of its own (resmem, BAR 2)
 _REGISTERS = 16 << 20  # BAR 0
 
 
@@ -60,19 +56,14 @@ def regions_of(host: Host, function: Function) -> Regions:
         known = {bar.index for bar in function.bars}
         high += [size for index, size in sorted(probed.items()) if index < _VFIO_BARS and index not in known and size]
         return Regions(tuple(high), tuple(low), io, "probe")
-    if is_grace_gpu(function):
-        mib = GRACE_GPU_MEMORY[int(function.facts.device, 16)]
-        reserved = (1 << 30,) if int(function.facts.device, 16) in _RESERVED_MEMORY else ()
+    if (gpu := coherent_gpu(function)) is not None:
         registers = [size for size in high if size < 1 << 30] or [_REGISTERS]
-        high = [*registers, *reserved, power_of_two(mib << 20)]
+        memory = [power_of_two(gpu.memory << 20)] if gpu.memory else list(gpu.regions)
+        high = [*registers, *([_RESERVED] if gpu.reserved else ()), *memory]
         return Regions(tuple(high), tuple(low), io, "assumed")
+    if unknown_gpu(host.functions, function) is not None:
+        return Regions(tuple(high), tuple(low), io, "unknown")
     return Regions(tuple(high), tuple(low), io, "config" if function.facts.resource else "unknown")
-
-
-def is_grace_gpu(function: Function) -> bool:
-    """Whether nvgrace_gpu_vfio_pci drives it: a 3D controller of NVIDIA with one of its IDs. A VF is none."""
-    facts = function.facts
-    return int(facts.vendor, 16) == 0x10DE and int(facts.device, 16) in GRACE_GPU_MEMORY and not function.is_vf
 
 
 def _probed(host: Host, function: Function) -> dict[int, int]:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
+from wizard.base.release import release_of
 from wizard.base.text import visible
 from wizard.facts.held import Place, why_unread
 from wizard.facts.vfio import is_vfio_driver
 from wizard.fleet.diff.changes import group_of, members_of
 from wizard.fleet.diff.pairs import Pairing
+from wizard.host import kernels
 from wizard.host.commands import checks_commands, matters
 from wizard.host.model import Accel, Function, Host
 from wizard.plan.properties import NAMES, declared
@@ -288,6 +290,34 @@ KERNEL = diff_code(
     why="Groups, erratum rules and what iommufd offers may differ between kernels; the changes list what does.",
     fix="Nothing to do if no other finding follows from it.",
 )  # fmt: skip
+KERNEL_CHANGES = diff_code(
+    "kernel-update-changes", INFO, Area.HOST,
+    what="The update of the kernel changes on this host: {changes}",
+    why="By the table of what each release of Linux changed, as far as it concerns this host.",
+    fix="Nothing to do beyond this. {needs}`smmu-wizard doctor --knowledge` says how old the table is.",
+)  # fmt: skip
+KERNEL_GOES_BACK = diff_code(
+    "kernel-update-undone", WARNING, Area.HOST,
+    what="The kernel is older now, and this host loses what came with: {changes}",
+    why="By the table of what each release of Linux changed, as far as it concerns this host.",
+    fix="Boot the newer kernel again if a VM rests on it. `smmu-wizard doctor --knowledge` says how old the table is.",
+)  # fmt: skip
+
+
+@_rule(one_host=True)
+def kernel_releases(pairing: Pairing) -> Iterator[Finding]:
+    """What the way from one release of Linux to the other means here."""
+    before, after = (release_of(host.facts.kernel.release) for host in (pairing.a, pairing.b))
+    if before is None or after is None or before == after:
+        return
+    found = tuple(kernels.changes(pairing.b, min(before, after), max(before, after)))
+    if found and before < after:
+        needs = kernels.needs_of(found)
+        yield KERNEL_CHANGES.at("kernel", changes=kernels.in_words(found, before), needs=f"{needs} " if needs else "")
+    elif found:
+        yield KERNEL_GOES_BACK.at("kernel", changes=kernels.in_words(found, after))
+
+
 FIRMWARE = diff_code(
     "firmware-changed", INFO, Area.FIRMWARE,
     what="The firmware was {before} and is {after} now.",

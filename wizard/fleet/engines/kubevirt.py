@@ -18,7 +18,8 @@ from wizard.fleet.engines import common
 from wizard.fleet.engines.common import Count, tell
 from wizard.fleet.engines.nfd import NAMESPACE
 from wizard.fleet.summary import HostSummary
-from wizard.host.devices import GRACE_GPUS, NVIDIA
+from wizard.host.devices import NVIDIA
+from wizard.knowledge import tables
 from wizard.plan.model import VmPlan
 from wizard.plan.properties import NAMES, declared
 from wizard.plan.request import Mode
@@ -45,6 +46,14 @@ def remarks(summary: HostSummary) -> list[str]:
     """Kinds that KubeVirt can't tell apart: some of their functions must not be given away."""
     said = ["A merge patch replaces the list that is there: keep what else it has (kubectl get kubevirt -o json)."]
     said += common.remarks(summary)[-1:] if any(pool.accel == "unknown" for pool in summary.pools) else []
+    for ids in sorted({count.ids for count in tell(summary).counts}):
+        if name := _unknown_to_it(ids):
+            known = tables.kubevirt()
+            newest = max(gpu.date for gpu in known.gpu)
+            said.append(
+                f"{ids} is a {name}, which is not in KubeVirt's own list ({known.gate}, as of {newest}): it becomes a plain VFIO device there, "
+                "without an accelerated vSMMU and without NUMA nodes for its memory."
+            )
     by_ids: dict[str, list[Count]] = {}
     for count in tell(summary).counts:
         by_ids.setdefault(count.ids, []).append(count)
@@ -91,8 +100,17 @@ def _hugepages(vm: VmPlan) -> dict[str, Any]:
 
 
 def _is_grace(ids: str) -> bool:
+    """Whether KubeVirt itself takes it for a GPU that needs an accelerated vSMMU: by its own list, not by what the GPU is."""
     vendor, _, device = ids.partition(":")
-    return int(vendor, 16) == NVIDIA and int(device, 16) in GRACE_GPUS
+    return int(vendor, 16) == NVIDIA and any(gpu.id == int(device, 16) for gpu in tables.kubevirt().gpu)
+
+
+def _unknown_to_it(ids: str) -> str | None:
+    """The name of a GPU with memory outside its BARs that KubeVirt does not know."""
+    vendor, _, device = ids.partition(":")
+    if int(vendor, 16) != NVIDIA or _is_grace(ids):
+        return None
+    return next((gpu.name for gpu in tables.devices().coherent_gpu if gpu.id == int(device, 16)), None)
 
 
 def _affinity(vm: VmPlan) -> dict[str, Any]:

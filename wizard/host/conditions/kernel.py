@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from wizard.base.finding import Area, Finding, OnTree, Severity
 from wizard.facts.vfio import is_vfio_driver
@@ -10,6 +11,7 @@ from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, 
 from wizard.host.devices import grace_gpu
 from wizard.host.known import Known, Source
 from wizard.host.log.parse import release_of
+from wizard.knowledge.tables import distribution
 
 MSI_SHARED = verdict_code(
     "msi-not-isolated", Area.HARDWARE,
@@ -51,13 +53,13 @@ KERNEL_LACKS = verdict_code(
     "kernel-lacks", Area.KCONFIG,
     what="The running kernel {release} was built without {options}.",
     why="{why}",
-    fix="Install a kernel with {options} (an opt-in of distributions), or build one.",
+    fix="Install a kernel with {options} (an opt-in of distributions), or build one.{known}",
 )  # fmt: skip
 KERNEL_UNKNOWN = verdict_code(
     "kernel-config-unknown", Area.HOST, severity=Severity.INFO,
     what="Whether the kernel {release} has {options} is not known.",
     why="{because}",
-    fix="{older}A probe proves it: `smmu-wizard prepare FUNCTION`, then `sudo smmu-wizard record --probe`.",
+    fix="{older}{known}A probe proves it: `smmu-wizard prepare FUNCTION`, then `sudo smmu-wizard record --probe`.",
 )  # fmt: skip
 OPTIONS = {
     "CONFIG_IOMMUFD": "Nesting is made through /dev/iommu.",
@@ -77,7 +79,9 @@ def kernel_options(evidence: Evidence) -> Answer:
     lacking = [option for option, has in known.items() if has.refuted]
     if lacking:
         why = " ".join(OPTIONS[option] for option in lacking)
-        return fails(KERNEL_LACKS.at(evidence.function, release=evidence.release, options=", ".join(lacking), why=why))
+        hint = _known_of(evidence.release, tuple(lacking))
+        words: dict[str, Any] = {"options": ", ".join(lacking), "why": why, "known": f" {hint}" if hint else ""}
+        return fails(KERNEL_LACKS.at(evidence.function, release=evidence.release, **words))
     unknown = [option for option, has in known.items() if not has.proved]
     return not_known(_unknown(evidence, unknown, known[unknown[0]])) if unknown else HOLDS
 
@@ -85,7 +89,26 @@ def kernel_options(evidence: Evidence) -> Answer:
 def _unknown(evidence: Evidence, options: list[str], first: Known) -> Finding:
     release = evidence.release or "(unknown)"
     because, older = _why_unknown(evidence.release, first)
-    return KERNEL_UNKNOWN.at(evidence.function, release=release, options=", ".join(options), because=because, older=older)
+    known = _known_of(evidence.release, tuple(options))
+    words: dict[str, Any] = {"because": because, "older": older, "known": f"{known} " if known else ""}
+    return KERNEL_UNKNOWN.at(evidence.function, release=release, options=", ".join(options), **words)
+
+
+@lru_cache(maxsize=64)
+def _known_of(release: str, options: tuple[str, ...]) -> str:
+    """How the distribution whose kernel this is configures it, by those that were looked at: a hint, never an answer."""
+    kernel = distribution(release) if release else None
+    told = {option: kernel.options[option] for option in options if option in kernel.options} if kernel else {}
+    if kernel is None or not told:
+        return ""
+    off = [option for option, value in told.items() if value == "n"]
+    on = [option for option, value in told.items() if value != "n"]
+    parts = [f"{word} {', '.join(some)}" for word, some in (("without", off), ("with", on)) if some]
+    return f"{kernel.name} builds its own kernels ({kernel.versions}, looked at {kernel.date}) {' and '.join(parts)}{_note(kernel.note)}."
+
+
+def _note(note: str) -> str:
+    return f" ({note})" if note else ""
 
 
 @lru_cache(maxsize=64)
