@@ -13,8 +13,11 @@ import re
 import string
 from collections.abc import Iterable
 from enum import StrEnum
+from itertools import pairwise
 
 import msgspec
+
+from wizard.base.action import Action
 
 
 class Severity(StrEnum):
@@ -47,8 +50,8 @@ class Area(StrEnum):
     REQUEST = "request"
 
 
-class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
-    """One thing found. ``subject`` is an address, an SMMU, a VM or a file; the rest are whole sentences."""
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing found. ``subject`` is an address, an SMMU, a VM or a file; the rest are whole sentences. ``action`` is the fix as data."""
 
     code: str
     severity: Severity
@@ -56,6 +59,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=False):
     what: str
     why: str
     fix: str
+    action: Action | None = None
 
 
 class OnTree(msgspec.Struct, frozen=True):
@@ -79,9 +83,13 @@ class Definition(msgspec.Struct, frozen=True):
     why: str
     fix: str
     on_tree: OnTree = SAME
+    action: Action | None = None
 
-    def at(self, subject: object, *, severity: Severity | None = None, tree: bool = False, **values: object) -> Finding:
-        """The finding about ``subject``, on a host with a device tree if ``tree``; ``KeyError`` when a value that the sentences need is missing."""
+    def at(self, subject: object, *, severity: Severity | None = None, tree: bool = False, action: Action | None = None, **values: object) -> Finding:
+        """The finding about ``subject``, on a host with a device tree if ``tree``; ``KeyError`` when a value that the sentences need is missing.
+
+        ``action`` is another one than declared.
+        """
         names: dict[str, object] = {"subject": subject, **values}
         why, fix = self.why, self.fix
         if tree:
@@ -93,6 +101,7 @@ class Definition(msgspec.Struct, frozen=True):
             self.what.format(**names),
             why.format(**names),
             fix.format(**names),
+            action or (self.action.filled(names) if self.action is not None else None),
         )
 
 
@@ -109,13 +118,14 @@ def define(
     why: str,
     fix: str,
     on_tree: OnTree = SAME,
+    action: Action | None = None,
 ) -> Definition:
     """Declare a code; ``ValueError`` when it is taken or a template is broken."""
     if code in REGISTRY:
         raise ValueError(f"finding {code} is declared twice")
     for template in (what, why, fix, on_tree.why or "", on_tree.fix or ""):
         list(string.Formatter().parse(template))
-    REGISTRY[code] = Definition(code, severity, kind, area, what, why, fix, on_tree)
+    REGISTRY[code] = Definition(code, severity, kind, area, what, why, fix, on_tree, action)
     return REGISTRY[code]
 
 
@@ -150,8 +160,20 @@ def grouped(findings: Iterable[Finding]) -> tuple[Item, ...]:
 
 
 def _cause(finding: Finding) -> tuple[str, ...]:
-    texts = (text.replace(finding.subject, "\0") if finding.subject else text for text in (finding.what, finding.why, finding.fix))
+    texts = (_without(text, finding.subject) if finding.subject else text for text in (finding.what, finding.why, finding.fix))
     return finding.code, finding.severity, *(_ADDRESS.sub("\0", text) if ":" in text else text for text in texts)
+
+
+def _without(text: str, subject: str) -> str:
+    """The text with another word for the subject; a VM that is called "a" is not every a."""
+    if ":" in subject:
+        return text.replace(subject, "\0")
+    pieces = text.split(subject)
+    joined = pieces[0]
+    for before, piece in pairwise(pieces):
+        within = (before[-1:].isalnum() and subject[:1].isalnum()) or (piece[:1].isalnum() and subject[-1:].isalnum())
+        joined += (subject if within else "\0") + piece
+    return joined
 
 
 def worst(findings: list[Finding] | tuple[Finding, ...]) -> Severity | None:

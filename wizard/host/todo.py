@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
+from wizard.base.action import LEAVE_OUT, Action
 from wizard.base.address import Address
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define, ordered
 from wizard.base.text import size
@@ -49,8 +50,8 @@ def todo_of(facts: Facts, function: Function, group: Group | None, functions: Ma
     return ordered(finding for check in RULES for finding in check(situation))
 
 
-def _todo(code: str, severity: Severity, area: Area, *, what: str, why: str, fix: str) -> Definition:
-    return define(code, severity, Kind.TODO, area, what=what, why=why, fix=fix)
+def _todo(code: str, severity: Severity, area: Area, *, what: str, why: str, fix: str, action: Action | None = None) -> Definition:
+    return define(code, severity, Kind.TODO, area, what=what, why=why, fix=fix, action=action)
 
 
 IN_USE = _todo(
@@ -58,6 +59,7 @@ IN_USE = _todo(
     what="The host uses {subject}: {detail}.",
     why="When a VM gets it, the host loses it at once: that could be the root disk, or the network of this session.",
     fix="Make the host stop using it first; if you are sure, plan with --allow-in-use {subject} --yes.",
+    action=LEAVE_OUT,
 )  # fmt: skip
 
 
@@ -77,6 +79,7 @@ HELD_OPEN = _todo(
     what="{subject} can't be taken from its driver now: {detail}.",
     why="The driver waits until it is closed, NVIDIA's for ever, and closing it later does not help then; the preparation script stops there.",
     fix="End that process first, a service (persistence daemon, display manager, RDMA program) with `systemctl stop`, and keep it from coming back.",
+    action=LEAVE_OUT,
 )  # fmt: skip
 BOOT_DISPLAY = _todo(
     "boot-display", Severity.ERROR, Area.CMDLINE,
@@ -84,6 +87,7 @@ BOOT_DISPLAY = _todo(
     why="That driver holds a BAR of it: the kernel says 'can't reserve', and the guest's driver fails.",
     fix="Boot the host with initcall_blacklist=sysfb_init on the kernel command line, or write the framebuffer's name to `unbind` of its driver; "
     "if the host can go without that console, plan with --allow-in-use {subject} --yes after it.",
+    action=LEAVE_OUT,
 )  # fmt: skip
 
 
@@ -101,6 +105,7 @@ PF_HAS_VFS = _todo(
     what="{subject} is a physical function with {count} live virtual functions.",
     why="Taking its driver away removes the VFs, and every VM that has one loses its device.",
     fix="Give its VFs instead, or remove them first (echo 0 > /sys/bus/pci/devices/{subject}/sriov_numvfs).",
+    action=LEAVE_OUT,
 )  # fmt: skip
 
 

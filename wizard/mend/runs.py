@@ -69,16 +69,24 @@ def mendable(findings: Iterable[Finding]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(code for code in codes if code in MENDS or code in GUEST_MENDS))
 
 
-def mend(host: Host, texts: Mapping[str, str], read: Read, permit: Permit = lambda request: request, *, step: Step = lambda *_: None) -> Mended:
+def mend(
+    host: Host,
+    texts: Mapping[str, str],
+    read: Read,
+    permit: Permit = lambda request: request,
+    *,
+    step: Step = lambda *_: None,
+    only: str | None = None,
+) -> Mended:
     """Every error that can be mended, one after the other, as findings are told; ``step`` is told of each, with the texts before and after it.
 
     ``texts`` by the names of their files; ``read`` gives the VMs of a name and a text, and ``permit`` the request with what is allowed
-    beyond what is written.
+    beyond what is written. ``only`` is the code of the errors that are to be mended, the others stay.
     """
     look = _Look(host, dict(texts), read, permit)
     changes: list[Change] = []
     vain: dict[tuple[str, str, str], str] = {}
-    while (found := _step(look, vain)) is not None:
+    while (found := _step(look, vain, only)) is not None:
         before = look.texts
         look, change = found
         step(change, before, look.texts)
@@ -120,10 +128,10 @@ def _key(finding: Finding) -> tuple[str, str, str]:
     return finding.code, finding.subject, finding.what
 
 
-def _step(look: _Look, vain: dict[tuple[str, str, str], str]) -> tuple[_Look, Change] | None:
+def _step(look: _Look, vain: dict[tuple[str, str, str], str], only: str | None) -> tuple[_Look, Change] | None:
     """The first mend that helps; what was tried in vain is remembered."""
     for finding in look.errors:
-        if _key(finding) in vain or (finding.code not in MENDS and finding.code not in GUEST_MENDS):
+        if _key(finding) in vain or only not in (None, finding.code) or (finding.code not in MENDS and finding.code not in GUEST_MENDS):
             continue
         for place in look.of(finding):
             try:

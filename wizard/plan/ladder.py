@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from wizard.base.action import LEAVE_OUT, TAKE_THE_RISK, mode_to
 from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
 from wizard.host.model import Accel, Host
@@ -27,15 +28,17 @@ REASONS = 3  # sentences of one mode; nobody reads on
 REFUSED = plan_code(
     "accel-refused", ERROR,
     what="{subject} can't be accelerated: {because}",
-    why="{why} VM {vm} asks for --mode accel, and no lower mode is allowed.",
+    why="{why} It is asked for with --mode accel, and no lower mode is allowed.",
     fix="{fix}{lower}",
+    action=mode_to("none"),
 )  # fmt: skip
 LOWER = " Or allow a lower mode with --fall-back, or ask for one with --mode."
 NOT_KNOWN = plan_code(
     "accel-not-known", ERROR,
     what="Whether {subject} can be accelerated is not known: {because}",
-    why="{why} VM {vm} asks for --mode accel. If it is wrong, QEMU ends with an error when the VM starts.",
+    why="{why} It is asked for with --mode accel. If it is wrong, QEMU ends with an error when the VM starts.",
     fix="{fix} Or take the risk with --assume-accel.",
+    action=TAKE_THE_RISK,
 )  # fmt: skip
 ASSUMED = plan_code(
     "accel-assumed", WARNING,
@@ -54,18 +57,21 @@ NO_WAY_DOWN = plan_code(
     what="VM {subject} can't fall back either: {because}",
     why="--fall-back allows the lower modes, but each of them has an error too.",
     fix="Correct what is found, or ask for one mode with --mode to see everything that it lacks.",
+    action=mode_to("none"),
 )  # fmt: skip
 VIRTIO_IMPOSSIBLE = plan_code(
     "virtio-iommu-impossible", ERROR,
     what="VM {subject} can't have a virtio-iommu: {because}",
     why="Every IOVA range and page size that the guest may use has to fit the host's, for every function: the whole VM has one virtio-iommu.",
     fix="Use --mode none, or leave out the functions that do not fit.",
+    action=mode_to("none"),
 )  # fmt: skip
 VIRTIO_UNKNOWN = plan_code(
     "virtio-iommu-not-known", ERROR,
     what="Whether VM {subject} can have a virtio-iommu is not known: {because}",
     why="Every IOVA range and page size that the guest may use has to fit the host's, for every function: the whole VM has one virtio-iommu.",
     fix="Record the host itself with `sudo smmu-wizard record`, or use --mode none.",
+    action=mode_to("none"),
 )  # fmt: skip
 EMULATED_SMMU = plan_code(
     "vfio-behind-emulated-smmu", INFO,
@@ -141,12 +147,11 @@ def _accel(host: Host, request: VmRequest, candidate: Candidate) -> Iterator[Fin
         "because": first.what + more,
         "why": first.why,
         "fix": first.fix,
-        "vm": visible(request.name),
         # What forbids assignment itself is no better in a lower mode.
         "lower": "" if verdict.obstacles else LOWER,
     }
     code = REFUSED if verdict.accel is Accel.NO else ASSUMED if request.assume_accel else NOT_KNOWN
-    yield code.at(candidate.address, **values)
+    yield code.at(candidate.address, action=LEAVE_OUT if code is REFUSED and verdict.obstacles else None, **values)
 
 
 def virtio_obstacle(host: Host, candidates: Sequence[Candidate], memory: int) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from wizard.base.action import on_screen
 from wizard.base.finding import grouped
 from wizard.base.glyphs import Glyphs
 from wizard.base.text import plural
@@ -235,10 +236,10 @@ def summary_lines(index: Index, session: Session, key: str | None, width: int, g
         lines.append(
             line(
                 (f"{severity_mark(one.severity, glyphs)} ", SEVERITY_ROLE[one.severity]),
-                (cut(one.what, width - 2 - len(more), glyphs.more).rstrip() + more, SEVERITY_ROLE[one.severity]),
+                (cut(on_screen(one.what), width - 2 - len(more), glyphs.more).rstrip() + more, SEVERITY_ROLE[one.severity]),
             )
         )
-        lines.append(line(("fix ", "accent"), cut(one.fix, width - 22, glyphs.more).rstrip(), ("  enter: all of it", "dim")))
+        lines.append(line(("fix ", "accent"), cut(on_screen(one.fix), width - 22, glyphs.more).rstrip(), ("  enter: all of it", "dim")))
     else:
         lines.append(line(("every condition is known to hold; nothing is to do first", "dim")))
     return lines[:height]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
+from wizard.base.action import on_screen
 from wizard.base.finding import Finding, Item, Severity
 from wizard.base.glyphs import Glyphs
 from wizard.base.text import visible
@@ -107,10 +108,10 @@ def severity_mark(severity: Severity, glyphs: Glyphs) -> str:
 def finding_lines(finding: Finding, width: int, glyphs: Glyphs, *, key: Hashable | None = None, whole: bool = True) -> Iterator[Line]:
     """A finding: what with its mark and code, then why and fix."""
     role = SEVERITY_ROLE[finding.severity]
-    yield from wrap(f"{finding.what} [{finding.code}]", width, role, first=f"{severity_mark(finding.severity, glyphs)} ", key=key)
+    yield from wrap(f"{on_screen(finding.what)} [{finding.code}]", width, role, first=f"{severity_mark(finding.severity, glyphs)} ", key=key)
     if whole:
-        yield from wrap(finding.why, width, "dim", first="  why  ", lead="dim", rest="       ")
-        yield from wrap(finding.fix, width, "", first="  fix  ", lead="accent", rest="       ")
+        yield from wrap(on_screen(finding.why), width, "dim", first="  why  ", lead="dim", rest="       ")
+        yield from wrap(on_screen(finding.fix), width, "", first="  fix  ", lead="accent", rest="       ")
 
 
 def item_line(item: Item, width: int, glyphs: Glyphs, *, key: Hashable | None = None, indent: int = 0) -> Line:
@@ -118,7 +119,12 @@ def item_line(item: Item, width: int, glyphs: Glyphs, *, key: Hashable | None = 
     one, times = item.finding, len(item.subjects)
     count = f" {'x' if glyphs.ascii else '×'}{times}" if times > 1 else ""
     mark = f"{' ' * indent}{severity_mark(one.severity, glyphs)} "
-    return line((mark, SEVERITY_ROLE[one.severity]), cut(one.what, width - len(mark) - len(count), glyphs.more).rstrip(), (count, "accent"), key=key)
+    return line(
+        (mark, SEVERITY_ROLE[one.severity]),
+        cut(on_screen(one.what), width - len(mark) - len(count), glyphs.more).rstrip(),
+        (count, "accent"),
+        key=key,
+    )
 
 
 def item_lines(item: Item, width: int, glyphs: Glyphs) -> Iterator[Line]:

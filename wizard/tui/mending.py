@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from wizard.base.action import on_screen
 from wizard.base.errors import WizardError
 from wizard.base.glyphs import Glyphs
 from wizard.base.text import plural
@@ -63,14 +64,14 @@ def _show(app: Wizard, vm: VmPlan, mended: Mended, steps: list[Step]) -> None:
 def mended_lines(mended: Mended, steps: list[Step], width: int, glyphs: Glyphs) -> Iterator[Line]:
     """Each mend with the lines that it changes: as they were on the left, as they are on the right; then what is left."""
     for change, before, after in steps:
-        yield from wrap(change.finding.what, width, "bad")
+        yield from wrap(on_screen(change.finding.what), width, "bad")
         yield from wrap(change.does, width, "dim")
         yield from beside(before, after, width, glyphs)
         yield BLANK
     if mended.left:
         yield heading(f"{plural(len(mended.left), 'error')} that no rule mends")
         for one in mended.left:
-            yield from wrap(one.finding.what, width)
+            yield from wrap(on_screen(one.finding.what), width)
             yield from wrap(one.because, width, "dim")
         yield BLANK
     elif not steps:

@@ -83,11 +83,18 @@ class Wizard(KeysInOrder):
         done = self.saved == self.session
         return steps(self.host, self.session, self.plan, self.results, exported=done, glyphs=self.glyphs)
 
+    @property
+    def quick(self) -> bool:
+        """Whether a plan may be made while the key waits."""
+        return self._quick and sum(len(vm.functions) for vm in self.session.vms) <= FEW
+
     # Changing it.
 
-    def do(self, label: str, session: Session) -> None:
-        """One step: into the history, to the planner, to the screen, and kept."""
+    def do(self, label: str, session: Session, plan: Plan | None = None) -> None:
+        """One step: into the history, to the planner, to the screen, and kept. ``plan`` is that of the session where it was made already."""
         self.history = state.done(self.history, label, session)
+        if plan is not None:
+            self._planned, self.plan, self.planning = (self.host, session.vms), plan, False
         self._changed()
 
     def look(self, session: Session) -> None:
@@ -110,7 +117,7 @@ class Wizard(KeysInOrder):
         if not self.session.vms:
             self.plan, self.planning = None, False
             return
-        if self._quick and sum(len(vm.functions) for vm in self.session.vms) <= FEW:
+        if self.quick:
             self.plan, self.planning = self._make(), False
         else:
             self.planning = True

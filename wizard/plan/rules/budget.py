@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from wizard.base.action import set_to
 from wizard.base.finding import Area, Finding
 from wizard.base.text import is_number, size, visible
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.memory import LARGEST_PAGE
 from wizard.plan.model import VmPlan
 from wizard.plan.rules.base import Together, shared
+from wizard.plan.steps import memory_within
 
 MEMORY_TOTAL = plan_code(
     "memory-over-host", ERROR, area=Area.HOST,
     what="{who} {asked} of memory, and the host has {total}.",
     why="Memory behind assigned functions is pinned: all of it is taken when the VM starts, and none can be swapped.",
     fix="Give less with --memory.",
+    action=set_to("memory", "{fits}", vm="{largest}"),
 )  # fmt: skip
 MEMORY_FREE = plan_code(
     "memory-over-free", WARNING, area=Area.HOST,
     what="{who} {asked} of memory,{besides} and {free} were available when the host was recorded.",
     why="The memory is pinned when the VM starts; without enough of it the kernel kills something.",
     fix="Free memory first, or give less with --memory.",
+    action=set_to("memory", "{fits}", vm="{largest}"),
 )  # fmt: skip
 MEMORY_UNREAD = plan_code(
     "memory-not-read", INFO, area=Area.HOST,
@@ -46,14 +50,21 @@ def memory(together: Together) -> Iterator[tuple[int | None, Finding]]:
     alone = [place for place, vm in enumerate(together.vms) if total and vm.memory.size > total]
     for place in alone:
         name, count = visible(together.vms[place].name), together.vms[place].memory.size
-        yield place, MEMORY_TOTAL.at(name, who=f"VM {name} asks for", asked=size(count), total=_gib(total or 0))
+        fits = _fits(together, place, total or 0)
+        yield (
+            place,
+            MEMORY_TOTAL.at(name, who=f"VM {name} asks for", asked=size(count), total=_gib(total or 0), fits=fits, largest=together.vms[place].name),
+        )
+    largest = max(range(len(together.vms)), key=lambda place: together.vms[place].memory.size, default=0)
     names = [visible(vm.name) for vm in together.vms]
     who = f"The {len(names)} VMs ask for" if len(names) > 1 else f"VM {''.join(names)} asks for"
     if total and asked > total and not alone:
-        yield None, MEMORY_TOTAL.at("request", who=who, asked=size(asked), total=_gib(total))
+        fits, name = _fits(together, largest, total), together.vms[largest].name
+        yield None, MEMORY_TOTAL.at("request", who=who, asked=size(asked), total=_gib(total), fits=fits, largest=name)
     elif free is not None and wanted > free and not (total and asked > total):
         besides = "" if wanted == asked else f" {size(wanted)} of it beside the hugepages that are free,"
-        yield None, MEMORY_FREE.at("request", who=who, asked=size(asked), besides=besides, free=_gib(free))
+        fits, name = _fits(together, largest, free + asked - wanted), together.vms[largest].name
+        yield None, MEMORY_FREE.at("request", who=who, asked=size(asked), besides=besides, free=_gib(free), fits=fits, largest=name)
     unread = [what for what, value in (("how much it has", total), ("how much of it is free", free)) if value is None]
     if unread and not alone and not (total and asked > total):
         yield None, MEMORY_UNREAD.at("request", asked=size(asked), because=f"{' and '.join(unread)} was not read")
@@ -67,6 +78,13 @@ def memory(together: Together) -> Iterator[tuple[int | None, Finding]]:
         there = known.get(node_id)
         if there and sum(taken) > there >= max(taken):  # of a single node that is too large another rule speaks
             yield None, NODE_MEMORY.at(node_id, asked=size(sum(taken)), total=_gib(there))
+
+
+def _fits(together: Together, place: int, there: int) -> int | str:
+    """Bytes that are left of what is there for one VM beside the others, as a size that people choose; "" where that is too little."""
+    free = together.host.facts.moment.memory_available
+    others = sum(max(vm.memory.size, 0) for at, vm in enumerate(together.vms) if at != place)
+    return memory_within(min(there, free or there) - others) or ""
 
 
 def _pooled(together: Together) -> Iterator[tuple[int, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
+from wizard.base.action import LEAVE_OUT, TAKE_THE_RISK, Act, Action, mode_to, set_to
 from wizard.base.finding import Area, Finding, Severity
 from wizard.base.text import plural, visible
 from wizard.facts.vfio import is_vfio_driver
@@ -23,6 +24,7 @@ UNKNOWN = plan_code(
     what="This host has no function {subject}{hint}.",
     why="VM {vm} asks for it, and neither a function nor a VF that could be made has that address.",
     fix="Choose one that `smmu-wizard list` shows.",
+    action=LEAVE_OUT,
 )  # fmt: skip
 TWICE = plan_code(
     "function-twice", ERROR,
@@ -46,6 +48,7 @@ NONE_ASKED = plan_code(
     what="VM {subject} has no function of the host.",
     why="A plan without assigned functions needs no vSMMU; there is nothing here to accelerate.",
     fix="Name functions with --vm {subject}=FUNCTION,… unless you want it so.",
+    action=Action(Act.OPEN, value="functions"),
 )  # fmt: skip
 
 
@@ -61,6 +64,7 @@ NOT_ASSIGNABLE = plan_code(
     what="{subject} can't be given to a VM: {because}",
     why="{why}",
     fix="{fix}",
+    action=LEAVE_OUT,
 )  # fmt: skip
 
 
@@ -69,6 +73,7 @@ ASSIGNABLE_UNKNOWN = plan_code(
     what="Whether {subject} can be given to a VM is not known: {because}",
     why="{why} If it is wrong, VFIO or QEMU ends with an error when the VM starts.",
     fix="{fix} Or take the risk with --assume-accel.",
+    action=TAKE_THE_RISK,
 )  # fmt: skip
 
 
@@ -96,6 +101,7 @@ FUNCTION_MODE = plan_code(
     why="Only mode none is possible for one function, beside accelerated ones: a virtio-iommu is for the whole VM, and without vSMMUs "
     "nothing is accelerated.",
     fix="Leave mode out for the function, or change the mode of the VM.",
+    action=set_to("function.mode"),
 )  # fmt: skip
 
 
@@ -137,6 +143,7 @@ GROUP_ACCEL = plan_code(
     why="The kernel attaches one function's stage 1 to the whole group: QEMU ends with 'Invalid argument' on the second function, and with one of "
     "them alone the guest's SMMU driver fails on 'CMDQ error … Illegal command'.",
     fix="{remedy}",
+    action=mode_to("none"),
 )  # fmt: skip
 
 
@@ -158,6 +165,7 @@ GROUP_NOT_WHOLE = plan_code(
     what="{subject} is in IOMMU group {group}, and VM {vm} does not ask for the rest of it: {others}.",
     why="A group is the smallest set that can be isolated: VFIO gives all of it to one owner ('group {group} is not viable').",
     fix="Name {others} for the same VM too, or keep {subject} for the host.",
+    action=Action(Act.ALONG, value="{others}"),
 )  # fmt: skip
 
 
@@ -254,6 +262,7 @@ NOT_VFIO = plan_code(
     what="{subject} is planned on driver {driver}, which is no vfio driver.",
     why="QEMU takes a function only from vfio-pci or a variant of it; with any other the host keeps using it.",
     fix="Leave driver out of the profile, or write driver = \"vfio-pci\".",
+    action=set_to("function.driver"),
 )  # fmt: skip
 
 

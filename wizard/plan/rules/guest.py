@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from wizard.base.action import set_to
 from wizard.base.finding import Area, Finding
 from wizard.base.text import visible
 from wizard.host.vmm import Vmm
@@ -55,12 +56,14 @@ CPUS = plan_code(
     what="VM {subject} asks for {count} CPUs.",
     why="A VM has at least one, and QEMU's virt machine at most 512.",
     fix="Give a number from 1 to 512 with --cpus.",
+    action=set_to("cpus", "{fits}"),
 )  # fmt: skip
 CPUS_MANY = plan_code(
     "cpus-over-host", WARNING,
     what="VM {subject} asks for {count} CPUs, and the host has {host}.",
     why="It will start, but run slowly: KVM warns above the number of online CPUs.",
     fix="Give at most {host} with --cpus.",
+    action=set_to("cpus", "{host}"),
 )  # fmt: skip
 
 
@@ -69,7 +72,7 @@ def cpus(scene: Scene) -> Iterator[Finding]:
     """-smp."""
     count, host = scene.vm.cpus, scene.host.facts.cpus
     if not 1 <= count <= CPUS_MAX:
-        yield CPUS.at(scene.name, count=count)
+        yield CPUS.at(scene.name, count=count, fits=min(max(count, 1), host or CPUS_MAX, CPUS_MAX))
     elif host and count > host:
         yield CPUS_MANY.at(scene.name, count=count, host=host)
 
@@ -91,6 +94,7 @@ FIRMWARE_UNKNOWN = plan_code(
     what="The firmware {path} of VM {subject} is in no firmware descriptor of the host.",
     why="The host that was recorded lists its images in /usr/share/qemu/firmware; one that is not among them may not be there.",
     fix="Check the path on the host, or leave --firmware out.",
+    action=set_to("firmware"),
 )  # fmt: skip
 FIRMWARE_VARS = plan_code(
     "firmware-without-vars", INFO,
@@ -207,6 +211,7 @@ USER = plan_code(
     what="VM {subject}: {user} can't be a user name.",
     why="The preparation script gives that user the devices and the limits.",
     fix="Give the name of an account of the host with --user.",
+    action=set_to("user", "root"),
 )  # fmt: skip
 UUID = plan_code(
     "uuid-impossible", ERROR,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wizard.base.action import mode_to
 from wizard.base.finding import Area, Finding
 from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
@@ -43,6 +44,7 @@ MSI_ELSEWHERE = plan_code(
     what="VM {subject}: the host's window for MSIs of {function} is at {found}, not at {expected:#x}.",
     why="QEMU tells the guest of an accelerated vSMMU to map {expected:#x} to itself (its RMR), and no other place: interrupts would fault.",
     fix="Use --mode none or virtio-iommu for this function.",
+    action=mode_to("none"),
 )  # fmt: skip
 MSI_BASE = 0x8000000  # MSI_IOVA_BASE of the kernel's SMMU driver, and the RMR of QEMU's IORT
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from wizard.base.action import set_to
 from wizard.base.finding import Area, Finding
 from wizard.base.text import visible
 from wizard.host.vmm import Vmm
@@ -128,6 +129,7 @@ TOO_MANY = plan_code(
     what="VM {subject} has {count} vSMMUs.",
     why="A virt machine has room for 16 ('Platform Bus: Can not fit IRQ line').",
     fix="Use --layout per-smmu, split fewer SMMUs, or spread the functions over several VMs.",
+    action=set_to("layout", "per-smmu"),
 )  # fmt: skip
 
 
@@ -151,6 +153,7 @@ MACHINE_WIDE = plan_code(
     what="VM {subject}: its machine has iommu={iommu}, and the VM has vSMMUs of its own.",
     why="QEMU: 'virt machine already has iommu=smmuv3 set. Doesn't support incompatible iommus'.",
     fix="Leave iommu out of the machine.",
+    action=set_to("machine.iommu"),
 )  # fmt: skip
 
 

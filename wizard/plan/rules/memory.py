@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from wizard.base.action import set_to
 from wizard.base.finding import Area, Finding
 from wizard.base.text import is_number, size
 from wizard.host.vmm import Vmm
@@ -12,6 +13,7 @@ from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.memory import cpu_list
 from wizard.plan.regions import DEFAULT_HIGH_MMIO, LOW_MMIO, RAM_BASE
 from wizard.plan.rules.base import Scene, rule, rule_of
+from wizard.plan.steps import LEAST_MEMORY
 
 LEAST = 64 << 20  # UEFI does not come up with less
 HIGH_BEFORE_MMIO = (64 << 20) + (256 << 20)  # VIRT_HIGH_GIC_REDIST2 and VIRT_HIGH_PCIE_ECAM come first
@@ -22,6 +24,7 @@ MEMORY = plan_code(
     what="VM {subject} asks for {size} of memory{because}.",
     why="UEFI needs 64 MiB, and QEMU takes whole MiB.",
     fix="Give a size such as 4G with --memory.",
+    action=set_to("memory", "{fits}"),
 )  # fmt: skip
 
 
@@ -30,11 +33,11 @@ def amount(scene: Scene) -> Iterator[Finding]:
     """-m."""
     count = scene.vm.memory.size
     if count < LEAST:
-        yield MEMORY.at(scene.name, size=size(count) if count > 0 else count, because=", and the least is 64M")
+        yield MEMORY.at(scene.name, size=size(count) if count > 0 else count, because=", and the least is 64M", fits=LEAST_MEMORY)
     elif count % (1 << 20):
-        yield MEMORY.at(scene.name, size=count, because=", which is not a whole number of MiB")
+        yield MEMORY.at(scene.name, size=count, because=", which is not a whole number of MiB", fits=count >> 20 << 20)
     elif count >= 1 << 52:
-        yield MEMORY.at(scene.name, size=size(count), because=", and no arm64 CPU has that many addresses")
+        yield MEMORY.at(scene.name, size=size(count), because=", and no arm64 CPU has that many addresses", fits="")
 
 
 HUGEPAGE_SIZE = plan_code(
@@ -42,6 +45,7 @@ HUGEPAGE_SIZE = plan_code(
     what="VM {subject} asks for hugepages of {size}.",
     why="A host with {page} pages has hugepages of {sizes}.",
     fix="Write one of {sizes}.",
+    action=set_to("hugepages", "{fits}"),
 )  # fmt: skip
 HUGEPAGE_PARTS = plan_code(
     "hugepage-parts", ERROR,
@@ -76,7 +80,8 @@ def hugepages(scene: Scene) -> Iterator[Finding]:
     sizes = sorted(there or possible)
     if page not in sizes:
         base = size(scene.host.page_size) if scene.host.page_size else "unknown"
-        yield HUGEPAGE_SIZE.at(scene.name, size=size(page), page=base, sizes=", ".join(size(s) for s in sizes) or "no size at all")
+        fits = max((one for one in sizes if one <= page), default=min(sizes, default=""))
+        yield HUGEPAGE_SIZE.at(scene.name, size=size(page), page=base, sizes=", ".join(size(s) for s in sizes) or "no size at all", fits=fits)
         return
     unread = "the host's page size was not read" if not there and scene.host.page_size is None else ""
     if not facts.moment.hugepages_free:
@@ -102,24 +107,28 @@ NUMA_SUM = plan_code(
     what="VM {subject}: its NUMA nodes have {nodes}, and the VM {memory}.",
     why="QEMU: 'total memory for NUMA nodes should equal RAM size'.",
     fix="Make the nodes' memory add up, or leave numa out.",
+    action=set_to("numa"),
 )  # fmt: skip
 NUMA_CPUS = plan_code(
     "numa-cpus", ERROR,
     what="VM {subject}: the CPUs of its NUMA nodes ({cpus}) are not CPUs 0 to {last}, each once.",
     why="QEMU wants every CPU in exactly one node.",
     fix="Write each CPU once, for instance cpus = \"0-{last}\", or leave numa out.",
+    action=set_to("numa"),
 )  # fmt: skip
 NUMA_HOST = plan_code(
     "numa-host-node", ERROR,
     what="VM {subject}: guest node {node} takes its memory from host node {host}, which {because}.",
     why="QEMU: 'cannot bind memory to host NUMA nodes', or the guest is killed when its pages are pinned.",
     fix="Choose another host_node, give the node less memory, or leave numa out.",
+    action=set_to("numa"),
 )  # fmt: skip
 NUMA_INITIATOR = plan_code(
     "numa-initiator", ERROR,
     what="VM {subject}: guest node {node} is the memory of {device}, which is no function of the VM, or the node has memory of its own.",
     why="An acpi-generic-initiator ties a memory-less node to an assigned function.",
     fix="Write the id of a function of this VM, and memory = 0 for the node.",
+    action=set_to("numa"),
 )  # fmt: skip
 
 
@@ -157,6 +166,7 @@ NO_INITIATORS = plan_code(
     what="VM {subject}: {function} is a Grace GPU, and no guest node is its memory.",
     why="The guest's driver brings the GPU's memory up as NUMA nodes, and needs memory-less ones with a generic initiator for it.",
     fix="Leave numa out, or write eight nodes with memory = 0 and initiator = \"{id}\".",
+    action=set_to("numa"),
 )  # fmt: skip
 
 

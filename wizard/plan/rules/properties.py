@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from wizard.base.action import TAKE_THE_RISK, mode_to, set_to
 from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.host.known import Source
@@ -41,6 +42,7 @@ EMULATED_VALUES = plan_code(
     what="VM {subject}: vSMMU {id} is not accelerated and can't have {name}={value}.",
     why="QEMU ends: '{because}'.",
     fix="Leave {name} out.",
+    action=set_to("properties.{name}"),
 )  # fmt: skip
 STAGE = plan_code(
     "stage-not-1", ERROR,
@@ -53,6 +55,7 @@ EMULATED_VFIO = plan_code(
     what="VM {subject}: {function} is behind vSMMU {id}, which is not accelerated.",
     why="vfio-pci behind an emulated arm-smmuv3 can't work in QEMU: 'requires iommu MAP notifier which is not currently supported'.",
     fix="Accelerate the vSMMU, or use --mode virtio-iommu or --mode none.",
+    action=mode_to("none", "{function}"),
 )  # fmt: skip
 
 
@@ -111,6 +114,7 @@ UNPROVEN = plan_code(
     what="VM {subject}: vSMMU {id} has {values}, but what {smmu} has is {known}.",
     why="If the host has less, {vmm} refuses the function at start.",
     fix="Record the host with --probe{lower}, or take the risk with --assume-accel.",
+    action=TAKE_THE_RISK,
 )  # fmt: skip
 LEAST = plan_code(
     "property-least", INFO,
@@ -198,6 +202,7 @@ AUTO_OAS = plan_code(
     what="VM {subject}: with oas=auto vSMMU {id} will have {bits} bits on this host.",
     why="QEMU copies the host's field as it is; guests have been tried with 44 and 48 bits.",
     fix="Write oas=48.",
+    action=set_to("properties.oas", "48"),
 )  # fmt: skip
 
 
@@ -235,6 +240,7 @@ ATS_TRUST = plan_code(
     what="VM {subject} has ats=on: {functions} may send addresses that they say are translated.",
     why="The SMMU does not check translated requests against stage 2: you have to trust the device with host physical addresses.",
     fix="Use --ats off for devices that you do not trust so far.",
+    action=set_to("properties.ats", "off"),
 )  # fmt: skip
 
 
@@ -260,30 +266,35 @@ CMDQV_UNFIT = plan_code(
     what="VM {subject}: vSMMU {id} asks for cmdqv=on, and the CMDQV of {smmu} does not fit: {because}.",
     why="QEMU 11.1 wants version 1, at least two vCMDQs and 16 StreamIDs ('Host CMDQV: unsupported version', 'insufficient vCMDQs').",
     fix="Write --cmdqv off.",
+    action=set_to("properties.cmdqv", "off"),
 )  # fmt: skip
 CMDQV_SIDS = plan_code(
     "cmdqv-functions-too-many", ERROR,
     what="VM {subject}: vSMMU {id} has cmdqv=on and {count} functions; the CMDQV of {smmu} matches {limit} StreamIDs for a VM.",
     why="Each VINTF has a table of SID_MATCH registers; a function that is not in it can't be invalidated from the guest's own queue.",
     fix="Take functions away, or write --cmdqv off.",
+    action=set_to("properties.cmdqv", "off"),
 )  # fmt: skip
 CMDQV_LEFT_OUT = plan_code(
     "cmdqv-left-out", INFO,
     what="VM {subject}: vSMMU {id} gets no CMDQV, though {smmu} has one: more than {limit} functions are behind it.",
     why="Each VINTF has a table of SID_MATCH registers; a function that is not in it can't be invalidated from the guest's own queue.",
     fix="Take functions away, or write --layout per-function, if the guest needs its own queues.",
+    action=set_to("layout", "per-function"),
 )  # fmt: skip
 CMDQV_UNPLUG = plan_code(
     "cmdqv-first-stays", INFO,
     what="VM {subject}: {function} can't be unplugged while the VM runs.",
     why="CMDQV is on, and this function made the vIOMMU that the guest's queues belong to ('CMDQV is active: removing the device … would break').",
     fix="Unplug others, or write --cmdqv off.",
+    action=set_to("properties.cmdqv", "off"),
 )  # fmt: skip
 CMDQV_PAGES = plan_code(
     "cmdqv-small-queues", WARNING,
     what="VM {subject}: vSMMU {id} has cmdqv=on, and the guest's memory is not on hugepages.",
     why="A queue has to be in one piece in host memory, so QEMU lowers IDR1.CMDQS to what fits the smallest page: 256 commands in 4 KiB.",
     fix="Give the VM hugepages (--hugepages 2M).",
+    action=set_to("hugepages", "2097152"),
 )  # fmt: skip
 
 

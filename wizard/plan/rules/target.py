@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wizard.base.action import set_to
 from wizard.base.finding import Area, Finding
 from wizard.base.text import visible
 from wizard.host.libvirt import NAMES, lacks
@@ -19,12 +20,14 @@ BAD = plan_code(
     what="VM {subject}: {target} names no QEMU.",
     why="A target is qemu=VERSION, or openvmm.",
     fix="Write for instance --target qemu=11.1, or leave it out.",
+    action=set_to("target"),
 )  # fmt: skip
 OTHER = plan_code(
     "target-not-installed", WARNING, area=Area.PACKAGES,
     what="VM {subject} is planned for QEMU {target}, and the host has {found}{too_new}.",
     why="What the other version takes may differ from what is checked here.",
     fix="Install QEMU {target} before it is started, or leave --target out.",
+    action=set_to("target"),
 )  # fmt: skip
 NO_QEMU = plan_code(
     "qemu-not-found", INFO, area=Area.PACKAGES,

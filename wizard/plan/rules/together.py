@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from wizard.base.action import set_to
 from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
@@ -80,6 +81,7 @@ SPLIT_VAIN = plan_code(
     what="--split names {subject}, but no function of any VM is behind it.",
     why="--split gives the functions of an SMMU a vSMMU each; here there are none.",
     fix="Name the SMMU that your functions are behind (`smmu-wizard list` shows it), or leave --split out.",
+    action=set_to("split"),
 )  # fmt: skip
 
 

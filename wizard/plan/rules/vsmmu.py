@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wizard.base.action import mode_to, set_to
 from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.plan.codes import ERROR, WARNING, plan_code
@@ -21,6 +22,7 @@ SPLIT_UNKNOWN = plan_code(
     what="VM {subject}: {smmu} can't be split: this host has no such SMMU.",
     why="--split names an SMMU of the host, whose functions then get a vSMMU each.",
     fix="Write one of {known}.",
+    action=set_to("split"),
 )  # fmt: skip
 
 
@@ -61,6 +63,7 @@ SPLIT = plan_code(
     why="On Linux 7.2 and 7.3 they share the VM's stage 2 of that SMMU and so one VMID: safe for Linux guests (one ASID space), not promised "
     "for others.",
     fix="Use --layout per-smmu unless the guest needs them apart.",
+    action=set_to("layout", "per-smmu"),
 )  # fmt: skip
 
 
@@ -77,12 +80,14 @@ PASID_WIDTH = plan_code(
     what="VM {subject}: {function} has {width}-bit PASIDs, and vSMMU {id} has ssidsize={ssidsize}.",
     why="The guest may use PASIDs of the smaller width only; its driver sees the width in the function's own capability.",
     fix="Use --ssidsize {width} if the guest needs one width for all.",
+    action=set_to("properties.ssidsize", "{width}"),
 )  # fmt: skip
 CANWBS_DIFFERS = plan_code(
     "canwbs-differs", ERROR,
     what="VM {subject}: {function} is behind vSMMU {id}, and its root complex is not coherent by itself (CANWBS clear).",
     why="Without S2FWB the kernel makes a vIOMMU only for functions whose IORT root complex says CANWBS; the flag is per segment, not per SMMU.",
     fix="Put it into another VM without a vIOMMU, or write mode = \"none\" for it.",
+    action=mode_to("none", "{function}"),
 )  # fmt: skip
 
 

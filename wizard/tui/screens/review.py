@@ -11,28 +11,29 @@ from textual.widget import Widget
 
 from wizard.base.errors import WizardError
 from wizard.base.finding import Item, grouped
-from wizard.base.text import plural
 from wizard.plan.model import VmPlan
 from wizard.tui import state
 from wizard.tui.formats import FORMATS, Format, command_of, diff_lines, highlighted, text_of
-from wizard.tui.lines import BLANK, Line, cut, item_line, item_lines, line, wrap
+from wizard.tui.lines import Line, cut, line, wrap
 from wizard.tui.mending import ask_to_mend
-from wizard.tui.screens.base import WizardScreen
+from wizard.tui.screens.found import FoundScreen
 from wizard.tui.widgets.bars import Bar, Piece
+from wizard.tui.widgets.findings import Findings
 from wizard.tui.widgets.lines import LinesView
 
 DIFF = Format("diff", "diff", "", "")
 
 
-class ReviewScreen(WizardScreen):
+class ReviewScreen(FoundScreen):
     """Findings above, texts below."""
 
     SCREEN = "review"
     ENTER = "To the field"
     ABOUT = """\
-Above is what the planner finds about all VMs, errors first: enter goes to the field that causes it, e explains it whole. Below is
-what a VM comes to: its profile (TOML), the QEMU command line, libvirt XML, the preparation script, the QMP commands that plug
-into free ports, and the difference between the profile and the file on disk.
+Above is what the planner finds about all VMs, errors first, one row for one cause: f fixes it as the row says, for everything that
+it was found on; enter goes to the field that causes it, e explains it whole. Below is what a VM comes to: its profile (TOML), the QEMU
+command line, libvirt XML, the preparation script, the QMP commands that plug into free ports, and the difference between the profile
+and the file on disk.
 
 m mends what a rule alone can mend: the original beside the mended VM, error by error, and taken only when you say so. left and
 right take another text, v another VM. c sends the text to the terminal's clipboard, s saves it alone, 4 writes everything."""
@@ -43,8 +44,8 @@ right take another text, v another VM. c sends the text to the terminal's clipbo
         Binding("V", "vm(-1)", "Previous VM", show=False, id="previous-vm"),
         Binding("c", "copy", "Copy", id="copy-text"),
         Binding("s", "save", "Save this", id="save-text"),
+        Binding("m", "mend", "Mend all", id="mend"),
         Binding("e", "explain", "Explain", id="explain"),
-        Binding("m", "mend", "Mend", id="mend"),
         Binding("w", "app.go('export')", "Export", id="to-export"),
     ]
     DEFAULT_CSS = """
@@ -61,7 +62,7 @@ right take another text, v another VM. c sends the text to the terminal's clipbo
         self._texts_of: object = None
 
     def body(self) -> Iterable[Widget]:
-        yield LinesView(id="findings")
+        yield Findings()
         yield Choices()
         yield LinesView(id="text", classes="first", wide=True)
 
@@ -80,20 +81,19 @@ right take another text, v another VM. c sends the text to the terminal's clipbo
     def session_changed(self) -> None:
         if self.wizard.plan is not None:
             self.wizard.results.seen = self.wizard.plan.findings
-        self.query_one("#findings", LinesView).show(self._finding_lines)
+        self.tell_findings()
         self.query_one(Choices).refresh()
         self.query_one("#text", LinesView).show(self._text_lines)
 
-    def _findings(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[Item, ...]:
+        """Of all VMs."""
         return grouped(self.wizard.plan.findings) if self.wizard.plan else ()
 
-    def _finding_lines(self, width: int) -> list[Line]:
+    def nothing(self) -> Line:
+        """Of a plan, or of none."""
         if not self.session.vms:
-            return [line(("Nothing is planned yet: give functions to a VM on 1 Host.", "dim"))]
-        if not self._findings():
-            return [line((f"{self.wizard.glyphs.yes} Nothing is found against this plan.", "good"))]
-        glyphs = self.wizard.glyphs
-        return [item_line(one, width, glyphs, key=place) for place, one in enumerate(self._findings())]
+            return line(("Nothing is planned yet: give functions to a VM on 1 Host.", "dim"))
+        return line((f"{self.wizard.glyphs.yes} Nothing is found against this plan.", "good"))
 
     def text(self, format: Format) -> str:
         """What the VM in hand comes to in one format. ``WizardError`` where the format can't carry it."""
@@ -170,41 +170,16 @@ right take another text, v another VM. c sends the text to the terminal's clipbo
             return
         ask_and_write(self.wizard, f"{vm.name}{self.format.suffix}", text, script=self.format.script)
 
-    @on(LinesView.Chosen)
+    @on(LinesView.Chosen, "#text")
     def _to_cause(self) -> None:
-        # From the text too, where the screen begins: the finding that is marked above it is meant.
-        findings, plan, key = self._findings(), self.wizard.plan, self.query_one("#findings", LinesView).cursor
-        if not isinstance(key, int) or key >= len(findings) or plan is None:
-            return
-        finding = findings[key].finding
-        name = next((vm.name for vm in plan.vms if finding in vm.findings), self.session.current)
-        self.wizard.look(state.select(self.session, name))
-        self.wizard.action_go("vms")
-
-        def there() -> None:
-            from wizard.tui.screens.vms import VmsScreen
-
-            if isinstance(self.app.screen, VmsScreen):
-                self.app.screen.update()
-                self.app.screen.show_cause(finding)
-
-        self.app.call_after_refresh(there)
+        # The screen begins in its text: the finding that is marked above it is meant.
+        item = self.query_one(Findings).item
+        if item is not None:
+            self.go_to_cause(item.finding)
 
     def action_mend(self) -> None:
         if self.vm is not None:
             ask_to_mend(self.wizard, self.vm)
-
-    def action_explain(self) -> None:
-        from wizard.tui.screens.dialogs import Read
-
-        findings = self._findings()
-        chosen = self.query_one("#findings", LinesView).cursor
-        focused = self.focused is self.query_one("#findings")
-        shown = [findings[chosen]] if focused and isinstance(chosen, int) and chosen < len(findings) else list(findings)
-        glyphs = self.wizard.glyphs
-        self.app.push_screen(
-            Read(plural(len(shown), "finding"), lambda width: [one for item in shown for one in (*item_lines(item, width, glyphs), BLANK)])
-        )
 
 
 class Choices(Bar):

@@ -11,21 +11,22 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from wizard.base.address import Address
-from wizard.base.finding import Finding
-from wizard.base.text import plural
+from wizard.base.finding import Finding, Item
 from wizard.plan.request import VmRequest
 from wizard.tui import state
 from wizard.tui.commands import plan_words
 from wizard.tui.fields import Field, field_of, fields_of, move_function, remove_field
-from wizard.tui.lines import BLANK, Line, Span, cut, finding_lines, heading, line, severity_mark
+from wizard.tui.fixing import items_of
+from wizard.tui.lines import BLANK, Line, Span, cut, heading, line, severity_mark
 from wizard.tui.lines import SEVERITY_ROLE as ROLE
 from wizard.tui.rows import is_address
-from wizard.tui.screens.base import WizardScreen
 from wizard.tui.screens.dialogs import Choose, Prompt, choices
+from wizard.tui.screens.found import FoundScreen
+from wizard.tui.widgets.findings import Findings
 from wizard.tui.widgets.lines import LinesView
 
 
-class VmsScreen(WizardScreen):
+class VmsScreen(FoundScreen):
     """The VMs at the left, the fields of one in the middle, findings below."""
 
     SCREEN = "vms"
@@ -37,7 +38,8 @@ while you change it. tab goes from one to the next.
 enter edits a field or opens what is under a function or a vSMMU; space takes the next of its values. A property that reads
 default takes the richest value that its SMMU is known to have, written out; auto leaves it to QEMU, and the note says what it will come to.
 
-On a finding, enter goes to the field that causes it. e explains it whole."""
+f fixes the finding that is marked, as its row says: one step, which u undoes. enter on a finding goes to the field that causes it,
+e explains it whole."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New VM", id="new-vm"),
         Binding("a", "assign", "Give functions", id="give-functions"),
@@ -47,8 +49,7 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
         Binding("d", "clone", "Clone", id="clone"),
         Binding("D", "remove_vm", "Remove VM", show=False, id="remove-vm"),
         Binding("space", "next_value", "Next value", id="next-value"),
-        Binding("f", "findings", "Findings", id="to-findings"),
-        Binding("e", "explain", "Explain", show=False, id="explain"),
+        Binding("F", "findings", "To the findings", show=False, id="to-findings"),
         Binding("o", "open", "Open profile", id="open-profile"),
         Binding("K,ctrl+up", "shift(-1)", "Function earlier", show=False, id="function-earlier"),
         Binding("J,ctrl+down", "shift(1)", "Function later", show=False, id="function-later"),
@@ -81,7 +82,7 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
             yield LinesView(id="vms")
             with Vertical():
                 yield LinesView(id="fields", classes="first")
-        yield LinesView(id="findings")
+        yield Findings()
 
     def command(self) -> str:
         return plan_words(self.session.vms, self.session.vm)
@@ -95,7 +96,7 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
             self.query_one("#vms", LinesView).go_to(vm.name)
         self._fields = {field.key: field for field in fields_of(self.wizard.host, vm, self.wizard.plan, self._opened)} if vm else {}
         self.query_one("#fields", LinesView).show(self._field_lines)
-        self.query_one("#findings", LinesView).show(self._finding_lines)
+        self.tell_findings()
 
     def _vm_lines(self, width: int) -> list[Line]:
         if not self.session.vms:
@@ -145,20 +146,13 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
             return ()
         return next((one.findings for one in plan.vms if one.name == vm.name), ())
 
-    def _finding_lines(self, width: int) -> list[Line]:
-        findings = self._findings_of(self.session.vm)
-        if not findings:
-            return [line(("Nothing is found against this VM." if self.session.vm else "", "dim"))]
-        lines = []
-        for place, finding in enumerate(findings):
-            lines.append(
-                line(
-                    (f"{severity_mark(finding.severity, self.wizard.glyphs)} ", ROLE[finding.severity]),
-                    (cut(finding.what, width - 2, self.wizard.glyphs.more), ""),
-                    key=place,
-                )
-            )
-        return lines
+    def items(self) -> tuple[Item, ...]:
+        """Of the VM in hand, and of all together."""
+        return items_of(self.wizard.plan, self.session.current)
+
+    def nothing(self) -> Line:
+        """Of a VM, or of none."""
+        return line(("Nothing is found against this VM." if self.session.vm else "", "dim"))
 
     # What is under the cursor.
 
@@ -351,12 +345,6 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
 
         ask_for_profiles(self.wizard)
 
-    @on(LinesView.Chosen, "#findings")
-    def _to_field(self, event: LinesView.Chosen) -> None:
-        findings = self._findings_of(self.session.vm)
-        if isinstance(event.key, int) and event.key < len(findings):
-            self.show_cause(findings[event.key])
-
     def show_cause(self, finding: Finding) -> None:
         """Put the cursor on the field that causes a finding."""
         vm = self.session.vm
@@ -365,7 +353,9 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
         # Everything open, so that the field is among them.
         every = frozenset(field.key for field in self._fields.values() if field.key.startswith(("function/", "vsmmu/")))
         fields = fields_of(self.wizard.host, vm, self.wizard.plan, every)
-        key = field_of(finding.code, finding.subject, f"{finding.subject} {finding.what}", [field.key for field in fields])
+        action, keys = finding.action, {field.key for field in fields}
+        own = action.field.replace("properties.", "property/") if action is not None else ""
+        key = own if own in keys else field_of(finding.code, finding.subject, f"{finding.subject} {finding.what}", [field.key for field in fields])
         if key is None:
             self.action_explain()
             return
@@ -376,19 +366,3 @@ On a finding, enter goes to the field that causes it. e explains it whole."""
         view = self.query_one("#fields", LinesView)
         view.focus()
         self.call_after_refresh(view.go_to, key)
-
-    def action_explain(self) -> None:
-        from wizard.tui.screens.dialogs import Read
-
-        findings = self._findings_of(self.session.vm)
-        chosen = self.query_one("#findings", LinesView).cursor if self.focused is self.query_one("#findings") else None
-        shown = [findings[chosen]] if isinstance(chosen, int) and chosen < len(findings) else list(findings)
-        glyphs = self.wizard.glyphs
-
-        def build(width: int) -> list[Line]:
-            lines: list[Line] = []
-            for finding in shown:
-                lines += [*finding_lines(finding, width, glyphs), BLANK]
-            return lines or [line("Nothing is found.")]
-
-        self.app.push_screen(Read(plural(len(shown), "finding"), build))
