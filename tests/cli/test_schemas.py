@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,11 @@ import jsonschema
 import pytest
 
 from tests.cli.conftest import CANWBS, ROOT
+from tests.tools.schemas import validator
 from wizard.cli.main import main
 from wizard.cli.schema import NAMES, schema_of
 
 FIXTURES = sorted((ROOT / "fixtures").glob("*.json"))
-
-
-def closed(schema: Any) -> Any:
-    """The schema without room for fields that it does not name: a field that is printed and not described is found."""
-    if isinstance(schema, list):
-        return [closed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {name: closed(part) for name, part in schema.items()}
-    if found.get("type") == "object" and "properties" in found:
-        found.setdefault("additionalProperties", False)
-    return found
-
-
-@cache
-def validator(name: str) -> jsonschema.Draft202012Validator:
-    schema = closed(schema_of(name))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> Any:

@@ -9,7 +9,7 @@ class Exit(IntEnum):
     """What the process ends with."""
 
     OK = 0
-    FINDINGS = 1  # findings of severity error, from doctor, plan, check, dry-run, rehearse, baseline and match
+    FINDINGS = 1  # findings of severity error, from doctor, plan, check, dry-run, rehearse, verify, baseline and match
     USAGE = 2  # wrong usage, no terminal, an existing file without --force
     INPUT = 3  # input that can't be read
     PROGRAM = 4  # a program needed is missing or failed

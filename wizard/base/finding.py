@@ -35,6 +35,7 @@ class Kind(StrEnum):
     TODO = "todo"  # the preparation script or the administrator can change it
     PLAN = "plan"  # needs a request
     DIFF = "diff"  # needs two snapshots
+    RUNNING = "running"  # needs a VM that runs
 
 
 class Area(StrEnum):

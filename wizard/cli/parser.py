@@ -44,6 +44,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 _NAMING = {
     "replay": "--replay", "root": "--root", "policy": "--policy", "script": "--script", "output": "-o", "index": "--index", "dask": "--dask",
     "qemu": "--qemu", "smmu": "--smmu", "device": "--device", "class_": "--class", "target": "--target", "firmware": "--firmware", "user": "--user",
+    "qmp": "--qmp",
 }  # fmt: skip
 """Options that are the same as left out when their value is empty, were it not refused."""
 
@@ -82,6 +83,7 @@ def build() -> argparse.ArgumentParser:
 
     _inspection(add)
     _planning(add)
+    _running_vms(add)
     _simulation(add)
     declare(add)
     return parser
@@ -188,6 +190,15 @@ def _planning(add: Add) -> None:
     command.add_argument("--traces", action="store_true", help="qemu, qemu-json: write the guest's invalidations to QEMU's log from its start")
     _permissions(command)
     _output(command)
+
+
+def _running_vms(add: Add) -> None:
+    command = add("verify", "wizard.cli.verify", "VMs that run here: accelerated by construction, switched on by a guest, translating")
+    command.add_argument(
+        "vms", metavar="PROFILE|DOMAIN|NAME", nargs="*", help="a profile or domain to hold them against, or a name or process number; none: all"
+    )
+    command.add_argument("--qmp", metavar="SOCKET", help="ask QEMU through this socket instead of the VM's own")
+    _json(command)
 
 
 def _simulation(add: Add) -> None:

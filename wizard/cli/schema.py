@@ -27,6 +27,7 @@ MODELS: dict[str, tuple[str, str]] = {
     "import": ("wizard.cli.importing", "ImportView"),
     "fix": ("wizard.cli.fix", "FixView"),
     "dry-run": ("wizard.dryrun.model", "Report"),
+    "verify": ("wizard.running.model", "VerifyView"),
     "rehearse": ("wizard.rehearsal.report", "Report"),
     "case": ("wizard.smmu.caseformat", "Case"),
     "answer": ("wizard.smmu.caseformat", "Answer"),

@@ -1,0 +1,144 @@
+"""``verify`` on a real QEMU: without KVM and functions, with everything else as a plan has it; QEMU itself says which commands reached it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.hosts import FIXTURES, NVME, VF0, host, planned
+from tests.tools.processes import LIMIT, ending, wait_until
+from tests.tools.schemas import validator
+from wizard.cli.main import main
+from wizard.plan.model import VmPlan
+from wizard.profile import write_profile
+from wizard.rehearsal.standin import stand_ins
+from wizard.running.verify import World, find
+from wizard.running.verify import verify as look_at
+
+pytestmark = pytest.mark.qemu
+ONLY_READ = {
+    "qmp_capabilities", "query-name", "query-status", "query-version", "query-kvm", "query-migrate", "query-pci", "query-cpus-fast",
+    "query-memory-size-summary", "qom-list", "qom-get",
+}  # fmt: skip
+"""By QEMU's own documentation (qapi/*.json); qmp_capabilities ends the negotiation and changes nothing of the VM."""
+
+
+class Vm:
+    """A QEMU that runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes], plan: VmPlan, directory: Path) -> None:
+        self.process, self.plan, self.directory = process, plan, directory
+        self.socket = directory / "q"
+
+    def asked(self) -> list[str]:
+        """The commands that reached it, by its own trace (handle_qmp_command of monitor/qmp.c)."""
+        said = (self.directory / "trace").read_text(errors="replace")
+        return re.findall(r'handle_qmp_command.*?"execute": *"([^"]+)"', said)
+
+
+@contextmanager
+def started(qemu: Path, directory: Path, plan: VmPlan, *more: str) -> Iterator[Vm]:
+    words = stand_ins(plan).words
+    words += ["-qmp", f"unix:{directory}/q,server=on,wait=off", "-trace", "handle_qmp_command", "-D", f"{directory}/trace", *more]
+    with (
+        (directory / "stderr").open("wb") as errors,
+        ending(subprocess.Popen([qemu, *words], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)) as process,
+    ):
+        wait_until(lambda: process.poll() is not None or _listens(directory / "q"), "its socket")
+        assert process.poll() is None, (directory / "stderr").read_text()
+        yield Vm(process, plan, directory)
+
+
+def _listens(path: Path) -> bool:
+    """Whether QEMU takes clients: it does so as soon as the machine is there."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(LIMIT)
+        try:
+            client.connect(str(path))
+            return client.recv(1) == b"{"
+        except OSError:
+            return False
+
+
+def verify(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
+    capsys.readouterr()
+    status = main(["verify", *words, "--json"])
+    view = json.loads(capsys.readouterr().out)
+    validator("verify").validate(view)
+    return status, view
+
+
+def codes(view: Any) -> list[str]:
+    return [finding["code"] for vm in view["vms"] for finding in vm["findings"]] + [finding["code"] for finding in view["findings"]]
+
+
+@pytest.fixture
+def plan(request: pytest.FixtureRequest) -> VmPlan:
+    return planned(NVME, VF0, name=f"verify-{abs(hash(request.node.nodeid)) % 10**8}")  # other tests may run one at the same time
+
+
+def test_what_it_is_and_what_it_should_be(qemu: Path, tmp_path: Path, plan: VmPlan, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = tmp_path / "vm.toml"
+    profile.write_text(write_profile(plan, host()))
+    against = (str(profile), "--replay", str(FIXTURES / "arm64-virt-canwbs.json"))
+    with started(qemu, tmp_path, plan, "-S") as vm:
+        status, view = verify(capsys, plan.name)
+        (seen,) = view["vms"]
+        assert (status, seen["pid"], seen["state"]) == (0, vm.process.pid, "prelaunch")
+        assert [step["answer"] for step in seen["steps"]] == ["no", "no", "no"]
+        assert [one["id"] for one in seen["vsmmus"]] == [one.id for one in plan.vsmmus]
+        assert "running-paused" in codes(view)
+        # Stand-ins are no functions, and without KVM there is no accel: of all that the plan says, these alone differ.
+        status, view = verify(capsys, *against)
+        assert status == 1
+        differing = [finding["what"] for finding in view["vms"][0]["findings"] if finding["code"] == "running-differs"]
+        assert [text for text in differing if "accel of" not in text and not re.search(r"(ats|ril|ssidsize|oas|cmdqv) of", text)] == []
+        assert any("accel of smmuv3.1 is off" in text for text in differing)
+        assert codes(view).count("running-function-missing") == len(plan.devices)
+        # Another bus number, and another memory, are named.
+        other = profile.read_text().replace(f"bus_nr = {plan.buses[0].bus_nr}", "bus_nr = 100").replace('size = "4G"', 'size = "5G"')
+        profile.write_text(other)
+        told = " ".join(finding["what"] for finding in verify(capsys, *against)[1]["vms"][0]["findings"])
+        assert f"bus_nr of pcie.1 is {plan.buses[0].bus_nr}, and {profile} says 100" in told
+        assert main(["verify", plan.name]) == 0
+        assert "by construction: no. QEMU has no function of the host." in capsys.readouterr().out
+        assert set(vm.asked()) <= ONLY_READ
+        assert "qom-get" in vm.asked()
+
+
+def test_silence_has_a_reason(qemu: Path, tmp_path: Path, plan: VmPlan, capsys: pytest.CaptureFixture[str]) -> None:
+    """A process that is stopped, a client that holds the only connection, and another process's socket are three things."""
+    with started(qemu, tmp_path, plan) as vm:
+        vm.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: Path(f"/proc/{vm.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "its stop")
+        view = verify(capsys, plan.name)[1]
+        assert "running-process-stopped" in codes(view)
+        assert "running-monitor-silent" not in codes(view)
+        vm.process.send_signal(signal.SIGCONT)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LIMIT)
+            client.connect(str(vm.socket))
+            assert client.recv(1) == b"{"
+            world = World(answer=1.0)
+            (seen,) = look_at(find([plan.name], [], world)[0], world)
+            (finding,) = (one for one in seen.findings if one.code == "running-monitor-silent")
+            assert "another client has its only connection" in finding.what
+        other = tmp_path / "other"
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(other))
+            listening.listen()
+            status, view = verify(capsys, plan.name, "--qmp", str(other))
+            assert status == 1
+            assert "running-socket-foreign" in codes(view)
+        assert "running-socket-foreign" not in codes(verify(capsys, plan.name, "--qmp", str(vm.socket))[1])
+        assert set(vm.asked()) <= ONLY_READ
+    assert main(["verify", plan.name]) == 3
