@@ -171,10 +171,12 @@ class Fake:
 
     def said(self) -> str:
         """What check_free stops with; empty when the function is free."""
-        library = LIBRARY.read_text(encoding="utf-8").partition("umask 022")[0]
+        parts = ("prepare_uses.sh", "prepare_devices.sh", LIBRARY.name)
+        library = "".join(LIBRARY.with_name(name).read_text(encoding="utf-8") for name in parts).partition("umask 022")[0]
+        library = library.replace("/etc/libvirt", f"{self.top}/etc/libvirt")
         library = library.replace("sys=/sys", f"sys={self.top}/sys").replace("/proc/self/", "/proc/").replace("/proc/net/", "/proc/")
         library = library.replace("/proc/", f"{self.top}/proc/")
-        script = f"set -euo pipefail\ndry=\n{library}\nzpool() {{ return 1; }}\ncheck_free {NVME}\n"
+        script = f"set -euo pipefail\ndry=\n{library}\nzpool() {{ return 1; }}\ncheck_free {NVME} web\n"
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=LIMIT)
         assert done.returncode == bool(done.stderr), done.stderr
         return done.stderr.strip().removeprefix("STOP: ")

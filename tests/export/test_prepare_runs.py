@@ -287,6 +287,70 @@ rm /sys/devices/platform/simple-framebuffer.0/driver; run web > "$BED/log" 2>&1 
     assert "shows the firmware's console (simple-framebuffer.0 on simple-framebuffer)" in said[1]
 
 
+# What the plan could not know, or what came since: how it is set up, how it goes away, and what the script says.
+USES = {
+    "a disk that nvmet exports": (
+        """mkdir -p $d/nvme/nvme9/nvme9n1 /sys/kernel/config/nvmet/subsystems/s/namespaces/1; echo 259:90 > $d/nvme/nvme9/nvme9n1/dev
+: > /dev/nvme9n1; ln -s $d/nvme/nvme9/nvme9n1 /sys/class/block/; cd /sys/kernel/config/nvmet/subsystems/s/namespaces/1
+echo /dev/nvme9n1 > device_path; echo 1 > enable""",
+        "echo 0 > /sys/kernel/config/nvmet/subsystems/s/namespaces/1/enable", "a target exports to others (nvme9n1",
+    ),
+    "a VLAN without an address": (
+        """mkdir -p $d/net/eth9 /sys/devices/virtual/net/eth9.7; ln -s $d/net/eth9 /sys/class/net/
+ln -s /sys/devices/virtual/net/eth9.7 $d/net/eth9/upper_eth9.7""",
+        "rm $d/net/eth9/upper_eth9.7", "carries eth9.7, which stands on eth9",
+    ),
+    "a pool of libvirt": (
+        """mkdir -p "$BED/libvirt/networks" /etc/libvirt/qemu; mount --bind "$BED/libvirt" /etc/libvirt/qemu
+printf '%s' "<network><name>x</name><forward mode='hostdev'><pf dev='eth9'/></forward></network>" > /etc/libvirt/qemu/networks/fast.xml""",
+        "rm /etc/libvirt/qemu/networks/fast.xml", "belongs to a pool of libvirt (fast, of eth9)",
+    ),
+    "a mediated device": (
+        "mkdir -p $d/uuid /sys/bus/mdev/devices; ln -s $d/uuid /sys/bus/mdev/devices/uuid", "rm /sys/bus/mdev/devices/uuid",
+        "has a mediated device (uuid)",
+    ),
+    "a session of an iSCSI card": (
+        "mkdir -p $d/host7/session3 /sys/class/iscsi_session; ln -s $d/host7/session3 /sys/class/iscsi_session/",
+        "rm /sys/class/iscsi_session/session3", "carries session3 of iSCSI",
+    ),
+    "the kernel's RDMA": (
+        r"""mkdir -p $d/infiniband/mlx5_9; printf '#!/bin/sh\necho link mlx5_8/1 pid 0 comm [svcrdma]\necho link mlx5_9/1 pid 0 comm [rdma_cm]
+echo link mlx5_9/1 state CONNECT pid 0 comm [nvme_rdma] src-addr 1.2.3.4:5\n' > "$BED/bin/rdma"; chmod 755 "$BED/bin/rdma" """,
+        "rm -r $d/infiniband", "in use for RDMA by the kernel (nvme_rdma on mlx5_9)",
+    ),
+}  # fmt: skip
+
+
+def test_what_came_since_the_plan_stops_the_script(bed: Path) -> None:
+    """One after the other, each gone before the next; with none of them the function is bound."""
+    script(bed, vm(NVME, name="web"))
+    tries = "\n".join(f"{there}\nrun web 2>&1 | grep -m 1 STOP\n{gone}" for there, gone, _ in USES.values())
+    said = run(bed, f"d=/sys/devices/pci/0000:14:00.0\n{tries}\nrun web > $BED/log 2>&1 && echo bound")
+    assert [line for line, (_, _, words) in zip(said, USES.values(), strict=False) if words not in line] == []
+    assert said[len(USES) :] == ["bound"]
+
+
+def test_another_vm_on_vfio_is_named_and_the_same_one_is_no_obstacle(bed: Path) -> None:
+    script(bed, vm(NVME, name="web"))
+    said = run(
+        bed,
+        """
+run web > "$BED/log" 2>&1 && echo bound
+group=$(basename "$(readlink -f /sys/devices/pci/0000:14:00.0/iommu_group)"); : > /dev/vfio/$group; mkfifo "$BED/never"
+for name in db web; do
+    bash -c 'exec 3<> "$BED/never"; read -t 300 -u 3' qemu -name "guest=$name,debug-threads=on" < /dev/vfio/$group & holder=$!
+    until grep -q qemu /proc/$holder/cmdline; do :; done
+    run web 2>&1 | tail -n 1
+    kill $holder; wait $holder 2>/dev/null
+done
+""",
+    )
+    assert said[0] == "bound"
+    assert "is in use: process " in said[1]
+    assert "End that VM first." in said[1]
+    assert said[2] == "done"
+
+
 def test_a_step_that_fails_says_what_the_kernel_said_and_what_it_means(bed: Path) -> None:
     """Only what came since the script began: the same words from before explain nothing. A program's own words are explained too."""
     script(bed, vm(NVME, name="web"))

@@ -56,6 +56,10 @@ def told_to_repeat(facts: Facts) -> Facts:
     return replace(facts, hw_info=tuple(replace(info, data=f"01{info.data[2:]}") for info in facts.hw_info if info.data))
 
 
+def uses(kind: str, detail: str, owner: str) -> Change:
+    return lambda facts: replace(facts, in_use=(InUse(address=NVME, kind=kind, detail=detail, owner=owner),))
+
+
 def unprobed(facts: Facts) -> Facts:
     return replace(facts, hw_info=())
 
@@ -278,6 +282,9 @@ CASES: dict[str, tuple[Change, str]] = {
         lambda facts: replace(facts, in_use=(InUse(address=NVME, kind="display", detail="simple-framebuffer.0"),)), "arm64-virt-canwbs",
     ),
     "in-use": (lambda facts: replace(facts, in_use=(InUse(address=NVME, kind="mount", detail="/dev/nvme0n1p2 on /"),)), "arm64-virt-canwbs"),
+    "another-vm-has-it": (uses("vm", "process 7 (qemu-system-aar) has /dev/vfio/devices/vfio3 open", "db"), "arm64-virt-canwbs"),
+    "in-network-pool": (uses("pool", "libvirt gives it, or its VFs, to the domains of that network", "fast"), "arm64-virt-canwbs"),
+    "in-another-domain": (uses("domain", "its definition names the function", "db"), "arm64-virt-canwbs"),
     "pf-has-vfs": (lambda facts: facts, "arm64-virt-canwbs"),
     "group-not-viable": (function("0000:81:00.0", driver="vfio-pci"), "arm64-virt-canwbs"),
     "no-vfio-cdev": (all_of(function(NVME, driver="vfio-pci"), option("CONFIG_VFIO_DEVICE_CDEV", "n")), "arm64-virt-canwbs"),

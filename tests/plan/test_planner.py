@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from tests.tools.hosts import E1000E, FIXTURES, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, codes, host, plan, planned, vm
 from tests.tools.requests import ENDPOINTS, requests, switches
+from wizard.facts.model import InUse
 from wizard.plan.model import VmPlan
 from wizard.plan.planner import make_plan
 from wizard.plan.properties import Properties
@@ -336,3 +337,25 @@ def test_another_product_is_another_host_where_no_machine_id_was_recorded() -> N
     found = codes(planned(NVME, made_for=MadeFor(product="GB200 NVL", digest="sha256:0")))
     assert "made-for-another-host" in found
     assert "host-changed" not in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "redacted", "allowed", "severity"),
+    [
+        ("vm", "db", False, False, "error"),
+        ("vm", None, False, False, "error"),  # DPDK, SPDK: no VM that could be this one
+        ("vm", "web", False, False, None),  # the VM itself, which runs
+        ("vm", "name-1f2e3d4c", True, False, "warning"),  # it may be the VM itself: a redacted snapshot does not tell
+        ("pool", "fast", False, False, "error"),
+        ("domain", "db", False, False, "warning"),
+        ("domain", "web", False, False, None),
+        ("vm", "db", False, True, "allowed"),
+    ],
+)
+def test_who_else_has_a_function(kind: str, owner: str | None, redacted: bool, allowed: bool, severity: str | None) -> None:
+    """Said of who wants it too, unless that is the same VM; allowed, it is said as that."""
+    on = changed(in_use=(InUse(address=NVME, kind=kind, detail="process 7 (x) has /dev/vfio/3 open", owner=owner),), redacted=redacted)
+    made = planned(NVME, name="web", on=on, allow_in_use=(NVME,) if allowed else ())
+    said = {f.code: f.severity.value for f in made.findings if f.code in ("another-vm-has-it", "in-network-pool", "in-another-domain")}
+    assert list(said.values()) == ([severity] if severity in ("error", "warning") else [])
+    assert ("in-use-allowed" in codes(made)) is allowed

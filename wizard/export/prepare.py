@@ -27,7 +27,7 @@ from wizard.plan.rules.budget import memlock_of
 from wizard.plan.rules.files import made_for
 
 # The last one reads the options; prepare_words.sh is made out of the messages of wizard.explain.
-_FRAGMENTS = ("prepare_words.sh", "prepare_devices.sh", "prepare_files.sh", "prepare_shared.sh", "prepare.sh")
+_FRAGMENTS = ("prepare_words.sh", "prepare_devices.sh", "prepare_files.sh", "prepare_shared.sh", "prepare_uses.sh", "prepare.sh")
 
 
 @cache
@@ -169,16 +169,16 @@ def _checks(vms: Sequence[VmPlan], host: Host) -> Iterator[str]:
         for device in vm.devices:
             candidate = look_up(host, device.host)
             if candidate is not None:
-                yield from _check(candidate, allowed=device.host in vm.request.allow_in_use)
+                yield from _check(candidate, vm)
 
 
-def _check(candidate: Candidate, *, allowed: bool) -> Iterator[str]:
+def _check(candidate: Candidate, vm: VmPlan) -> Iterator[str]:
     smmu = candidate.smmu.name if candidate.smmu else ""
     call = _call("check", candidate.address, candidate.ids or "", serial_of(candidate) or "", smmu, " ".join(_members(candidate)))
     # Behind the dry run of making them there is nothing to look at yet.
     yield f'[ -n "$dry" ] || {call}' if candidate.to_make else call
-    if not allowed and not candidate.to_make:
-        yield _call("check_free", candidate.address)
+    if candidate.address not in vm.request.allow_in_use and not candidate.to_make:
+        yield _call("check_free", candidate.address, vm.name)
 
 
 def _members(candidate: Candidate) -> list[str]:
@@ -207,7 +207,7 @@ def _plug(vms: Sequence[VmPlan], host: Host) -> Iterator[str]:
                 continue
             done.add(address)
             yield f"{shell_word(address)})"
-            for line in _check(candidate, allowed=address in vm.request.allow_in_use):
+            for line in _check(candidate, vm):
                 yield f"    {line}"
             yield f"    {_call('bind', address, vfio_driver(candidate))}"
             if vm.user != "root":

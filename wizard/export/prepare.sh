@@ -163,67 +163,6 @@ check() { # ADDRESS VENDOR:DEVICE SERIAL SMMU GROUP-MEMBERS
     check_same "its IOMMU group" "${found% }" "$5" "$1"
 }
 
-# The host's own uses: a mounted disk, swap, or an interface that a default route goes through. Disks are looked for in the class, because
-# an NVMe namespace has no block/ above it, and with multipath hangs below its subsystem and not below the function.
-check_free() { # ADDRESS
-    local real block name
-    check_display "$1"
-    case $(driver_of "$1") in *vfio*) return 0;; esac
-    real=$(readlink -f "$sys/bus/pci/devices/$1")
-    for block in "$sys/class/block"/*; do
-        case $(readlink -f "$block") in "$real"/*) check_disk "$1" "$block";; esac
-    done
-    for name in "$real"/nvme/nvme*; do
-        for block in "$sys/class/nvme-subsystem"/*/nvme*n*; do
-            [ ! -e "$block/dev" ] || [ ! -e "${block%/*}/${name##*/}" ] || check_disk "$1" "$block"
-        done
-    done
-    for name in "$sys/class/net"/*; do
-        case $(readlink -f "$name") in "$real"/*) check_interface "$1" "$(basename "$name")";; esac
-    done
-}
-# A framebuffer of the firmware holds a BAR of the function that shows it: that one is above it, or is the one with boot_vga.
-check_display() { # ADDRESS
-    local real one
-    real=$(readlink -f "$sys/bus/pci/devices/$1")
-    for one in "$sys/bus/platform/devices"/*framebuffer.*; do
-        if [ ! -e "$one/driver" ]; then continue; fi
-        case $(readlink -f "$one") in
-            "$real"/*) ;;
-            */0000:*/* | */pci*/*) continue;;
-            *) [ "$(cat "$real/boot_vga" 2>/dev/null || true)" = 1 ] || continue;;
-        esac
-        stop "$1 shows the firmware's console (${one##*/} on $(link_name "$one/driver")), which holds a BAR of it. Boot with initcall_blacklist=sysfb_init, or free it: echo ${one##*/} > $sys/bus/platform/drivers/$(link_name "$one/driver")/unbind"
-    done
-}
-check_disk() { # ADDRESS BLOCK: with its partitions
-    local part name source
-    for part in "$2" "$2"/*/partition; do
-        part=${part%/partition}
-        [ -e "$part/dev" ] || continue
-        name=$(basename "$part")
-        # Field 3 is the device number; btrfs has one of its own there, and names the device behind the dash.
-        while read -r source; do
-            [ "$(readlink -f "$source")" != "/dev/$name" ] || stop "$1 carries a mounted file system ($name). Unmount it first."
-        done < <(awk -v n="$(cat "$part/dev")" -v name="/dev/$name" '$3 == n { print name; next }
-            { for (i = 7; i < NF; i++) if ($i == "-") { if ($(i + 2) ~ "^/dev/") print $(i + 2); next } }' /proc/self/mountinfo)
-        if compgen -G "$sys/fs/btrfs/*/devices/$name" > /dev/null; then stop "$1 carries a part of a mounted btrfs ($name). Unmount it first."; fi
-        if [ -n "$(ls -A "$part/holders" 2>/dev/null)" ]; then stop "$1 carries a disk that is in use (LVM, RAID or encryption on $name)."; fi
-        if awk 'NR > 1 { print $1 }' /proc/swaps | grep -qx "/dev/$name"; then stop "$1 carries swap space. Switch it off first."; fi
-        if command -v zpool > /dev/null && zpool list -vHPL 2>/dev/null | awk '{ print $1 }' | grep -qx "/dev/$name"; then
-            stop "$1 carries a part of an imported ZFS pool ($name). Export it first."
-        fi
-    done
-}
-check_interface() { # ADDRESS INTERFACE: and the bonds, bridges and VLANs above it
-    local upper
-    if awk -v n="$2" '$1 == n && $2 == "00000000" && $8 == "00000000" { found = 1 } END { exit !found }' /proc/net/route ||
-        awk -v n="$2" '$10 == n && $1 ~ /^0+$/ && $2 == "00" && n != "lo" { found = 1 } END { exit !found }' /proc/net/ipv6_route 2>/dev/null; then
-        stop "$1 carries the default route (through $2). Give it another way first."
-    fi
-    for upper in "$sys/class/net/$2"/upper_*; do [ ! -e "$upper" ] || check_interface "$1" "$(basename "$(readlink -f "$upper")")"; done
-}
-
 umask 022
 action='do' dry='' plug=''
 while [ $# -gt 0 ]; do case $1 in

@@ -132,7 +132,7 @@ vfs_back() { # PF
         vf=$(link_name "$vf")
         case $(driver_of "$vf") in *vfio*) say "$1: its VFs stay, because $vf is still prepared for a VM"; return;; esac
         check_closed "$vf"
-        check_free "$vf"
+        check_free "$vf" ""
     done
     say "$1: VFs as before"
     if [ "$(value "$d/sriov_numvfs")" != "$count" ]; then patiently "$count" "$d/sriov_numvfs" "$1"; fi

@@ -16,7 +16,7 @@ import pyudev
 
 from wizard.base.errors import InputError
 from wizard.facts import opened as opened_files
-from wizard.facts import usage
+from wizard.facts import rdma, taken, usage
 from wizard.facts.functions import read_functions
 from wizard.facts.keptlog import split
 from wizard.facts.kmsg import read_kernel_log
@@ -27,7 +27,7 @@ from wizard.facts.programs import find_programs
 from wizard.facts.record import assemble, cpu_model, free_hugepages, unique
 from wizard.facts.tree import DirectoryTree, Tree
 from wizard.facts.uefi import find_firmware
-from wizard.facts.vfio import holders
+from wizard.facts.vfio import guest_of, holders
 
 
 def read_live(root: str = "/") -> Facts:
@@ -43,7 +43,13 @@ def read_live(root: str = "/") -> Facts:
     functions = live_functions(tree)
     used = [*_disks(tree), *_network(tree), *usage.of_openers(tree, {path: who for path, who in opened.items() if path[5:] in disks})]
     used += usage.of_holders(tree, used)
-    held = [*opened_files.of_files(files, opened), *opened_files.of_displays(tree, functions)]
+    held = [
+        *opened_files.of_files(files, opened),
+        *opened_files.of_vfio(functions, opened, guest_of),
+        *opened_files.of_displays(tree, functions),
+        *taken.of_tree(tree),
+        *rdma.of_rdma(tree),
+    ]
     return assemble(
         tree,
         origin="live",

@@ -162,8 +162,11 @@ class InUse(Fact, frozen=True):
     """Why the host needs a function: a mounted disk, an address, a route, the session itself."""
 
     address: AddressText
-    kind: str  # mount, swap, route, address, holder, session, open, held (its device file, not a disk), display (the firmware's console)
+    # mount, swap, route, address, holder, session, open, held (its device file, not a disk), display (the firmware's console); export (a target
+    # gives its disk to others), storage (iSCSI, NVMe-oF through it), rdma, mdev; vm (one that runs has it), domain (libvirt defines one), pool
+    kind: str
     detail: str
+    owner: str | None = None  # the VM, the network of libvirt or the storage target that has it: a name
 
 
 class Program(Fact, frozen=True):

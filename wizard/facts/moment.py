@@ -22,7 +22,7 @@ _POWER_STATE = 0x8003  # PowerState and PME_Status (7.5.2.2)
 _ROOT_PORT, _DOWNSTREAM_PORT, _EVENT_COLLECTOR, _INTEGRATED = 4, 6, 10, 9
 _SECONDARY, _PHYSICAL_16, _DOE = 0x19, 0x26, 0x2E  # extended capabilities
 
-_PASSING = ("session", "open", "held")  # kinds of use that come and go
+_PASSING = ("session", "open", "held", "rdma", "vm")  # kinds of use that come and go
 
 Span = tuple[int, int, int]  # offset, size in bytes, mask of the bits that move
 

@@ -7,7 +7,7 @@ tells their minor numbers in /proc. VFIO's own are another matter (``wizard.fact
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from wizard.facts.functions import last_function
 from wizard.facts.model import InUse, PciFunction
@@ -51,7 +51,26 @@ def _of_nvidia(tree: Tree) -> Iterator[tuple[str, str]]:
 
 def of_files(files: Mapping[str, str], opened: Mapping[str, str]) -> list[InUse]:
     """From /dev/NAME -> function and /dev/NAME -> process: who keeps which function."""
-    return [InUse(address=files[path], kind="held", detail=f"process {who} has {path} open") for path, who in opened.items() if path in files]
+    return [InUse(address=files[path], kind="held", detail=_has_open(who, path)) for path, who in opened.items() if path in files]
+
+
+def _has_open(who: str, path: str) -> str:
+    return f"processes {who} have {path} open" if " and " in who else f"process {who} has {path} open"
+
+
+def of_vfio(functions: Iterable[PciFunction], opened: Mapping[str, str], guest_of: Callable[[str], str | None]) -> list[InUse]:
+    """Functions whose VFIO device, or group, some process has open: a VM, or a program that drives the device itself (DPDK, SPDK).
+
+    ``guest_of`` gives the name of the VM that a process is, by its number.
+    """
+    found = []
+    for function in functions:
+        paths = [f"/dev/vfio/devices/{name}" for name in function.vfio_dev]
+        paths += [] if function.iommu_group is None else [f"/dev/vfio/{function.iommu_group}", f"/dev/vfio/noiommu-{function.iommu_group}"]
+        for path in paths:
+            if who := opened.get(path):
+                found.append(InUse(address=function.address, kind="vm", detail=_has_open(who, path), owner=guest_of(who.split(" ", 1)[0])))
+    return found
 
 
 def of_displays(tree: Tree, functions: Iterable[PciFunction]) -> list[InUse]:

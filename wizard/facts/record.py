@@ -10,7 +10,7 @@ import msgspec
 from wizard import __version__
 from wizard.base.errors import InputError
 from wizard.base.text import visible
-from wizard.facts import devicetree, functions, platform, usage
+from wizard.facts import devicetree, functions, platform, taken, usage
 from wizard.facts.held import Place
 from wizard.facts.keptlog import split
 from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
@@ -46,7 +46,7 @@ def from_tree(tree: Tree) -> Facts:
         log=log,
         log_complete=bool(log),
         hw_info=_hw_info(tree) if "hw_info.json" in names else (),
-        in_use=unique([*used, *of_displays(tree, found)]),
+        in_use=unique([*used, *of_displays(tree, found), *taken.of_tree(tree)]),
         firmware=find_firmware(tree),
         cpus=_cpus(tree),
         cpu_model=cpu_model(tree),
@@ -106,7 +106,7 @@ def _there(tree: Tree, directory: str) -> bool:
 
 def unique(used: list[InUse]) -> tuple[InUse, ...]:
     """Without repeats, in a stable order."""
-    return tuple(sorted(set(used), key=lambda use: (use.address, use.kind, use.detail)))
+    return tuple(sorted(set(used), key=lambda use: (use.address, use.kind, use.detail, use.owner or "")))
 
 
 def free_hugepages(tree: Tree) -> dict[str, dict[str, int]]:

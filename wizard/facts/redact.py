@@ -58,6 +58,7 @@ TEXT = Decision(lambda site, text: site.clean.text(text))
 PRODUCT = Decision(lambda site, text: site.clean.product(text), "names of vendor, product, board and firmware")
 LINE = Decision(lambda site, text: site.clean.line(text))
 DETAIL = Decision(lambda site, text: site.clean.detail(text))
+OWNER = Decision(lambda site, text: "name-" + site.given.digits("name of a VM or network", text)[:8])
 OUR_WORD = _ours("words of this program and names of errors")
 
 DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
@@ -107,7 +108,7 @@ DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
         "regions": NUMBERS,
         "members": ADDRESSES,
     },
-    m.InUse: {"address": ADDRESSES, "kind": OUR_WORD, "detail": DETAIL},
+    m.InUse: {"address": ADDRESSES, "kind": OUR_WORD, "detail": DETAIL, "owner": OWNER},
     m.Program: {
         "name": OUR_WORD,
         "path": TEXT,

@@ -48,12 +48,26 @@ def of_holders(tree: Tree, known: Iterable[InUse]) -> list[InUse]:
     explained = {use.address for use in known}
     reasons = [*_disk_holders(tree), *_pool_members(tree)]
     found = [(address, detail) for name, detail in reasons for address in block_functions(tree, name)]
+    found += _above_interfaces(tree)
+    return [InUse(address=address, kind="holder", detail=detail) for address, detail in found if address not in explained]
+
+
+def _above_interfaces(tree: Tree) -> Iterator[tuple[str, str]]:
+    """Bonds, teams, bridges and switches as masters; VLANs, macvlans, ipvlans and the like as what else the kernel links above (upper_*)."""
     for name in tree.names("sys/class/net"):
         path = tree.link(f"sys/class/net/{name}")
-        master = tree.link(f"{path}/master") if path else None
-        if path and master and (address := last_function(path)):
-            found.append((address, f"{name} is a port of {posixpath.basename(master)}"))
-    return [InUse(address=address, kind="holder", detail=detail) for address, detail in found if address not in explained]
+        address = last_function(path) if path else None
+        if path is None or address is None:
+            continue
+        master = posixpath.basename(tree.link(f"{path}/master") or "")
+        if master:
+            yield address, f"{name} is a port of {master}"
+        for entry in tree.names(path):
+            upper = entry.removeprefix("upper_")
+            if upper not in (entry, master):
+                base = tree.link(f"sys/class/net/{upper}") or f"sys/class/net/{upper}"
+                kind = re.search(r"^DEVTYPE=(\w{1,16})$", tree.text(f"{base}/uevent") or "", re.MULTILINE)
+                yield address, f"the {kind[1] if kind else 'interface'} {upper} stands on {name}"
 
 
 def _disk_holders(tree: Tree) -> Iterator[tuple[str, str]]:

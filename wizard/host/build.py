@@ -21,7 +21,7 @@ from wizard.host.groups import groups_of
 from wizard.host.iort import component_stream_ids
 from wizard.host.known import UNKNOWN, Known, Source, first
 from wizard.host.log.parse import KernelLog, parse_log, smmu_bases
-from wizard.host.model import Function, Host, Smmu, Verdict
+from wizard.host.model import Function, Host, Smmu, Verdict, uses_by_function
 from wizard.host.pci.config import ConfigSpace, decode_config
 from wizard.host.pci.path import PciNode
 from wizard.host.silicon import hardware, registers_of
@@ -69,6 +69,7 @@ class _Builder:
         self.by_address = {function.address: function for function in facts.functions}
         self.assumed = Assumed(facts.assumptions)
         self.unread = {place: why_unread(facts, place) for place in Place}
+        self.uses = uses_by_function(facts)
         self.release = facts.kernel.release or self.log.release or ""
         self.physical = {vf: pf.address for pf in facts.functions for vf in pf.virtfns}
         self.nodes = self._nodes()
@@ -338,7 +339,8 @@ class _Builder:
             iort_unread=None if self.firmware.iort is not None else self.unread[Place.IORT] or "not there, or needs root",
             untranslated=self._untranslated,
         )
-        return judge(evidence, lambda fit: todo_of(self.facts, function, evidence.group, self.functions, fit=fit), vmm)
+        uses = self.uses.get(function.facts.address, ())
+        return judge(evidence, lambda fit: todo_of(self.facts, function, evidence.group, self.functions, uses, fit=fit), vmm)
 
     def _made_up(self, function: Function) -> tuple[str, ...]:
         """What the verdict of a function rests on and nobody measured, in words."""

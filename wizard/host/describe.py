@@ -13,6 +13,7 @@ from wizard.base.text import size, visible
 from wizard.facts.held import Place, whole, why_unread
 from wizard.host.known import Known, Source
 from wizard.host.model import KIND_NAMES, Function, Group, Host, Smmu
+from wizard.host.uses import told
 
 NOT_READ = "unknown: not read"
 HEADLINE = ("nesting", "s2fwb", "oas", "ssidsize", "ats", "ril", "cmdqv")
@@ -85,9 +86,8 @@ def function_rows(host: Host, function: Function) -> Iterator[Row]:
         yield Row("sriov", "SR-IOV", f"{facts.sriov_numvfs or 0} of {facts.sriov_totalvfs} VFs made")
     if facts.virtfns:
         yield Row("virtfns", "VFs", visible(", ".join(facts.virtfns)))
-    for use in host.facts.in_use:
-        if use.address == facts.address:
-            yield Row("in_use", "host uses it", visible(use.detail))
+    for use in host.uses.get(facts.address, ()):
+        yield Row("in_use", "others have it" if use.owner or use.kind == "vm" else "host uses it", visible(told(use)))
     for name, why in host.assumed.below(f"functions.{facts.address}").items():
         yield Row("assumed", "assumed", visible(f"{'all of it' if name == '*' else name}: {why}"))
 

@@ -56,6 +56,10 @@ _WORDS = {
     Place.CONFIG: "configuration space", Place.RESOURCES: "BARs", Place.LOG: "the kernel's log of the boot",
     Place.IORT: "the firmware's IORT", Place.DEVICE_TREE: "the device tree",
 }  # fmt: skip
+_USERS = {
+    "/proc/*/fd": "who has functions open", "/etc/libvirt/qemu": "libvirt's domains and networks", "/run/libvirt/qemu": "libvirt's running domains",
+    "rdma resource show": "who uses RDMA",
+}  # fmt: skip
 
 
 @rule
@@ -81,6 +85,7 @@ def not_looked_at(host: Host) -> Iterator[Finding]:
         lacking.append((f"what the kernel's configuration says of {', '.join(silent)}", "only part of it is there"))
     if not facts.kernel.release:
         lacking.append(("which kernel runs", "not found"))
+    lacking += [(words, facts.unread[place]) for place, words in _USERS.items() if place in facts.unread]
     if not lacking:
         return
     reasons = dict.fromkeys(reason for _, reason in lacking)

@@ -19,7 +19,7 @@ import msgspec
 from wizard.arch import idr
 from wizard.base.address import Address
 from wizard.base.finding import Finding
-from wizard.facts.model import Facts, PciFunction, Policy
+from wizard.facts.model import Facts, InUse, PciFunction, Policy
 from wizard.host.assumed import Assumed
 from wizard.host.bars import Bar, bars_of
 from wizard.host.devicetree import DeviceTree
@@ -225,6 +225,14 @@ class Function(msgspec.Struct, frozen=True, dict=True):
         return self.facts.address
 
 
+def uses_by_function(facts: Facts) -> Mapping[str, tuple[InUse, ...]]:
+    """``Facts.in_use`` by address: a pool of VFs names thousands."""
+    found: dict[str, list[InUse]] = {}
+    for use in facts.in_use:
+        found.setdefault(use.address, []).append(use)
+    return {address: tuple(uses) for address, uses in found.items()}
+
+
 class Host(msgspec.Struct, frozen=True, dict=True):
     """One machine."""
 
@@ -237,6 +245,11 @@ class Host(msgspec.Struct, frozen=True, dict=True):
     verdicts: Mapping[str, Verdict]  # with QEMU
     find_told: Callable[[Host], Mapping[tuple[str, ...], Finding]]  # asked again of a host that differs in its log
     other_verdicts: Mapping[Vmm, Mapping[str, Verdict]] = {}
+
+    @cached_property
+    def uses(self) -> Mapping[str, tuple[InUse, ...]]:
+        """Who has which function, by its address; not there: nobody that is known."""
+        return uses_by_function(self.facts)
 
     @cached_property
     def digest(self) -> str:

@@ -13,11 +13,11 @@ from wizard.base.action import LEAVE_OUT, Action
 from wizard.base.address import Address
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define, ordered
 from wizard.base.text import size
-from wizard.facts.model import Facts
-from wizard.facts.vfio import is_vfio_driver
+from wizard.facts.model import Facts, InUse
 from wizard.host.devices import grace_gpu, unknown_gpu
 from wizard.host.model import Function, Group
 from wizard.host.pci import caps, extcaps
+from wizard.host.uses import on_vfio, uses_of
 
 MSIX_ENTRY = 16  # bytes of one MSI-X table entry (PCIe 6.0, 7.7.2)
 
@@ -29,6 +29,7 @@ class Situation(msgspec.Struct, frozen=True):
     function: Function
     group: Group | None
     functions: Mapping[str, Function]
+    uses: tuple[InUse, ...] = ()  # who has it
     fit: bool = True  # False: it can't be given to a VM at all
 
 
@@ -42,11 +43,13 @@ def rule(check: Rule) -> Rule:
     return check
 
 
-def todo_of(facts: Facts, function: Function, group: Group | None, functions: Mapping[str, Function], *, fit: bool = True) -> tuple[Finding, ...]:
-    """Every finding of kind todo about one endpoint; none about a bridge."""
+def todo_of(
+    facts: Facts, function: Function, group: Group | None, functions: Mapping[str, Function], uses: tuple[InUse, ...] = (), *, fit: bool = True
+) -> tuple[Finding, ...]:
+    """Every finding of kind todo about one endpoint, of which ``uses`` are known; none about a bridge."""
     if function.is_bridge:
         return ()
-    situation = Situation(facts, function, group, functions, fit)
+    situation = Situation(facts, function, group, functions, uses, fit)
     return ordered(finding for check in RULES for finding in check(situation))
 
 
@@ -54,50 +57,10 @@ def _todo(code: str, severity: Severity, area: Area, *, what: str, why: str, fix
     return define(code, severity, Kind.TODO, area, what=what, why=why, fix=fix, action=action)
 
 
-IN_USE = _todo(
-    "in-use", Severity.ERROR, Area.HOST,
-    what="The host uses {subject}: {detail}.",
-    why="When a VM gets it, the host loses it at once: that could be the root disk, or the network of this session.",
-    fix="Make the host stop using it first; if you are sure, plan with --allow-in-use {subject} --yes.",
-    action=LEAVE_OUT,
-)  # fmt: skip
-
-
 @rule
-def in_use(at: Situation) -> Iterator[Finding]:
-    """Mounted disks, swap, addresses and routes (sources: problem-5)."""
-    if details := _uses(at, lambda kind: kind not in ("held", "display")):
-        yield IN_USE.at(at.function, detail=details)
-
-
-def _uses(at: Situation, wanted: Callable[[str], bool]) -> str:
-    return "; ".join(sorted({use.detail for use in at.facts.in_use if use.address == at.function.facts.address and wanted(use.kind)}))
-
-
-HELD_OPEN = _todo(
-    "held-open", Severity.ERROR, Area.HOST,
-    what="{subject} can't be taken from its driver now: {detail}.",
-    why="The driver waits until it is closed, NVIDIA's for ever, and closing it later does not help then; the preparation script stops there.",
-    fix="End that process first, a service (persistence daemon, display manager, RDMA program) with `systemctl stop`, and keep it from coming back.",
-    action=LEAVE_OUT,
-)  # fmt: skip
-BOOT_DISPLAY = _todo(
-    "boot-display", Severity.ERROR, Area.CMDLINE,
-    what="{subject} shows the console that the firmware has set up ({detail}).",
-    why="That driver holds a BAR of it: the kernel says 'can't reserve', and the guest's driver fails.",
-    fix="Boot the host with initcall_blacklist=sysfb_init on the kernel command line, or write the framebuffer's name to `unbind` of its driver; "
-    "if the host can go without that console, plan with --allow-in-use {subject} --yes after it.",
-    action=LEAVE_OUT,
-)  # fmt: skip
-
-
-@rule
-def held_open(at: Situation) -> Iterator[Finding]:
-    """Who has its device files open (open-gpu-kernel-modules#1119, kubevirt#8549), and the boot display (talos#14356)."""
-    if (details := _uses(at, lambda kind: kind == "held")) and not on_vfio(at.function):
-        yield HELD_OPEN.at(at.function, detail=details)
-    if details := _uses(at, lambda kind: kind == "display"):
-        yield BOOT_DISPLAY.at(at.function, detail=details)
+def used(at: Situation) -> Iterator[Finding]:
+    """Who has it: the host, processes, other VMs."""
+    yield from uses_of(at.uses, at.function)
 
 
 PF_HAS_VFS = _todo(
@@ -137,11 +100,6 @@ CDEV_UNKNOWN = _todo(
     why="iommufd is reached through /dev/vfio/devices/vfioN; whether the function has one was not read.",
     fix="Record the host again, with the function's vfio-dev directory; on the host, look into /dev/vfio/devices.",
 )  # fmt: skip
-
-
-def on_vfio(function: Function) -> bool:
-    """Bound to vfio-pci or a variant driver (nvgrace_gpu_vfio_pci, mlx5_vfio_pci …)."""
-    return is_vfio_driver(function.facts.driver)
 
 
 @rule

@@ -15,6 +15,7 @@ from wizard.host.describe import Row, smmu_assumed
 from wizard.host.iort import Promise, promises, ranges, smmu_at
 from wizard.host.known import Known, Source
 from wizard.host.model import Accel, Function, Group, Host, Smmu
+from wizard.host.uses import told
 
 SCHEMA = 1
 
@@ -271,7 +272,7 @@ def function_view(host: Host, function: Function) -> FunctionView:
         numa_node=function.numa_node,
         physfn=function.facts.physfn,
         parent=function.parent,
-        in_use=tuple(use.detail for use in host.facts.in_use if use.address == function.facts.address),
+        in_use=tuple(map(told, host.uses.get(function.facts.address, ()))),
         capabilities=known_view(function.capabilities),
         accel=AccelView(verdict.accel, verdict.reasons),
         todo=verdict.todo,

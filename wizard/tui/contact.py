@@ -54,7 +54,7 @@ def state_words(host: Host) -> str:
 
 def candidates(host: Host) -> list[str]:
     """One function for each SMMU and segment to probe by: not used by the host, alone in its group if possible, with the least to lose."""
-    used = {use.address for use in host.facts.in_use}
+    used = host.uses
     found: dict[tuple[str, int], tuple[tuple[int, int, int], str]] = {}
     wanted = set(unasked(host))
     for address, function in host.functions.items():

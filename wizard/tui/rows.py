@@ -13,6 +13,7 @@ from typing import NamedTuple
 from wizard.base.address import Address
 from wizard.base.glyphs import Glyphs
 from wizard.host.model import Accel, Function, Host
+from wizard.host.uses import told
 
 
 class Row(NamedTuple):
@@ -37,7 +38,7 @@ class Index:
         self._texts: dict[str, str] = {}
         self.uses: dict[str, list[str]] = {}
         for use in host.facts.in_use:
-            self.uses.setdefault(use.address, []).append(use.detail)
+            self.uses.setdefault(use.address, []).append(told(use))
 
     def text(self, address: str) -> str:
         """What plain words are searched in: address, name, class, ids, driver, group, SMMU, interfaces."""

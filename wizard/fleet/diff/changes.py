@@ -11,6 +11,7 @@ from wizard.fleet.diff.model import Area, Change, Value, What
 from wizard.fleet.diff.pairs import Pairing
 from wizard.host.known import UNKNOWN, Known
 from wizard.host.model import Function, Group, Host, Smmu
+from wizard.host.uses import told
 
 _OPTIONS = ("CONFIG_IOMMU", "CONFIG_ARM_SMMU", "CONFIG_VFIO", "CONFIG_TEGRA241", "CONFIG_KVM", "CONFIG_ARM64_", "CONFIG_HUGETLB", "CONFIG_PCI",
             "CONFIG_NVGRACE", "CONFIG_MLX5_VFIO")  # fmt: skip
@@ -230,7 +231,7 @@ def _function_fields(host: Host, function: Function, pairing: Pairing | None) ->
         "bars": tuple(f"BAR{bar.index} {bar.size:#x}" for bar in function.bars),
         "serial_number": facts.serial_number,
         "vfio_cdev": bool(facts.vfio_dev),
-        "in_use": tuple(sorted({use.detail for use in host.facts.in_use if use.address == facts.address})),
+        "in_use": tuple(sorted(set(map(told, host.uses.get(facts.address, ()))))),
     }
 
 

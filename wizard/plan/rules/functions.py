@@ -10,9 +10,10 @@ from wizard.base.action import LEAVE_OUT, TAKE_THE_RISK, Act, Action, mode_to, s
 from wizard.base.finding import Area, Finding, Severity
 from wizard.base.text import plural, visible
 from wizard.facts.vfio import is_vfio_driver
+from wizard.host import uses
 from wizard.host.model import Host
 from wizard.host.verdict import BUILT
-from wizard.plan.candidate import canonical
+from wizard.plan.candidate import Candidate, canonical
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.drivers import variant
 from wizard.plan.model import DevicePlan
@@ -135,6 +136,19 @@ def todo(scene: Scene) -> Iterator[Finding]:
                 yield replace(finding, severity=Severity.ERROR)  # now somebody wants it
             elif finding.severity is not Severity.INFO and finding.code not in _SCRIPT_DOES:
                 yield finding
+        yield from _others(scene, candidate, allowed=candidate.address in allowed)
+
+
+def _others(scene: Scene, candidate: Candidate, *, allowed: bool) -> Iterator[Finding]:
+    """Other VMs and pools: an error for who wants the function too, unless it may be the same VM, whose name a snapshot does not tell."""
+    if candidate.to_make:
+        return
+    for finding in uses.taken_by_others(scene.host.uses.get(candidate.address, ()), candidate.function, but=scene.vm.name):
+        if allowed:
+            yield ALLOWED_IN_USE.at(candidate.address, why=finding.what)
+        else:
+            sure = finding.code != uses.IN_DOMAIN.code and not (finding.code == uses.VM_HAS.code and scene.host.facts.redacted)
+            yield replace(finding, severity=Severity.ERROR if sure else Severity.WARNING)
 
 
 GROUP_ACCEL = plan_code(
