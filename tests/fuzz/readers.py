@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import lzma
 import os
 import tarfile
 import tempfile
@@ -319,6 +320,32 @@ def _translate(data: bytes) -> None:
             shown(out.getvalue())
 
 
+_MARK = b"\n-- memory --\n"
+
+
+def _dump(data: bytes) -> None:
+    """A listing of registers and, after a mark, an image of memory: through every question that is asked of a dump."""
+    listing, _, image = data.partition(_MARK)
+    with tempfile.TemporaryDirectory() as directory:
+        memory, registers = Path(directory, "memory"), Path(directory, "registers")
+        memory.write_bytes(image)
+        registers.write_bytes(listing)
+        words = ["--mem", str(memory), "--registers", str(registers)]
+        for action in ("streams", "check", "events", "diff"):
+            command("tables", action, *words, *(["--to-mem", str(memory), "--to-registers", str(registers)] if action == "diff" else []))
+        command("tables", "map", "0x1400", *words)
+        command("translate", "0x1400", "0xffffd000", *words)
+
+
+def _dumps() -> list[bytes]:
+    data = PROJECT / "tests/smmu/data"
+    core = lzma.decompress((data / "armhost-nvme.vmcore.xz").read_bytes())
+    return [
+        (data / "armhost-nvme.registers.txt").read_bytes() + _MARK + core,
+        b"STRTAB_BASE = 0x1000\nSTRTAB_BASE_CFG = 0\n" + _MARK + b"1000: 0000000000000009\n",
+    ]
+
+
 def _cases() -> list[bytes]:
     cases = json.loads((FIXTURES / "translation" / "cases.json").read_bytes())
     return [json.dumps(case).encode() for case in (cases["cases"] if isinstance(cases, dict) else cases)]
@@ -395,6 +422,7 @@ READERS = {
         Reader("klog", "text", lambda: [path.read_bytes() for path in sorted(_DATA.rglob("*.dmesg"))] + [_examples()], _klog),
         Reader("explain", "text", _said, _explain),
         Reader("translate", "json", _cases, _translate),
+        Reader("dump", "bytes", _dumps, _dump),
         Reader("policy", "text", _policies, _policy),
         Reader("keys", "text", _key_scripts, _keys),
         Reader("request", "text", _requests, _request),

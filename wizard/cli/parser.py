@@ -215,11 +215,32 @@ def _simulation(add: Add) -> None:
     command.add_argument("--qemu", metavar="PATH", help="the QEMU to use (default: the one in PATH)")
     _permissions(command)
     _json(command)
-    command = add("translate", "wizard.cli.simulate", "translation cases on the simulated SMMUv3", host=False)
-    command.add_argument("case", metavar="CASE|-", help="a file with one case or a list of them, or - for one case a line")
+    command = add("translate", "wizard.cli.simulate", "translation cases on the simulated SMMUv3, or one address in a dump", host=False)
+    command.add_argument("case", metavar="CASE|-|SID", help="a file with one case or a list of them, - for one case a line; of a dump, a StreamID")
+    command.add_argument("iova", metavar="IOVA", nargs="?", help="of a dump: the input address")
     command.add_argument("--trace", nargs="?", const="text", choices=["text", "json"], help="say which words were read and why the walk ended")
+    _dump(command)
+    command.add_argument("--read", action="store_true", help="of a dump: a read, not a write")
+    command.add_argument("--ssid", metavar="N", help="of a dump: the SubstreamID (PASID) of the access")
+    command = add("tables", "wizard.cli.tables", "what an SMMU's memory and registers say, out of a dump", host=False)
+    command.add_argument(
+        "action", metavar="ACTION", choices=["streams", "map", "who", "check", "events", "diff"],
+        help="streams: every valid StreamID; map SID: all that it reaches; who ADDRESS [BYTES]: which streams reach physical memory; "
+        "check: what is illegal, inconsistent or exposed; events: the event queue; diff: against a second dump",
+    )  # fmt: skip
+    command.add_argument("words", metavar="WORD", nargs="*", help="a StreamID, or an address and a number of bytes")
+    _dump(command)
+    command.add_argument("--to-mem", metavar="FILE@ADDRESS", action="append", help="memory of the second dump")
+    command.add_argument("--to-registers", metavar="FILE", help="registers of the second dump")
+    _json(command)
     command = add("schema", "wizard.cli.schema", "JSON Schema of an input format or of a --json output", host=False)
     command.add_argument("name", metavar="NAME", nargs="?", help="without a name: the names there are")
+
+
+def _dump(command: argparse.ArgumentParser) -> None:
+    text = "an image of memory (FILE@ADDRESS), a vmcore or a listing of words; also more than once"
+    command.add_argument("--mem", metavar="FILE@ADDRESS", action="append", help=text)
+    command.add_argument("--registers", metavar="FILE", help="the SMMU's registers: name = value, devmem's words, QEMU's xp")
 
 
 def _running(command: argparse.ArgumentParser) -> None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
+from wizard.base.errors import UsageError
+
 
 def run_translate(arguments: argparse.Namespace) -> int:
-    """Translation cases on the simulated SMMUv3."""
+    """Translation cases on the simulated SMMUv3, or one address in a dump."""
+    if arguments.mem or arguments.registers:
+        from wizard.cli.tables import run_one
+
+        return run_one(arguments)
     from wizard.cli.translate import run
+
+    if arguments.iova is not None or arguments.ssid is not None or arguments.read:
+        raise UsageError("A StreamID and an address are of a dump.", "Give its memory and registers: --mem FILE@ADDRESS --registers FILE.")
 
     return run(arguments.case, arguments.trace, sys.stdout)
 

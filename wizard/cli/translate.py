@@ -76,15 +76,20 @@ def _tell(case: Case | CaseError, answer: Answer, out: TextIO) -> None:
     """The traces of an answer as lines of text; they leave the answer."""
     if isinstance(case, Case) and case.name:
         out.write(f"# {visible(case.name)}\n")
+    out.writelines(told(answer))
+
+
+def told(answer: Answer) -> Iterator[str]:
+    """The traces of an answer, taken out of it, as lines that begin with ``#``."""
     answers = [answer] if answer.steps is msgspec.UNSET else answer.steps
     for index, one in enumerate(answers):
         for part in [one] if one.parts is msgspec.UNSET else one.parts:
             if part.trace is msgspec.UNSET:
                 continue
             if len(answers) > 1 or part.iova is not msgspec.UNSET:
-                out.write(f"# step {index}{f' at {part.iova}' if part.iova is not msgspec.UNSET else ''}\n")
+                yield f"# step {index}{f' at {part.iova}' if part.iova is not msgspec.UNSET else ''}\n"
             for step in part.trace:
-                out.write(f"#   {_line(step)}\n")
+                yield f"#   {_line(step)}\n"
             part.trace = msgspec.UNSET
 
 

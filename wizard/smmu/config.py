@@ -16,7 +16,7 @@ from wizard.smmu.permissions import PR
 from wizard.smmu.registers import Registers
 from wizard.smmu.stages import Stages
 from wizard.smmu.trace import Trace, told
-from wizard.smmu.validity import World, cd_illegal, stage1_on, stage2_on, ste_illegal, world
+from wizard.smmu.validity import NOT_VALID, World, cd_illegal, stage1_on, stage2_on, ste_illegal, world
 
 Contents = MutableMapping[int, Any]
 
@@ -228,7 +228,7 @@ class Configuration:
             if self.cache is not None:
                 self.cache.l1cds.setdefault(sid, {})[first] = l1cd
         if not l1cd.V:
-            raise Fault(EventType.C_BAD_SUBSTREAMID, f"level 1 context descriptor {index >> leaf} has V 0")
+            raise Fault(EventType.C_BAD_SUBSTREAMID, f"level 1 context descriptor {index >> leaf}: {NOT_VALID}")
         if l1cd.L2Ptr >> self.features.oas:
             raise Fault(EventType.C_BAD_SUBSTREAMID, f"level 1 context descriptor {index >> leaf} points to {l1cd.L2Ptr:#x}, beyond the address size")
         return (l1cd.L2Ptr & -(CD_BYTES << leaf)) + (index & (1 << leaf) - 1) * CD_BYTES

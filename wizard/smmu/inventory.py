@@ -194,11 +194,6 @@ def written(memory: Memory, start: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _records(memory: Memory, start: int, size: int, record: int) -> Iterator[int]:
-    """Where the records of ``record`` bytes begin that lie in pages with contents: by page number, or by page held, whichever are fewer."""
-    first, last = start >> PAGE_SHIFT, start + size - 1 >> PAGE_SHIFT
-    if last - first < len(memory.pages):
-        numbers = [number for number in range(first, last + 1) if number in memory.pages]
-    else:
-        numbers = sorted(number for number in memory.pages if first <= number <= last)
-    for number in numbers:
+    """Where the records of ``record`` bytes begin that lie in pages with contents."""
+    for number in memory.numbers(start >> PAGE_SHIFT, start + size - 1 >> PAGE_SHIFT):
         yield from range(max(start, number << PAGE_SHIFT), min(start + size, (number << PAGE_SHIFT) + PAGE_BYTES), record)

@@ -120,6 +120,12 @@ class Memory:
                 first, last = max(address - start, 0) >> 3, min(end - start, PAGE_BYTES) >> 3
                 page[first:last] = array("Q", bytes(8 * (last - first)))
 
+    def numbers(self, first: int, last: int) -> list[int]:
+        """The pages with contents from number ``first`` to ``last``, in order: by number, or by page held, whichever are fewer."""
+        if last - first < len(self.pages):
+            return [number for number in range(first, last + 1) if number in self.pages]
+        return sorted(number for number in self.pages if first <= number <= last)
+
     def punch(self, address: int) -> None:
         """Forget the page that holds ``address``."""
         self.pages.pop(address >> PAGE_SHIFT, None)

@@ -14,6 +14,9 @@ from wizard.arch.ste import GRANULES, STE, StreamConfig
 from wizard.smmu.ids import Features
 from wizard.smmu.regime import stage2_start
 
+NOT_VALID = "V is 0"
+"""The rule that an entry breaks which software never filled, or took away."""
+
 
 def effective_size(code: int, features: Features) -> int:
     """CD.IPS or STE.S2PS in bits, capped to OAS; 56 bits need SMMUv3.4 and count as 52 (IHI 0070 5.2, 5.4)."""
@@ -53,7 +56,7 @@ def world(ste: STE, features: Features, e2h: bool) -> World:
 def ste_illegal(ste: STE, features: Features) -> str | None:
     """Why the entry is ILLEGAL (C_BAD_STE), or None."""
     if not ste.V:
-        return "V is 0"
+        return NOT_VALID
     if ste.Config < StreamConfig.BYPASS:
         return None
     if stage1_on(ste) and not features.s1p:
@@ -133,7 +136,7 @@ def _largest_tsz(granule: int, features: Features) -> int:
 def cd_illegal(cd: CD, ste: STE, features: Features, stream_world: World = World.EL1) -> str | None:
     """Why the descriptor, reached through ``ste``, is ILLEGAL (C_BAD_CD), or None."""
     if not cd.V:
-        return "V is 0"
+        return NOT_VALID
     if ste.S1STALLD and cd.S:
         return "S is 1 and STE.S1STALLD forbids it"
     if features.term_model and not cd.A:

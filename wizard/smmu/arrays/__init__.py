@@ -8,8 +8,8 @@ maps.py         every mapping of a table or of both stages: input ranges to outp
 
 from __future__ import annotations
 
-from wizard.smmu.arrays.maps import Map, context_map, stage1_map, stage2_map
+from wizard.smmu.arrays.maps import Map, composed, context_map, stage1_map, stage2_map
 from wizard.smmu.arrays.snapshot import Snapshot
 from wizard.smmu.arrays.translate import Translations, translate
 
-__all__ = ["Map", "Snapshot", "Translations", "context_map", "stage1_map", "stage2_map", "translate"]
+__all__ = ["Map", "Snapshot", "Translations", "composed", "context_map", "stage1_map", "stage2_map", "translate"]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wizard.arch.bits import Field
 from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf, TableDescriptor
-from wizard.smmu.arrays.snapshot import I64, U8, U64, Bools, Snapshot
+from wizard.smmu.arrays.snapshot import I64, U8, U16, U64, Bools, Snapshot
 from wizard.smmu.arrays.translate import allowed1, allowed2, devices2
 from wizard.smmu.context import Context, Half, Stage1, Stage2
 from wizard.smmu.memory import PAGE_BYTES, WORDS
@@ -36,7 +37,8 @@ class Map:
     """Ranges: ``size`` bytes from ``start`` go to ``output`` with the permissions ``allowed``; one element a range, ``start`` ascending.
 
     ``start`` and ``output`` are uint64, ``size`` uint64 (a range never covers all 64 bits). ``fetchable`` says of stage 2 ranges whether
-    stage 1 tables may lie there (readable, and not Device memory under S2PTW).
+    stage 1 tables may lie there (readable, and not Device memory under S2PTW). ``kinds``, where it was asked for, has the memory type's fields of the
+    leaves: AttrIndx and SH (from bit 3) of stage 1 in the upper byte, MemAttr and SH (from bit 4) of stage 2 in the lower one.
     """
 
     start: U64
@@ -44,6 +46,7 @@ class Map:
     output: U64
     allowed: U8
     fetchable: Bools
+    kinds: U16 | None = None
 
     def __len__(self) -> int:
         return int(self.start.size)
@@ -62,26 +65,31 @@ class Map:
         return clipped, (index >= 0) & (addresses - self.start[clipped] < self.size[clipped])
 
 
-def coalesced(start: U64, size: U64, output: U64, allowed: U8, fetchable: Bools | None = None) -> Map:
-    """Neighbours joined: ranges that follow each other at both ends with the same permissions. Those without any permission go."""
+def coalesced(start: U64, size: U64, output: U64, allowed: U8, fetchable: Bools | None = None, kinds: U16 | None = None) -> Map:
+    """Neighbours joined: ranges that follow each other at both ends with the same permissions and kinds. Those without any permission go."""
     fetchable = np.ones(start.size, np.bool_) if fetchable is None else fetchable
     some = allowed != 0
     if not bool(some.all()):
         start, size, output, allowed, fetchable = start[some], size[some], output[some], allowed[some], fetchable[some]
+        kinds = None if kinds is None else kinds[some]
     if start.size > 1 and not bool((start[1:] > start[:-1]).all()):
         order = np.argsort(start, kind="stable")
         start, size, output, allowed, fetchable = start[order], size[order], output[order], allowed[order], fetchable[order]
+        kinds = None if kinds is None else kinds[order]
     if start.size == 0:
-        return Map(start, size, output, allowed, fetchable)
+        return Map(start, size, output, allowed, fetchable, kinds)
     joined = (start[1:] == start[:-1] + size[:-1]) & (output[1:] == output[:-1] + size[:-1])
     joined &= (allowed[1:] == allowed[:-1]) & (fetchable[1:] == fetchable[:-1])
+    if kinds is not None:
+        joined &= kinds[1:] == kinds[:-1]
     first = np.flatnonzero(np.concatenate([np.ones(1, np.bool_), ~joined]))
     last = np.concatenate([first[1:] - 1, np.array([start.size - 1])])
-    return Map(start[first], start[last] + size[last] - start[first], output[first], allowed[first], fetchable[first])
+    ends = start[last] + size[last] - start[first]
+    return Map(start[first], ends, output[first], allowed[first], fetchable[first], None if kinds is None else kinds[first])
 
 
-def stage2_map(snapshot: Snapshot, stage2: Stage2) -> Map:
-    """All of a stage 2 table."""
+def stage2_map(snapshot: Snapshot, stage2: Stage2, *, kinds: bool = False) -> Map:
+    """All of a stage 2 table; with ``kinds`` memory types too."""
     found = _leaves(snapshot, stage2.regime, None, hierarchical=False, base=0)
     words = found.word
     keep = np.ones(words.size, np.bool_)
@@ -91,11 +99,15 @@ def stage2_map(snapshot: Snapshot, stage2: Stage2) -> Map:
     fetchable = (allowed & np.uint8(PR)) != 0
     if stage2.ptw:
         fetchable &= ~devices2(stage2, words)
-    return coalesced(found.start[keep], found.size[keep], found.output[keep], allowed[keep], fetchable[keep])
+    types = _fields(words[keep], Stage2Leaf.MemAttr, Stage2Leaf.SH) if kinds else None
+    return coalesced(found.start[keep], found.size[keep], found.output[keep], allowed[keep], fetchable[keep], types)
 
 
-def stage1_map(snapshot: Snapshot, stage1: Stage1, below: Map | None = None) -> Map:
-    """All of a context's stage 1, both halves; its tables are found through ``below``, a stage 2 map, when there is one."""
+def stage1_map(snapshot: Snapshot, stage1: Stage1, below: Map | None = None, *, kinds: bool = False) -> Map:
+    """All of a context's stage 1, both halves; its tables are found through ``below``, a stage 2 map, when there is one.
+
+    With ``kinds`` memory types too.
+    """
     parts = []
     for half in (stage1.lower, stage1.upper):
         if half is not None and half.regime is not None:
@@ -103,11 +115,19 @@ def stage1_map(snapshot: Snapshot, stage1: Stage1, below: Map | None = None) -> 
     if not parts:
         nothing = np.zeros(0, np.uint64)
         return coalesced(nothing, nothing, nothing, np.zeros(0, np.uint8))
-    columns = [np.concatenate([part[index] for part in parts]) for index in range(3)]
-    return coalesced(columns[0], columns[1], columns[2], np.concatenate([part[3] for part in parts]))
+    columns = [np.concatenate([part[index] for part in parts]) for index in (0, 1, 2, 4)]
+    types = _fields(columns[3], Stage1Leaf.AttrIndx, Stage1Leaf.SH) << np.uint16(8) if kinds else None
+    return coalesced(columns[0], columns[1], columns[2], np.concatenate([part[3] for part in parts]), None, types)
 
 
-def _half(snapshot: Snapshot, stage1: Stage1, half: Half, regime: Regime, below: Map | None) -> tuple[U64, U64, U64, U8]:
+def _fields(words: U64, low: Field, high: Field) -> U16:
+    """Two fields of each descriptor side by side, ``low`` in the lower bits."""
+    first = (words >> np.uint64(low.lo)) & np.uint64(low.mask)
+    second = (words >> np.uint64(high.lo)) & np.uint64(high.mask)
+    return (first | second << np.uint64(low.width)).astype(np.uint16)
+
+
+def _half(snapshot: Snapshot, stage1: Stage1, half: Half, regime: Regime, below: Map | None) -> tuple[U64, U64, U64, U8, U64]:
     base = (1 << 64) - (1 << regime.input_bits) if half.upper else 0
     found = _leaves(snapshot, regime, below, hierarchical=not half.had, base=base)
     keep = np.ones(found.word.size, np.bool_)
@@ -116,7 +136,7 @@ def _half(snapshot: Snapshot, stage1: Stage1, half: Half, regime: Regime, below:
     allowed = np.array(np.broadcast_to(allowed1(stage1, found.word, found.above), found.word.shape))
     if half.e0pd:
         allowed &= np.uint8(ALL >> 3)
-    return found.start[keep], found.size[keep], found.output[keep], allowed[keep]
+    return found.start[keep], found.size[keep], found.output[keep], allowed[keep], found.word[keep]
 
 
 def composed(first: Map, second: Map) -> Map:
@@ -138,6 +158,8 @@ def composed(first: Map, second: Map) -> Map:
         end - begin + np.uint64(1),
         second.output[other] + (begin - second.start[other]),
         first.allowed[owner] & second.allowed[other],
+        None,
+        None if first.kinds is None or second.kinds is None else first.kinds[owner] | second.kinds[other],
     )
 
 

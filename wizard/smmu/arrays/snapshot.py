@@ -9,6 +9,7 @@ from wizard.smmu.memory import PAGE_SHIFT, WORDS, Memory
 
 U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
+U16 = NDArray[np.uint16]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
