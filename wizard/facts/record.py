@@ -16,33 +16,37 @@ from wizard.facts.keptlog import split
 from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
 from wizard.facts.opened import of_displays
 from wizard.facts.pci_ids import named
-from wizard.facts.tree import Tree
+from wizard.facts.tree import TEXT_LIMIT, Tree
 from wizard.facts.uefi import find_firmware
 
 
 def from_tree(tree: Tree) -> Facts:
     """Everything that a tree holds. What it does not hold is absent, never taken from the machine this runs on."""
-    log, moment_log = split((tree.text("dmesg") or tree.text("sos_commands/kernel/dmesg") or tree.text("var/log/dmesg") or "").splitlines())
+    found = functions.read_functions(tree)
+    known: dict[str, object] = {"functions": named(found)}
+    uses = [*usage.default_routes_of_proc(tree), *usage.addresses_of_proc(tree)]
+    if not found:
+        from wizard.facts import sos  # loads unpackers, which a tree of /sys has no need of
+
+        if sos.is_sos(tree):
+            report = sos.read_report(tree)
+            tree, found = report.tree, report.functions
+            known = {"functions": named(found), "iommus": report.iommus, "groups": report.groups, "programs": sos.programs_of(tree)}
+            known["identity"] = sos.identity_of(tree, platform.read_identity(tree))
+            uses = [*usage.default_routes_of_proc(tree), *usage.addresses_of_proc(tree), *report.uses]
+    log, moment_log = split(log_of(tree))
     used = [
         *usage.of_mounts(tree, usage.mounts_of_proc(tree)),
         *usage.of_mounts(tree, usage.swaps_of_proc(tree), "swap"),
-        *usage.of_interfaces(tree, [*usage.default_routes_of_proc(tree), *usage.addresses_of_proc(tree)]),
+        *usage.of_interfaces(tree, uses),
     ]
     used += usage.of_holders(tree, used)
     meminfo = tree.text("proc/meminfo") or ""
     names = tree.names("")
-    found = functions.read_functions(tree)
-    pci: dict[str, object] = {"functions": named(found)}
-    if not found:
-        from wizard.facts.sos import is_sos, of_sos  # loads unpackers, which a tree of /sys has no need of
-
-        if is_sos(tree):
-            of_report = of_sos(tree)
-            pci = {"functions": named(of_report[0]), "iommus": of_report[1], "groups": of_report[2]}
     return assemble(
         tree,
         origin="root",
-        **pci,
+        **known,
         log=log,
         log_complete=bool(log),
         hw_info=_hw_info(tree) if "hw_info.json" in names else (),
@@ -58,6 +62,25 @@ def from_tree(tree: Tree) -> Facts:
             memory_available=_kib(meminfo, "MemAvailable"), memory_free=_kib(meminfo, "MemFree"), hugepages_free=free_hugepages(tree), log=moment_log
         ),
     )
+
+
+_JOURNALS = tuple(f"sos_commands/logs/journalctl_--no-pager{catalog}_--boot" for catalog in ("", "_--catalog"))
+_LOGS = ("dmesg", "sos_commands/kernel/dmesg", *_JOURNALS, "var/log/dmesg")
+_BEGINNING = re.compile(rb"Linux version \d|Booting Linux on")
+
+
+def log_of(tree: Tree) -> list[str]:
+    """The lines of the kernel's log: the first of those that are there, but one that has lost its beginning (a ring buffer) for one that has not."""
+    found: bytes | None = None
+    for path in _LOGS:
+        data = tree.data(path, TEXT_LIMIT)
+        if data and path in _JOURNALS:
+            data = b"\n".join(re.findall(rb"^.* kernel: .*$", data, re.MULTILINE))
+        if data and _BEGINNING.search(data):
+            found = data
+            break
+        found = found or data
+    return (found or b"").rstrip(b"\0").decode(errors="backslashreplace").strip().splitlines()
 
 
 def assemble(tree: Tree, **known: object) -> Facts:
@@ -95,7 +118,8 @@ def _missing(tree: Tree, parts: Mapping[str, object]) -> Iterator[Place]:
     if not parts.get("log") and not parts.get("log_complete"):
         yield Place.LOG
     tables = parts.get("acpi")
-    if isinstance(tables, dict) and "IORT" not in tables and not parts.get("device_tree") and not tree.names("sys/firmware/acpi/tables"):
+    # Every host of ACPI has a FADT, called FACP: where it was not copied, or was removed as a binary file, neither was IORT.
+    if isinstance(tables, dict) and "IORT" not in tables and not parts.get("device_tree") and "FACP" not in tree.names("sys/firmware/acpi/tables"):
         yield Place.IORT
 
 

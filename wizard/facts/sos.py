@@ -5,23 +5,26 @@
     proc/bus/pci/BB/DD.F, proc/bus/pci/DDDD:BB/DD.F configuration space
 
 The kernel's log, its configuration, ACPI tables and /proc are where any tree has them, or in sos_commands/kernel. Groups are known by
-lspci only: their type and reserved regions are not.
+lspci only: their type and reserved regions are not. Who uses a function follows from ``wizard.facts.sosuse``.
 """
 
 from __future__ import annotations
 
 import re
 
+import msgspec
+
 from wizard.base.address import Address
 from wizard.facts.functions import LIMIT, last_function
 from wizard.facts.held import Place
-from wizard.facts.model import Group, IommuDevice, PciFunction
-from wizard.facts.tree import Tree
+from wizard.facts.model import Group, Identity, IommuDevice, PciFunction, Program
+from wizard.facts.sosuse import ReportTree, stand_ins, uses
+from wizard.facts.tree import TEXT_LIMIT, Tree
 from wizard.facts.umockdev import parse
 
 UDEV = "sos_commands/devices/udevadm_info_--export-db"
 LSPCI = "sos_commands/pci/lspci_-nnvv"
-_DATABASE_LIMIT = 64 << 20  # bytes
+_DMIDECODE = "sos_commands/hardware/dmidecode"
 
 _SLOT = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 _REVISION = re.compile(r"\(rev ([0-9a-f]{2})\)")
@@ -30,14 +33,28 @@ _GROUP = re.compile(r"^\tIOMMU group: (\d+)$", re.MULTILINE)
 _PARAGRAPH = re.compile(r"^(?=(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7] )", re.MULTILINE)
 
 
+class Report(msgspec.Struct, frozen=True):
+    """A report as the tree to read everything else from, and what it says of functions, SMMUs and groups."""
+
+    tree: Tree
+    functions: tuple[PciFunction, ...]
+    iommus: tuple[IommuDevice, ...]
+    groups: tuple[Group, ...]
+    uses: list[tuple[str, str, str]]  # (interface, "address" or "route", detail)
+
+
 def is_sos(tree: Tree) -> bool:
     """Whether functions have to come out of a report: it has udev's database and no /sys/bus/pci."""
     return not tree.names("sys/bus/pci/devices") and "udevadm_info_--export-db" in tree.names("sos_commands/devices")
 
 
-def of_sos(tree: Tree) -> tuple[tuple[PciFunction, ...], tuple[IommuDevice, ...], tuple[Group, ...]]:
-    """(functions, SMMUs, groups) of a report; what it can't hold is noted in ``unread``."""
-    _, devices = parse(tree.data(UDEV, _DATABASE_LIMIT) or b"", UDEV)
+def read_report(tree: Tree) -> Report:
+    """What a report holds; what it can't hold is noted in ``unread``."""
+    tree = ReportTree(tree)
+    data, cut = _database(tree)
+    database, devices = parse(data, UDEV)
+    stand_ins(tree, database, devices)
+    tree.behind = database
     told = _lspci(tree)
     owners: dict[tuple[str, str], list[str]] = {}
     for path, properties in devices.items():
@@ -50,25 +67,92 @@ def of_sos(tree: Tree) -> tuple[tuple[PciFunction, ...], tuple[IommuDevice, ...]
         if properties.get("SUBSYSTEM") == "pci" and _SLOT.fullmatch(address) and len(functions) < LIMIT:
             function = _function(tree, path, address, properties, told.get(address, ""), owners)
             functions += [function] if function else []
+    iommus = tuple(sorted((_iommu(path) for path, p in devices.items() if p.get("SUBSYSTEM") == "iommu"), key=lambda iommu: iommu.name))
+    if not cut and any(properties.get("SUBSYSTEM") == "platform" for properties in devices.values()):
+        database.enter("sys/class/iommu")  # every device of the host is in the database: there is no other IOMMU
     held = {
-        Place.FUNCTIONS: bool(devices),
+        Place.FUNCTIONS: bool(devices) and not cut,
         Place.LINKS: False,
         Place.GROUP_LINKS: any(function.iommu_group is not None for function in functions),  # lspci prints them since pciutils 3.7
         Place.CONFIG: any(function.config_length for function in functions),
         Place.RESOURCES: False,
         Place.GROUPS: False,
-        Place.IOMMUS: bool(devices),
+        Place.IOMMUS: bool(devices) and not cut,
     }
     tree.unread |= {place.value: "not in a sos report" for place, there in held.items() if not there}
+    tree.unread |= {place.value: "cut short in this sos report" for place in (Place.FUNCTIONS, Place.IOMMUS) if cut}
     groups: dict[int, list[str]] = {}
     for function in functions:
         if function.iommu_group is not None:
             groups.setdefault(function.iommu_group, []).append(function.address)
-    return (
-        tuple(sorted(functions, key=lambda function: Address.parse(function.address))),
-        tuple(sorted((_iommu(path) for path, p in devices.items() if p.get("SUBSYSTEM") == "iommu"), key=lambda iommu: iommu.name)),
-        tuple(Group(id=number, devices=tuple(sorted(members))) for number, members in sorted(groups.items())),
+    return Report(
+        tree=tree,
+        functions=tuple(sorted(functions, key=lambda function: Address.parse(function.address))),
+        iommus=iommus,
+        groups=tuple(Group(id=number, devices=tuple(sorted(members))) for number, members in sorted(groups.items())),
+        uses=uses(tree),
     )
+
+
+def _database(tree: Tree) -> tuple[bytes, bool]:
+    """Udev's database, and whether a part of it is missing: of what is longer than ``log-size`` sos keeps the end, from within a line on."""
+    data = tree.data(UDEV, TEXT_LIMIT) or b""
+    whole = data.startswith(b"P: ")
+    begin = 0 if whole else data.find(b"\nP: ") + 1
+    return (data if whole or begin == 0 else data[begin:]), not whole or "/" + UDEV in tree.unread
+
+
+def identity_of(tree: Tree, known: Identity) -> Identity:
+    """The machine's maker out of dmidecode's text, where /sys/class/dmi was not copied."""
+    if known.vendor or known.product:
+        return known
+    text = (tree.data(_DMIDECODE, TEXT_LIMIT) or b"").decode(errors="backslashreplace")
+
+    def told(section: str, name: str) -> str | None:
+        match = re.search(rf"^{section}\n(?:\t.*\n)*?\t{name}: (.*)$", text, re.MULTILINE)
+        return match[1].strip() or None if match else None
+
+    bios = " ".join(part for name in ("Vendor", "Version", "Release Date") if (part := told("BIOS Information", name)))
+    return msgspec.structs.replace(
+        known,
+        vendor=told("System Information", "Manufacturer"),
+        product=told("System Information", "Product Name"),
+        board=told("Base Board Information", "Product Name"),
+        firmware=bios or known.firmware,
+    )
+
+
+_PACKAGES = re.compile(
+    r"^(?:ii\s+)?(?P<name>qemu-system-(?:arm|aarch64)|qemu-system-aarch64-core|qemu-kvm(?:-core)?|libvirt-daemon)(?::\w+)?(?:-|\s+)"
+    r"(?:\d+:)?(?P<version>\d+\.\d+(?:\.\d+)*)(?P<build>\S*)",
+    re.MULTILINE,
+)
+# Red Hat's and NVIDIA's builds take features of later versions along: their number says nothing of what they lack.
+_OWN_BUILD = re.compile(r"\.el\d|nvidia", re.IGNORECASE)
+
+
+def programs_of(tree: Tree) -> tuple[Program, ...]:
+    """QEMU and libvirt by the list of installed packages; nothing where neither is listed, which need not mean that there is none."""
+    places = {"qemu": {"qemu-kvm": "/usr/libexec/qemu-kvm", "qemu-kvm-core": "/usr/libexec/qemu-kvm"}, "libvirtd": {}}
+    found: dict[str, Program] = {}
+    for path in (
+        "sos_commands/dpkg/dpkg_-l",
+        *(f"sos_commands/rpm/{name}" for name in tree.names("sos_commands/rpm") if name.startswith("sh_-c_rpm")),
+    ):
+        for match in _PACKAGES.finditer((tree.data(path, TEXT_LIMIT) or b"").decode(errors="backslashreplace")):
+            name = "libvirtd" if match["name"] == "libvirt-daemon" else "qemu"
+            usual = "/usr/sbin/libvirtd" if name == "libvirtd" else "/usr/bin/qemu-system-aarch64"
+            own = _OWN_BUILD.search(match["build"]) is not None
+            found.setdefault(
+                name,
+                Program(
+                    name=name,
+                    path=places[name].get(match["name"], usual),
+                    version=None if own else match["version"],
+                    error=f"{match['version']}{match['build']} is a build with features of later versions" if own else None,
+                ),
+            )
+    return tuple(found.values())
 
 
 def _function(
@@ -114,7 +198,7 @@ def _config(tree: Tree, address: Address) -> bytes:
 
 def _lspci(tree: Tree) -> dict[str, str]:
     found = {}
-    for paragraph in _PARAGRAPH.split((tree.data(LSPCI, _DATABASE_LIMIT) or b"").decode(errors="backslashreplace")):
+    for paragraph in _PARAGRAPH.split((tree.data(LSPCI, TEXT_LIMIT) or b"").decode(errors="backslashreplace")):
         slot = paragraph.partition(" ")[0]
         if slot:
             found[slot if slot.count(":") == 2 else f"0000:{slot}"] = paragraph

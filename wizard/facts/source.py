@@ -102,7 +102,7 @@ def open_tree(path: str) -> Tree:
     if os.path.isdir(path):
         tree: Tree = DirectoryTree(path)
     elif os.path.exists(path):
-        from wizard.facts.memorytree import ArchiveTree  # loads unpackers, which a directory has no need of
+        from wizard.facts.archive import ArchiveTree  # loads unpackers, which a directory has no need of
 
         tree = ArchiveTree(path)
     else:

@@ -22,6 +22,7 @@ from wizard.base.text import visible
 
 FILE_LIMIT = 1 << 20  # a dmesg of 1 MiB is cut; everything else is far smaller
 JSON_LIMIT = 64 << 20
+TEXT_LIMIT = 128 << 20  # bytes of a log, a listing or a database: lspci -xxxx of 8,192 functions has 115 MB
 PATH_LIMIT = 4096  # PATH_MAX
 PAGE = 4096  # bytes; an attribute that is shorter comes in one read
 
