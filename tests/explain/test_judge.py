@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.tools.cache import PROJECT
 from wizard.explain.judge import judge_of
+from wizard.explain.messages import every
 from wizard.explain.report import CauseView, MessageView, explain
 from wizard.facts.snapshot import load
 from wizard.host.build import host_of
@@ -115,3 +117,21 @@ def test_every_host_can_be_asked(name: str) -> None:
     on = host(name)
     for text in (VIOMMU, "cannot open /dev/vfio/devices/vfio0: No such file or directory", "group 12 is not viable"):
         assert {cause.state for cause in message(text, on).causes} <= {"holds", "not known", "ruled out"}
+
+
+OF_ACPI = ("kernel-iort-", "kernel-rmr-bypass")  # a kernel prints them that has an IORT
+OF_GUESTS = ("guest-needs",)  # a guest has ACPI, whatever its host has
+
+
+def test_no_cause_speaks_of_acpi_to_a_host_with_a_device_tree() -> None:
+    """Such a host has no IORT to update, and no RMR in it."""
+    causes = [cause for one in every() if not one.id.startswith(OF_ACPI) for cause in one.causes if cause.code not in OF_GUESTS]
+    said = {(cause.code, text) for cause in causes for text in cause.told(tree=True) if re.search(r"\bIORT(?! alone)\b|COHACC|\bRMR\b", text)}
+    assert not said
+
+
+def test_a_host_with_a_device_tree_is_told_of_its_device_tree() -> None:
+    on_tree, on_acpi = (states(VIOMMU, host(name))["no-canwbs"] for name in ("arm64-dt", "arm64-virt"))
+    assert "A device tree can't say" in on_tree.because
+    assert "firmware" not in on_tree.fix
+    assert "update the firmware" in on_acpi.fix

@@ -294,3 +294,11 @@ def test_any_two_hosts_can_be_compared(pair: tuple[str, str]) -> None:
     count: Callable[[DiffView, str], int] = lambda v, what: sum(c.what == what for c in v.changes)  # noqa: E731
     assert count(view, "added") == count(back, "removed")
     assert count(view, "moved") == count(back, "moved")
+
+
+def test_new_firmware_of_a_host_with_a_device_tree_brought_no_iort() -> None:
+    for name, word, other in (("arm64-dt", "device tree", "IORT"), ("arm64-virt", "IORT", "device tree")):
+        old, new = (replace(facts(name), identity=replace(facts(name).identity, firmware=f"U-Boot {version}")) for version in ("2026.01", "2026.07"))
+        [found] = [finding for finding in compare(old, new).findings if finding.code == "firmware-changed"]
+        assert word in found.why
+        assert other not in found.why

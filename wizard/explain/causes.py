@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from wizard.base.finding import OnTree
 from wizard.explain.model import Cause
 
 PREPARE = "Run the preparation script (`smmu-wizard export PROFILE --format prepare`, or `smmu-wizard prepare FUNCTION`)."
@@ -15,10 +16,14 @@ NO_GROUP = Cause(
     "no-group", "The function has no IOMMU group: no SMMU that the kernel uses is above it.",
     "Switch the SMMU on in the firmware's setup; `smmu-wizard show FUNCTION` says what the firmware puts above it.",
     facts="no-smmu smmu-off smmu-not-used smmu-failed no-iommu-map stream-id-taken",
+    on_tree=OnTree(fix="Set status of the SMMU's node to \"okay\" in the device tree, and let iommu-map of the host bridge lead there; "
+    "`smmu-wizard show FUNCTION` says what the device tree puts above it."),
 )  # fmt: skip
 SMMU_OFF = Cause(
     "smmu-off", "This host shows no SMMU: it is off in the firmware's setup, or the firmware's IORT does not name it.",
     "Switch the SMMU (IOMMU) on in the firmware's setup, or update the firmware.", facts="no-smmu no-iommu-map",
+    on_tree=OnTree("This host shows no SMMU: its node in the device tree is switched off (status), or there is none.",
+    "Set status of the SMMU's node to \"okay\" in the device tree, or use the device tree that the board's vendor gives."),
 )  # fmt: skip
 GROUP_SHARED = Cause(
     "group-shared",
@@ -45,6 +50,8 @@ IN_USE = Cause(
 DIRECT_REGION = Cause(
     "direct-region", "The firmware asks for memory to be mapped 1:1 for the function (an RMR), and the kernel gives such a function to nobody.",
     "Nothing can be done on this host but firmware without the RMR: use another function.", facts="one-to-one-requested",
+    on_tree=OnTree("The device tree asks for memory to be mapped 1:1 for the function (iommu-addresses of a reserved-memory node), and the "
+    "kernel gives such a function to nobody.", "Correct the device tree, if nothing needs that memory any more, or use another function."),
 )  # fmt: skip
 STREAM_IDS_MANY = Cause(
     "stream-ids-many", "The function has more than one StreamID (it sits behind a PCI bridge), and a guest can have but one for it.",
@@ -109,6 +116,8 @@ NO_CANWBS = Cause(
     "no-canwbs", "The root complex is not coherent by itself (IORT's CANWBS is clear, or there is a device tree), and the SMMU has no S2FWB.",
     "Under ACPI: update the firmware, so that IORT says CANWBS where the hardware is so. Under a device tree acceleration is not possible.",
     errors=("EOPNOTSUPP",), facts="canwbs-differs viommu-refused",
+    on_tree=OnTree("A device tree can't say that the root complex is coherent by itself (CANWBS is of IORT alone), and the SMMU has no S2FWB.",
+    "Plan without acceleration on this host (--mode none, or virtio-iommu)."),
 )  # fmt: skip
 NO_NESTING = Cause(
     "no-nesting", "The SMMU does not have both stages, or the kernel uses only one.", "Plan without acceleration on this host.",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from wizard.arch import event as arch
+from wizard.base.finding import OnTree
 from wizard.explain.model import By, Cause, Message, Nature, Proof
 from wizard.host.log import explain as meaning
 from wizard.host.log.model import Event
@@ -19,7 +20,9 @@ _HARMLESS = (arch.EventType.E_PAGE_REQUEST,)
 def _message(kind: arch.EventType) -> Message:
     told = meaning.EXPLAINED[kind]
     words = {"device": "the device", "whose": "its driver, or the guest that has it", "requester": ""}
-    cause = Cause("smmu-events", told.why.format(**words), told.fix.format(**words))
+    on_tree = told.on_tree()
+    said = OnTree(on_tree.why.format(**words), on_tree.fix.format(**words))
+    cause = Cause("smmu-events", told.why.format(**words), told.fix.format(**words), on_tree=said)
     texts = (f"event 0x{kind:02x} received", f"event: {kind.name}")
     return Message(
         f"event-{kind:02x}", By.KERNEL, texts, f"The SMMU reported {kind.name} for a device's access.",
@@ -33,7 +36,7 @@ EVENT_MESSAGES = tuple(map(_message, arch.EventType))
 _BY_NUMBER: dict[int, Message] = dict(zip(arch.EventType, EVENT_MESSAGES, strict=True))
 OTHER = Message(
     "event-other", By.KERNEL, ("event {event} received",), "The SMMU reported an event that the specification gives no meaning here.", "IHI 0070 7.3",
-    (Cause("smmu-events", meaning.RESERVED.why, meaning.RESERVED.fix),), nature=Nature.WARNING, proof=Proof.SOURCE,
+    (Cause("smmu-events", meaning.RESERVED.why, meaning.RESERVED.fix, on_tree=meaning.RESERVED.tree),), nature=Nature.WARNING, proof=Proof.SOURCE,
 )  # fmt: skip
 
 

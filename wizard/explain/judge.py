@@ -103,7 +103,7 @@ class _Known:
 def judge_of(host: Host, plan: Plan | None = None, name: str = "") -> Judge:
     """What answers for a host and, where profiles were given, for their plan."""
     known = _Known(host, plan)
-    return Judge(lambda cause, hit: _answer(known, cause, hit), lambda name, value, hit: _part(known, name, value, hit), name)
+    return Judge(lambda cause, hit: _answer(known, cause, hit), lambda name, value, hit: _part(known, name, value, hit), name, host.by_tree)
 
 
 def _answer(known: _Known, cause: Cause, hit: Hit) -> Answer:

@@ -10,6 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
+from wizard.base.finding import SAME, OnTree
+
 
 class By(StrEnum):
     """Who says it; the order is that of the documentation."""
@@ -54,6 +56,11 @@ class Cause(msgspec.Struct, frozen=True):
     fix: str  # the next step
     errors: tuple[str, ...] = ()  # names of the errors with which it comes; empty: with any
     facts: str = ""  # further codes that rule it in, joined by spaces: the same fact seen elsewhere
+    on_tree: OnTree = SAME  # said instead of a host that is known to have a device tree
+
+    def told(self, *, tree: bool) -> tuple[str, str]:
+        """(because, fix), for a host with a device tree if ``tree``."""
+        return (self.on_tree.why or self.because, self.on_tree.fix or self.fix) if tree else (self.because, self.fix)
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -95,6 +95,7 @@ class Judge(msgspec.Struct, frozen=True):
     answer: Callable[[Cause, Hit], Answer]
     part: Callable[[str, str, Hit], str]
     host: str
+    tree: bool = False  # its firmware gives a device tree
 
 
 def explain(stream: BinaryIO, judge: Judge | None = None, *, matcher: Matcher | None = None, host_error: str | None = None) -> Report:
@@ -139,7 +140,8 @@ def _view(placed: Placed, judge: Judge | None) -> MessageView:
     causes = []
     for cause in fitting(one, error):
         answer = judge.answer(cause, hit) if judge else POSSIBLE
-        causes.append(CauseView(cause.code, _named(cause.because, hit), _named(cause.fix, hit), answer.state, answer.by, tuple(cause.facts.split())))
+        because, fix = cause.told(tree=judge is not None and judge.tree)
+        causes.append(CauseView(cause.code, _named(because, hit), _named(fix, hit), answer.state, answer.by, tuple(cause.facts.split())))
     causes.sort(key=lambda cause: _STATES.get(cause.state, 1))
     return MessageView(
         one.id, one.by.value, one.nature.value, placed.role.value, placed.of, hit.text.strip(), hit.line, hit.count, one.means, one.rules_out,

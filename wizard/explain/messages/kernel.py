@@ -6,6 +6,7 @@ that lead to findings by themselves are in ``kernel_lines``.
 
 from __future__ import annotations
 
+from wizard.base.finding import OnTree
 from wizard.explain import causes as c
 from wizard.explain.model import By, Cause, Message, Nature, Proof
 
@@ -24,17 +25,23 @@ _FACTS = (
         "Two functions send under one StreamID, and the kernel (before 6.16) gives the whole SMMU up.",
         "arm-smmu-v3.c, arm_smmu_insert_master()", (Cause("smmu-failed",
         "A StreamID was claimed twice: a card behind a conventional bridge, or a flawed IORT.",
-        "Move the card behind the bridge; use a newer kernel.", facts="stream-id-taken stream-id-shared smmu-setup-failed"),), proof=_S),
+        "Move the card behind the bridge; use a newer kernel.", facts="stream-id-taken stream-id-shared smmu-setup-failed",
+        on_tree=OnTree("A StreamID was claimed twice: a card behind a conventional bridge, or iommu-map (or its mask) folds two functions.",
+        "Move the card behind the bridge, or correct iommu-map; use a newer kernel.")),), proof=_S),
     Message("kernel-passthrough", _K, ("Default domain type: Passthrough (set via kernel command line)", "Default domain type: Passthrough"),
         "The host's devices are not translated while its own drivers have them.", "drivers/iommu/iommu.c", (c.PASSTHROUGH,), nature=Nature.STATE,
         rules_out="It is no obstacle to giving a function to a VM."),
     Message("kernel-coherency", _K, ("IDR0.COHACC overridden by FW configuration ({name})",),
         "The firmware says something else of the SMMU's coherency than its registers.", "arm-smmu-v3.c", nature=_W,
         causes=(Cause("coherency-overridden", "IORT's COHACC flag, or the device tree, overrides it; without coherent walks VFIO refuses devices.",
-        "Update the firmware.", facts="smmu-not-coherent"),)),
+        "Update the firmware.", facts="smmu-not-coherent", on_tree=OnTree(
+        "The device tree overrides it (dma-coherent, dma-noncoherent, also of a node above); without coherent walks VFIO refuses devices.",
+        "Correct it in the device tree, if the SMMU's walks are coherent on this board.")),)),
     Message("kernel-ats-refused", _K, ("SMMU doesn't support ATS to be always on", "SMMU doesn't support ATS"),
         "The device can't work without ATS, and its SMMU or root complex has none.", "arm-smmu-v3.c", (Cause("ats-required",
-        "A CXL or GPU device needs ATS, which IORT or the SMMU does not give.", "Update the firmware.", facts="ats-need-unknown"),)),
+        "A CXL or GPU device needs ATS, which IORT or the SMMU does not give.", "Update the firmware.", facts="ats-need-unknown",
+        on_tree=OnTree("A CXL or GPU device needs ATS, which the device tree (ats-supported of the host bridge) or the SMMU does not give.",
+        "Add ats-supported to the host bridge's node, if the board has ATS; where the SMMU lacks it, use another slot.")),)),
     Message("kernel-ats-enable", _K, ("Failed to enable ATS (STU {number})",), "ATS could not be switched on in the device.",
         "arm-smmu-v3.c", (Cause("ats-required", "The PF of a VF has another setting, or the device refuses.", "Plan it with --ats off."),),
         nature=_W),

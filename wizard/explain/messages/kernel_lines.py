@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 
+from msgspec.structs import replace
+
+from wizard.base.finding import OnTree
 from wizard.explain import causes as c
 from wizard.explain.model import By, Cause, Message, Nature, Proof
 from wizard.host.log import codes
@@ -18,7 +21,7 @@ _NATURES = {"error": Nature.ERROR, "warning": Nature.WARNING, "info": Nature.STA
 _HARMLESS = frozenset({codes.ROM_UNREADABLE.code, codes.NO_PRI.code, codes.IORT_WORKED_AROUND.code, codes.WAS_ENABLED.code})
 # Names of the error a probe ended with -> what is behind it, where the finding's own sentence names several.
 _OF_PROBE = (
-    Cause(c.NO_GROUP.code, c.NO_GROUP.because, c.NO_GROUP.fix, ("EINVAL",), c.NO_GROUP.facts),
+    replace(c.NO_GROUP, errors=("EINVAL",)),
     Cause("pf-has-vfs", "It is a PF that has VFs: vfio-pci takes it only without.", "Remove the VFs, or give them instead.", ("EBUSY",), "in-use"),
     Cause("in-use", "Something else holds the function.", "See who has it; unbind it first.", ("EBUSY",)),
     Cause("msi-not-isolated", "VFIO refuses it, since interrupts are not isolated.", c.MSI.fix, ("EPERM",)),
@@ -55,7 +58,8 @@ def of_line(kind: LineKind) -> Message:
     id = f"kernel-{found.code}" + (f"-{number + 1}" if number else "")
     who = "the SMMU" if kind.about is About.SMMU else "FUNCTION"
     why, fix = (text.replace("{subject}", who) for text in (found.why, found.fix))
-    cause = Cause(found.code, why, fix, facts=_SAME.get(found.code, ""))
+    on_tree = OnTree(*(text and text.replace("{subject}", who) for text in (found.on_tree.why, found.on_tree.fix)))
+    cause = Cause(found.code, why, fix, facts=_SAME.get(found.code, ""), on_tree=on_tree)
     return Message(
         id, By.KERNEL, (kind.example,), _plain(found.what), OF_LINES, _OF_PROBE if found is codes.PROBE_FAILED else (cause,),
         nature=Nature.HARMLESS if found.code in _HARMLESS else _NATURES[found.severity.value],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from wizard.explain import causes as c
 from wizard.explain.model import LIBVIRT_SAYS, By, Cause, Message, Nature, Proof
 
@@ -89,7 +91,7 @@ _DEVICE = (
         "Another running domain has the VF.", "src/qemu/qemu_process.c", (c.FUNCTION_IN_TWO,)),
     Message("libvirt-bind", _L, ("Failed to bind PCI device '{function}' to {driver}: {errno}", "Failed to bind PCI device '{function}' to {driver}",
         "Failed to bind PCI device {function} to {driver}"), "The function could not be put on its vfio driver.", _PCI, (c.OVERRIDE,
-        Cause("no-group", c.NO_GROUP.because, c.NO_GROUP.fix, ("EINVAL",), c.NO_GROUP.facts),
+        replace(c.NO_GROUP, errors=("EINVAL",)),
         Cause("in-use", "A driver holds it still.", "Unbind it first.", ("EBUSY",)), c.NO_VFIO, c.GRACE), proof=_S),
     Message("libvirt-probe", _L, ("Failed to trigger a probe for PCI device '{function}'",), "No driver took the function.", _PCI, (c.OVERRIDE,
         c.NO_GROUP, c.NO_VFIO)),

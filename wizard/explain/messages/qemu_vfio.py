@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from wizard.explain import causes as c
 from wizard.explain.model import QEMU_SAYS, By, Cause, Message, Nature, Proof
 
@@ -154,7 +156,7 @@ DEVICE: tuple[Message, ...] = (
     Message("qemu-set-container", _Q, ("Failed to set group container", "Failed to set iommu for container: {errno}",
         "failed to set iommu for container: {errno}"), "VFIO did not take the group into the VM's container.",
         "hw/vfio/container-legacy.c", (Cause("msi-not-isolated", c.MSI.because, c.MSI.fix, ("EPERM",), "msi-refused"),
-        Cause("direct-region", c.DIRECT_REGION.because, c.DIRECT_REGION.fix, ("EPERM", "EINVAL"), "one-to-one-requested"), c.GROUP_IN_TWO),
+        replace(c.DIRECT_REGION, errors=("EPERM", "EINVAL")), c.GROUP_IN_TWO),
         proof=Proof.SOURCE),
     Message("qemu-no-iommu-models", _Q, ("No available IOMMU models",),
         "VFIO knows no IOMMU here: its type1 module is not loaded, or the group is a noiommu one.", "hw/vfio/container-legacy.c", (c.SMMU_OFF,

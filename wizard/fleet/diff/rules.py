@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
+from wizard.base.finding import SAME, Area, Definition, Finding, Kind, OnTree, Severity, define
 from wizard.base.release import release_of
 from wizard.base.text import visible
 from wizard.facts.held import Place, why_unread
@@ -26,9 +26,9 @@ Rule = Callable[[Pairing], Iterator[Finding]]
 _RULES: list[tuple[Rule, bool]] = []
 
 
-def diff_code(code: str, severity: Severity, area: Area, *, what: str, why: str, fix: str) -> Definition:
+def diff_code(code: str, severity: Severity, area: Area, *, what: str, why: str, fix: str, on_tree: OnTree = SAME) -> Definition:
     """Declare a finding that needs two snapshots."""
-    return define(code, severity, Kind.DIFF, area, what=what, why=why, fix=fix)
+    return define(code, severity, Kind.DIFF, area, what=what, why=why, fix=fix, on_tree=on_tree)
 
 
 def _rule(*, one_host: bool = False) -> Callable[[Rule], Rule]:
@@ -323,6 +323,7 @@ FIRMWARE = diff_code(
     what="The firmware was {before} and is {after} now.",
     why="IORT, groups, ACS and BAR sizes come from it, and an update may reset its settings.",
     fix="Check the settings for SMMU, ACS and SR-IOV; what differs is listed with the changes.",
+    on_tree=OnTree(why="It gives the device tree, and with it StreamIDs and which SMMU is on; groups, ACS and BAR sizes come from it too."),
 )  # fmt: skip
 
 
@@ -337,7 +338,7 @@ def software(pairing: Pairing) -> Iterator[Finding]:
         before, after = ((f"{k.release} {k.version}" if whole else k.release) for k in (a.kernel, b.kernel))
         yield KERNEL.at("kernel", before=visible(before), after=visible(after))
     if a.identity.firmware and b.identity.firmware and a.identity.firmware != b.identity.firmware:
-        yield FIRMWARE.at("firmware", before=visible(a.identity.firmware), after=visible(b.identity.firmware))
+        yield FIRMWARE.at("firmware", tree=pairing.b.by_tree, before=visible(a.identity.firmware), after=visible(b.identity.firmware))
 
 
 COMMANDS_LOST = diff_code(

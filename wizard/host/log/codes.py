@@ -86,6 +86,10 @@ UNREPORTED = _code(
     what="{subject} has no interrupt for some of what it reports: {said}.",
     why="The firmware's IORT or device tree gives no interrupt: faults of its devices, and of guests, stay unseen.",
     fix="Update the firmware; until then look at the devices themselves when DMA fails.",
+    on_tree=OnTree(
+        why="The device tree gives no interrupt (interrupts and interrupt-names of its node): faults of its devices, and of guests, stay unseen.",
+        fix="Correct its node in the device tree; until then look at the devices themselves when DMA fails.",
+    ),
 )  # fmt: skip
 NO_PRI = _code(
     "smmu-no-pri-interrupt", INFO, Area.FIRMWARE,
