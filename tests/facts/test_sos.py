@@ -175,7 +175,7 @@ def test_no_iort_in_a_report_without_any_table_is_not_read(tmp_path: Path) -> No
     assert "/sys/firmware/acpi/tables/IORT" not in facts_of(tmp_path, {**tables, "sys/firmware/acpi/tables/FACP": b"FACP\x14\x01\0\0"}).unread
 
 
-BEGINNING = "Nov 30 04:56:53 host0 kernel: Linux version 6.17.0-1014-nvidia (buildd@host) #14-Ubuntu SMP\n"
+BEGINNING = "Nov 30 04:56:53 host0 kernel: Linux version 6.17.0-1014-nvidia (build@host) #14-Ubuntu SMP\n"
 SMMU_LINE = "arm-smmu-v3 arm-smmu-v3.0.auto: ias 48-bit, oas 48-bit (features 0x001c1fbf)"
 JOURNAL = (
     BEGINNING
