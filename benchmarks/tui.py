@@ -35,6 +35,7 @@ from typing import Any
 
 from benchmarks.big_host import facts_of
 from wizard.facts.snapshot import load
+from wizard.facts.source import Source, SourceKind
 from wizard.host.build import host_of
 from wizard.tui.app import WizardApp
 from wizard.tui.config import Config
@@ -97,7 +98,7 @@ class Timed(WizardApp):
 
 async def key_times(path: Path) -> dict[str, list[tuple[float, float]]]:
     """Milliseconds, and milliseconds of processor, from a key to the last paint that it causes, by kind of key."""
-    app = Timed(host_of(load(str(path))), source=("--replay", path.name), config=Config(ascii=False))
+    app = Timed(host_of(load(str(path))), source=Source(SourceKind.REPLAY, path.name), config=Config(ascii=False))
     found: dict[str, list[tuple[float, float]]] = {}
     gc.collect()
     gc.freeze()  # as wizard.cli.wizard does

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/smmu-wizard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export verify dry-run rehearse translate tables schema diff baseline match engine)
+_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate tables schema diff baseline match engine)
 
 _shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --smmu --json)
 _shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --json)
@@ -17,6 +17,7 @@ _shtab_smmu_wizard_plan_option_strings=(-h --help --replay --root --demo --polic
 _shtab_smmu_wizard_import_option_strings=(-h --help --replay --root --demo --policy --running --fix --assume-accel --allow-in-use --yes -o --output --force --json)
 _shtab_smmu_wizard_check_option_strings=(-h --help --replay --root --demo --policy --running --vmm --fix --in-place --assume-accel --allow-in-use --yes -o --output --force --json)
 _shtab_smmu_wizard_export_option_strings=(-h --help --replay --root --demo --policy --format --traces --assume-accel --allow-in-use --yes -o --output --force)
+_shtab_smmu_wizard_topology_option_strings=(-h --help --replay --root --demo --policy --running --format --assume-accel --allow-in-use --yes -o --output --force)
 _shtab_smmu_wizard_verify_option_strings=(-h --help --replay --root --demo --policy --qmp --json)
 _shtab_smmu_wizard_dry_run_option_strings=(-h --help --replay --root --demo --policy --trace --workload-buffer --workload-shared --workload-mapped --workload-touched --assume-accel --allow-in-use --yes --json)
 _shtab_smmu_wizard_rehearse_option_strings=(-h --help --replay --root --demo --policy --qemu --assume-accel --allow-in-use --yes --json)
@@ -73,6 +74,11 @@ _shtab_smmu_wizard_export___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_export___policy_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_export__o_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_export___output_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_topology___replay_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_topology___root_COMPGEN=_shtab_compgen_dirs
+_shtab_smmu_wizard_topology___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_topology__o_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_topology___output_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_verify___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_verify___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_verify___policy_COMPGEN=_shtab_compgen_files
@@ -118,10 +124,11 @@ _shtab_smmu_wizard_plan___cmdqv_choices=(on off auto)
 _shtab_smmu_wizard_plan___vmm_choices=(qemu openvmm)
 _shtab_smmu_wizard_check___vmm_choices=(qemu openvmm)
 _shtab_smmu_wizard_export___format_choices=(qemu qemu-json libvirt virt-install openvmm prepare qmp)
+_shtab_smmu_wizard_topology___format_choices=(text svg dot)
 _shtab_smmu_wizard_translate___trace_choices=(text json)
 _shtab_smmu_wizard_tables_pos_0_choices=(streams map who check events diff)
 _shtab_smmu_wizard_engine_pos_0_choices=(nfd kubevirt-permitted kubevirt-vmi opennebula-host opennebula-pci opennebula-template opennebula-raw)
-_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export verify dry-run rehearse translate tables schema diff baseline match engine)
+_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate tables schema diff baseline match engine)
 
 _shtab_smmu_wizard_list__h_nargs=0
 _shtab_smmu_wizard_list___help_nargs=0
@@ -190,6 +197,14 @@ _shtab_smmu_wizard_export___traces_nargs=0
 _shtab_smmu_wizard_export___assume_accel_nargs=0
 _shtab_smmu_wizard_export___yes_nargs=0
 _shtab_smmu_wizard_export___force_nargs=0
+_shtab_smmu_wizard_topology_pos_0_nargs='*'
+_shtab_smmu_wizard_topology__h_nargs=0
+_shtab_smmu_wizard_topology___help_nargs=0
+_shtab_smmu_wizard_topology___demo_nargs=0
+_shtab_smmu_wizard_topology___running_nargs='?'
+_shtab_smmu_wizard_topology___assume_accel_nargs=0
+_shtab_smmu_wizard_topology___yes_nargs=0
+_shtab_smmu_wizard_topology___force_nargs=0
 _shtab_smmu_wizard_verify_pos_0_nargs='*'
 _shtab_smmu_wizard_verify__h_nargs=0
 _shtab_smmu_wizard_verify___help_nargs=0

@@ -58,4 +58,4 @@ def test_the_drawing_has_everything_at_every_size() -> None:
     assert len(topotext.draw(picture, 198, UNICODE, height=30)) > 18
     assert any(isinstance(key, tuple) and key[0] == "free" for key in keys_of(topotext.draw(picture, 198, UNICODE, height=56)))
     assert plain(topotext.draw(picture, 118, ASCII)).isascii()
-    assert "Nothing is planned yet" in plain(topotext.draw(topology(host(), None), 78, UNICODE))
+    assert "the host alone" in plain(topotext.draw(topology(host(), None), 78, UNICODE))

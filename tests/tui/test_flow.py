@@ -263,7 +263,7 @@ async def test_every_vsmmu_of_one_smmu_is_joined_with_it() -> None:
         await cursor_to(pilot, VF)
         await press(pilot, "a", "enter", "2")
         wizard.screen.query_one("#fields").go_to("layout")  # type: ignore[attr-defined]
-        await press(pilot, "space", "5")
+        await press(pilot, "space", "5", "t")
         text = shown(pilot)
         assert next(row for row in text.split("\n") if "smmu3.0x000000000c000000" in row).count("[A,B]") == 1
         assert "[A1]" in text

@@ -190,6 +190,12 @@ def _planning(add: Add) -> None:
     command.add_argument("--traces", action="store_true", help="qemu, qemu-json: write the guest's invalidations to QEMU's log from its start")
     _permissions(command)
     _output(command)
+    command = add("topology", "wizard.cli.topology", "the host's SMMUs and the VMs on them, drawn")
+    command.add_argument("profiles", metavar="PROFILE|DOMAIN", nargs="*", help="VMs to draw; without one the host alone")
+    _running(command)
+    command.add_argument("--format", choices=["text", "svg", "dot"], default="text", help="for people, for documents, for Graphviz (text)")
+    _permissions(command)
+    _output(command)
 
 
 def _running_vms(add: Add) -> None:

@@ -122,15 +122,25 @@ Ask = Callable[[str], Accel | None]
 
 
 def host_map(
-    host: Host, vms: Sequence[VmPlan] = (), *, names: Sequence[str] | None = None, owner: Owner | None = None, verdict: Ask | None = None
+    host: Host,
+    vms: Sequence[VmPlan] = (),
+    *,
+    names: Sequence[str] | None = None,
+    owner: Owner | None = None,
+    verdict: Ask | None = None,
+    order: Sequence[str] | None = None,
 ) -> HostMap:
-    """The host's picture. ``vms`` are what was planned; ``names`` the VMs where some are not planned yet, in the order of their letters."""
+    """The host's picture.
+
+    ``vms`` are what was planned; ``names`` the VMs where some are not planned yet, in the order of their letters; ``order`` the host's
+    addresses sorted, where somebody has them.
+    """
     held = {device.host: vm.name for vm in reversed(vms) for device in vm.devices}
     uses = {use.address for use in host.facts.in_use}
     ask = verdict or (lambda address: host.verdict(address).accel)
     whose = owner or held.get
     below: dict[str | None, list[Mark]] = {}
-    for address in sorted(host.functions, key=lambda one: host.functions[one].address):
+    for address in order or sorted(host.functions, key=lambda one: host.functions[one].address):
         function = host.functions[address]
         if not function.is_bridge:
             mark = Mark(address, ask(address), whose(address), address in uses, function.is_vf)

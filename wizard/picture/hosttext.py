@@ -1,6 +1,6 @@
 """The host's picture as text.
 
-Keys: ``("smmu", name)``, ``("cell", smmu, capability)``, ``("run", smmu, address of its first function)``, ``("node", number)``.
+Keys: ``("smmu", name)``, ``("cell", smmu, capability)``, ``("run", smmu, addresses)``, ``("node", number)``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def strip(name: str, marks: Sequence[Mark], letters: Letters, room: int, glyphs:
     """Functions of one SMMU in at most ``room`` cells: each a sign; else runs of alike ones with their count; else one for each kind."""
     signs = [(mark, *mark_text(mark, letters, glyphs)) for mark in marks]
     if sum(len(sign) for _, sign, _ in signs) <= room:
-        return tuple(Piece(sign, role, ("run", name, mark.address)) for mark, sign, role in signs)
+        return tuple(Piece(sign, role, ("run", name, (mark.address,))) for mark, sign, role in signs)
     for folded in (runs, kinds):
         pieces = list(_counted(name, folded(marks), letters, glyphs))
         if row_width(pieces) <= room:
@@ -70,7 +70,7 @@ def _counted(name: str, found: Iterator[Run], letters: Letters, glyphs: Glyphs) 
         many = f"{sign}{'x' if glyphs.ascii else '×'}{count}" if count > 1 else sign
         if number:
             yield Piece(" ")
-        yield Piece(many, role, ("run", name, run.first.address))
+        yield Piece(many, role, ("run", name, tuple(mark.address for mark in run.marks)))
 
 
 def draw(picture: HostMap, width: int, glyphs: Glyphs) -> Drawing:
@@ -85,19 +85,22 @@ def matrix(picture: HostMap, width: int, glyphs: Glyphs) -> list[Row]:
     texts = {(one.name, cell.name): cell_text(cell, glyphs) for one in picture.rows for cell in one.cells}
     wide = {name: max([len(name), *(width_of(text) for (_, column), text in texts.items() if column == name)]) for name in CAPABILITIES}
     label = max([4, *(width_of(visible(one.name)) for one in picture.rows), len(NO_SMMU) if picture.outside else 0])
-    rest = 1 + 4 + sum(one + 1 for one in wide.values()) + 1  # the node, the columns, and the gap before the strip
+    nodes = 5 if any(one.node is not None for one in picture.rows) else 0  # a column that says something
+    rest = nodes + sum(one + 1 for one in wide.values()) + 1  # with the gap before the strip
     label = max(8, min(label, width - rest))
     beside = width - label - rest >= _STRIP_LEAST
-    head = [Piece(f"{fit('SMMU', label)} {fit('NODE', 4)}", "dim")]
+    head = [Piece(fit("SMMU", label) + (" NODE" if nodes else ""), "dim")]
     head += [Piece(f" {fit(name, wide[name])}", "dim") for name in CAPABILITIES]
-    lines = [row(*head, Piece("  FUNCTIONS" if beside else "", "dim"))] if any(one.cells for one in picture.rows) else []
+    lines = [row(*head, Piece("  functions" if beside else "", "dim"))] if any(one.cells for one in picture.rows) else []
     for one in picture.rows:
-        pieces = [Piece(fit_end(one.name, label, glyphs.more), "head", ("smmu", one.name)), Piece(" ")]
-        pieces.append(Piece(fit("-" if one.node is None else str(one.node), 4), ""))
+        pieces = [Piece(fit_end(one.name, label, glyphs.more), "head", ("smmu", one.name))]
+        if nodes:
+            pieces.append(Piece(" " + fit("-" if one.node is None else str(one.node), 4)))
         for cell in one.cells:
             pieces += [Piece(" "), Piece(fit(texts[one.name, cell.name], wide[cell.name]), STATE_ROLE[cell.state], ("cell", one.name, cell.name))]
         if not one.cells:
-            pieces.append(Piece(" " + fit(f"{KIND_NAMES.get(one.kind, one.kind)}: acceleration is an SMMUv3 matter", rest - 7, glyphs.more), "dim"))
+            words = f" {KIND_NAMES.get(one.kind, one.kind)}: acceleration is an SMMUv3 matter"
+            pieces.append(Piece(fit(words, max(1, rest - nodes - 2), glyphs.more), "dim"))
         room = width - label - rest if beside else width - 2
         signs = strip(one.name, one.marks, picture.letters, room, glyphs) or _nobody(one)
         if beside:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 COLOURS = 6
 """Colours that a reader tells apart on dark and on light ground; a seventh VM takes the first again, with a letter of its own."""
 
+INK = {"c0": "#006a80", "c1": "#8a1f7a", "c2": "#7a5c00", "c3": "#1f6b2b", "c4": "#1c4fa0", "c5": "#9c2330"}
+"""The same colours on white: each has a contrast of at least 4.5 to 1 with it (WCAG 2.2, 1.4.3)."""
+
 
 def letter(number: int) -> str:
     """A, B, … Z, AA, AB, …"""

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from wizard.base.text import plural, size
 from wizard.host.model import Accel, Host
 from wizard.picture.letters import letters
 from wizard.plan.model import DevicePlan, Plan, VmPlan
@@ -34,6 +35,12 @@ class End(msgspec.Struct, frozen=True):
     name: str
     crossing: str | None  # in words, None where nothing is crossed, or nothing known
 
+    @property
+    def words(self) -> str:
+        """What it is, in a line."""
+        vsid = "" if self.vsid is None else f" vSID {self.vsid:#x}"
+        return f"{self.guest}{vsid} {self.name}"
+
 
 class Gate(msgspec.Struct, frozen=True):
     """What stands between a VM and its functions: one vSMMU and its bus; ``vsmmu`` None: functions that have none."""
@@ -45,6 +52,14 @@ class Gate(msgspec.Struct, frozen=True):
     guest_node: int | None
     smmu: str | None
     ends: tuple[End, ...]
+
+    @property
+    def words(self) -> str:
+        """What it is, in a line."""
+        if self.vsmmu is None:
+            return "no vSMMU"
+        node = "" if self.guest_node is None else f", guest node {self.guest_node}"
+        return f"vSMMU {self.vsmmu}, {'accel' if self.accel else 'emulated'}, bus {self.bus or '?'}{node}"
 
 
 class VmBox(msgspec.Struct, frozen=True):
@@ -60,6 +75,12 @@ class VmBox(msgspec.Struct, frozen=True):
     errors: int
     gates: tuple[Gate, ...]
 
+    @property
+    def words(self) -> str:
+        """What it has, in a line."""
+        where = f", memory on node {' and '.join(map(str, self.host_nodes))}" if self.host_nodes else ""
+        return f"{self.mode}, {size(self.memory)}, {plural(self.cpus, 'CPU')}{where}"
+
 
 class HostEnd(msgspec.Struct, frozen=True):
     """One function as the host has it, below its SMMU."""
@@ -74,6 +95,11 @@ class HostEnd(msgspec.Struct, frozen=True):
     crossing: str | None
     note: str = ""  # a VF to be made, not on this host
 
+    def words(self, beside: int | None) -> str:
+        """What it is, in a line; its node where that is not the one of its SMMU, ``beside``."""
+        node = f" node {self.node}" if self.node is not None and self.node != beside else ""
+        return f"{self.address}{node} {self.name}" + (f", {self.note}" if self.note else "")
+
 
 class SmmuBox(msgspec.Struct, frozen=True):
     """One SMMU. ``name`` None: the functions that no SMMU is known to translate for."""
@@ -87,9 +113,14 @@ class SmmuBox(msgspec.Struct, frozen=True):
     left: tuple[tuple[Accel | None, int], ...]  # the same counted by verdict; None: not judged
 
     @property
+    def letters(self) -> tuple[tuple[str, str], ...]:
+        """The letters of those VMs with their colours."""
+        return tuple(dict.fromkeys((end.letter, end.colour) for end in self.ends))
+
+    @property
     def shared(self) -> bool:
         """Whether several VMs have functions below it: its queues, and what stops them, are common to them."""
-        return len(self.vms) > 1
+        return self.name is not None and len(self.vms) > 1
 
 
 class Edge(msgspec.Struct, frozen=True):
@@ -122,6 +153,19 @@ class Topology(msgspec.Struct, frozen=True):
     def shared(self) -> int:
         """SMMUs that several VMs have functions below."""
         return sum(box.shared for box in self.smmus)
+
+    @property
+    def words(self) -> str:
+        """What there is to see, in a line."""
+        if not self.vms:
+            return "No VM is planned: this is the host alone."
+        said = [f"{plural(len(self.vms), 'VM')} on {self.host}", f"{plural(len(self.edges), 'function')} given"]
+        said.append(f"{plural(self.shared, 'SMMU')} shared" if self.shared else "no SMMU shared")
+        if self.crossings:
+            said.append(f"{plural(self.crossings, 'function')} away from the VM's memory")
+        elif len(self.nodes) > 1:
+            said.append("no NUMA crossing known")
+        return ", ".join(said)
 
 
 def topology(host: Host, plan: Plan | None, *, judge: bool = True) -> Topology:

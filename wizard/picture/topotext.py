@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from wizard.base.glyphs import Glyphs
-from wizard.base.text import plural, size, visible
+from wizard.base.text import plural, visible
 from wizard.host.model import Accel
 from wizard.picture.hosttext import NO_SMMU, VERDICT_ROLE
 from wizard.picture.lanes import Lanes
@@ -23,17 +23,14 @@ Name = Callable[[str], str]
 
 def draw(picture: Topology, width: int, glyphs: Glyphs, *, height: int = 0, name: Name = lambda address: "") -> Drawing:
     """The drawing. Where ``height`` has room for it, what nobody has is listed too (``name`` gives it a name), and boxes stand apart."""
-    if not picture.vms:
-        head = [row(Piece("Nothing is planned yet: no VM has functions.", "dim")), ()]
-    else:
-        head = [row(Piece(fit(_summary(picture), width, glyphs.more).rstrip(), "dim")), ()]
+    head = [row(Piece(fit(picture.words, width, glyphs.more).rstrip(), "dim")), ()]
     left = [_vm(box, glyphs) for box in picture.vms]
     right = [_smmu(box, glyphs, (lambda address: "") if picture.vms else name, False) for box in picture.smmus]
     listed = [_smmu(box, glyphs, name, True) for box in picture.smmus]
     room = height - len(head)
     if sum(map(len, listed)) + len(listed) - 1 <= max(room, sum(map(len, left)) + len(left) - 1):
         right = listed
-    if width < NARROW:
+    if width < NARROW or not picture.vms:
         lines = [*head]
         for block in left:
             lines += [*(_cut(one, width, glyphs) for one in block), ()]
@@ -44,15 +41,6 @@ def draw(picture: Topology, width: int, glyphs: Glyphs, *, height: int = 0, name
     return [*head, *_beside(picture, left, right, width, room, glyphs)]
 
 
-def _summary(picture: Topology) -> str:
-    words = [f"{plural(len(picture.vms), 'VM')} on {visible(picture.host)}", plural(len(picture.edges), "function") + " given"]
-    words.append(f"{plural(picture.shared, 'SMMU')} shared" if picture.shared else "no SMMU shared")
-    if len(picture.nodes) > 1:
-        crossed = f"{plural(picture.crossings, 'function')} away from the VM's memory" if picture.crossings else "no NUMA crossing known"
-        words.append(crossed)
-    return ", ".join(words)
-
-
 def _beside(picture: Topology, left: list[list[Row]], right: list[list[Row]], width: int, room: int, glyphs: Glyphs) -> list[Row]:
     gates = [(box, gate) for box in picture.vms for gate in box.gates]
     joins = [(box, gate, smmu) for box, gate in gates for smmu in _reached(picture, gate)]
@@ -60,7 +48,7 @@ def _beside(picture: Topology, left: list[list[Row]], right: list[list[Row]], wi
     need = max((row_width(one) for block in left for one in block), default=0) + 1
     far_need = max((row_width(one) for block in right for one in block), default=0) + 1
     # Lines stand as far apart as there is room for: what crosses is easier followed then.
-    pitch = max(2, min(6, (width - need - far_need - 3) // lanes))
+    pitch = max(2, min(14, (width - need - far_need - 3) // lanes))
     middle = lanes * pitch + 3
     wide = min(need, (width - middle) // 2)
     one_side, starts = _stack(left, room)
@@ -91,7 +79,7 @@ def _reached(picture: Topology, gate: Gate) -> list[str | None]:
 def _stack(blocks: Sequence[list[Row]], room: int) -> tuple[list[Row], list[int]]:
     """Blocks below each other, spread over the room that there is, and the row that each begins at."""
     free = room - sum(map(len, blocks))
-    gap = max(1, min(4, free // max(1, len(blocks) - 1))) if len(blocks) > 1 else 1
+    gap = max(1, min(8, free // max(1, len(blocks) - 1))) if len(blocks) > 1 else 1
     lines: list[Row] = []
     starts = []
     for block in blocks:
@@ -117,10 +105,8 @@ def _cut(pieces: Row, width: int, glyphs: Glyphs) -> Row:
 
 def _vm(box: VmBox, glyphs: Glyphs) -> list[Row]:
     key = ("vm", box.name)
-    where = f", memory on node {' and '.join(map(str, box.host_nodes))}" if box.host_nodes else ""
-    words = f"  {box.mode}, {size(box.memory)}, {plural(box.cpus, 'CPU')}{where}"
     errors = Piece(f"  {glyphs.no} {plural(box.errors, 'error')}" if box.errors else "", "bad", key)
-    rows = [row(Piece(f"{box.letter} {visible(box.name)}", box.colour, key), Piece(words, "dim", key), errors)]
+    rows = [row(Piece(f"{box.letter} {visible(box.name)}", box.colour, key), Piece(f"  {box.words}", "dim", key), errors)]
     for place, gate in enumerate(box.gates):
         last = place == len(box.gates) - 1
         rows.append(row(Piece(_guide(last, glyphs), "dim"), *_gate(box, gate, glyphs)))
@@ -138,15 +124,13 @@ def _gate(box: VmBox, gate: Gate, glyphs: Glyphs) -> list[Piece]:
     key = ("gate", gate.id)
     if gate.vsmmu is None:
         return [Piece("no vSMMU ", "dim", key)]
-    words = "accel" if gate.accel else "emulated"
-    node = "" if gate.guest_node is None else f", guest node {gate.guest_node}"
-    return [Piece(f"vSMMU {visible(gate.vsmmu)} ", box.colour, key), Piece(f"{words}, bus {visible(gate.bus or '?')}{node} ", "dim", key)]
+    name, _, rest = visible(gate.words).partition(",")
+    return [Piece(name, box.colour, key), Piece(f",{rest} ", "dim", key)]
 
 
 def _end(box: VmBox, end: End, glyphs: Glyphs) -> list[Piece]:
     key = ("function", end.address, box.name)
-    vsid = "" if end.vsid is None else f" vSID {end.vsid:#x}"
-    found = [Piece(f"{end.tag} ", box.colour, key), Piece(f"{end.guest}{vsid} {visible(end.name)} ", "", key)]
+    found = [Piece(f"{end.tag} ", box.colour, key), Piece(f"{visible(end.words)} ", "", key)]
     if end.crossing:
         found.append(Piece(f"{glyphs.warning} {end.crossing.partition(',')[0]} ", "warn", key))
     return found
@@ -156,11 +140,10 @@ def _smmu(box: SmmuBox, glyphs: Glyphs, name: Name, listed: bool) -> list[Row]:
     key = ("smmu", box.name or "")
     node = "" if box.node is None else f"  node {box.node}"
     kind = f"  {box.kind}" if box.kind not in ("", "smmuv3") else ""
-    letters = list(dict.fromkeys((end.letter, end.colour) for end in box.ends))
     pieces = [Piece(visible(box.name) if box.name else NO_SMMU, "head" if box.name else "dim", key), Piece(node + kind, "dim", key)]
     if box.shared:
         pieces.append(Piece(f"  {glyphs.warning} shared by", "warn", key))
-        pieces += [Piece(f" {letter}", colour, key) for letter, colour in letters]
+        pieces += [Piece(f" {letter}", colour, key) for letter, colour in box.letters]
     rows = [tuple(pieces)]
     below: list[Row] = [tuple(_host_end(box, end, glyphs)) for end in box.ends]
     if listed:
@@ -174,11 +157,7 @@ def _smmu(box: SmmuBox, glyphs: Glyphs, name: Name, listed: bool) -> list[Row]:
 
 def _host_end(box: SmmuBox, end: HostEnd, glyphs: Glyphs) -> list[Piece]:
     key = ("function", end.address, end.vm)
-    # A function's node is worth a word where it is not its SMMU's.
-    node = f" node {end.node}" if end.node is not None and end.node != box.node else ""
-    found = [Piece(f"{end.tag} ", end.colour, key), Piece(f"{visible(end.address)}{node} {visible(end.name)}", "", key)]
-    if end.note:
-        found.append(Piece(f"  {end.note}", "warn", key))
+    found = [Piece(f"{end.tag} ", end.colour, key), Piece(visible(end.words(box.node)), "warn" if end.note else "", key)]
     if end.crossing:
         found.append(Piece(f"  {glyphs.warning} {visible(end.crossing)}", "warn", key))
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import NamedTuple
 
 from wizard.base.address import Address
@@ -20,7 +21,7 @@ class Row(NamedTuple):
     """``key`` is an address, the name of an SMMU, or a heading's own key; ``guides`` is drawn before it in a tree."""
 
     key: str
-    kind: str  # function, bridge, smmu, segment, note
+    kind: str  # function, bridge, smmu, segment, vfs
     label: str
     guides: str = ""
     closed: bool = False
@@ -28,6 +29,8 @@ class Row(NamedTuple):
 
 
 NO_SMMU = "no SMMU in use"
+VFS = "vfs/"  # begins the key of the heading that many VFs of one PF are folded below; its address follows
+MANY = 8  # VFs of one PF on one bus from which they are folded: fewer are seen at a look
 
 
 class Index:
@@ -107,8 +110,27 @@ class Index:
                     found[segment] = []
                     found[above].append(segment)
                 found[segment].append(address)
+        for above, children in list(found.items()):
+            found[above] = list(self._folding(children, found))
         found[""] = [name for name in (*self.host.smmus, NO_SMMU) if found[name] or name != NO_SMMU]
         return found
+
+    def _folding(self, children: list[str], found: dict[str, list[str]]) -> Iterator[str]:
+        """The children of one row, with a heading in place of the VFs of one PF where these are many."""
+        functions = self.host.functions
+        for pf, group in groupby(children, lambda key: functions[key].facts.physfn if key in functions else None):
+            vfs = list(group)
+            if pf is None or len(vfs) < MANY:
+                yield from vfs
+                continue
+            key = f"{VFS}{pf}/{vfs[0]}"
+            found[key] = vfs
+            yield key
+
+    @property
+    def folds(self) -> frozenset[str]:
+        """The headings that VFs are folded below."""
+        return frozenset(key for key in self.children if key.startswith(VFS))
 
     @cached_property
     def parents(self) -> dict[str, str]:
@@ -144,17 +166,23 @@ def tree_rows(index: Index, glyphs: Glyphs, kept: set[str] | None = None, closed
         function = functions.get(key)
         below = index.children.get(key, ())
         if wanted is not None:
-            below = [child for child in below if child in wanted]
+            # What was looked for stands there itself, without the heading that it is folded below.
+            open_ = [one for child in below for one in (index.children[child] if child.startswith(VFS) else (child,))]
+            below = [child for child in open_ if child in wanted]
         shut = key in closed and bool(below) and wanted is None
         top = parent is None
         own = "" if top else guides + (glyphs.last if last else glyphs.branch) + glyphs.across
-        kind = ("bridge" if function.is_bridge else "function") if function else "segment" if "/" in key else "smmu"
-        label = key if function or top else f"segment {key.rpartition('/')[2]}"
+        kind = ("bridge" if function.is_bridge else "function") if function else _heading(key)
+        label = key if function or top else key.split("/")[1] if kind == "vfs" else f"segment {key.rpartition('/')[2]}"
         rows.append(Row(key, kind, label, own, shut, parent))
         if not shut:
             lead = "" if top else guides + ("  " if last else f"{glyphs.pipe} ")
             stack.extend((child, lead, i == len(below) - 1, key) for i, child in reversed(list(enumerate(below))))
     return rows
+
+
+def _heading(key: str) -> str:
+    return "vfs" if key.startswith(VFS) else "segment" if "/" in key else "smmu"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -20,6 +20,7 @@ from wizard.tui.rows import parse_filter
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.widgets.bars import Columns
 from wizard.tui.widgets.devices import DeviceTable
+from wizard.tui.widgets.hostmap import HostMapView
 from wizard.tui.widgets.lines import LinesView
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class HostScreen(WizardScreen):
     """The first screen."""
 
     SCREEN = "host"
+    show_map: bool | None = None  # None: where there is room
     ENTER = "All of it"
     ABOUT = """\
 Every PCI function of the host, below the SMMU that translates for it. ACCEL says whether a guest can own the function's
@@ -40,10 +42,14 @@ Filter with / and words that all have to match: plain words are searched in addr
 interfaces; field:word in one field (accel, cap, class, driver, group, id, name, node, smmu, vm). For example:
   nvme            accel:yes cap:pasid            driver:vfio node:0            vm:none 8086:10ca
 
-Mark several with space (on a bridge or an SMMU: all that is below), then a gives them to a VM. What has to come along and
-what stands against it is shown first."""
+Mark several with space (on a bridge or an SMMU: all that is below) and M (from the last mark to here), then a gives them to a
+VM. What has to come along and what stands against it is shown first. Many VFs of one PF are folded below one line.
+
+m shows the map of the host, and goes back to the tree: SMMUs by what they can do, the functions of each by verdict or by the letter
+of their VM, and the memory of each NUMA node. Enter on a cell says what it means and where it is known from."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "assign", "Give to a VM", id="assign"),
+        Binding("m", "map", "Map", id="host-map"),
         Binding("slash", "filter", "Filter", key_display="/", id="filter"),
         Binding("t", "tree", "Tree/table", id="tree"),
         Binding("i", "detail", "Detail", show=False, id="detail"),
@@ -56,6 +62,7 @@ what stands against it is shown first."""
     ]
     DEFAULT_CSS = """
     HostScreen {
+        #map { height: auto; display: none; border-bottom: solid $panel; padding: 0 0 0 1; }
         #left { width: 1fr; }
         #main { height: 1fr; }
         #table { height: 1fr; }
@@ -73,6 +80,7 @@ what stands against it is shown first."""
 
     def body(self) -> Iterable[Widget]:
         yield Figures()
+        yield HostMapView(id="map")
         with Horizontal(id="main"):
             with Vertical(id="left"):
                 yield Columns()
@@ -84,6 +92,16 @@ what stands against it is shown first."""
     def table(self) -> DeviceTable:
         """The table."""
         return self.query_one(DeviceTable)
+
+    @property
+    def map(self) -> HostMapView:
+        """The host as a picture."""
+        return self.query_one(HostMapView)
+
+    @property
+    def subject(self) -> str | None:
+        """As every screen's; on the map what its piece stands for."""
+        return self.map.subject if self.map.has_focus else super().subject
 
     def on_mount(self) -> None:
         table = self.table
@@ -108,6 +126,7 @@ what stands against it is shown first."""
         table.refresh()
         self._name_columns()
         self.show_figures()
+        self._arrange()
         self._tell(table.cursor)
 
     def show_figures(self) -> None:
@@ -116,6 +135,10 @@ what stands against it is shown first."""
 
     def _tell(self, key: object) -> None:
         index, session, glyphs = self.wizard.index, self.session, self.wizard.glyphs
+        if isinstance(key, tuple):
+            told = self.map.told
+            self._say_of_map(lambda width: told(key, width))
+            return
         chosen = key if isinstance(key, str) else None
 
         def detail(width: int) -> list[Line]:
@@ -125,6 +148,52 @@ what stands against it is shown first."""
             self.query_one("#detail", LinesView).show(detail, top=True)
         else:
             self.query_one("#summary", LinesView).show(lambda width: summary_lines(index, session, chosen, width, glyphs), top=True)
+
+    # The map.
+
+    def _say_of_map(self, lines: Callable[[int], list[Line]]) -> None:
+        self.query_one("#detail" if self.has_class("-wide") else "#summary", LinesView).show(lines, top=True)
+
+    def _arrange(self) -> None:
+        """The map above the tree where there is room for both; else one of them."""
+        room = self.has_class("-wide") and self.has_class("-roomy")
+        shown = self.show_map if self.show_map is not None else room
+        self.map.whole = shown and not room
+        self.map.display = shown
+        self.query_one("#main").display = not self.map.whole
+        if self.map.whole and self.focused is self.table:
+            self.set_focus(self.map)
+        elif not shown and self.map.has_focus:
+            self.set_focus(self.table)
+        if shown:
+            self.map.load(self.wizard.index, self.session, self.wizard.plan, self.wizard.glyphs)
+
+    def action_map(self) -> None:
+        """To the map; from it back to the tree, which has the whole screen where the map does not fit beside it."""
+        if not self.map.display:
+            self.show_map = True
+            self._arrange()
+            self.set_focus(self.map)
+        elif not self.map.has_focus:
+            self.set_focus(self.map)
+        else:
+            self.show_map = None if not self.map.whole else False
+            self._arrange()
+            self.set_focus(self.table)
+        self._tell(self.map.cursor if self.map.has_focus else self.table.cursor)
+
+    @on(LinesView.Moved, "#map")
+    def _moved_on_map(self, event: LinesView.Moved) -> None:
+        if self.map.has_focus:
+            self._tell(event.key)
+
+    @on(LinesView.Chosen, "#map")
+    def _chosen_on_map(self) -> None:
+        self.action_detail()
+
+    @on(DeviceTable.Marked)
+    def _marked(self, event: DeviceTable.Marked) -> None:
+        self.query_one(Figures).mark(event.count)
 
     @on(LinesView.Moved, "#table")
     def _moved(self, event: LinesView.Moved) -> None:
@@ -156,8 +225,18 @@ what stands against it is shown first."""
     # Actions.
 
     def action_detail(self) -> None:
-        from wizard.tui.screens.dialogs import Read
+        from wizard.tui.screens.dialogs import Pick, Read
 
+        if self.map.has_focus:
+            key, told = self.map.cursor, self.map.told
+            if key is None:
+                return
+            if len(below := self.map.functions) > 1:
+                # Several functions behind one sign: one of them can be gone to.
+                self.app.push_screen(Pick("Functions", lambda width: told(key, width), start=below[0]), self._to_function)
+            else:
+                self.app.push_screen(Read(self.map.title, lambda width: told(key, width)))
+            return
         key = self.table.cursor
         if isinstance(key, str):
             index, session, glyphs = self.wizard.index, self.session, self.wizard.glyphs
@@ -167,12 +246,15 @@ what stands against it is shown first."""
         from wizard.tui.iort_lines import iort_lines
         from wizard.tui.screens.dialogs import Pick
 
-        def answered(address: object) -> None:
-            if isinstance(address, str):
-                self.table.go_to(address)
-
         index, glyphs = self.wizard.index, self.wizard.glyphs
-        self.app.push_screen(Pick("IORT and StreamIDs", lambda width: iort_lines(index, width, glyphs), start=self.table.address), answered)
+        self.app.push_screen(Pick("IORT and StreamIDs", lambda width: iort_lines(index, width, glyphs), start=self.table.address), self._to_function)
+
+    def _to_function(self, address: object) -> None:
+        if isinstance(address, str) and self.table.go_to(address):
+            if self.map.whole:
+                self.show_map = False
+                self._arrange()
+            self.set_focus(self.table)
 
     def _filter_box_early(self) -> None:
         # Its import and styles take a while: it is made behind the first screen, unless the wizard is ending by then (Textual 8 mounts nothing more).
@@ -217,8 +299,7 @@ what stands against it is shown first."""
             box.remove_class("-open")
             self.set_focus(self.table)
             return
-        self.table.marked.clear()
-        self.table.refresh()
+        self.table.clear_marks()
 
     def action_tree(self) -> None:
         self.table.toggle_tree()
@@ -230,6 +311,8 @@ what stands against it is shown first."""
 
     def _chosen_functions(self) -> list[str]:
         table = self.table
+        if self.map.has_focus:
+            return self.map.functions
         if table.marked:
             return [address for address in self.wizard.index.order if address in table.marked]
         return table.below(table.cursor) if isinstance(table.cursor, str) else []
@@ -244,8 +327,7 @@ what stands against it is shown first."""
         assign_functions(self.wizard, chosen, done=self._assigned)
 
     def _assigned(self) -> None:
-        self.table.marked.clear()
-        self.table.refresh()
+        self.table.clear_marks()
 
     def action_read(self) -> None:
         self.wizard.read_again()
@@ -273,17 +355,26 @@ class Figures(Columns):
         super().__init__("figures")
         self._figures = ""
         self._count = ""
+        self._marked = ""
 
     def show(self, host: Host, moment: Moment) -> None:
         """The host's figures."""
         unknown = probe_words(host)
         self._figures = (f"{unknown} · " if unknown else "") + figures_of(host, moment)
-        self.say(f"  {self._count}{self._figures}")
+        self._say()
+
+    def mark(self, count: int) -> None:
+        """So many functions are marked."""
+        self._marked = f"{count} marked · " if count else ""
+        self._say()
+
+    def _say(self) -> None:
+        self.say(f"  {self._marked}{self._count}{self._figures}")
 
     def count(self, shown: int, total: int, looking: bool) -> None:
         """How much of the host the filter shows."""
         self._count = "" if shown == total else f"{shown} of {total} shown" + (" (looking) · " if looking else " · ")
-        self.say(f"  {self._count}{self._figures}")
+        self._say()
 
 
 def figures_of(host: Host, moment: Moment) -> str:

@@ -1,7 +1,8 @@
-"""Topology: the guest's PCI tree as it will be, beside the host's."""
+"""Topology: every VM with its functions beside the host that they come from; and one VM's PCI tree as its firmware will number it."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -9,45 +10,94 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from wizard.picture.pieces import Drawing, plain
+from wizard.picture.topology import Topology, topology
+from wizard.picture.topotext import draw as draw_all
 from wizard.tui import state
-from wizard.tui.describe import detail_lines
 from wizard.tui.drawing import draw
 from wizard.tui.lines import Line, line
+from wizard.tui.lines import plain as plain_lines
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.widgets.lines import LinesView
+from wizard.tui.widgets.picture import PictureView
+
+JUDGED = 2000  # functions of the host up to which those that nobody has are counted by verdict while the key waits
 
 
 class TopologyScreen(WizardScreen):
-    """One VM at a time."""
+    """All VMs, or one."""
 
     SCREEN = "topology"
     ENTER = "What is known"
     ABOUT = """\
-The guest's buses, ports and functions at the left, as its firmware will number them, and the part of the host's tree that they
-come from at the right. Every vSMMU has a letter, and the SMMU that it stands for carries the same; functions have the letter with
-a number. Guest addresses and vSIDs are predictions until firmware has numbered the buses; rehearse holds them against a real QEMU.
+All VMs at the left, the host at the right, and a line from each vSMMU to the SMMU that it stands for. Every VM has a letter and a
+colour, its functions the letter with a number, at both ends. What several VMs share, and functions that are on another NUMA node
+than their VM's memory, are marked.
 
-v shows another VM, enter what is known of the function under the cursor."""
+a gives the function under the cursor to another VM, x takes it back: each is one step that u undoes. Enter on a VM, or t, shows that
+VM's own PCI tree beside the part of the host's that it comes from; v shows another VM. Guest addresses and vSIDs are predictions
+until firmware has numbered the buses; rehearse holds them against a real QEMU."""
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "move", "Give to a VM", id="move-function"),
+        Binding("x", "take", "Take back", id="take-function"),
+        Binding("t", "one", "All/one VM", id="one-vm"),
         Binding("v", "vm(1)", "Next VM", id="next-vm"),
         Binding("V", "vm(-1)", "Previous VM", show=False, id="previous-vm"),
         Binding("c", "copy", "Copy drawing", id="copy-drawing"),
     ]
     DEFAULT_CSS = """
-    TopologyScreen #drawing { height: 1fr; }
+    TopologyScreen #drawing, TopologyScreen #all { height: 1fr; }
+    TopologyScreen #drawing { display: none; }
+    TopologyScreen.-one #all { display: none; }
+    TopologyScreen.-one #drawing { display: block; }
     """
 
     def body(self) -> Iterable[Widget]:
-        yield LinesView(id="drawing", classes="first", wide=True)
+        yield PictureView(id="all", classes="first", wide=True)
+        yield LinesView(id="drawing", wide=True)
+
+    @property
+    def all(self) -> PictureView:
+        """The drawing of all VMs."""
+        return self.query_one("#all", PictureView)
+
+    @property
+    def single(self) -> bool:
+        """Whether one VM is shown."""
+        return self.has_class("-one")
+
+    @property
+    def subject(self) -> str | None:
+        if self.single:
+            return super().subject
+        match self.all.cursor:
+            case ("function" | "free", str(address), *_) if address in self.wizard.host.functions:
+                return address
+            case ("smmu", str(name)) if name in self.wizard.host.smmus:
+                return name
+        return None
 
     def command(self) -> str:
-        import shlex
-
-        vm = self.session.vm
-        return f"rehearse {shlex.quote(vm.name + '.toml')}" if vm else "rehearse PROFILE"
+        """The same for a document."""
+        session = self.session
+        files = [session.file_of(vm.name) or f"{vm.name}.toml" for vm in session.vms if not self.single or vm.name == session.current]
+        return shlex.join(["topology", *files])
 
     def session_changed(self) -> None:
-        self.query_one("#drawing", LinesView).show(self._lines)
+        if self.single:
+            self.query_one("#drawing", LinesView).show(self._lines)
+        else:
+            self.all.draw(self._drawing)
+
+    def picture(self) -> Topology:
+        """All of it, as data."""
+        host = self.wizard.host
+        return topology(host, self.wizard.plan, judge=len(host.functions) <= JUDGED)
+
+    def _drawing(self, width: int) -> Drawing:
+        functions = self.wizard.host.functions
+        height = self.all.size.height
+        return draw_all(self.picture(), width, self.wizard.glyphs, height=height, name=lambda address: functions[address].short_name)
 
     def _lines(self, width: int) -> list[Line]:
         plan = self.wizard.plan
@@ -56,22 +106,68 @@ v shows another VM, enter what is known of the function under the cursor."""
             return [line(("Nothing is planned yet: give functions to a VM on 1 Host.", "dim"))]
         return draw(self.wizard.index, vm, width, self.wizard.glyphs)
 
+    # Actions.
+
+    def action_one(self) -> None:
+        """All VMs, or the one in hand."""
+        match self.all.cursor:
+            case ("vm", str(name)) | ("function", _, str(name)) if not self.single and self.session.get(name):
+                self.wizard.look(state.select(self.session, name))
+        self.set_class(not self.single, "-one")
+        self.set_focus(self.query_one("#drawing") if self.single else self.all)
+        self.update()
+
     def action_vm(self, step: int) -> None:
-        if self.session.vms:
-            self.wizard.look(state.step_vm(self.session, step))
+        if not self.session.vms:
+            return
+        self.wizard.look(state.step_vm(self.session, step))
+        if not self.single and self.session.current:
+            self.all.go_to(("vm", self.session.current))
 
     def action_copy(self) -> None:
-        from wizard.tui.lines import plain
+        width = max(80, self.size.width)
+        self.wizard.copy(plain_lines(self._lines(width)) if self.single else plain(self._drawing(width)))
 
-        self.wizard.copy(plain(self._lines(max(80, self.size.width))))
+    def _function(self) -> str | None:
+        found = self.subject
+        if found is None or found not in self.wizard.host.functions:
+            self.wizard.say("Put the cursor on a function first.", "warning")
+            return None
+        return found
 
-    @on(LinesView.Chosen, "#drawing")
+    def action_move(self) -> None:
+        """Another VM for the function under the cursor."""
+        address = self._function()
+        if address is None:
+            return
+        from wizard.tui.screens.assign import assign_functions
+
+        names = [vm.name for vm in self.session.vms]
+        owner = self.session.owner(address)
+        # The one that has it is the last that is meant.
+        to = names[(names.index(owner) + 1) % len(names)] if owner in names else None
+        assign_functions(self.wizard, [address], to=to)
+
+    def action_take(self) -> None:
+        """Nobody's again."""
+        address = self._function()
+        if address is None:
+            return
+        if self.session.owner(address) is None:
+            self.wizard.say("No VM has this function.", "warning")
+            return
+        self.wizard.do(f"take back {address}", state.unassign(self.session, [address]))
+
+    @on(LinesView.Chosen)
     def _chosen(self, event: LinesView.Chosen) -> None:
-        from wizard.tui.screens.dialogs import Read
-
-        key = event.key
-        if isinstance(key, str) and key.startswith("function/") and (address := key.partition("/")[2]) in self.wizard.host.functions:
-            index, session, glyphs = self.wizard.index, self.session, self.wizard.glyphs
-            self.app.push_screen(Read(address, lambda width: detail_lines(index, session, address, width, glyphs)))
-        elif isinstance(key, str) and key.startswith("vsmmu/"):
-            self.wizard.action_go("vms")
+        match event.key:
+            case ("vm", _):
+                self.action_one()
+            case ("gate", _):
+                self.wizard.action_go("vms")
+            case str(key) if key.startswith("vsmmu/"):
+                self.wizard.action_go("vms")
+            case None:
+                return
+            case _ if self.subject:
+                self.action_details()

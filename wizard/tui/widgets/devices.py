@@ -26,6 +26,7 @@ class DeviceTable(LinesView):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", id="mark"),
+        Binding("M", "mark_to", "Mark to here", show=False, id="mark-to"),
         Binding("left,h", "fold(True)", "Fold", show=False, id="fold"),
         Binding("right,l", "fold(False)", "Unfold", show=False, id="unfold"),
     ]
@@ -41,12 +42,20 @@ class DeviceTable(LinesView):
             self.total = total
             self.looking = looking
 
+    class Marked(Message):
+        """So many functions are marked now."""
+
+        def __init__(self, count: int) -> None:
+            super().__init__()
+            self.count = count
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.index: Index | None = None
         self.glyphs: Glyphs = UNICODE
         self.as_tree = True
         self.marked: set[str] = set()
+        self._anchor: str | None = None  # the row that was marked last: where a range begins
         self.changes: dict[str, str] = {}  # address -> new, gone, driver: what the monitor saw
         self.owner: Callable[[str], str | None] = lambda address: None
         self.filter = Filter()
@@ -62,6 +71,10 @@ class DeviceTable(LinesView):
 
     def load(self, index: Index, glyphs: Glyphs) -> None:
         """Show a host; the cursor stays where it is, if its function is still there."""
+        if index is not self.index:
+            # Many VFs begin folded; those that somebody unfolded stay so when the host is read again.
+            before = self.index.folds if self.index else frozenset()
+            self._folded = (self._folded - before) | (index.folds - (before - self._folded))
         self.index, self.glyphs = index, glyphs
         self.marked &= set(index.host.functions)
         self._names = min(28, max((len(f"{one.facts.driver or '-'}") for one in index.host.functions.values()), default=6))
@@ -146,6 +159,22 @@ class DeviceTable(LinesView):
             stack.extend(reversed(self.index.children.get(one, ())))
         return endpoints(self.index.host, found)
 
+    def go_to(self, key: Hashable) -> bool:
+        """As the view's own; what is folded away is unfolded."""
+        if super().go_to(key):
+            return True
+        if self.index is None or not self.as_tree or not isinstance(key, str) or self._kept is not None:
+            return False
+        above = key
+        shut = set()
+        while above := self.index.parents.get(above, ""):
+            shut.add(above)
+        if not shut & self._folded:
+            return False
+        self._folded -= shut
+        self.relayout()
+        return super().go_to(key)
+
     # LinesView.
 
     @property
@@ -211,9 +240,11 @@ class DeviceTable(LinesView):
             sign = (glyphs.closed if row.closed else glyphs.open) + " "
             yield sign, "dim"
             smmu = index.host.smmus.get(row.key)
-            label = visible(row.label)
+            label = visible(f"{len(index.children[row.key])} VFs" if row.kind == "vfs" else row.label)
             yield label, "head" if row.kind == "smmu" else "bold"
-            if smmu is not None:
+            if row.kind == "vfs":
+                yield self._fold_words(row.key), "dim"
+            elif smmu is not None:
                 room = width - 4 - len(row.guides) - len(label) - 2
                 yield f"  {cut(self._smmu_words(smmu.name), max(0, room), glyphs.more)}", "dim"
             elif row.key == NO_SMMU:
@@ -252,6 +283,14 @@ class DeviceTable(LinesView):
                 role = "dim"
             yield cut(visible(text), wide, glyphs.more) + " ", role
 
+    def _fold_words(self, key: str) -> str:
+        assert self.index is not None
+        vfs = self.index.children[key]
+        given = sum(self.owner(one) is not None for one in vfs)
+        marked = sum(one in self.marked for one in vfs)
+        told = [f"{given} given"] * bool(given) + [f"{marked} marked"] * bool(marked)
+        return ", ".join(["", *told]) + f"  of {visible(key.split('/')[1])}"
+
     def _smmu_words(self, name: str) -> str:
         assert self.index is not None
         smmu = self.index.host.smmus[name]
@@ -274,9 +313,33 @@ class DeviceTable(LinesView):
             return
         below = set(self.below(key))
         self.marked = self.marked - below if below and below <= self.marked else self.marked | below
-        self.refresh()
-        self.post_message(self.Moved(self, key))
+        self._anchor = key
+        self._marks_changed()
         self.action_cursor(1)
+
+    def action_mark_to(self) -> None:
+        """Mark from the row that was marked last to this one, both with it; what is below a heading or a bridge that is folded, too."""
+        key = self.cursor
+        keys = [row.key for row in self._rows]
+        if not isinstance(key, str) or key not in keys:
+            return
+        here = keys.index(key)
+        start = keys.index(self._anchor) if self._anchor in keys else here
+        low, high = sorted((start, here))
+        for row in self._rows[low : high + 1]:
+            self.marked |= set(self.below(row.key) if row.closed else endpoints(self.index.host, [row.key]) if self.index else ())
+        self._anchor = key
+        self._marks_changed()
+
+    def clear_marks(self) -> None:
+        """No function is marked any more."""
+        self.marked.clear()
+        self._anchor = None
+        self._marks_changed()
+
+    def _marks_changed(self) -> None:
+        self.refresh()
+        self.post_message(self.Marked(len(self.marked)))
 
     def action_fold(self, shut: bool) -> None:
         key = self.cursor
