@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/smmu-wizard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate tables schema diff baseline match engine)
+_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate hitless tables schema diff baseline match engine)
 
 _shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --smmu --json)
 _shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --json)
@@ -22,6 +22,7 @@ _shtab_smmu_wizard_verify_option_strings=(-h --help --replay --root --demo --pol
 _shtab_smmu_wizard_dry_run_option_strings=(-h --help --replay --root --demo --policy --trace --workload-buffer --workload-shared --workload-mapped --workload-touched --assume-accel --allow-in-use --yes --json)
 _shtab_smmu_wizard_rehearse_option_strings=(-h --help --replay --root --demo --policy --qemu --assume-accel --allow-in-use --yes --json)
 _shtab_smmu_wizard_translate_option_strings=(-h --help --trace --mem --registers --read --ssid)
+_shtab_smmu_wizard_hitless_option_strings=(-h --help --json)
 _shtab_smmu_wizard_tables_option_strings=(-h --help --mem --registers --to-mem --to-registers --json)
 _shtab_smmu_wizard_schema_option_strings=(-h --help)
 _shtab_smmu_wizard_diff_option_strings=(-h --help --policy --profile --json)
@@ -90,6 +91,7 @@ _shtab_smmu_wizard_rehearse___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_rehearse___policy_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_rehearse___qemu_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_translate___registers_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_hitless_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_tables___registers_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_tables___to_registers_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_diff_pos_0_COMPGEN=_shtab_compgen_files
@@ -128,7 +130,7 @@ _shtab_smmu_wizard_topology___format_choices=(text svg dot)
 _shtab_smmu_wizard_translate___trace_choices=(text json)
 _shtab_smmu_wizard_tables_pos_0_choices=(streams map who check events diff)
 _shtab_smmu_wizard_engine_pos_0_choices=(nfd kubevirt-permitted kubevirt-vmi opennebula-host opennebula-pci opennebula-template opennebula-raw)
-_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate tables schema diff baseline match engine)
+_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate hitless tables schema diff baseline match engine)
 
 _shtab_smmu_wizard_list__h_nargs=0
 _shtab_smmu_wizard_list___help_nargs=0
@@ -227,6 +229,9 @@ _shtab_smmu_wizard_translate__h_nargs=0
 _shtab_smmu_wizard_translate___help_nargs=0
 _shtab_smmu_wizard_translate___trace_nargs='?'
 _shtab_smmu_wizard_translate___read_nargs=0
+_shtab_smmu_wizard_hitless__h_nargs=0
+_shtab_smmu_wizard_hitless___help_nargs=0
+_shtab_smmu_wizard_hitless___json_nargs=0
 _shtab_smmu_wizard_tables_pos_1_nargs='*'
 _shtab_smmu_wizard_tables__h_nargs=0
 _shtab_smmu_wizard_tables___help_nargs=0

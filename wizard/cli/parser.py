@@ -228,6 +228,11 @@ def _simulation(add: Add) -> None:
     _dump(command)
     command.add_argument("--read", action="store_true", help="of a dump: a read, not a write")
     command.add_argument("--ssid", metavar="N", help="of a dump: the SubstreamID (PASID) of the access")
+    command = add(
+        "hitless", "wizard.cli.hitless", "updates of live stream table entries and context descriptors, with DMA at every moment", host=False
+    )
+    command.add_argument("case", metavar="CASE|-", help="a file with one case or a list of them, or - for one case a line")
+    _json(command)
     command = add("tables", "wizard.cli.tables", "what an SMMU's memory and registers say, out of a dump", host=False)
     command.add_argument(
         "action", metavar="ACTION", choices=["streams", "map", "who", "check", "events", "diff"],

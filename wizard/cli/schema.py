@@ -31,6 +31,7 @@ MODELS: dict[str, tuple[str, str]] = {
     "rehearse": ("wizard.rehearsal.report", "Report"),
     "case": ("wizard.smmu.caseformat", "Case"),
     "answer": ("wizard.smmu.caseformat", "Answer"),
+    "hitless": ("wizard.cli.hitless", "HitlessView"),
     "tables": ("wizard.smmu.dumps.view", "DumpView"),
     "diff": ("wizard.fleet.diff.model", "DiffView"),
     "baseline": ("wizard.fleet.baseline", "BaselineView"),

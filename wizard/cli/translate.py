@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -30,7 +30,7 @@ def run(source: str, trace: str | None, out: TextIO) -> int:
     if trace not in (None, "text", "json"):
         raise ValueError(f"no trace format {trace!r}")
     status = Exit.OK
-    for case in _stream() if source == "-" else _file(source):
+    for case in cases_of(source):
         answer = Answer(error=str(case)) if isinstance(case, CaseError) else cases.run(case, trace=trace is not None)
         if answer.error is not msgspec.UNSET:
             status = Exit.INPUT
@@ -39,6 +39,11 @@ def run(source: str, trace: str | None, out: TextIO) -> int:
         out.write(msgspec.json.encode(answer).decode() + "\n")
         out.flush()
     return status
+
+
+def cases_of(source: str) -> Iterable[Case | CaseError]:
+    """The cases of a file or, for ``-``, one a line of standard input."""
+    return _stream() if source == "-" else _file(source)
 
 
 def _file(source: str) -> list[Case | CaseError]:

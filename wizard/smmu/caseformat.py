@@ -57,11 +57,26 @@ class CaseIds(Struct, kw_only=True, forbid_unknown_fields=True):
     aidr: Number | UnsetType = UNSET
 
 
+class Update(Struct, kw_only=True, forbid_unknown_fields=True):
+    """An entry that ``hitless`` writes over a live one: ``new`` are its eight words, ``at`` is where it lies.
+
+    ``kind`` is ``ste`` of StreamID ``sid`` or ``cd`` of its SubstreamID ``ssid``. ``order`` is Linux's, or every word that differs from the
+    first (``up``) or the last on (``down``).
+    """
+
+    kind: Literal["ste", "cd"]
+    at: Number
+    new: Annotated[list[Number], Meta(min_length=8, max_length=8)]
+    sid: Number
+    ssid: Number = 0
+    order: Literal["linux", "up", "down"] = "linux"
+
+
 class Case(Struct, kw_only=True, forbid_unknown_fields=True):
     """A case: an SMMU, its registers and memory, and one DMA (``sid``, ``iova``, ``access`` …) or ``steps``.
 
     ``ram`` are the ranges (start, end) that answer with zero where ``mem`` says nothing; ``caches`` false makes every lookup go to memory.
-    ``expect``, ``qemu`` and ``qemu_agrees`` are carried along and not looked at.
+    ``update`` is for ``hitless`` alone. ``expect``, ``qemu`` and ``qemu_agrees`` are carried along and not looked at.
     """
 
     name: str = ""
@@ -77,6 +92,7 @@ class Case(Struct, kw_only=True, forbid_unknown_fields=True):
     gbpa: Number = 0x1000
     mem: Memory = msgspec.field(default_factory=dict)
     steps: Annotated[list[Step], Meta(max_length=LARGEST_STEPS)] | UnsetType = UNSET
+    update: Update | UnsetType = UNSET
     sid: Number | UnsetType = UNSET
     iova: Number | UnsetType = UNSET
     access: Literal["r", "w"] = "w"

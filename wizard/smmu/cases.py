@@ -213,6 +213,8 @@ def _run(case: Case, trace: bool) -> Answer:
 
 
 def _play(bench: Bench, case: Case) -> Answer:
+    if case.update is not UNSET:
+        raise CaseError("update: that is for smmu-wizard hitless")
     if case.steps is not UNSET and (case.sid is not UNSET or case.iova is not UNSET):
         raise CaseError("both steps and a DMA of the case itself (sid, iova)")
     if case.steps is UNSET:
@@ -220,7 +222,7 @@ def _play(bench: Bench, case: Case) -> Answer:
             raise CaseError("neither steps nor sid and iova")
         names = ("access", "ssid", "privileged", "instruction", "ats", "size", "incoming")
         dma = Dma(sid=case.sid, iova=case.iova, **{name: getattr(case, name) for name in names})
-        return _dma(bench, dma, "case")
+        return transact(bench, dma, "case")
     answers = []
     for index, step in enumerate(case.steps):
         answer = _step(bench, step, f"steps[{index}]")
@@ -237,7 +239,7 @@ def _step(bench: Bench, step: Step, where: str) -> Answer | None:
         raise CaseError(f"{where}: not one of {', '.join(Step.__struct_fields__)} alone")
     where = f"{where}.{given[0]}"
     if step.dma is not UNSET:
-        return _dma(bench, step.dma, where)
+        return transact(bench, step.dma, where)
     if step.mem is not UNSET:
         _load(bench, step.mem, where)
     elif step.reg is not UNSET:
@@ -272,7 +274,8 @@ def _read(bench: Bench, what: str, where: str) -> str | None:
     return None if word is None else f"{word:#x}"
 
 
-def _dma(bench: Bench, dma: Dma, where: str) -> Answer:
+def transact(bench: Bench, dma: Dma, where: str) -> Answer:
+    """One access of a case; ``where`` names it in a ``CaseError``."""
     transaction = Transaction(
         sid=number(dma.sid, f"{where}.sid", 32),
         iova=number(dma.iova, f"{where}.iova"),
