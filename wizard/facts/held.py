@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from wizard.facts.model import Facts
+from wizard.facts.model import PASTE, Facts
 
 
 class Place(StrEnum):
@@ -20,6 +20,7 @@ class Place(StrEnum):
     GROUP_LINKS = "/sys/bus/pci/devices/*/iommu_group"
     CONFIG = "/sys/bus/pci/devices/*/config"
     RESOURCES = "/sys/bus/pci/devices/*/resource"
+    DRIVERS = "/sys/bus/pci/devices/*/driver"
     IOMMUS = "/sys/class/iommu"
     GROUPS = "/sys/kernel/iommu_groups"
     LOG = "dmesg"
@@ -46,8 +47,8 @@ def why_unread(facts: Facts, place: Place) -> str | None:
 
 
 def whole(facts: Facts) -> bool:
-    """Whether every function of the host is there; a recording of umockdev holds those that were named."""
-    return facts.origin != _UMOCKDEV and why_unread(facts, Place.FUNCTIONS) is None
+    """Whether every function of the host is there; a recording of umockdev holds those that were named, a paste what somebody chose."""
+    return facts.origin not in (_UMOCKDEV, PASTE) and why_unread(facts, Place.FUNCTIONS) is None
 
 
 def _noted(unread: Mapping[str, str], place: Place) -> str | None:

@@ -15,12 +15,17 @@ from msgspec import Meta
 
 FORMAT = "smmu-wizard-snapshot"
 VERSION = 1
+PASTE = "paste"
+"""``Facts.origin`` of what was read from text that people give (``wizard.facts.paste``), and from files of the kind."""
+UNPLACED = "?/"
+"""What a function's ``path`` begins with where the bridges above it are not known: neither which they are, nor whether there is one."""
 
 # A snapshot may come from a stranger: what is parsed later has to have its shape. (?![\s\S]) is the end in every dialect.
 AddressText = Annotated[str, Meta(pattern=r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7](?![\s\S])", max_length=16)]
 Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]*(?![\s\S])")]  # of an even length, which `snapshot.decode` looks after
 IdText = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{1,8}(?![\s\S])", max_length=10)]
 Count = Annotated[int, Meta(ge=0)]
+Offset = Annotated[int, Meta(ge=0, le=4096)]  # of a byte in configuration space
 PageSize = Annotated[str, Meta(pattern=r"^[0-9]{1,12}(?![\s\S])")]  # KiB
 
 
@@ -32,7 +37,7 @@ class PciFunction(Fact, frozen=True):
     """One entry of /sys/bus/pci/devices. Absent attributes are None."""
 
     address: AddressText
-    path: str  # below /sys/devices: pci0000:10/0000:10:01.0/0000:14:00.0
+    path: str  # below /sys/devices: pci0000:10/0000:10:01.0/0000:14:00.0; see UNPLACED
     vendor: IdText
     device: IdText
     class_: IdText = msgspec.field(name="class")
@@ -41,6 +46,7 @@ class PciFunction(Fact, frozen=True):
     subsystem_device: IdText | None = None
     config: Annotated[Hex, Meta(max_length=8192)] = ""  # trailing zeros left out
     config_length: Annotated[int, Meta(ge=0, le=4096)] = 0  # bytes that could be read: 64 without root, else 256 or 4096
+    config_known: tuple[tuple[Offset, Offset], ...] = ()  # of a source that tells some bytes only: the ranges [first, end) that it tells; else empty
     resource: str = ""  # the lines of `resource`, trailing empty regions left out
     driver: str | None = None
     driver_override: str | None = None
@@ -224,7 +230,8 @@ class Facts(Fact, frozen=True, omit_defaults=False):
     format: str = FORMAT
     version: int = VERSION
     tool: str = ""  # the version of smmu-wizard that recorded it
-    origin: str = ""  # live, root, umockdev, or a builder's name
+    origin: str = ""  # live, root, umockdev, paste, or a builder's name
+    rests_on: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # of a paste: the kinds of text and files that it held, by their names for people
     redacted: bool = False
     identity: Identity = Identity()
     kernel: Kernel = Kernel()

@@ -21,6 +21,7 @@ class PciIds:
     def __init__(self, text: bytes) -> None:
         # Entries are found by the line break before them; the first line has none of its own.
         self._text = b"\n" + text + b"\n"
+        self._named: tuple[tuple[bytes, bytes], ...] | None = None
 
     @classmethod
     def of_machine(cls) -> PciIds:
@@ -45,6 +46,43 @@ class PciIds:
         """Name of a 24-bit class code: its subclass, else its base class."""
         base, sub, _ = class_code.to_bytes(3, "big")
         return self._below(b"\nC %02x  " % base, b"\n\t%02x  " % sub) or self._entry(b"\nC %02x  " % base)[0]
+
+    def class_named(self, name: str) -> str | None:
+        """Class and subclass, four hexadecimal digits, of a subclass's name; None where none or several have it."""
+        at = self._text.find(b"\nC ")
+        wanted = b"  " + name.encode() + b"\n"
+        found = []
+        for piece in self._text[at:].split(b"\nC ")[1:] if at >= 0 else ():
+            found += [piece[:2] + line[1:3] for line in piece.split(b"\n") if line[:1] == b"\t" and line[1:2] != b"\t" and line[3:] + b"\n" == wanted]
+        return found[0].decode() if len(set(found)) == 1 else None
+
+    def ids_named(self, name: str) -> tuple[str, str] | None:
+        """(vendor, device), four hexadecimal digits each, of "Vendor Device" as lspci writes it; None where that is not one device."""
+        text = name.encode()
+        found = set()
+        for vendor, known in self._vendors():
+            if not text.startswith(known + b" "):
+                continue
+            rest = text[len(known) + 1 :]
+            if rest[:7] == b"Device " and len(rest) == 11:  # one that pci.ids had no name for
+                found.add((vendor.decode(), rest[7:].decode()))
+                continue
+            _, start, end = self._entry(b"\n" + vendor + b"  ")
+            at = self._text.find(b"  " + rest + b"\n", start, end + 1)
+            while at >= 0:
+                if self._text[at - 5 : at - 4] == b"\t" and self._text[at - 6 : at - 5] == b"\n":
+                    found.add((vendor.decode(), self._text[at - 4 : at].decode()))
+                at = self._text.find(b"  " + rest + b"\n", at + 1, end + 1)
+        if len(found) != 1:
+            return None
+        vendor_id, device = found.pop()
+        return (vendor_id, device) if all(len(one) == 4 and set(one) <= set("0123456789abcdef") for one in (vendor_id, device)) else None
+
+    def _vendors(self) -> Iterable[tuple[bytes, bytes]]:
+        if self._named is None:
+            lines = (line for line in self._text.split(b"\n") if line[4:6] == b"  " and line[:1] not in (b"\t", b"C", b"#"))
+            self._named = tuple((line[:4], line[6:]) for line in lines)
+        return self._named
 
     def _entry(self, start: bytes) -> tuple[str | None, int, int]:
         # (name, where its children begin, where they end): children are the lines after it that a tab begins.

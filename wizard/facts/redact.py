@@ -127,7 +127,7 @@ DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
         "status": _keep(r"[0-9a-f:.]{0,64}", "bits of configuration space that move"),
     },
     Facts: {
-        **dict.fromkeys(("format", "tool", "origin"), OUR_WORD),
+        **dict.fromkeys(("format", "tool", "origin", "rests_on"), OUR_WORD),
         "cpu_model": TEXT,
         "acpi": BYTES,
         "log": LINE,
@@ -208,7 +208,7 @@ def digest(facts: Facts) -> str:
         from wizard.facts.tree import DirectoryTree
 
         facts, _ = redact(facts, secrets_of(DirectoryTree("/", live=True), live=True) if facts.origin == "live" else Secrets())
-    stable = msgspec.structs.replace(set_apart(facts), moment=Moment(), tool="", origin="", hw_info=())
+    stable = msgspec.structs.replace(set_apart(facts), moment=Moment(), tool="", origin="", rests_on=msgspec.UNSET, hw_info=())
     return "sha256:" + hashlib.sha256(msgspec.json.encode(stable, order="deterministic")).hexdigest()
 
 

@@ -22,6 +22,7 @@ from wizard.facts.model import FORMAT, VERSION, Facts, as_json
 from wizard.facts.moment import put_back, set_apart
 
 LIMIT = 64 << 20  # bytes of JSON, after unpacking
+TEXT_LIMIT = 256 << 20  # bytes of text in place of it: lspci -xxxx of 8,192 functions is half of that
 FUNCTIONS = 65536
 
 _RECORD = "Record the host again with `smmu-wizard record -o FILE`, or name another file."
@@ -43,64 +44,69 @@ def load(source: str) -> Facts:
     return decode(data, name)
 
 
-def read_bounded(source: str) -> tuple[bytes, str]:
-    """The bytes of a file or of standard input (``-``), unpacked, at most 64 MiB, and a name to show for it."""
+def read_bounded(source: str, limit: int = LIMIT) -> tuple[bytes, str]:
+    """The bytes of a file or of standard input (``-``), unpacked, at most ``limit``, and a name to show for it."""
     name = "standard input" if source == "-" else visible(source)
     try:
         if source == "-":
-            data = _read_piped(sys.stdin.buffer)
+            data = _read_piped(sys.stdin.buffer, limit)
         else:
-            data = _read(source)
+            data = _read(source, limit)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {name}.", "Check the path, or record one with `smmu-wizard record -o FILE`.") from error
     except (OSError, EOFError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "it ends too early"
         raise InputError(f"{name} can't be read: {visible(reason)}.", "Check the path and its permissions.") from error
-    if len(data) > LIMIT:
-        raise InputError(f"{name} holds more than {size(LIMIT)}iB.", "A snapshot is never that large. " + _RECORD)
+    if len(data) > limit:
+        raise too_large(name, limit)
     return data, name
 
 
-def _read(path: str) -> bytes:
+def too_large(name: str, limit: int = LIMIT) -> InputError:
+    """The error for a file that passes the bound."""
+    return InputError(f"{name} holds more than {size(limit)}iB.", "A snapshot is never that large. " + _RECORD)
+
+
+def _read(path: str, limit: int) -> bytes:
     unpack = _UNPACKERS.get(path.rpartition(".")[2])
     if unpack:
-        return unpack(path)
+        return unpack(path, limit)
     with open(path, "rb") as file:
-        return file.read(LIMIT + 1)
+        return file.read(limit + 1)
 
 
-def _read_piped(stream: BinaryIO) -> bytes:
+def _read_piped(stream: BinaryIO, limit: int) -> bytes:
     # A pipe has no name that says how it is packed; its first bytes do, and JSON begins otherwise.
-    data = stream.read(LIMIT + 1)
+    data = stream.read(limit + 1)
     for suffix, magic in (("gz", b"\x1f\x8b"), ("xz", b"\xfd7zXZ\0")):
         if data.startswith(magic):
-            return _UNPACKERS[suffix](io.BytesIO(data))
+            return _UNPACKERS[suffix](io.BytesIO(data), limit)
     return data
 
 
 # The unpackers are loaded for those who need them: most snapshots are plain, and a list of one is to be quick.
-def _gunzip(source: str | BinaryIO) -> bytes:
+def _gunzip(source: str | BinaryIO, limit: int) -> bytes:
     import gzip
     import zlib
 
     try:
         with gzip.open(source, "rb") as packed:
-            return packed.read(LIMIT + 1)
+            return packed.read(limit + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from error
 
 
-def _unxz(source: str | BinaryIO) -> bytes:
+def _unxz(source: str | BinaryIO, limit: int) -> bytes:
     import lzma
 
     try:
         with lzma.open(source, "rb") as packed:
-            return packed.read(LIMIT + 1)
+            return packed.read(limit + 1)
     except lzma.LZMAError as error:
         raise ValueError(str(error)) from error
 
 
-_UNPACKERS: dict[str, Callable[[str | BinaryIO], bytes]] = {"gz": _gunzip, "xz": _unxz}
+_UNPACKERS: dict[str, Callable[[str | BinaryIO, int], bytes]] = {"gz": _gunzip, "xz": _unxz}
 
 
 def decode(data: bytes, name: str) -> Facts:

@@ -26,6 +26,7 @@ SUFFIXES = tuple(suffix + packed for suffix in (".json", RECORDING) for packed i
 """Ends of the names of recordings: what is looked for in a directory of them."""
 
 _ROOTS = frozenset(("sys", "sos_commands"))  # one of them is at the root of every tree
+_SNAPSHOT = re.compile(rb'\s{0,64}\{\s{0,64}"format"\s{0,64}:')  # as every one begins that was written here
 _UMOCKDEV = re.compile(rb"\s{0,64}P: /")  # the path of its first device
 
 
@@ -77,9 +78,9 @@ def read_facts(source: Source, policy: str | None = None) -> Facts:
 
 def load_recording(path: str) -> Facts:
     """The facts in a file or, for ``-``, on standard input, packed or not; what kind it is, its content says. ``InputError``."""
-    from wizard.facts.snapshot import read_bounded
+    from wizard.facts.snapshot import TEXT_LIMIT, read_bounded
 
-    return decode_recording(*read_bounded(path))
+    return decode_recording(*read_bounded(path, TEXT_LIMIT))
 
 
 def decode_recording(data: bytes, name: str) -> Facts:
@@ -88,8 +89,21 @@ def decode_recording(data: bytes, name: str) -> Facts:
         from wizard.facts.umockdev import from_umockdev
 
         return from_umockdev(data, name)
-    from wizard.facts.snapshot import decode
+    from wizard.facts.snapshot import LIMIT, decode, too_large
 
+    if not _SNAPSHOT.match(data):
+        from wizard.facts.paste.combine import facts_of
+        from wizard.facts.paste.kinds import pieces_of, understood
+        from wizard.facts.paste.text import is_text
+
+        if len(data) > LIMIT and not is_text(data):
+            raise too_large(name)
+        if pieces := pieces_of(data, name):
+            return facts_of(pieces, name)
+        if data.strip() and not data.lstrip().startswith((b"{", b"[")):
+            raise InputError(f"{name} is nothing that can be read here.", understood())
+    if len(data) > LIMIT:
+        raise too_large(name)
     return decode(data, name)
 
 

@@ -124,7 +124,8 @@ class _Builder:
                 address=address,
                 # One that is not in the snapshot stays named: what it does to DMA is unknown then.
                 parent=_address(above),
-                config=decode_config(_bytes(function.config), function.config_length),
+                config=decode_config(_bytes(function.config), function.config_length, function.config_known),
+                placed=not function.path.startswith(facts_model.UNPLACED),
                 virtual=function.physfn is not None or function.address in self.physical,
             )
         return nodes

@@ -11,6 +11,7 @@ import msgspec
 
 from wizard.base.text import size, visible
 from wizard.facts.held import Place, whole, why_unread
+from wizard.facts.model import UNPLACED
 from wizard.host.known import Known, Source
 from wizard.host.model import KIND_NAMES, Function, Group, Host, Smmu
 from wizard.host.uses import told
@@ -63,7 +64,7 @@ def function_rows(host: Host, function: Function) -> Iterator[Row]:
     yield Row("class", "class", visible(facts.class_name or facts.class_))
     subsystem = f", subsystem {facts.subsystem_vendor[2:]}:{facts.subsystem_device[2:]}" if facts.subsystem_vendor and facts.subsystem_device else ""
     yield Row("device", "ids", visible(function.ids + subsystem))
-    yield Row("driver", "driver", visible(facts.driver or "none"))
+    yield Row("driver", "driver", visible(facts.driver or ("none" if why_unread(host.facts, Place.DRIVERS) is None else NOT_READ)))
     if facts.driver_override:
         yield Row("driver_override", "override", visible(facts.driver_override))
     yield _smmu(host, function)
@@ -75,7 +76,8 @@ def function_rows(host: Host, function: Function) -> Iterator[Row]:
     if group is not None:
         yield Row("reserved_regions", "reserved", regions_text(group))
     yield Row("numa_node", "NUMA node", _node(function.numa_node))
-    yield Row("parent", "below", visible(function.parent or "a root bus"))
+    placed = not function.facts.path.startswith(UNPLACED)
+    yield Row("parent", "below", visible(function.parent or ("a root bus" if placed else NOT_READ)))
     yield Row("path", "path", visible(facts.path))
     bars = ", ".join(f"{bar.index}: {size(bar.size)}" + (" prefetchable" if bar.prefetchable else "") for bar in function.bars)
     yield Row("bars", "BARs", bars or ("none" if function.bars_known else NOT_READ))

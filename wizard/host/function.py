@@ -27,6 +27,8 @@ def _unreadable(space: ConfigSpace) -> str:
         return "its configuration space reads all ones: it does not answer"
     if not space.length:
         return "its configuration space was not recorded"
+    if space.known:
+        return "what was pasted of its configuration space does not tell"
     if space.length <= USER_READABLE:
         return f"only {space.length} bytes of configuration space could be read; root would tell"
     if space.notes:
@@ -105,6 +107,8 @@ def _as_root(site: Site) -> str:
 def _present(site: Site, capability: Cap | ExtCap, *, shared: bool = False) -> Known:
     space = site.physical if shared and site.physical is not None else site.space
     presence = space.presence(capability)
+    if shared and site.physical is None and presence is Presence.ABSENT and space.of_vf:
+        return Known(None, Source.NONE, "it is a VF, of which only the PF would tell; the PF was not recorded")
     if presence is Presence.UNKNOWN:
         return Known(None, Source.NONE, _unreadable(space))
     return Known(presence is Presence.PRESENT, site.told)
@@ -274,13 +278,17 @@ def cxl_cache(site: Site) -> Known:
     # Asked of every function of a host: where the vendor's number is nowhere in the whole space, no list need be walked.
     if space.dead:
         return UNKNOWN
-    if space.length > 256 and CXL_VENDOR.to_bytes(2, "little") not in space.data:
+    if space.length > 256 and not space.known and CXL_VENDOR.to_bytes(2, "little") not in space.data:
         return Known(False, site.told)
     if space.is_express is False:
         return Known(False, site.told)
     if space.length <= 256:
         return UNKNOWN
     for found in space.extended:
+        if found.id == ExtCap.DVSEC and not space.tells(found.offset + 4, found.offset + 0xA):
+            return UNKNOWN
         if found.id == ExtCap.DVSEC and space.word(found.offset + 4, 2) == CXL_VENDOR and space.word(found.offset + 8, 2) == 0:
+            if not space.tells(found.offset + 0xA, found.offset + 0xC):
+                return UNKNOWN
             return Known(bool(CxlCapability(space.word(found.offset + 0xA, 2)).CACHE), site.told)
     return UNKNOWN if space.presence(ExtCap.DVSEC) is Presence.UNKNOWN else Known(False, site.told)

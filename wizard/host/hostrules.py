@@ -53,7 +53,7 @@ NOT_LOOKED_AT = _define(
 _WORDS = {
     Place.FUNCTIONS: "PCI functions", Place.IOMMUS: "the list of IOMMUs in /sys/class/iommu", Place.LINKS: "links from functions to their IOMMU",
     Place.GROUP_LINKS: "links from functions to their IOMMU group", Place.GROUPS: "IOMMU groups in /sys/kernel/iommu_groups",
-    Place.CONFIG: "configuration space", Place.RESOURCES: "BARs", Place.LOG: "the kernel's log of the boot",
+    Place.CONFIG: "configuration space", Place.RESOURCES: "BARs", Place.DRIVERS: "drivers", Place.LOG: "the kernel's log of the boot",
     Place.IORT: "the firmware's IORT", Place.DEVICE_TREE: "the device tree",
 }  # fmt: skip
 _USERS = {

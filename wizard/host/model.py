@@ -189,7 +189,7 @@ class Function(msgspec.Struct, frozen=True, dict=True):
             return True
         first, last = 0x10, 0x18 if self.is_bridge else 0x28
         space = self.config
-        return not self.is_vf and not space.dead and space.length >= last and not any(space.data[first:last])
+        return not self.is_vf and not space.of_vf and not space.dead and space.tells(first, last) and not any(space.data[first:last])
 
     @property
     def name(self) -> str:

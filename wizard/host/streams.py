@@ -121,8 +121,8 @@ class Streams:
 
     def aliases_known(self, address: Address) -> bool:
         """Whether every bridge above a function could be read, so that none of its requester IDs is missing."""
-        parent = self.nodes[address].parent
-        return parent is None or self._bridges_known(parent)
+        node = self.nodes[address]
+        return node.placed and (node.parent is None or self._bridges_known(node.parent))
 
     def _find_bridges_known(self, bridge: Address) -> bool:
         """Whether a bridge and all above it could be read: the same for every function below it."""

@@ -10,7 +10,7 @@ import msgspec
 
 from wizard.arch import pci_caps as regs
 from wizard.arch.pci import Cap
-from wizard.host.pci.config import ConfigSpace
+from wizard.host.pci.config import ConfigSpace, Presence
 
 
 class PowerManagement(msgspec.Struct, frozen=True):
@@ -69,13 +69,14 @@ class Slot(msgspec.Struct, frozen=True):
 class Express(msgspec.Struct, frozen=True):
     """The PCI Express capability. ``type`` is the device/port type's number, ``type_name`` lspci's name for it.
 
-    Payload sizes are bytes; ``slot`` is None where none is implemented, the links where the type has none.
+    Payload sizes are bytes; ``slot`` is None where none is implemented, the links where the type has none. ``flr`` is None where only
+    the type is told (``lspci -v``): the other fields are zero then.
     """
 
     version: int
     type: int
     type_name: str
-    flr: bool
+    flr: bool | None
     max_payload_supported: int
     max_payload: int
     max_read_request: int
@@ -147,6 +148,8 @@ def msix(space: ConfigSpace) -> Msix | None:
 def express(space: ConfigSpace) -> Express | None:
     """PCI Express (id 0x10). Registers past the end of a short capability read as zero."""
     found = space.find(Cap.EXPRESS)
+    if found is None and space.known:
+        found = next((c for c in space.standard if c.id == Cap.EXPRESS and space.tells(c.offset, c.offset + 4)), None)
     if found is None:
         return None
     data, base = space.data, found.offset
@@ -164,7 +167,7 @@ def express(space: ConfigSpace) -> Express | None:
         version=caps.VERSION,
         type=caps.TYPE,
         type_name=regs.PORT_TYPES.get(caps.TYPE) or f"type {caps.TYPE:#x}",
-        flr=bool(device.FLR),
+        flr=bool(device.FLR) if space.tells(base + 4, base + 8) else None,
         max_payload_supported=128 << device.MAX_PAYLOAD,
         max_payload=128 << control.MAX_PAYLOAD,
         max_read_request=128 << control.MAX_READ_REQUEST,
@@ -209,7 +212,11 @@ def flr(space: ConfigSpace) -> bool | None:
     one, other = express(space), advanced_features(space)
     if (one is not None and one.flr) or (other is not None and other.flr):
         return True
-    return False if space.is_express is not None else None
+    if space.known and (other is None and space.presence(Cap.AF) is not Presence.ABSENT):
+        return None
+    if one is None and space.is_express:
+        return None
+    return False if space.is_express is not None and (one is None or one.flr is not None) else None
 
 
 def _speed(code: int) -> str:

@@ -60,11 +60,17 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
     """Configuration space of one function.
 
     ``length`` bytes could be read, of which ``data`` holds those up to the last that is not zero. ``length`` is 64 for an
-    ordinary user, then 256 or 4096; fewer mean that reading broke off.
+    ordinary user, then 256 or 4096; fewer mean that reading broke off. ``known`` are the ranges [first, end) that a source tells
+    which names registers one by one (lspci's words); empty where every byte was read.
     """
 
     data: bytes
     length: int
+    known: tuple[tuple[int, int], ...] = ()
+
+    def tells(self, first: int, end: int) -> bool:
+        """Whether the bytes from ``first`` up to ``end`` were read."""
+        return end <= self.length and (not self.known or any(start <= first and end <= stop for start, stop in self.known))
 
     def word(self, offset: int, size: int = 4) -> int:
         """``size`` bytes at ``offset``, little-endian; bytes that are not stored are zero."""
@@ -96,8 +102,10 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
         return pci.HeaderType.read(self.data).LAYOUT
 
     @cached_property
-    def multifunction(self) -> bool:
-        """The header's multi-function bit. Functions above 0 need not repeat it."""
+    def multifunction(self) -> bool | None:
+        """The header's multi-function bit, None where it was not told. Functions above 0 need not repeat it."""
+        if self.known and not self.tells(pci.HeaderType.at, pci.HeaderType.at + 1):
+            return None
         return bool(pci.HeaderType.read(self.data).MULTIFUNCTION)
 
     @cached_property
@@ -109,6 +117,11 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
     def dead(self) -> bool:
         """Every byte of the header reads ones: the function does not answer (removed, failed, or powered down)."""
         return self.length >= 16 and len(self.data) >= 16 and self.data[:16] == b"\xff" * 16
+
+    @property
+    def of_vf(self) -> bool:
+        """Its own registers name neither vendor nor device, and something else: those of a VF (PCIe 6.0, 9.3.4.1.1)."""
+        return self.length >= 16 and self.data[:4] == b"\xff" * 4 and not self.dead
 
     @cached_property
     def subsystem(self) -> tuple[int, int] | None:
@@ -147,9 +160,13 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
     def find(self, wanted: Cap | ExtCap) -> Capability | None:
         """The first capability of this kind that fits into configuration space; None when absent *or* unreadable."""
         if isinstance(wanted, ExtCap):
-            return next((c for c in self.extended if c.id == wanted and c.offset + _EXTENDED_SIZES[wanted] <= self.length), None)
+            return next((c for c in self.extended if c.id == wanted and self._fits(c, _EXTENDED_SIZES[wanted], self.length)), None)
         limit = min(self.length, pci.STANDARD_SPACE)
-        return next((c for c in self.standard if c.id == wanted and c.offset + _SIZES[wanted] <= limit), None)
+        return next((c for c in self.standard if c.id == wanted and self._fits(c, _SIZES[wanted], limit)), None)
+
+    def _fits(self, capability: Capability, size: int, limit: int) -> bool:
+        end = capability.offset + size
+        return end <= limit and (not self.known or self.tells(capability.offset, end))
 
     def presence(self, wanted: Cap | ExtCap) -> Presence:
         """PRESENT, ABSENT, or UNKNOWN when its place could not be read, it is cut off, or its list breaks off before it."""
@@ -159,17 +176,19 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
         if extended and not self.dead and self.is_express is False:
             return Presence.ABSENT  # a conventional function has 256 bytes and no extended capabilities
         walk = self._walked_extended if extended else self._walked
+        if self.known and any(c.id == wanted for c in walk.found):
+            return Presence.PRESENT  # it was named, be its registers told or not
         return Presence.ABSENT if walk.complete and all(c.id != wanted for c in walk.found) else Presence.UNKNOWN
 
 
-def decode_config(data: bytes, length: int) -> ConfigSpace:
+def decode_config(data: bytes, length: int, known: tuple[tuple[int, int], ...] = ()) -> ConfigSpace:
     """The configuration space of one function.
 
-    ``data`` may lack its trailing zeros; ``length`` is the number of bytes that was read. Never raises: ``data`` beyond
-    ``length`` or beyond 4 KiB is cut off.
+    ``data`` may lack its trailing zeros; ``length`` is the number of bytes that was read, ``known`` as in ``ConfigSpace``. Never raises:
+    ``data`` beyond ``length`` or beyond 4 KiB is cut off.
     """
     length = min(max(length, 0), pci.EXTENDED_SPACE)
-    return ConfigSpace(data[:length] if len(data) > length else data, length)
+    return ConfigSpace(data[:length] if len(data) > length else data, length, known)
 
 
 class _Walk(NamedTuple):
@@ -209,6 +228,8 @@ def _walk_standard(space: ConfigSpace) -> _Walk:
             if space.length > pci.USER_READABLE:
                 notes.append(Note(at, f"capability at {offset:#x} lies beyond the {limit} bytes that were read"))
             break
+        if space.known and not space.tells(offset, offset + 2):
+            break  # the source does not say how the list goes on
         seen.add(offset)
         header = space.word(offset, 2)
         number = CapabilityHeader.ID.get(header)
@@ -227,6 +248,8 @@ def _walk_extended(space: ConfigSpace) -> _Walk:
     if space.length <= pci.STANDARD_SPACE or space.dead:
         return _Walk((), (), False)
     data = space.data
+    if space.known and not space.tells(0x100, 0x104):
+        return _Walk((), (), False)
     header = int.from_bytes(data[0x100:0x104], "little")
     if header == 0:
         return _Walk((), (), True)
@@ -257,6 +280,8 @@ def _walk_extended(space: ConfigSpace) -> _Walk:
             break
         if offset + 4 > space.length:
             notes.append(Note(at, f"extended capability at {offset:#x} lies beyond the {space.length} bytes that were read"))
+            break
+        if space.known and not space.tells(offset, offset + 4):
             break
         header = int.from_bytes(data[offset : offset + 4], "little")
         if header == 0xFFFF_FFFF:

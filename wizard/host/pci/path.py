@@ -25,13 +25,15 @@ _DEPTH = 64  # deeper than any PCI hierarchy (256 buses, two to a switch, in pra
 class PciNode(msgspec.Struct, frozen=True, dict=True):
     """A function and its place: ``parent`` is the bridge above it, None on a root bus.
 
-    ``virtual`` marks a VF, whose function number says nothing of being part of a multi-function device.
+    ``virtual`` marks a VF, whose function number says nothing of being part of a multi-function device. ``placed`` is False where what
+    is above was not read: ``parent`` says nothing then.
     """
 
     address: Address
     parent: Address | None
     config: ConfigSpace
     virtual: bool = False
+    placed: bool = True
 
     @cached_property
     def express(self) -> caps.Express | None:
@@ -94,8 +96,9 @@ def acs_path(nodes: Mapping[Address, PciNode], address: Address) -> AcsPath:
     """ACS of every step from a function to the root bus, as pci_acs_path_enabled() asks it. ``KeyError`` for an unknown function."""
     path = (nodes[address], *ancestors(nodes, address))
     steps = [acs_step(node) for node in path]
-    if (lost := path[-1].parent) is not None and lost not in nodes:
-        steps.append(AcsStep(lost, "unknown", True, None, None, None))  # it is not in what was recorded
+    lost = path[-1].parent
+    if not path[-1].placed or (lost is not None and lost not in nodes):
+        steps.append(AcsStep(lost or address, "unknown", True, None, None, None))  # it is not in what was recorded
     return AcsPath(tuple(steps))
 
 
@@ -112,15 +115,19 @@ def acs_step(node: PciNode) -> AcsStep:
         return AcsStep(node.address, express.type_name, True, frozenset(), frozenset(), ISOLATION)
     found = extcaps.acs(space)
     capable, enabled = (found.capable, found.enabled) if found else (None, None)
-    multifunction = space.multifunction or (node.address.function > 0 and not node.virtual)
+    several = True if node.address.function > 0 and not node.virtual else space.multifunction
     # Upstream ports and endpoints are asked only where they have neighbours in their own device.
-    if not express.is_downstream and not (multifunction and (express.is_endpoint or express.type == 0x5)):
+    asked_among_several = express.is_endpoint or express.type == 0x5
+    if not express.is_downstream and not (asked_among_several and several is not False):
         return AcsStep(node.address, express.type_name, False, capable, enabled, frozenset())
     if found is None:
-        absent = space.presence(ExtCap.ACS) is Presence.ABSENT
+        absent = space.presence(ExtCap.ACS) is Presence.ABSENT and (express.is_downstream or several is True)
         return AcsStep(node.address, express.type_name, True, frozenset() if absent else None, None, ISOLATION if absent else None)
     # What the capability register lacks is either not needed here or hard-wired on (pci_acs_flags_enabled()).
-    return AcsStep(node.address, express.type_name, True, capable, enabled, (ISOLATION & found.capable) - found.enabled)
+    missing = (ISOLATION & found.capable) - found.enabled
+    if missing and not express.is_downstream and several is None:
+        return AcsStep(node.address, express.type_name, True, capable, enabled, None)  # whether it is asked was not read
+    return AcsStep(node.address, express.type_name, True, capable, enabled, missing)
 
 
 def dma_aliases(nodes: Mapping[Address, PciNode], address: Address) -> tuple[DmaAlias, ...]:
@@ -148,5 +155,6 @@ def dma_aliases(nodes: Mapping[Address, PciNode], address: Address) -> tuple[Dma
 def aliases_known(nodes: Mapping[Address, PciNode], address: Address) -> bool:
     """Whether every bridge above could be read, so that ``dma_aliases`` is the whole answer."""
     above = ancestors(nodes, address)
-    complete = (above[-1] if above else nodes[address]).parent is None
+    last = above[-1] if above else nodes[address]
+    complete = last.placed and last.parent is None
     return complete and all(node.config.is_express is not None for node in above)
