@@ -7,39 +7,43 @@
 
 _shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate hitless tables schema diff baseline match engine)
 
-_shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --smmu --json)
-_shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --json)
-_shtab_smmu_wizard_doctor_option_strings=(-h --help --replay --root --demo --policy --knowledge --json)
-_shtab_smmu_wizard_explain_option_strings=(-h --help --replay --root --demo --policy --profile --list --json)
-_shtab_smmu_wizard_record_option_strings=(-h --help --replay --root --demo --policy -o --output --force --no-redact --probe --yes)
-_shtab_smmu_wizard_prepare_option_strings=(-h --help --replay --root --demo --policy -o --output --force)
-_shtab_smmu_wizard_plan_option_strings=(-h --help --replay --root --demo --policy --vm --memory --cpus --hugepages --firmware --disk --network --mode --fall-back --layout --split --ats --ril --ssidsize --oas --cmdqv --hotplug --target --vmm --assume-accel --allow-in-use --yes --user -o --output --force --json)
-_shtab_smmu_wizard_import_option_strings=(-h --help --replay --root --demo --policy --running --fix --assume-accel --allow-in-use --yes -o --output --force --json)
-_shtab_smmu_wizard_check_option_strings=(-h --help --replay --root --demo --policy --running --vmm --fix --in-place --assume-accel --allow-in-use --yes -o --output --force --json)
-_shtab_smmu_wizard_export_option_strings=(-h --help --replay --root --demo --policy --format --traces --assume-accel --allow-in-use --yes -o --output --force)
-_shtab_smmu_wizard_topology_option_strings=(-h --help --replay --root --demo --policy --running --format --assume-accel --allow-in-use --yes -o --output --force)
-_shtab_smmu_wizard_verify_option_strings=(-h --help --replay --root --demo --policy --qmp --json)
-_shtab_smmu_wizard_dry_run_option_strings=(-h --help --replay --root --demo --policy --trace --workload-buffer --workload-shared --workload-mapped --workload-touched --assume-accel --allow-in-use --yes --json)
-_shtab_smmu_wizard_rehearse_option_strings=(-h --help --replay --root --demo --policy --qemu --assume-accel --allow-in-use --yes --json)
-_shtab_smmu_wizard_translate_option_strings=(-h --help --trace --mem --registers --read --ssid)
-_shtab_smmu_wizard_hitless_option_strings=(-h --help --json)
-_shtab_smmu_wizard_tables_option_strings=(-h --help --mem --registers --to-mem --to-registers --json)
-_shtab_smmu_wizard_schema_option_strings=(-h --help)
-_shtab_smmu_wizard_diff_option_strings=(-h --help --policy --profile --json)
-_shtab_smmu_wizard_baseline_option_strings=(-h --help --index --no-index --dask --device --class --assume-accel -o --output --force --json)
-_shtab_smmu_wizard_match_option_strings=(-h --help --index --no-index --dask -o --output --force --json)
-_shtab_smmu_wizard_engine_option_strings=(-h --help --replay --root --demo --policy -o --output --force)
-_shtab_smmu_wizard_option_strings=(-h --help --version --replay --root --demo --policy --script)
+_shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -q --quiet --smmu --json)
+_shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --severity --json)
+_shtab_smmu_wizard_doctor_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --knowledge --severity -q --quiet --json)
+_shtab_smmu_wizard_explain_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --profile --list --json)
+_shtab_smmu_wizard_record_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -o --output --force --no-redact --probe --yes)
+_shtab_smmu_wizard_prepare_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -o --output --force)
+_shtab_smmu_wizard_plan_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --vm --memory --cpus --hugepages --firmware --disk --network --mode --fall-back --layout --split --ats --ril --ssidsize --oas --cmdqv --hotplug --target --vmm --assume-accel --allow-in-use --yes --user --severity -q --quiet -o --output --force --json)
+_shtab_smmu_wizard_import_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --running --fix --severity -q --quiet --assume-accel --allow-in-use --yes -o --output --force --json)
+_shtab_smmu_wizard_check_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --running --vmm --severity -q --quiet --fix --in-place --assume-accel --allow-in-use --yes -o --output --force --json)
+_shtab_smmu_wizard_export_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --format --traces --severity -q --quiet --assume-accel --allow-in-use --yes -o --output --force)
+_shtab_smmu_wizard_topology_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --running --format --assume-accel --allow-in-use --yes -o --output --force)
+_shtab_smmu_wizard_verify_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --qmp --severity --json)
+_shtab_smmu_wizard_dry_run_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --trace --workload-buffer --workload-shared --workload-mapped --workload-touched --severity -q --quiet --assume-accel --allow-in-use --yes --json)
+_shtab_smmu_wizard_rehearse_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --qemu --severity -q --quiet --assume-accel --allow-in-use --yes --json)
+_shtab_smmu_wizard_translate_option_strings=(-h --help --color --no-pager --trace --mem --registers --read --ssid)
+_shtab_smmu_wizard_hitless_option_strings=(-h --help --color --no-pager --json)
+_shtab_smmu_wizard_tables_option_strings=(-h --help --color --no-pager --mem --registers --to-mem --to-registers --json)
+_shtab_smmu_wizard_schema_option_strings=(-h --help --color --no-pager)
+_shtab_smmu_wizard_diff_option_strings=(-h --help --policy --color --no-pager --profile --severity --json)
+_shtab_smmu_wizard_baseline_option_strings=(-h --help --color --no-pager --index --no-index --dask --device --class --assume-accel --severity -o --output --force --json)
+_shtab_smmu_wizard_match_option_strings=(-h --help --color --no-pager --index --no-index --dask --severity -o --output --force --json)
+_shtab_smmu_wizard_engine_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -o --output --force)
+_shtab_smmu_wizard_option_strings=(-h --help --version --replay --root --demo --policy --script --color --no-pager)
 
+_shtab_smmu_wizard_list_pos_0_COMPGEN=_smmu_wizard_filters
 _shtab_smmu_wizard_list___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_list___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_list___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_list___smmu_COMPGEN=_smmu_wizard_smmus
+_shtab_smmu_wizard_show_pos_0_COMPGEN=_smmu_wizard_subjects
 _shtab_smmu_wizard_show___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_show___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_show___policy_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_doctor___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_doctor___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_doctor___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_explain_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_explain___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_explain___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_explain___policy_COMPGEN=_shtab_compgen_files
@@ -49,6 +53,7 @@ _shtab_smmu_wizard_record___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_record___policy_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_record__o_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_record___output_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_prepare_pos_0_COMPGEN=_smmu_wizard_functions
 _shtab_smmu_wizard_prepare___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_prepare___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_prepare___policy_COMPGEN=_shtab_compgen_files
@@ -57,39 +62,56 @@ _shtab_smmu_wizard_prepare___output_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_plan___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_plan___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_plan___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_plan___vm_COMPGEN=_smmu_wizard_given
 _shtab_smmu_wizard_plan___firmware_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_plan___allow_in_use_COMPGEN=_smmu_wizard_functions
 _shtab_smmu_wizard_plan__o_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_plan___output_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_import_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_import___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_import___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_import___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_import___running_COMPGEN=_smmu_wizard_vms
+_shtab_smmu_wizard_import___allow_in_use_COMPGEN=_smmu_wizard_functions
 _shtab_smmu_wizard_import__o_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_import___output_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_check_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_check___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_check___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_check___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_check___running_COMPGEN=_smmu_wizard_vms
+_shtab_smmu_wizard_check___allow_in_use_COMPGEN=_smmu_wizard_functions
 _shtab_smmu_wizard_check__o_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_check___output_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_export_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_export___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_export___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_export___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_export___allow_in_use_COMPGEN=_smmu_wizard_functions
 _shtab_smmu_wizard_export__o_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_export___output_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_topology_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_topology___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_topology___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_topology___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_topology___running_COMPGEN=_smmu_wizard_vms
+_shtab_smmu_wizard_topology___allow_in_use_COMPGEN=_smmu_wizard_functions
 _shtab_smmu_wizard_topology__o_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_topology___output_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_verify___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_verify___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_verify___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_dry_run_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_dry_run___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_dry_run___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_dry_run___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_dry_run___allow_in_use_COMPGEN=_smmu_wizard_functions
+_shtab_smmu_wizard_rehearse_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_rehearse___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_rehearse___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard_rehearse___policy_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_rehearse___qemu_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_rehearse___allow_in_use_COMPGEN=_smmu_wizard_functions
 _shtab_smmu_wizard_translate___registers_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_hitless_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_tables___registers_COMPGEN=_shtab_compgen_files
@@ -118,42 +140,88 @@ _shtab_smmu_wizard___root_COMPGEN=_shtab_compgen_dirs
 _shtab_smmu_wizard___policy_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard___script_COMPGEN=_shtab_compgen_files
 
+_shtab_smmu_wizard_list___color_choices=(auto always never)
+_shtab_smmu_wizard_show___color_choices=(auto always never)
+_shtab_smmu_wizard_show___severity_choices=(error warning note)
+_shtab_smmu_wizard_doctor___color_choices=(auto always never)
+_shtab_smmu_wizard_doctor___severity_choices=(error warning note)
+_shtab_smmu_wizard_explain___color_choices=(auto always never)
+_shtab_smmu_wizard_record___color_choices=(auto always never)
+_shtab_smmu_wizard_prepare___color_choices=(auto always never)
+_shtab_smmu_wizard_plan___color_choices=(auto always never)
 _shtab_smmu_wizard_plan___mode_choices=(accel virtio-iommu none)
 _shtab_smmu_wizard_plan___layout_choices=(per-smmu per-function)
 _shtab_smmu_wizard_plan___ats_choices=(on off auto)
 _shtab_smmu_wizard_plan___ril_choices=(on off auto)
 _shtab_smmu_wizard_plan___cmdqv_choices=(on off auto)
 _shtab_smmu_wizard_plan___vmm_choices=(qemu openvmm)
+_shtab_smmu_wizard_plan___severity_choices=(error warning note)
+_shtab_smmu_wizard_import___color_choices=(auto always never)
+_shtab_smmu_wizard_import___severity_choices=(error warning note)
+_shtab_smmu_wizard_check___color_choices=(auto always never)
 _shtab_smmu_wizard_check___vmm_choices=(qemu openvmm)
+_shtab_smmu_wizard_check___severity_choices=(error warning note)
+_shtab_smmu_wizard_export___color_choices=(auto always never)
 _shtab_smmu_wizard_export___format_choices=(qemu qemu-json libvirt virt-install openvmm prepare qmp)
+_shtab_smmu_wizard_export___severity_choices=(error warning note)
+_shtab_smmu_wizard_topology___color_choices=(auto always never)
 _shtab_smmu_wizard_topology___format_choices=(text svg dot)
+_shtab_smmu_wizard_verify___color_choices=(auto always never)
+_shtab_smmu_wizard_verify___severity_choices=(error warning note)
+_shtab_smmu_wizard_dry_run___color_choices=(auto always never)
+_shtab_smmu_wizard_dry_run___severity_choices=(error warning note)
+_shtab_smmu_wizard_rehearse___color_choices=(auto always never)
+_shtab_smmu_wizard_rehearse___severity_choices=(error warning note)
+_shtab_smmu_wizard_translate___color_choices=(auto always never)
 _shtab_smmu_wizard_translate___trace_choices=(text json)
+_shtab_smmu_wizard_hitless___color_choices=(auto always never)
 _shtab_smmu_wizard_tables_pos_0_choices=(streams map who check events diff)
+_shtab_smmu_wizard_tables___color_choices=(auto always never)
+_shtab_smmu_wizard_schema___color_choices=(auto always never)
+_shtab_smmu_wizard_diff___color_choices=(auto always never)
+_shtab_smmu_wizard_diff___severity_choices=(error warning note)
+_shtab_smmu_wizard_baseline___color_choices=(auto always never)
+_shtab_smmu_wizard_baseline___severity_choices=(error warning note)
+_shtab_smmu_wizard_match___color_choices=(auto always never)
+_shtab_smmu_wizard_match___severity_choices=(error warning note)
 _shtab_smmu_wizard_engine_pos_0_choices=(nfd kubevirt-permitted kubevirt-vmi opennebula-host opennebula-pci opennebula-template opennebula-raw)
+_shtab_smmu_wizard_engine___color_choices=(auto always never)
 _shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate hitless tables schema diff baseline match engine)
+_shtab_smmu_wizard___color_choices=(auto always never)
 
+_shtab_smmu_wizard_list_pos_0_nargs='*'
 _shtab_smmu_wizard_list__h_nargs=0
 _shtab_smmu_wizard_list___help_nargs=0
 _shtab_smmu_wizard_list___demo_nargs=0
+_shtab_smmu_wizard_list___no_pager_nargs=0
+_shtab_smmu_wizard_list__q_nargs=0
+_shtab_smmu_wizard_list___quiet_nargs=0
 _shtab_smmu_wizard_list___json_nargs=0
+_shtab_smmu_wizard_show_pos_0_nargs=+
 _shtab_smmu_wizard_show__h_nargs=0
 _shtab_smmu_wizard_show___help_nargs=0
 _shtab_smmu_wizard_show___demo_nargs=0
+_shtab_smmu_wizard_show___no_pager_nargs=0
 _shtab_smmu_wizard_show___json_nargs=0
 _shtab_smmu_wizard_doctor__h_nargs=0
 _shtab_smmu_wizard_doctor___help_nargs=0
 _shtab_smmu_wizard_doctor___demo_nargs=0
+_shtab_smmu_wizard_doctor___no_pager_nargs=0
 _shtab_smmu_wizard_doctor___knowledge_nargs=0
+_shtab_smmu_wizard_doctor__q_nargs=0
+_shtab_smmu_wizard_doctor___quiet_nargs=0
 _shtab_smmu_wizard_doctor___json_nargs=0
 _shtab_smmu_wizard_explain_pos_0_nargs='*'
 _shtab_smmu_wizard_explain__h_nargs=0
 _shtab_smmu_wizard_explain___help_nargs=0
 _shtab_smmu_wizard_explain___demo_nargs=0
+_shtab_smmu_wizard_explain___no_pager_nargs=0
 _shtab_smmu_wizard_explain___list_nargs=0
 _shtab_smmu_wizard_explain___json_nargs=0
 _shtab_smmu_wizard_record__h_nargs=0
 _shtab_smmu_wizard_record___help_nargs=0
 _shtab_smmu_wizard_record___demo_nargs=0
+_shtab_smmu_wizard_record___no_pager_nargs=0
 _shtab_smmu_wizard_record___force_nargs=0
 _shtab_smmu_wizard_record___no_redact_nargs=0
 _shtab_smmu_wizard_record___probe_nargs=0
@@ -162,21 +230,28 @@ _shtab_smmu_wizard_prepare_pos_0_nargs=+
 _shtab_smmu_wizard_prepare__h_nargs=0
 _shtab_smmu_wizard_prepare___help_nargs=0
 _shtab_smmu_wizard_prepare___demo_nargs=0
+_shtab_smmu_wizard_prepare___no_pager_nargs=0
 _shtab_smmu_wizard_prepare___force_nargs=0
 _shtab_smmu_wizard_plan__h_nargs=0
 _shtab_smmu_wizard_plan___help_nargs=0
 _shtab_smmu_wizard_plan___demo_nargs=0
+_shtab_smmu_wizard_plan___no_pager_nargs=0
 _shtab_smmu_wizard_plan___fall_back_nargs=0
 _shtab_smmu_wizard_plan___assume_accel_nargs=0
 _shtab_smmu_wizard_plan___yes_nargs=0
+_shtab_smmu_wizard_plan__q_nargs=0
+_shtab_smmu_wizard_plan___quiet_nargs=0
 _shtab_smmu_wizard_plan___force_nargs=0
 _shtab_smmu_wizard_plan___json_nargs=0
 _shtab_smmu_wizard_import_pos_0_nargs='*'
 _shtab_smmu_wizard_import__h_nargs=0
 _shtab_smmu_wizard_import___help_nargs=0
 _shtab_smmu_wizard_import___demo_nargs=0
+_shtab_smmu_wizard_import___no_pager_nargs=0
 _shtab_smmu_wizard_import___running_nargs='?'
 _shtab_smmu_wizard_import___fix_nargs=0
+_shtab_smmu_wizard_import__q_nargs=0
+_shtab_smmu_wizard_import___quiet_nargs=0
 _shtab_smmu_wizard_import___assume_accel_nargs=0
 _shtab_smmu_wizard_import___yes_nargs=0
 _shtab_smmu_wizard_import___force_nargs=0
@@ -185,7 +260,10 @@ _shtab_smmu_wizard_check_pos_0_nargs='*'
 _shtab_smmu_wizard_check__h_nargs=0
 _shtab_smmu_wizard_check___help_nargs=0
 _shtab_smmu_wizard_check___demo_nargs=0
+_shtab_smmu_wizard_check___no_pager_nargs=0
 _shtab_smmu_wizard_check___running_nargs='?'
+_shtab_smmu_wizard_check__q_nargs=0
+_shtab_smmu_wizard_check___quiet_nargs=0
 _shtab_smmu_wizard_check___fix_nargs=0
 _shtab_smmu_wizard_check___in_place_nargs=0
 _shtab_smmu_wizard_check___assume_accel_nargs=0
@@ -195,7 +273,10 @@ _shtab_smmu_wizard_check___json_nargs=0
 _shtab_smmu_wizard_export__h_nargs=0
 _shtab_smmu_wizard_export___help_nargs=0
 _shtab_smmu_wizard_export___demo_nargs=0
+_shtab_smmu_wizard_export___no_pager_nargs=0
 _shtab_smmu_wizard_export___traces_nargs=0
+_shtab_smmu_wizard_export__q_nargs=0
+_shtab_smmu_wizard_export___quiet_nargs=0
 _shtab_smmu_wizard_export___assume_accel_nargs=0
 _shtab_smmu_wizard_export___yes_nargs=0
 _shtab_smmu_wizard_export___force_nargs=0
@@ -203,6 +284,7 @@ _shtab_smmu_wizard_topology_pos_0_nargs='*'
 _shtab_smmu_wizard_topology__h_nargs=0
 _shtab_smmu_wizard_topology___help_nargs=0
 _shtab_smmu_wizard_topology___demo_nargs=0
+_shtab_smmu_wizard_topology___no_pager_nargs=0
 _shtab_smmu_wizard_topology___running_nargs='?'
 _shtab_smmu_wizard_topology___assume_accel_nargs=0
 _shtab_smmu_wizard_topology___yes_nargs=0
@@ -211,39 +293,52 @@ _shtab_smmu_wizard_verify_pos_0_nargs='*'
 _shtab_smmu_wizard_verify__h_nargs=0
 _shtab_smmu_wizard_verify___help_nargs=0
 _shtab_smmu_wizard_verify___demo_nargs=0
+_shtab_smmu_wizard_verify___no_pager_nargs=0
 _shtab_smmu_wizard_verify___json_nargs=0
 _shtab_smmu_wizard_dry_run_pos_0_nargs=+
 _shtab_smmu_wizard_dry_run__h_nargs=0
 _shtab_smmu_wizard_dry_run___help_nargs=0
 _shtab_smmu_wizard_dry_run___demo_nargs=0
+_shtab_smmu_wizard_dry_run___no_pager_nargs=0
+_shtab_smmu_wizard_dry_run__q_nargs=0
+_shtab_smmu_wizard_dry_run___quiet_nargs=0
 _shtab_smmu_wizard_dry_run___assume_accel_nargs=0
 _shtab_smmu_wizard_dry_run___yes_nargs=0
 _shtab_smmu_wizard_dry_run___json_nargs=0
 _shtab_smmu_wizard_rehearse__h_nargs=0
 _shtab_smmu_wizard_rehearse___help_nargs=0
 _shtab_smmu_wizard_rehearse___demo_nargs=0
+_shtab_smmu_wizard_rehearse___no_pager_nargs=0
+_shtab_smmu_wizard_rehearse__q_nargs=0
+_shtab_smmu_wizard_rehearse___quiet_nargs=0
 _shtab_smmu_wizard_rehearse___assume_accel_nargs=0
 _shtab_smmu_wizard_rehearse___yes_nargs=0
 _shtab_smmu_wizard_rehearse___json_nargs=0
 _shtab_smmu_wizard_translate__h_nargs=0
 _shtab_smmu_wizard_translate___help_nargs=0
+_shtab_smmu_wizard_translate___no_pager_nargs=0
 _shtab_smmu_wizard_translate___trace_nargs='?'
 _shtab_smmu_wizard_translate___read_nargs=0
 _shtab_smmu_wizard_hitless__h_nargs=0
 _shtab_smmu_wizard_hitless___help_nargs=0
+_shtab_smmu_wizard_hitless___no_pager_nargs=0
 _shtab_smmu_wizard_hitless___json_nargs=0
 _shtab_smmu_wizard_tables_pos_1_nargs='*'
 _shtab_smmu_wizard_tables__h_nargs=0
 _shtab_smmu_wizard_tables___help_nargs=0
+_shtab_smmu_wizard_tables___no_pager_nargs=0
 _shtab_smmu_wizard_tables___json_nargs=0
 _shtab_smmu_wizard_schema__h_nargs=0
 _shtab_smmu_wizard_schema___help_nargs=0
+_shtab_smmu_wizard_schema___no_pager_nargs=0
 _shtab_smmu_wizard_diff__h_nargs=0
 _shtab_smmu_wizard_diff___help_nargs=0
+_shtab_smmu_wizard_diff___no_pager_nargs=0
 _shtab_smmu_wizard_diff___json_nargs=0
 _shtab_smmu_wizard_baseline_pos_0_nargs=+
 _shtab_smmu_wizard_baseline__h_nargs=0
 _shtab_smmu_wizard_baseline___help_nargs=0
+_shtab_smmu_wizard_baseline___no_pager_nargs=0
 _shtab_smmu_wizard_baseline___no_index_nargs=0
 _shtab_smmu_wizard_baseline___assume_accel_nargs=0
 _shtab_smmu_wizard_baseline___force_nargs=0
@@ -251,19 +346,81 @@ _shtab_smmu_wizard_baseline___json_nargs=0
 _shtab_smmu_wizard_match_pos_1_nargs=+
 _shtab_smmu_wizard_match__h_nargs=0
 _shtab_smmu_wizard_match___help_nargs=0
+_shtab_smmu_wizard_match___no_pager_nargs=0
 _shtab_smmu_wizard_match___no_index_nargs=0
 _shtab_smmu_wizard_match___force_nargs=0
 _shtab_smmu_wizard_match___json_nargs=0
 _shtab_smmu_wizard_engine__h_nargs=0
 _shtab_smmu_wizard_engine___help_nargs=0
 _shtab_smmu_wizard_engine___demo_nargs=0
+_shtab_smmu_wizard_engine___no_pager_nargs=0
 _shtab_smmu_wizard_engine___force_nargs=0
 _shtab_smmu_wizard_pos_0_nargs=A...
 _shtab_smmu_wizard__h_nargs=0
 _shtab_smmu_wizard___help_nargs=0
 _shtab_smmu_wizard___version_nargs=0
 _shtab_smmu_wizard___demo_nargs=0
+_shtab_smmu_wizard___no_pager_nargs=0
 
+
+# Custom Preamble
+# Names of a host for completion, by the shell alone: the program takes 50 ms to begin, and TAB is pressed again and again. It ends within a
+# second, says nothing when it fails, and gives only names that need no quotes, whatever a snapshot holds.
+_smmu_wizard_names() { # functions|smmus|vms WORD-OF-THE-LINE...
+  local kind="$1" root="" file="" before="" word
+  shift
+  for word in "$@"; do
+    case "$before" in --root) root="$word";; --replay) file="$word";; esac
+    case "$word" in --root=*) root="${word#*=}";; --replay=*) file="${word#*=}";; esac
+    before="$word"
+  done
+  case "$root$file" in [~]/*) root="${root:+$HOME/${root#*/}}" file="${file:+$HOME/${file#*/}}";; esac
+  timeout 1 sh -c '
+    address="[0-9a-f]\{4,8\}:[0-9a-f][0-9a-f]:[0-9a-f][0-9a-f]\.[0-7]"
+    smmu="smmu3*\.0x[0-9a-f]*\|dmar[0-9]*\|ivhd[0-9]*"
+    case $1 in
+    vms) pgrep -a "^qemu" | sed -n "s/.* -name \(guest=\)\{0,1\}\([A-Za-z0-9._-]\{1,64\}\).*/\2/p"; exit;;
+    functions) key=address name=$address place=sys/bus/pci/devices;;
+    smmus) key=name name=$smmu place=sys/class/iommu;;
+    esac
+    if [ -z "$3" ]; then
+      ls "${2:-}/$place" | grep -x "$name"
+    elif [ -f "$3" ]; then
+      case $3 in *.gz) gzip -dc -- "$3";; *.xz) xz -dc -- "$3";; *) cat -- "$3";; esac | head -c 67108864 |
+        LC_ALL=C grep -ao "\"$key\" *: *\"\($name\)\"" | cut -d "\"" -f 4 | LC_ALL=C sort -u
+    fi' sh "$kind" "$root" "$file" 2> /dev/null < /dev/null
+}
+_smmu_wizard_functions() { compgen -W "$(_smmu_wizard_names functions "${COMP_WORDS[@]}")" -- "$1"; }
+_smmu_wizard_smmus() { compgen -W "$(_smmu_wizard_names smmus "${COMP_WORDS[@]}")" -- "$1"; }
+_smmu_wizard_subjects() { _smmu_wizard_functions "$1"; _smmu_wizard_smmus "$1"; }
+_smmu_wizard_vms() { compgen -W "$(_smmu_wizard_names vms)" -- "$1"; }
+_smmu_wizard_filters() { compgen -W "accel:yes accel:no accel:unknown cap: class: driver: group: id: name: node: smmu:" -- "$1"; }
+_smmu_wizard_given() { # NAME=FUNCTION,FUNCTION...
+  case "$1" in *=*) ;; *) return;; esac
+  local last="${1##*[=,]}"
+  compgen -P "${1%"$last"}" -W "$(_smmu_wizard_names functions "${COMP_WORDS[@]}")" -- "$last"
+}
+
+# readline breaks words at ":" and "=": an address is one word to the program, and so is NAME=FUNCTION.
+_smmu_wizard() {
+  local line="${COMP_LINE:0:COMP_POINT}" word kept
+  case "$line" in
+  ""|*[\"\'\\]*) ;; # quoted: as readline has it
+  *)
+    read -ra COMP_WORDS <<< "$line"
+    case "$line" in *[[:space:]]) COMP_WORDS+=("");; esac
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in --*=*) COMP_WORDS[COMP_CWORD]="${word%%=*}" COMP_WORDS+=("${word#*=}") COMP_CWORD=$((COMP_CWORD + 1));; esac
+    word="${COMP_WORDS[COMP_CWORD]}"
+    ;;
+  esac
+  _shtab_smmu_wizard
+  kept="${word%"${word##*[$COMP_WORDBREAKS]}"}"
+  [ -z "$kept" ] || COMPREPLY=("${COMPREPLY[@]#"$kept"}")
+}
+
+# End Custom Preamble
 
 # $1=COMP_WORDS[1]
 _shtab_compgen_files() {
@@ -414,4 +571,4 @@ _shtab_smmu_wizard() {
   return 0
 }
 
-complete -o bashdefault -F _shtab_smmu_wizard smmu-wizard
+complete -o bashdefault -F _smmu_wizard smmu-wizard

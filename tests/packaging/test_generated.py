@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.tools.cache import PROJECT, skip_loudly
-from tests.tools.processes import LIMIT
+from tests.tools.processes import LIMIT, in_terminal
 from wizard.cli.parser import build
 
 OPTIONS = sorted({option for action in build()._actions for option in action.option_strings})
@@ -65,3 +67,33 @@ def test_zsh_knows_every_command() -> None:
         assert f'"{name}:' in text or f"{name})" in text
     for option in OPTIONS:
         assert option in text
+
+
+FIXTURE = "fixtures/arm64-virt-canwbs.json"
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("show --replay {} 0000:14", "0000:14:00.0 "), ("--replay {} show smmu3.0x000000000c02", "smmu3.0x000000000c020000 "),
+        ("show --replay={}.gz 0000:42", "0000:42:00.0 "), ("plan --replay {} --vm web=0000:42:00.0,0000:14", "web=0000:42:00.0,0000:14:00.0 "),
+        ("list --replay {} acc", "accel:"), ("prepare --root {}.tree 0001:0", "0001:00:00.0 "),
+    ],
+)  # fmt: skip
+def test_tab_in_a_real_bash_gives_names_of_the_host(line: str, completed: str, tmp_path: Path) -> None:
+    """With a readline that breaks words at colons, and a snapshot whose strings would be commands."""
+    text = (PROJECT / FIXTURE).read_text(encoding="utf-8").replace('"identity": {', '"name": "$(touch bad)", "address": "`touch bad`", "identity": {')
+    (tmp_path / "host.json").write_text(text, encoding="utf-8")
+    (tmp_path / "host.json.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "host.json.tree/sys/bus/pci/devices/0001:00:00.0").mkdir(parents=True)
+    with in_terminal(["bash", "--norc", "--noprofile", "-i"], cwd=tmp_path, environment={"PS1": "$ ", "HISTFILE": ""}) as bash:
+        bash.press(f"source {PROJECT}/completions/smmu-wizard.bash; echo re''ady\n".encode(), b"ready")
+        typed = f"smmu-wizard {line.format('host.json')}"
+        bash.press(typed.encode(), typed.encode())
+        bash.press(b"\t", completed[len(line.rpartition(" ")[2]) :].encode())
+        assert not (tmp_path / "bad").exists()
+
+
+def test_completion_says_nothing_where_there_is_no_host() -> None:
+    for words in (("show", "--replay", "/nonexistent", "''"), ("show", "--root", "/nonexistent", "''")):
+        assert complete(*words) == [""]

@@ -156,6 +156,10 @@ class InTerminal:
         os.write(self.terminal, keys)
         self.shows(*texts, since=before)
 
+    def drained(self) -> None:
+        """Wait until all that an ended program has written was read: its terminal ends with EIO then."""
+        self._reader.join(LIMIT)
+
     def hang_up(self) -> None:
         """Take the terminal away."""
         if not self._gone.is_set():

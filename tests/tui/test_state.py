@@ -11,11 +11,12 @@ from tests.tools.hosts import host
 from tests.tools.processes import LIMIT
 from tests.tui.conftest import NVME, VF
 from wizard.base.glyphs import ASCII, UNICODE, glyphs_for
+from wizard.host.filter import matches, parse_filter
 from wizard.plan.planner import make_plan
 from wizard.plan.request import Request
 from wizard.tui import state
 from wizard.tui.fields import field_of, fields_of
-from wizard.tui.rows import Index, comes_along, matches, parse_filter, table_rows, tree_rows
+from wizard.tui.rows import Index, comes_along, table_rows, tree_rows
 from wizard.tui.state import History, Session
 
 

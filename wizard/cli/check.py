@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import msgspec
 
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
-from wizard.base.finding import Finding, Severity, grouped
+from wizard.base.finding import Finding, Item, Severity, grouped
 from wizard.base.text import plural
-from wizard.cli.inspect import item_lines
-from wizard.cli.output import print_json, print_lines, say
+from wizard.cli.lines import PIPE, Line, line
+from wizard.cli.output import counted, face, item_lines, print_json, print_lines, quiet, say
 from wizard.cli.planning import plan_of_profiles
 from wizard.cli.source import host_for
 from wizard.host.vmm import Vmm
@@ -46,17 +47,25 @@ def run_check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(CheckView(1, ok, findings, plan))
     else:
-        if findings:
-            print_lines(item_lines(grouped(findings)))
+        items = grouped(findings)
+        print_lines(item_lines(items))
         errors = sum(finding.severity is Severity.ERROR for finding in findings)
         vague = {finding.code for finding in findings} & _NOT_UNDERSTOOD
         fine = "fine on this host, as far as it was understood." if vague else "fine on this host."
         count = len(plan.vms) if plan is not None else len(arguments.profiles)
         what = "profile" if all(path.endswith(".toml") for path in arguments.profiles) and arguments.running is None else "VM"
-        print(f"{plural(count, what)}: " + (fine if ok else f"{plural(errors, 'error')}."))
+        if not quiet():
+            print_lines([_verdict(plural(count, what), fine if ok else "", errors, items)])
         if not ok and arguments.running is None:
             from wizard.mend import mendable
 
             if codes := mendable(findings):
                 say(f"There is a rule that mends {', '.join(codes)}: --fix shows what it would change.")
     return Exit.OK if ok else Exit.FINDINGS
+
+
+def _verdict(what: str, fine: str, errors: int, items: Sequence[Item]) -> Line:
+    """The last line: in a pipe whether it is fine or how many errors there are, on a terminal the causes of every severity too."""
+    if face() == PIPE:
+        return line(f"{what}: {fine or plural(errors, 'error') + '.'}")
+    return line(f"{what}: ", (fine, "good"), " " if fine and items else "", *counted(items))

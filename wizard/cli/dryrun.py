@@ -33,8 +33,7 @@ def add_workload_options(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Status 0 when every scenario that applies passes, 1 when one fails or the plan has errors."""
     from wizard.base.finding import grouped
-    from wizard.cli.inspect import item_lines
-    from wizard.cli.output import print_json, print_lines, say
+    from wizard.cli.output import print_json, print_lines, quiet, say, say_findings
     from wizard.cli.planning import plan_of_profiles
     from wizard.cli.source import host_for
     from wizard.dryrun import Report, dry_run, report_lines, report_of_trace
@@ -53,10 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(report)
     else:
-        for line in item_lines(grouped(report.findings)):
-            say(line)
-        print_lines(report_lines(report))
-        if report.rehearsed and report.trace is None:
+        say_findings(grouped(report.findings))
+        if not (quiet() and report.ok):
+            print_lines(report_lines(report))
+        if report.rehearsed and report.trace is None and not quiet():
             print_lines([_last(report)])
     if report.rehearsed and report.not_played:
         say(f"Not played, for {'their' if len(report.not_played) > 1 else 'its'} errors: {', '.join(report.not_played)}.")

@@ -14,8 +14,7 @@ from wizard.base.exits import Exit
 from wizard.base.files import PLAIN, write_all
 from wizard.base.finding import grouped
 from wizard.base.text import plural, visible
-from wizard.cli.inspect import item_lines
-from wizard.cli.output import print_json, print_lines, say
+from wizard.cli.output import item_lines, print_json, print_lines, say, say_lines
 from wizard.cli.planning import permitted
 from wizard.existing.load import STDIN, load, open_text, read_stdin
 from wizard.host.model import Host
@@ -83,8 +82,7 @@ def tell(mended: Mended) -> None:
         say(f"  mended [{change.finding.code}] {change.finding.what}")
         say(f"    {visible(change.does)}")
     for one in mended.left:
-        for line in item_lines(grouped((one.finding,))):
-            say(line)
+        say_lines(item_lines(grouped((one.finding,))))
         say(f"    not mended: {visible(one.because)}.")
     rest = f"{plural(len(mended.left), 'error')} left" if mended.left else "no error is left"
     say(f"{plural(len(mended.changes), 'error')} mended, {rest}." if mended.changes or mended.left else "Nothing to mend: fine on this host.")

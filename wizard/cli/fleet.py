@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from wizard.base.errors import InputError, OutputError, UsageError
 from wizard.base.exits import Exit
 from wizard.base.text import plural, visible
+from wizard.cli.options import add_json, add_output, add_severity
 
 if TYPE_CHECKING:
     from wizard.base.finding import Finding
@@ -26,23 +27,26 @@ def declare(add: Add) -> None:
     command.add_argument("a", metavar="SNAPSHOT", help="before, or one host (- for standard input)")
     command.add_argument("b", metavar="SNAPSHOT", help="after, or the other host")
     command.add_argument("--profile", metavar="FILE", action="append", default=[], help="also say whether this profile still holds (may be repeated)")
-    _json(command)
+    add_severity(command, quiet=False)
+    add_json(command)
     command = add("baseline", _HERE, "the richest vSMMU that every host can supply, and which host holds it down", host=False)
     _snapshots(command)
     command.add_argument("--device", metavar="VVVV:DDDD", help="only for this vendor and device")
     command.add_argument("--class", dest="class_", metavar="CC[SS[PP]]", help="only for devices of this class, for example 02 or 0302")
     command.add_argument("--assume-accel", action="store_true", help="take unknown verdicts and assumed values for what they say")
-    _output(command, "write the portable profile template to a file")
-    _json(command)
+    add_severity(command, quiet=False)
+    add_output(command, "write the portable profile template to a file")
+    add_json(command)
     command = add("match", _HERE, "which hosts can hold the VMs of a request, and profiles for them", host=False)
     command.add_argument("request", metavar="REQUEST", help="a TOML file: a profile without addresses, with [[device]]; docs/fleet.md")
     _snapshots(command)
-    _output(command, "directory for NAME.toml of each VM")
-    _json(command)
+    add_severity(command, quiet=False)
+    add_output(command, "directory for NAME.toml of each VM")
+    add_json(command)
     command = add("engine", _HERE, "a host's labels and devices, or a profile's VM, in the format of Kubernetes or OpenNebula")
     command.add_argument("format", metavar="FORMAT", choices=ENGINES, help=", ".join(ENGINES))
     command.add_argument("profile", metavar="PROFILE", nargs="?", help="for kubevirt-vmi, opennebula-template and opennebula-raw")
-    _output(command, "write to a file instead of standard output")
+    add_output(command, "write to a file instead of standard output")
 
 
 def _snapshots(command: argparse.ArgumentParser) -> None:
@@ -52,19 +56,11 @@ def _snapshots(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dask", metavar="ADDRESS", help="have the workers of this Dask scheduler read them (tcp://HOST:8786)")
 
 
-def _output(command: argparse.ArgumentParser, text: str) -> None:
-    command.add_argument("-o", "--output", metavar="FILE", help=text)
-    command.add_argument("--force", action="store_true", help="replace what is there")
-
-
-def _json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="machine-readable output; the format is stable")
-
-
 def run_diff(arguments: argparse.Namespace) -> int:
     """What changed; always status 0 once both could be read."""
-    from wizard.cli.inspect import finding_lines
-    from wizard.cli.output import print_json, print_lines, say
+    from wizard.base.finding import grouped, ordered
+    from wizard.cli.lines import PIPE
+    from wizard.cli.output import face, finding_lines, print_json, print_lines, say, say_lines, summary
     from wizard.facts.source import recorded
     from wizard.fleet.diff import diff
     from wizard.fleet.text import diff_lines
@@ -80,9 +76,9 @@ def run_diff(arguments: argparse.Namespace) -> int:
             say(f"{visible(finding.subject)}: {visible(finding.what)}")
         print_json(view)
         return Exit.OK
-    print_lines((*diff_lines(view), *finding_lines(view.findings)))
-    for line in finding_lines(wrong):
-        say(line)
+    last = summary(grouped(view.findings)) if face() != PIPE else ()
+    print_lines((*diff_lines(view), *finding_lines(ordered(view.findings) if last else view.findings), *last))
+    say_lines(finding_lines(wrong))
     return Exit.OK
 
 
@@ -201,13 +197,11 @@ def _gather(arguments: argparse.Namespace) -> Fleet:
 
 
 def _tell(findings: tuple[Finding, ...]) -> None:
-    from wizard.cli.inspect import finding_lines
-    from wizard.cli.output import say
+    from wizard.cli.output import finding_lines, say_lines
     from wizard.fleet.text import few
 
     shown, more = few(findings)
-    for line in (*finding_lines(shown), *more):
-        say(line)
+    say_lines((*finding_lines(shown), *more))
 
 
 def run_engine(arguments: argparse.Namespace) -> int:

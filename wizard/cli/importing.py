@@ -8,10 +8,10 @@ import msgspec
 
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
-from wizard.base.finding import Finding, Severity, ordered
+from wizard.base.finding import Finding, Severity, grouped, ordered
 from wizard.base.text import visible
-from wizard.cli.output import print_json, say
-from wizard.cli.planning import give_profiles, read_vms, say_findings
+from wizard.cli.output import print_json, say, say_findings
+from wizard.cli.planning import give_profiles, read_vms
 from wizard.existing.load import Opened, open_text
 
 
@@ -46,7 +46,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(ImportView(1, ok, profiles if ok else {}, findings))
     else:
-        say_findings(findings)
+        say_findings(grouped(findings))
     if not ok:
         say("Nothing was written: a profile would hide what is wrong. Correct it first.")
         return Exit.FINDINGS

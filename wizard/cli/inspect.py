@@ -3,46 +3,76 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from wizard.base.address import Address
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
-from wizard.base.finding import Finding, Item
 from wizard.base.shares import in_shares
 from wizard.base.text import plural, visible
-from wizard.cli.output import print_json, print_lines, table
+from wizard.cli.lines import PIPE, SIGN, Line, Span, line
+from wizard.cli.output import face, finding_lines, item_lines, print_json, print_lines, quiet, say, summary, table_lines
 from wizard.cli.source import host_for
+from wizard.cli.subject import find_smmu
 from wizard.facts.held import Place, why_unread
 from wizard.host.describe import Row, capability_rows, function_rows, headline, kernel_text, pages_text, product_text, smmu_rows
 from wizard.host.iort import promises, ranges, smmu_at, word
 from wizard.host.known import Known
 from wizard.host.model import KIND_NAMES, Accel, Function, Host, Smmu
 
-_ALSO = 12  # further subjects of one finding that doctor names before it only counts
+if TYPE_CHECKING:
+    from wizard.host.doctor import Diagnosis
+
+_VALUE_ROLE = {"yes": "good", "unknown": "warn"}
+_SIGNS = {Accel.YES: "yes", Accel.NO: "no", Accel.UNKNOWN: "unknown"}
+_ACCEL_ROLE = {Accel.YES: "good", Accel.NO: "bad", Accel.UNKNOWN: "warn"}
 
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Functions and their SMMUs."""
     host = host_for(arguments)
     smmu = find_smmu(host, arguments.smmu).name if arguments.smmu else None
+    kept = _filtered(host, arguments.filter) if arguments.filter else None
     if arguments.json:
         from wizard.host.view import list_view
 
-        print_json(list_view(host, smmu))
+        print_json(list_view(host, smmu, kept))
+    elif quiet():
+        print_lines(address for address, one in host.functions.items() if _is_kept(address, kept) and smmu in (None, one.smmu))
     else:
-        print_lines(list_lines(host, smmu))
+        print_lines(list_lines(host, smmu, kept))
+        if kept is not None and not kept:
+            say(f"No function is what is looked for: {' '.join(arguments.filter)}")
     return Exit.OK
 
 
-def list_lines(host: Host, smmu: str | None = None) -> Iterable[str]:
-    """The host's line, then a table of functions under each SMMU."""
+def _filtered(host: Host, words: Sequence[str]) -> set[str]:
+    """The functions that the wizard's filter finds; UsageError for what only the wizard knows."""
+    from wizard.host.filter import Texts, matches, parse_filter
+
+    wanted = parse_filter(" ".join(words))
+    if any(field == "vm" for field, _ in wanted.words):
+        raise UsageError("list knows no VMs, and so can't look for vm:.", "Leave it away; the wizard's filter takes it.")
+    texts = Texts(host)
+    return {address for address in texts.order if matches(texts, address, wanted, None)}
+
+
+def _is_kept(address: str, kept: Collection[str] | None) -> bool:
+    return kept is None or address in kept
+
+
+def list_lines(host: Host, smmu: str | None = None, kept: Collection[str] | None = None) -> Iterable[str]:
+    """The host's line, then a table of functions under each SMMU; with ``kept`` only those functions, and the SMMUs above them."""
     yield host_line(host)
     yield from kind_lines(host)
     wanted = [one for one in host.smmus.values() if smmu is None or one.name == smmu]
-    tables = [[host.functions[address] for address in one.functions] for one in wanted]
-    titles = [smmu_line(one) for one in wanted]
-    rest = [function for function in host.functions.values() if function.smmu is None]
+    tables = [[host.functions[address] for address in one.functions if _is_kept(address, kept)] for one in wanted]
+    titles: list[str] = [smmu_line(one) for one in wanted]
+    if kept is not None:
+        titles = [title for title, functions in zip(titles, tables, strict=True) if functions]
+        tables = [functions for functions in tables if functions]
+    rest = [function for address, function in host.functions.items() if function.smmu is None and _is_kept(address, kept)]
     if rest and smmu is None:
         kind = "SMMU" if any(one.kind == "smmuv3" for one in host.smmus.values()) else "IOMMU"
         lost = [function for function in rest if any(reason.code == "smmu-unknown" for reason in host.verdict(str(function)).reasons)]
@@ -66,6 +96,19 @@ def list_lines(host: Host, smmu: str | None = None) -> Iterable[str]:
     if host.assumed:
         yield ""
         yield "* assumed: nobody measured or published it (`smmu-wizard show` says why)"
+    if face() != PIPE:
+        yield ""
+        yield _list_summary(host, tables)
+
+
+def _list_summary(host: Host, tables: Sequence[Sequence[Function]]) -> Line:
+    """The last line where somebody looks: how many of what is listed can be accelerated."""
+    shown = [function for functions in tables for function in functions]
+    verdicts = Counter(host.verdict(str(function)).accel for function in shown if not function.is_bridge)
+    spans: list[Span | str] = [f"{plural(len(shown), 'function')} listed; endpoints: "]
+    for accel in Accel:
+        spans += ["" if accel is Accel.YES else ", ", (f"{verdicts[accel]} {accel.value}", _ACCEL_ROLE[accel])]
+    return line(*spans)
 
 
 def kind_lines(host: Host) -> Iterable[str]:
@@ -96,23 +139,23 @@ def host_line(host: Host) -> str:
     return visible(" · ".join(parts))
 
 
-def smmu_line(smmu: Smmu) -> str:
+def smmu_line(smmu: Smmu) -> Line:
     """Name, place and the capabilities that decide most."""
-    words = [smmu.name]
+    words: list[str] = []
     if smmu.numa_node is not None:
         words.append(f"node {smmu.numa_node}")
     if smmu.kind == "smmuv3":
         words += headline(smmu)
     else:
         words.append(KIND_NAMES.get(smmu.kind, smmu.kind))
-    return visible("  ".join(words))
+    return line((smmu.name, "head"), *(f"  {word}" for word in words))
 
 
 def _function_table(host: Host, functions: list[Function]) -> Iterable[str]:
     if not functions:
         yield "  no PCI function"
         return
-    rows = [("  FUNCTION", "ACCEL", "STREAM", "GROUP", "DRIVER", "NAME")]
+    rows: list[tuple[Span | str, ...]] = [tuple((word, "dim") for word in ("  FUNCTION", "ACCEL", "STREAM", "GROUP", "DRIVER", "NAME"))]
     for function in functions:
         assumed = host.assumed.below(f"functions.{function}") if host.assumed else {}
         place, group, driver, name = ("*" if assumed.keys() & fields else "" for fields in _MARKED) if assumed else _UNMARKED
@@ -121,10 +164,17 @@ def _function_table(host: Host, functions: list[Function]) -> Iterable[str]:
         streams = ",".join(f"{stream:#x}" for stream in function.stream_ids) or "-"
         made_up = "*" if function.stream_source.source == "assumed" else ""
         number = "-" if function.group is None else f"{function.group}{group}"
-        accel = "bridge" if function.is_bridge else host.verdict(function.facts.address).accel.value
+        accel = ("bridge", "dim") if function.is_bridge else _accel(host.verdict(function.facts.address).accel)
         words = (f"  {function}{place}", accel, streams + made_up, number, visible(function.facts.driver) + driver if function.facts.driver else "-")
         rows.append((*words, visible(function.name) + name))
-    yield table(rows)
+    yield from table_lines(rows)
+
+
+def _accel(accel: Accel) -> Span:
+    """A verdict in a table, with a sign where there are some."""
+    glyphs = face().glyphs
+    sign = "" if glyphs is None else f"{getattr(glyphs, _SIGNS[accel])} "
+    return sign + accel.value, _ACCEL_ROLE[accel]
 
 
 # Fields of a function that each marked column of the table rests on.
@@ -132,33 +182,14 @@ _UNMARKED = ("", "", "", "")
 _MARKED = ({"address", "path", "iommu", "*"}, {"iommu_group", "*"}, {"driver", "*"}, {"device", "vendor", "*"})
 
 
-def find_function(host: Host, text: str) -> Function:
-    """The function a person named; UsageError when there is none."""
-    try:
-        address = str(Address.parse(text))
-    except ValueError as error:
-        raise UsageError(f"{visible(text)} is not a PCI address.", "Write it as DDDD:BB:DD.F, for example 0000:14:00.0.") from error
-    if address not in host.functions:
-        raise UsageError(f"This host has no function {address}.", "See them with `smmu-wizard list`.")
-    return host.functions[address]
-
-
-def find_smmu(host: Host, text: str) -> Smmu:
-    """The SMMU a person named, by its whole name or its base; UsageError when there is none."""
-    wanted = text.lower()
-    for smmu in host.smmus.values():
-        if wanted == smmu.name.lower() or (smmu.base is not None and wanted in (f"{smmu.base:#x}", f"{smmu.base:x}")):
-            return smmu
-    known = ", ".join(host.smmus) or "none"
-    raise UsageError(f"This host has no SMMU {visible(text)}.", f"It has: {known}.")
-
-
 def run_show(arguments: argparse.Namespace) -> int:
     """Everything known of one function or SMMU."""
+    from wizard.cli.subject import subject_of
+
     host = host_for(arguments)
-    subject: str = arguments.subject
-    if subject.lower().startswith(("smmu", "0x", "dmar", "ivhd", "iommu")):
-        smmu = find_smmu(host, subject)
+    found = subject_of(host, arguments.subject)
+    if isinstance(found, Smmu):
+        smmu = found
         if arguments.json:
             from wizard.host.log.findings import findings_about
             from wizard.host.view import SCHEMA, ShowView, firmware_view, smmu_view
@@ -175,7 +206,7 @@ def run_show(arguments: argparse.Namespace) -> int:
         else:
             print_lines(smmu_lines(host, smmu))
         return Exit.OK
-    function = find_function(host, subject)
+    function = found
     if arguments.json:
         from wizard.host.log.findings import findings_about
         from wizard.host.view import SCHEMA, AccelView, ShowView, function_view, group_view, smmu_view
@@ -202,18 +233,19 @@ def run_show(arguments: argparse.Namespace) -> int:
 def function_lines(host: Host, function: Function) -> Iterable[str]:
     """One function for people: identity, place, verdict, capabilities with their sources."""
     verdict = host.verdict(function.facts.address)
-    yield visible(f"{function}  {function.name}  [{function.ids}]")
-    yield _rows_table(function_rows(host, function))
+    yield line((f"{function}  {function.name}", "head"), f"  [{function.ids}]")
+    yield from _rows_table(function_rows(host, function))
     elsewhere = host.verdicts_elsewhere(function.facts.address)
     differ = [f"; with {vmm.name_of_it}: {other.accel.value}" for vmm, other in elsewhere.items() if other.accel is not verdict.accel]
-    yield f"Acceleration: {verdict.accel.value}{''.join(differ)}"
+    role = _ACCEL_ROLE[verdict.accel]
+    yield line(("Acceleration:", "head"), " ", (_SIGNS[verdict.accel], SIGN), (verdict.accel.value, role), "".join(differ))
     yield from finding_lines(verdict.reasons)
     if verdict.todo:
         yield "To do before it can be given away:"
         yield from finding_lines(verdict.todo)
     yield from _log_lines(host, [str(function)])
     yield "Capabilities:"
-    yield known_table(function.capabilities)
+    yield from known_table(function.capabilities)
 
 
 def _log_lines(host: Host, subjects: Sequence[str]) -> Iterable[str]:
@@ -224,22 +256,22 @@ def _log_lines(host: Host, subjects: Sequence[str]) -> Iterable[str]:
         yield from finding_lines(told)
 
 
-def _rows_table(rows: Iterable[Row]) -> str:
-    return table([(f"  {row.label}", row.text) for row in rows])
+def _rows_table(rows: Iterable[Row]) -> Iterable[str]:
+    return table_lines([((f"  {row.label}", "dim"), row.text) for row in rows])
 
 
 def smmu_lines(host: Host, smmu: Smmu) -> Iterable[str]:
     """One SMMU for people."""
-    yield visible(smmu.name)
-    yield _rows_table(smmu_rows(host, smmu))
+    yield line((smmu.name, "head"))
+    yield from _rows_table(smmu_rows(host, smmu))
     if smmu.kind != "smmuv3":
         yield from kind_lines(host)
         return
     yield from _log_lines(host, [smmu.name])
     yield "This kernel uses:"
-    yield known_table(smmu.capabilities)
+    yield from known_table(smmu.capabilities)
     yield "The hardware has:"
-    yield known_table(smmu.hardware)
+    yield from known_table(smmu.hardware)
     yield f"The firmware ({'device tree' if host.by_tree else 'IORT'}) says:"
     node, on_tree = smmu_at(host.iort, smmu.base), host.device_tree.named(smmu.name, smmu.device) if host.by_tree else None
     if on_tree is not None:
@@ -254,7 +286,7 @@ def smmu_lines(host: Host, smmu: Smmu) -> Iterable[str]:
     rows = [(f"  {address}", f"{function.address.rid:#06x}", ",".join(f"{stream:#x}" for stream in function.stream_ids) or "-",
              str(function.stream_source.source)) for address in smmu.functions if (function := host.functions.get(address))]  # fmt: skip
     if rows:
-        yield table([("  FUNCTION", "REQUESTER", "STREAM", "FROM"), *rows])
+        yield from table_lines([tuple((word, "dim") for word in ("  FUNCTION", "REQUESTER", "STREAM", "FROM")), *rows])
 
 
 def _nothing_said(host: Host) -> str:
@@ -263,28 +295,10 @@ def _nothing_said(host: Host) -> str:
     return "no IORT was read" if host.iort is None else "IORT does not name it"
 
 
-def known_table(known: Mapping[str, Known]) -> str:
+def known_table(known: Mapping[str, Known]) -> Iterable[str]:
     """Name, value, source and note."""
-    rows = [(f"  {row.label}", row.value, row.source, row.note) for row in capability_rows(known)]
-    return table(rows) if rows else "  nothing known"
-
-
-def finding_lines(findings: Iterable[Finding]) -> Iterable[str]:
-    """Each finding as three lines: what, why, fix."""
-    for finding in findings:
-        yield visible(f"  {finding.severity} [{finding.code}] {finding.what}")
-        yield visible(f"    why: {finding.why}")
-        yield visible(f"    fix: {finding.fix}")
-
-
-def item_lines(items: Iterable[Item]) -> Iterable[str]:
-    """Findings by cause: the first of each whole, and what else it was found on."""
-    for item in items:
-        yield from finding_lines([item.finding])
-        if len(item.subjects) > 1:
-            more = len(item.subjects) - 1 - _ALSO
-            rest = f" and {more} more (see --json)" if more > 0 else ""
-            yield visible(f"    also ({len(item.subjects)} in all): {', '.join(item.subjects[1 : 1 + _ALSO])}{rest}")
+    rows = [(f"  {row.label}", (row.value, _VALUE_ROLE.get(row.value, "")), (row.source, "dim"), row.note) for row in capability_rows(known)]
+    return table_lines(rows) if rows else ["  nothing known"]
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
@@ -298,14 +312,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(diagnosis)
     else:
-        print_lines([host_line(host)])
-        counted = [sum(1 for f in host.functions.values() if not f.is_bridge and host.verdict(str(f)).accel is accel) for accel in Accel]
-        print("Endpoints that can be accelerated: " + ", ".join(f"{count} {accel.value}" for accel, count in zip(Accel, counted, strict=True)))
-        for area in diagnosis.areas:
-            print(f"\n{area.area[0].upper()}{area.area[1:]}:")
-            print_lines(item_lines(area.findings))
-        if not diagnosis.areas:
-            print("Nothing stands in the way.")
+        print_lines(_doctor_lines(host, diagnosis))
     return Exit.FINDINGS if diagnosis.errors else Exit.OK
 
 
@@ -321,3 +328,23 @@ def _run_knowledge(*, json: bool) -> int:
     else:
         print_lines(lines(view))
     return Exit.OK
+
+
+def _doctor_lines(host: Host, diagnosis: Diagnosis) -> Iterable[str]:
+    if quiet():
+        for area in diagnosis.areas:
+            yield from item_lines(area.findings)
+        return
+    yield host_line(host)
+    counts = Counter(host.verdict(address).accel for address, function in host.functions.items() if not function.is_bridge)
+    yield "Endpoints that can be accelerated: " + ", ".join(f"{counts[accel]} {accel.value}" for accel in Accel)
+    for area in diagnosis.areas:
+        if lines := list(item_lines(area.findings)):
+            yield ""
+            yield f"{area.area[0].upper()}{area.area[1:]}:"
+            yield from lines
+    if not diagnosis.areas:
+        yield "Nothing stands in the way."
+    elif face() != PIPE:
+        yield ""
+        yield from summary([item for area in diagnosis.areas for item in area.findings])

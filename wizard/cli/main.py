@@ -31,10 +31,18 @@ def entry() -> None:
 def main(words: Sequence[str]) -> int:
     """Run one command; the exit status."""
     try:
-        from wizard.cli.parser import parse  # here, so that an interrupt while it loads is an interrupt
+        from wizard.cli import parser  # here, so that an interrupt while it loads is an interrupt
 
-        arguments = parse(words)
-        return int(arguments.run(arguments))
+        arguments = parser.parse(words)
+        if arguments.command == parser.WIZARD:
+            return int(arguments.run(arguments))
+        from wizard.cli import output
+
+        output.begin(arguments)
+        try:
+            return int(arguments.run(arguments))
+        finally:
+            output.end()  # before anything is said of an error: the screen may be a pager's
     except SystemExit as stop:  # argparse: --help is 0, wrong usage 2
         return stop.code if isinstance(stop.code, int) else int(Exit.USAGE)
     except WizardError as error:

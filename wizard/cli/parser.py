@@ -10,7 +10,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, NoReturn
@@ -18,13 +18,20 @@ from typing import Any, NoReturn
 from wizard import __version__
 from wizard.base.errors import UsageError
 from wizard.base.text import visible
+from wizard.cli.options import add_json, add_output, add_severity
 
 Run = Callable[[argparse.Namespace], int]
+WIZARD = "smmu-wizard"
+"""The command of a command line without one."""
+WHEN = ("auto", "always", "never")
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The arguments, with ``run`` the command's function; raises SystemExit for usage, UsageError for contradictions."""
-    arguments = build().parse_args(words)
+    parser = build()
+    arguments, rest = parser.parse_known_args(words)
+    if rest:
+        parser.error(_unrecognised(parser, arguments.command, rest))
     for name, shown in _NAMING.items():
         if getattr(arguments, name, None) == "":
             # `--replay "$SNAPSHOT"` with a variable that is not set would silently show the live host.
@@ -66,17 +73,19 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version_text())
     _sources(parser, first=True)
     parser.add_argument("--script", metavar="FILE", help="play a list of keys in the wizard, headless, and save the screenshots it asks for")
-    parser.set_defaults(run=_lazy("wizard.cli.wizard", "run"), command="smmu-wizard", takes=_HOST)
+    _looks(parser, first=True)
+    parser.set_defaults(run=_lazy("wizard.cli.wizard", "run"), command=WIZARD, takes=_HOST, paged=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
 
-    def add(name: str, module: str, text: str, *, host: bool = True, policy: bool = False) -> argparse.ArgumentParser:
+    def add(name: str, module: str, text: str, *, host: bool = True, policy: bool = False, paged: bool = True) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False, formatter_class=_Formatter)
         if host:
             _sources(command, first=False)
         elif policy:
             _policy(command, argparse.SUPPRESS)
+        _looks(command, first=False)
         takes = _HOST if host else _HOST[-1:] if policy else ()
-        command.set_defaults(run=_lazy(module, f"run_{name.replace('-', '_')}"), command=name, takes=takes)
+        command.set_defaults(run=_lazy(module, f"run_{name.replace('-', '_')}"), command=name, takes=takes, paged=paged)
         return command
 
     from wizard.cli.fleet import declare
@@ -112,6 +121,38 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(visible(message))
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # Python 3.14 has suggest_on_error; 3.11 has not.
+        if action.choices is not None and value not in action.choices:
+            choices = list(map(str, action.choices))
+            meant = _meant(str(value), choices)
+            hint = f", did you mean {meant}?" if meant else ""
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{hint} (choose from {', '.join(choices)})")
+
+
+def _meant(word: str, choices: Iterable[str]) -> str:
+    """What was meant by a mistyped word, empty where nothing is like it."""
+    from difflib import get_close_matches
+
+    every = list(choices)
+    begun = [one for one in every if len(word) > 2 and one.startswith(word)]
+    return next(iter(begun if len(begun) == 1 else get_close_matches(word, every, 1, 0.6)), "")
+
+
+def _unrecognised(parser: argparse.ArgumentParser, command: str, words: Sequence[str]) -> str:
+    """Argparse's sentence, with what was meant by the first option that is none."""
+    said = f"unrecognized arguments: {' '.join(words)}"
+    word = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
+    subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    chosen = subparsers.choices.get(command, parser)
+    options = [option for action in chosen._actions for option in action.option_strings if option.startswith("--")]
+    if word is None:
+        return said
+    if word in options:
+        return f"{said} ({word} comes behind {command})"
+    meant = _meant(word, options)
+    return f"{said} (did you mean {meant}?)" if meant else said
+
 
 class _Command(_Parser):
     """The words after a command.
@@ -134,29 +175,33 @@ Add = Callable[..., argparse.ArgumentParser]
 
 def _inspection(add: Add) -> None:
     command = add("list", "wizard.cli.inspect", "functions and their SMMUs")
+    command.add_argument("filter", metavar="FILTER", nargs="*", help="the wizard's filter: words that all have to match, anywhere or as field:word")
+    command.add_argument("-q", "--quiet", action="store_true", help="addresses alone")
     command.add_argument("--smmu", metavar="NAME", help="only what belongs to this SMMU")
-    _json(command)
+    add_json(command)
     command = add("show", "wizard.cli.inspect", "everything known of one function or SMMU, and where from")
-    command.add_argument("subject", metavar="FUNCTION|SMMU")
-    _json(command)
+    command.add_argument("subject", metavar="FUNCTION|SMMU|PART-OF-A-NAME", nargs="+", help="a name, or the words of a filter that finds one")
+    add_severity(command, quiet=False)
+    add_json(command)
     command = add("doctor", "wizard.cli.inspect", "what stands in the way on this host, and the fix")
     command.add_argument(
         "--knowledge", action="store_true", help="how old the tables of devices, kernels and the like are, and what they were read from"
     )
-    _json(command)
+    add_severity(command)
+    add_json(command)
     command = add("explain", "wizard.cli.explain", "what a message of QEMU, libvirt, a kernel or a guest means, and its cause on a host")
     command.add_argument("text", metavar="TEXT|FILE|-", nargs="*", help="a message, files, - for a paste, or the raw words of an event")
     command.add_argument("--profile", metavar="PROFILE", action="append", default=[], help="hold the causes against this VM too (may be repeated)")
     command.add_argument("--list", action="store_true", help="every message that is known")
-    _json(command)
-    command = add("record", "wizard.cli.record", "write a snapshot of a host (-o FILE.umockdev: a umockdev recording)")
-    _output(command)
+    add_json(command)
+    command = add("record", "wizard.cli.record", "write a snapshot of a host (-o FILE.umockdev: a umockdev recording)", paged=False)
+    add_output(command)
     command.add_argument("--no-redact", action="store_true", help="keep serial numbers, MAC and IP addresses, UUIDs and names")
     command.add_argument("--probe", action="store_true", help="also ask iommufd, of functions already on a vfio driver; opening one resets it")
     command.add_argument("--yes", action="store_true", help="do not ask before a probe")
     command = add("prepare", "wizard.cli.planning", "a script that only binds functions to their vfio driver, with its undo")
     command.add_argument("functions", metavar="FUNCTION", nargs="+")
-    _output(command)
+    add_output(command)
 
 
 def _planning(add: Add) -> None:
@@ -164,38 +209,42 @@ def _planning(add: Add) -> None:
 
     command = add("plan", "wizard.cli.planning", "profiles for one or more VMs")
     add_plan_options(command)
-    _output(command, "directory for NAME.toml of each VM; without it they are printed")
-    _json(command)
+    add_severity(command)
+    add_output(command, "directory for NAME.toml of each VM; without it they are printed")
+    add_json(command)
     command = add("import", "wizard.cli.importing", "profiles of VMs that exist: libvirt domains, QEMU command lines, what runs here")
     command.add_argument(
         "domains", metavar="FILE|-", nargs="*", help="libvirt XML, or a QEMU command line: a script, a unit, a log, /proc/PID/cmdline"
     )
     _running(command)
     command.add_argument("--fix", action="store_true", help="hold them against the host, and mend what can be mended by rule")
+    add_severity(command)
     _permissions(command)
-    _output(command, "directory for NAME.toml of each VM; without it they are printed")
-    _json(command)
+    add_output(command, "directory for NAME.toml of each VM; without it they are printed")
+    add_json(command)
     command = add("check", "wizard.cli.check", "VMs against the host and against each other")
     command.add_argument("profiles", metavar="PROFILE|DOMAIN", nargs="*", help="profiles, libvirt XML, QEMU command lines; - for standard input")
     _running(command)
     add_vmm(command, "judge them as VMs of this VMM (default: that of each profile)")
+    add_severity(command)
     command.add_argument("--fix", action="store_true", help="mend what can be mended by rule, and show the difference")
     command.add_argument("--in-place", action="store_true", help="with --fix: write the mended VM over its file")
     _permissions(command)
-    _output(command, "with --fix: write the mended VM to this file")
-    _json(command)
+    add_output(command, "with --fix: write the mended VM to this file")
+    add_json(command)
     command = add("export", "wizard.cli.planning", "a VM as QEMU, OpenVMM or virt-install command, libvirt XML, preparation script or QMP commands")
     command.add_argument("profile", metavar="PROFILE|DOMAIN")
     command.add_argument("--format", required=True, choices=["qemu", "qemu-json", "libvirt", "virt-install", "openvmm", "prepare", "qmp"])
     command.add_argument("--traces", action="store_true", help="qemu, qemu-json: write the guest's invalidations to QEMU's log from its start")
+    add_severity(command)
     _permissions(command)
-    _output(command)
+    add_output(command)
     command = add("topology", "wizard.cli.topology", "the host's SMMUs and the VMs on them, drawn")
     command.add_argument("profiles", metavar="PROFILE|DOMAIN", nargs="*", help="VMs to draw; without one the host alone")
     _running(command)
     command.add_argument("--format", choices=["text", "svg", "dot"], default="text", help="for people, for documents, for Graphviz (text)")
     _permissions(command)
-    _output(command)
+    add_output(command)
 
 
 def _running_vms(add: Add) -> None:
@@ -204,7 +253,8 @@ def _running_vms(add: Add) -> None:
         "vms", metavar="PROFILE|DOMAIN|NAME", nargs="*", help="a profile or domain to hold them against, or a name or process number; none: all"
     )
     command.add_argument("--qmp", metavar="SOCKET", help="ask QEMU through this socket instead of the VM's own")
-    _json(command)
+    add_severity(command, quiet=False)
+    add_json(command)
 
 
 def _simulation(add: Add) -> None:
@@ -214,14 +264,16 @@ def _simulation(add: Add) -> None:
     command.add_argument("profiles", metavar="PROFILE|DOMAIN", nargs="+")
     command.add_argument("--trace", metavar="FUNCTION@IOVA", help="the whole walk of one address")
     add_workload_options(command)
+    add_severity(command)
     _permissions(command)
-    _json(command)
+    add_json(command)
     command = add("rehearse", "wizard.cli.simulate", "build a profile's topology in a real QEMU and compare")
     command.add_argument("profile", metavar="PROFILE|DOMAIN")
     command.add_argument("--qemu", metavar="PATH", help="the QEMU to use (default: the one in PATH)")
+    add_severity(command)
     _permissions(command)
-    _json(command)
-    command = add("translate", "wizard.cli.simulate", "translation cases on the simulated SMMUv3, or one address in a dump", host=False)
+    add_json(command)
+    command = add("translate", "wizard.cli.simulate", "translation cases on the simulated SMMUv3, or one address in a dump", host=False, paged=False)
     command.add_argument("case", metavar="CASE|-|SID", help="a file with one case or a list of them, - for one case a line; of a dump, a StreamID")
     command.add_argument("iova", metavar="IOVA", nargs="?", help="of a dump: the input address")
     command.add_argument("--trace", nargs="?", const="text", choices=["text", "json"], help="say which words were read and why the walk ended")
@@ -232,7 +284,7 @@ def _simulation(add: Add) -> None:
         "hitless", "wizard.cli.hitless", "updates of live stream table entries and context descriptors, with DMA at every moment", host=False
     )
     command.add_argument("case", metavar="CASE|-", help="a file with one case or a list of them, or - for one case a line")
-    _json(command)
+    add_json(command)
     command = add("tables", "wizard.cli.tables", "what an SMMU's memory and registers say, out of a dump", host=False)
     command.add_argument(
         "action", metavar="ACTION", choices=["streams", "map", "who", "check", "events", "diff"],
@@ -243,7 +295,7 @@ def _simulation(add: Add) -> None:
     _dump(command)
     command.add_argument("--to-mem", metavar="FILE@ADDRESS", action="append", help="memory of the second dump")
     command.add_argument("--to-registers", metavar="FILE", help="registers of the second dump")
-    _json(command)
+    add_json(command)
     command = add("schema", "wizard.cli.schema", "JSON Schema of an input format or of a --json output", host=False)
     command.add_argument("name", metavar="NAME", nargs="?", help="without a name: the names there are")
 
@@ -283,13 +335,19 @@ def _policy(group: argparse._ActionsContainer, default: object) -> None:
     group.add_argument("--policy", metavar="FILE", default=default, help="a policy file (live: /etc/smmu-wizard/policy.toml)")
 
 
-def _json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="machine-readable output; the format is stable")
-
-
-def _output(command: argparse.ArgumentParser, text: str = "write to a file instead of standard output") -> None:
-    command.add_argument("-o", "--output", metavar="FILE", help=text)
-    command.add_argument("--force", action="store_true", help="replace what is there")
+def _looks(parser: argparse.ArgumentParser, *, first: bool) -> None:
+    """How a command talks to a terminal; like the host's, these work before and after the command."""
+    group = parser.add_argument_group("terminal", "where output is looked at; a pipe gets plain text")
+    group.add_argument(
+        "--color",
+        metavar="WHEN",
+        choices=WHEN,
+        default=WHEN[0] if first else argparse.SUPPRESS,
+        help="colours; NO_COLOR and TERM=dumb: never",
+    )
+    group.add_argument(
+        "--no-pager", action="store_true", default=False if first else argparse.SUPPRESS, help="never a pager ($SMMU_WIZARD_PAGER, $PAGER, less)"
+    )
 
 
 def _lazy(module: str, name: str) -> Run:

@@ -15,10 +15,10 @@ from wizard.base.exits import Exit
 from wizard.base.files import PLAIN, SCRIPT, write_all
 from wizard.base.finding import Finding, Severity, grouped, ordered
 from wizard.base.text import visible
-from wizard.cli.inspect import find_function, item_lines
-from wizard.cli.output import emit, print_json, say
+from wizard.cli.output import emit, print_json, put, say, say_findings
 from wizard.cli.planoptions import request_of
 from wizard.cli.source import host_for
+from wizard.cli.subject import find_function
 from wizard.host.model import Host
 from wizard.host.vmm import Vmm
 from wizard.plan.model import Plan
@@ -49,7 +49,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(PlanView(1, plan.ok, plan, profiles))
     else:
-        say_findings(plan.findings)
+        say_findings(grouped(plan.findings))
     if not plan.ok:
         say("Nothing was written: a plan with errors would not start.")
         return Exit.FINDINGS
@@ -66,7 +66,7 @@ def give_profiles(arguments: argparse.Namespace, profiles: Mapping[str, str]) ->
         for name in profiles:
             say(f"Wrote {visible(str(directory / name))}.toml.")
     elif not arguments.json:
-        print("\n".join(profiles.values()), end="")
+        put("\n".join(profiles.values()))
 
 
 def make_output_directory(directory: Path) -> None:
@@ -77,12 +77,6 @@ def make_output_directory(directory: Path) -> None:
         raise OutputError(
             f"{visible(str(directory))} can't be made a directory: {error.strerror or error}.", "Name a directory that can be written."
         ) from error
-
-
-def say_findings(findings: tuple[Finding, ...]) -> None:
-    """Findings beside the output, one cause with its subjects at a time."""
-    for line in item_lines(grouped(findings)):
-        say(line)
 
 
 def read_vms(paths: Sequence[str], *, running: str | None = None) -> list[Opened]:
@@ -139,7 +133,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     host = host_for(arguments)
     plan, findings = plan_of_profiles(arguments, host, [arguments.profile], vmm_of_format(arguments.format))
     if plan is None or not plan.ok or any(finding.severity is Severity.ERROR for finding in findings):
-        say_findings(tuple(finding for finding in findings if finding.severity is Severity.ERROR))
+        say_findings(grouped(finding for finding in findings if finding.severity is Severity.ERROR))
         say("Nothing was exported: this VM would not start on this host, or not as it is written.")
         return Exit.FINDINGS
     if len(plan.vms) > 1:
@@ -147,7 +141,7 @@ def run_export(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"{visible(arguments.profile)} holds several VMs: {names}.", "Export them one by one: `smmu-wizard import` writes a profile of each."
         )
-    say_findings(tuple(finding for finding in findings if finding.severity is Severity.WARNING))
+    say_findings(grouped(finding for finding in findings if finding.severity is Severity.WARNING))
     if arguments.traces:
         from wizard.export.qemu import with_traces
 

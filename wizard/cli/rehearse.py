@@ -7,8 +7,7 @@ import argparse
 from wizard.base.exits import Exit
 from wizard.base.finding import Severity, grouped
 from wizard.base.text import visible
-from wizard.cli.inspect import item_lines
-from wizard.cli.output import print_json, print_lines, say
+from wizard.cli.output import item_lines, print_json, print_lines, say, say_findings
 from wizard.cli.planning import plan_of_profiles
 from wizard.cli.source import host_for
 from wizard.explain.short import with_words_explained
@@ -21,8 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     host = host_for(arguments)
     plan, findings = plan_of_profiles(arguments, host, [arguments.profile])
     if plan is None or not plan.ok:
-        for line in item_lines(grouped(finding for finding in findings if finding.severity is Severity.ERROR)):
-            say(line)
+        say_findings(grouped(finding for finding in findings if finding.severity is Severity.ERROR))
         say("Nothing was rehearsed: this profile would not start on this host.")
         return Exit.FINDINGS
     vm = plan.vms[0]

@@ -12,6 +12,7 @@ import msgspec
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
 from wizard.base.text import visible
+from wizard.cli.output import put
 
 # name -> where its model is; loaded when it is asked for
 MODELS: dict[str, tuple[str, str]] = {
@@ -58,9 +59,9 @@ def schema_of(name: str) -> dict[str, Any]:
 def run_schema(arguments: argparse.Namespace) -> int:
     """One schema, or the names there are."""
     if arguments.name is None:
-        print("\n".join(NAMES))
+        put("\n".join(NAMES) + "\n")
         return Exit.OK
     if arguments.name not in NAMES:
         raise UsageError(f"There is no schema {visible(arguments.name)}.", f"There are: {', '.join(NAMES)}.")
-    print(json.dumps(schema_of(arguments.name), indent=2))
+    put(json.dumps(schema_of(arguments.name), indent=2) + "\n")
     return Exit.OK

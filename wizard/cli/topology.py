@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 
 from wizard.base.exits import Exit
-from wizard.cli.output import emit, say
-from wizard.cli.planning import plan_of_profiles, say_findings
+from wizard.cli.lines import line
+from wizard.cli.output import emit, face, print_lines, say, say_findings
+from wizard.cli.planning import plan_of_profiles
 from wizard.cli.source import host_for
+from wizard.cli.terminal import is_terminal, size_of
 
 WIDTH = 110
 """Columns of a drawing that does not go to a terminal: both sides fit beside each other."""
@@ -18,15 +19,14 @@ WIDTH = 110
 
 def run_topology(arguments: argparse.Namespace) -> int:
     """Status 0 whatever is found of the VMs: a drawing judges nothing, and one of a VM that can't start helps to mend it."""
-    from wizard.base.finding import Severity
+    from wizard.base.finding import Severity, grouped
     from wizard.picture.topology import topology
 
     host = host_for(arguments)
     plan = None
     if arguments.profiles or arguments.running is not None:
         plan, findings = plan_of_profiles(arguments, host, arguments.profiles)
-        errors = tuple(finding for finding in findings if finding.severity is Severity.ERROR)
-        say_findings(errors)
+        say_findings(grouped(finding for finding in findings if finding.severity is Severity.ERROR))
         if plan is None:
             say("Nothing was drawn: these VMs can't be read.")
             return Exit.FINDINGS
@@ -45,11 +45,13 @@ def run_topology(arguments: argparse.Namespace) -> int:
             from wizard.picture.pieces import plain
             from wizard.picture.topotext import draw
 
-            emit(arguments, plain(draw(picture, _width(arguments), glyphs_for(os.environ))))
+            drawing = draw(picture, _width(arguments), glyphs_for(os.environ))
+            if arguments.output:
+                emit(arguments, plain(drawing))
+            else:
+                print_lines(line(*((piece.text, piece.role) for piece in one)) if face().colour else plain([one]) for one in drawing)
     return Exit.OK
 
 
 def _width(arguments: argparse.Namespace) -> int:
-    if arguments.output or not sys.stdout.isatty():
-        return WIDTH
-    return shutil.get_terminal_size((WIDTH, 24)).columns
+    return size_of(sys.stdout, os.environ)[0] if is_terminal(sys.stdout) and not arguments.output else WIDTH

@@ -13,8 +13,8 @@ from wizard.base.errors import InputError, UsageError
 from wizard.base.exits import Exit
 from wizard.base.finding import Finding, Severity, grouped, ordered
 from wizard.base.text import plural, visible
-from wizard.cli.inspect import item_lines
-from wizard.cli.output import print_json, print_lines
+from wizard.cli.lines import PIPE
+from wizard.cli.output import face, item_lines, print_json, print_lines, put, summary
 from wizard.running.model import SCHEMA, VerifyView, VmView
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ def _show(vms: Sequence[VmView], said: Sequence[Finding]) -> None:
 
     for count, vm in enumerate(vms):
         if count:
-            print()
+            put("\n")
         print_lines(lines(vm))
         print_lines(item_lines(grouped(vm.findings)))
     if said:
         print_lines(["", *item_lines(grouped(said))] if vms else item_lines(grouped(said)))
+    if face() != PIPE:
+        print_lines(summary(grouped((*(finding for vm in vms for finding in vm.findings), *said))))
 
 
 def _is_file(word: str) -> bool:

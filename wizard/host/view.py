@@ -6,7 +6,7 @@ is null with source ``none``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -297,14 +297,16 @@ def group_view(host: Host, group: Group) -> GroupView:
     )
 
 
-def list_view(host: Host, smmu: str | None = None) -> ListView:
-    """Everything, or what belongs to one SMMU."""
-    functions = [f for f in host.functions.values() if smmu is None or f.smmu == smmu]
+def list_view(host: Host, smmu: str | None = None, kept: Collection[str] | None = None) -> ListView:
+    """Everything, or what belongs to one SMMU; with ``kept`` only those functions, their groups and the SMMUs above them."""
+    functions = [f for a, f in host.functions.items() if (smmu is None or f.smmu == smmu) and (kept is None or a in kept)]
     groups = {f.group for f in functions}
+    whole = smmu is None and kept is None
+    above = {f.smmu for f in functions}
     return ListView(
         schema=SCHEMA,
         host=host_view(host),
-        smmus=tuple(smmu_view(host, s) for s in host.smmus.values() if smmu is None or s.name == smmu),
+        smmus=tuple(smmu_view(host, s) for s in host.smmus.values() if (smmu is None or s.name == smmu) and (kept is None or s.name in above)),
         functions=tuple(function_view(host, f) for f in functions),
-        groups=tuple(group_view(host, g) for g in host.groups.values() if smmu is None or g.id in groups),
+        groups=tuple(group_view(host, g) for g in host.groups.values() if whole or g.id in groups),
     )

@@ -12,11 +12,11 @@ from textual.widget import Widget
 
 from wizard.base.text import plural, size
 from wizard.facts.model import Moment
+from wizard.host.filter import parse_filter
 from wizard.host.model import Host
 from wizard.tui.contact import probe_words
 from wizard.tui.describe import detail_lines, summary_lines
 from wizard.tui.lines import Line
-from wizard.tui.rows import parse_filter
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.widgets.bars import Columns
 from wizard.tui.widgets.devices import DeviceTable

@@ -12,9 +12,10 @@ from textual.message import Message
 
 from wizard.base.glyphs import UNICODE, Glyphs
 from wizard.base.text import visible
+from wizard.host.filter import Filter, matches
 from wizard.host.known import Known
 from wizard.tui.lines import ACCEL_ROLE, Line, Span, accel_word, cut
-from wizard.tui.rows import NO_SMMU, Filter, Index, Row, endpoints, matches, table_rows, tree_rows
+from wizard.tui.rows import NO_SMMU, Index, Row, endpoints, table_rows, tree_rows
 from wizard.tui.widgets.lines import LinesView
 
 NAME_LEAST = 14  # columns in which a device's name says something

@@ -1,0 +1,28 @@
+"""Options that several commands have. Only argparse here, as in the parser."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_severity(command: argparse.ArgumentParser, *, quiet: bool = True) -> None:
+    """What of the findings is printed for people."""
+    command.add_argument(
+        "--severity",
+        choices=("error", "warning", "note"),
+        metavar="SEVERITY",
+        help="findings of this severity and worse; the exit status stays what it is",
+    )
+    if quiet:
+        command.add_argument("-q", "--quiet", action="store_true", help="of findings only errors, each in one line, and no remarks")
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    command.add_argument("--json", action="store_true", help="machine-readable output; the format is stable")
+
+
+def add_output(command: argparse.ArgumentParser, text: str = "write to a file instead of standard output") -> None:
+    """``-o`` and ``--force``."""
+    command.add_argument("-o", "--output", metavar="FILE", help=text)
+    command.add_argument("--force", action="store_true", help="replace what is there")
