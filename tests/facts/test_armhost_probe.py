@@ -49,6 +49,24 @@ def test_regions_are_the_sizes_of_the_bars(facts: Facts) -> None:
         assert info.regions["7"] == functions[info.address].config_length
 
 
+def test_the_ranges_are_what_the_group_leaves(facts: Facts) -> None:
+    """IOMMU_IOAS_IOVA_RANGES with the function attached: 48 bits of stage 1 without the regions that sysfs says are reserved; pages of 4 KiB."""
+    groups = {group.id: group for group in facts.groups}
+    functions = {function.address: function for function in facts.functions}
+    told = [info for info in facts.hw_info if info.iova_error is None]
+    assert {"0000:14:00.0", "0000:41:00.0"} <= {info.address for info in told}
+    for info in told:
+        lines = [line.split() for line in (groups[functions[info.address].iommu_group or 0].reserved_regions or "").splitlines()]
+        holes = sorted((int(start, 16), int(end, 16)) for start, end, _ in lines)
+        expected, at = [], 0
+        for start, end in holes:
+            expected.append((at, start - 1))
+            at = end + 1
+        expected.append((at, (1 << 48) - 1))
+        assert [tuple(int(word, 16) for word in line.split()) for line in (info.iova_ranges or "").splitlines()] == expected
+        assert info.iova_alignment == 4096
+
+
 def test_a_group_that_is_open_is_left_alone(probed: Boot) -> None:
     """81:00.1 was open in a process: neither it nor 81:00.0 of the same group is opened again, and the rest is asked."""
     busy = json.loads((probed.out / "busy.json").read_text())

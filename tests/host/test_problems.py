@@ -203,6 +203,8 @@ CASES: dict[str, tuple[Change, str]] = {
     "no-canwbs": (lambda facts: facts, "arm64-virt"),
     "guest-commands-checked": (kernel(release="7.3.4-armhost"), "arm64-virt-canwbs"),
     "guest-commands-unchecked": (lambda facts: facts, "arm64-virt-canwbs"),
+    "vfio-noiommu": (function(NVME, iommu_group=None, iommu=None, vfio_dev=("noiommu-vfio0",)), "vfio-arm64-virt-canwbs"),
+    "noiommu-mode": (kernel(module_parameters={"vfio.enable_unsafe_noiommu_mode": "Y"}), "arm64-virt-canwbs"),
     "kernel-update": (lambda facts: facts, "arm64-virt-canwbs"),
     "smmu-repeats-invalidations": (told_to_repeat, "arm64-virt-canwbs"),
     "gpu-unknown": (function("0008:01:00.0", device="0x30ff", driver="vfio-pci"), "gb200"),

@@ -109,6 +109,11 @@ def probed_gpu(device: str) -> Host:
     return changed(asked, name="gb200")
 
 
+def told_ranges(lines: str) -> Host:
+    """The recorded host, of whose functions a probe was told what can be mapped."""
+    return changed(lambda f: replace(f, hw_info=tuple(replace(info, iova_ranges=lines) for info in f.hw_info)))
+
+
 def another_host() -> Host:
     """The recorded host under a name of its own."""
     return changed(lambda f: replace(f, identity=replace(f.identity, host="host-1")))
@@ -245,6 +250,12 @@ of("bar-sizes-assumed", "0008:01:00.0", on=lambda: host("gb200"))
 of("gpu-memory-unknown", "0008:01:00.0", on=lambda: with_function("0008:01:00.0", name="gb200", device="0x30ff"))
 of("gpu-nodes-assumed", "0008:01:00.0", on=lambda: probed_gpu("0x30ff"))
 of("bar-sizes-unknown", NVME, on=lambda: with_function(NVME, resource=""))
+of(
+    "memory-outside-iova",
+    NVME,
+    mode=Mode.NONE,
+    on=lambda: told_ranges("0x0 0x47ffffff\n0x50000000 0xffffffffffff"),
+)
 of("memory-above-oas", NVME, memory=20 << 40)
 of("virtio-iommu-locks", NVME, E1000E, mode=Mode.VIRTIO_IOMMU)
 

@@ -20,6 +20,7 @@ _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 _VFS = 65535  # 16 bits (PCIe 6.0, 9.3.3.6)
 _NODES = 1 << 20
 _ID = re.compile(r"0x[0-9a-f]{1,8}")
+_VF_DEVICE = re.compile(r"[0-9a-f]{1,4}")
 # As pci_uevent() of the kernel prints it (drivers/pci/pci-driver.c).
 _UEVENT = re.compile(
     r"^(?:DRIVER=(\S+)\n)?PCI_CLASS=([0-9A-F]{4,6})\nPCI_ID=([0-9A-F]{4}):([0-9A-F]{4})\nPCI_SUBSYS_ID=([0-9A-F]{4}):([0-9A-F]{4})\n"
@@ -125,7 +126,9 @@ def _sriov(folder: Folder) -> dict[str, Any]:
     if not total:
         return {"sriov_totalvfs": total}
     made, autoprobe = _count(folder.number("sriov_numvfs")), folder.number("sriov_drivers_autoprobe")
-    return {"sriov_totalvfs": total, "sriov_numvfs": made, "sriov_drivers_autoprobe": autoprobe}
+    device = folder.text("sriov_vf_device")  # sriov_vf_device_show(): "%x"
+    kind = f"0x{int(device, 16):04x}" if device and _VF_DEVICE.fullmatch(device) else None
+    return {"sriov_totalvfs": total, "sriov_numvfs": made, "sriov_drivers_autoprobe": autoprobe, "sriov_vf_device": kind}
 
 
 def _count(value: int | None) -> int | None:

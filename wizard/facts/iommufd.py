@@ -20,8 +20,11 @@ _TYPE = 0x3B00  # _IO(';', nr): no size in the number, the structures carry thei
 _VFIO_DEVICE_GET_INFO = _TYPE + 107
 _VFIO_DEVICE_GET_REGION_INFO = _TYPE + 108
 _VFIO_DEVICE_BIND_IOMMUFD = _TYPE + 118
+_VFIO_DEVICE_ATTACH_IOMMUFD_PT = _TYPE + 119
+_VFIO_DEVICE_DETACH_IOMMUFD_PT = _TYPE + 120
 _IOMMU_DESTROY = _TYPE + 0x80
 _IOMMU_IOAS_ALLOC = _TYPE + 0x81
+_IOMMU_IOAS_IOVA_RANGES = _TYPE + 0x84
 _IOMMU_HWPT_ALLOC = _TYPE + 0x89
 _IOMMU_GET_HW_INFO = _TYPE + 0x8A
 _IOMMU_VIOMMU_ALLOC = _TYPE + 0x90
@@ -29,8 +32,11 @@ _IOMMU_VIOMMU_ALLOC = _TYPE + 0x90
 _DEVICE_INFO = struct.Struct("<6I")  # argsz, flags, num_regions, num_irqs, cap_offset, pad
 _REGION_INFO = struct.Struct("<4I2Q")  # argsz, flags, index, cap_offset, size, offset
 _BIND = struct.Struct("<2IiI")  # argsz, flags, iommufd, out_devid
+_ATTACH = struct.Struct("<3I")  # argsz, flags, pt_id
+_DETACH = struct.Struct("<2I")  # argsz, flags
 _DESTROY = struct.Struct("<2I")  # size, id
 _IOAS_ALLOC = struct.Struct("<3I")  # size, flags, out_ioas_id
+_IOVA_RANGES = struct.Struct("<4I2Q")  # size, ioas_id, num_iovas, reserved, allowed_iovas, out_iova_alignment
 _HWPT_ALLOC = struct.Struct("<8IQ2I")  # size, flags, dev_id, pt_id, out_hwpt_id, reserved, data_type, data_len, data_uptr, fault_id, reserved
 _HW_INFO = struct.Struct("<4IQIB3xQ")  # size, flags, dev_id, data_len, data_uptr, in/out_data_type, out_max_pasid_log2, out_capabilities
 _VIOMMU_ALLOC = struct.Struct("<8IQ")  # size, flags, type, dev_id, hwpt_id, out_viommu_id, data_len, reserved, data_uptr
@@ -42,6 +48,19 @@ VIOMMU_ARM_SMMUV3, VIOMMU_TEGRA241_CMDQV = 1, 2  # enum iommu_viommu_type
 _HW_DATA_LIMIT = 256  # bytes; the largest type known has 40
 _CMDQV_DATA = 16  # struct iommu_viommu_tegra241_cmdqv: where the guest's page lies, and its length
 _REGIONS = 64  # a device has 9 and a few of its own
+_RANGES = 4096  # of an IOAS: one more than there are holes, and a function has a handful of those
+
+
+class IovaRanges(NamedTuple):
+    """What an IOAS can map: (first, last) addresses, both inclusive, and the least alignment in bytes."""
+
+    ranges: tuple[tuple[int, int], ...]
+    alignment: int
+
+    @property
+    def lines(self) -> str:
+        """One range a line, in the form of /sys/kernel/iommu_groups/N/reserved_regions."""
+        return "\n".join(f"{first:#018x} {last:#018x}" for first, last in self.ranges)
 
 
 class HwData(NamedTuple):
@@ -88,6 +107,13 @@ class IommuFd:
         ioas = self._call(_IOMMU_IOAS_ALLOC, _IOAS_ALLOC, _IOAS_ALLOC.size, 0, 0)[2]
         yield from self._while_it_lives(ioas)
 
+    def iova_ranges(self, ioas: int) -> IovaRanges:
+        """What an IOAS can map as it is now: each table and each device that is attached to it narrows that."""
+        found = array.array("Q", bytes(16 * _RANGES))
+        answer = self._call(_IOMMU_IOAS_IOVA_RANGES, _IOVA_RANGES, _IOVA_RANGES.size, ioas, _RANGES, 0, found.buffer_info()[0], 0)
+        pairs = found[: 2 * answer[2]]
+        return IovaRanges(tuple(zip(pairs[::2], pairs[1::2], strict=True)), answer[5])
+
     @contextmanager
     def nest_parent(self, device: int, ioas: int) -> Iterator[int]:
         """A stage-2 table that can be under a guest's stage 1, by its id; EOPNOTSUPP where the SMMU can't nest."""
@@ -132,6 +158,15 @@ class VfioDevice:
     def bind(self, iommufd: IommuFd) -> int:
         """Its device id in a context. EPERM: no isolated MSI; EINVAL, EPERM or EBUSY: its group is used otherwise."""
         return _ioctl(self.descriptor, _VFIO_DEVICE_BIND_IOMMUFD, _BIND, _BIND.size, 0, iommufd.descriptor, 0)[3]
+
+    @contextmanager
+    def attached(self, ioas: int) -> Iterator[None]:
+        """While it is open the device's DMA goes through that IOAS. EBUSY or EINVAL: its group is in another."""
+        _ioctl(self.descriptor, _VFIO_DEVICE_ATTACH_IOMMUFD_PT, _ATTACH, _ATTACH.size, 0, ioas)
+        try:
+            yield
+        finally:
+            _ioctl(self.descriptor, _VFIO_DEVICE_DETACH_IOMMUFD_PT, _DETACH, _DETACH.size, 0)
 
     def regions(self) -> dict[str, int]:
         """Index -> size in bytes of the regions that it has; 0 to 5 are BARs, 6 the expansion ROM, 7 configuration space."""

@@ -16,7 +16,7 @@ import pyudev
 
 from wizard.base.errors import InputError
 from wizard.facts import opened as opened_files
-from wizard.facts import rdma, taken, usage
+from wizard.facts import rdma, routes, taken, usage
 from wizard.facts.functions import read_functions
 from wizard.facts.keptlog import split
 from wizard.facts.kmsg import read_kernel_log
@@ -110,7 +110,9 @@ def _disks(tree: Tree) -> Iterable[InUse]:
 
 def _network(tree: Tree) -> Iterable[InUse]:
     session = _session()
-    uses: list[tuple[str, str, str]] = usage.default_routes_of_proc(tree)
+    uses: list[tuple[str, str, str]] = list(dict.fromkeys([*usage.default_routes_of_proc(tree), *routes.uses()]))
+    if len(session) == 4 and (way := routes.way_to(session[0])):
+        uses.append((way, "session", f"what this ssh session is answered leaves by {way}"))
     for name, addresses in psutil.net_if_addrs().items():
         for address in addresses:
             if address.family.name not in ("AF_INET", "AF_INET6"):

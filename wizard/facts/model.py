@@ -26,6 +26,7 @@ Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]*(?![\s\S])")]  # of an even length
 IdText = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{1,8}(?![\s\S])", max_length=10)]
 Count = Annotated[int, Meta(ge=0)]
 Offset = Annotated[int, Meta(ge=0, le=4096)]  # of a byte in configuration space
+Ranges = Annotated[str, Meta(pattern=r"^(?:0x[0-9a-f]{1,16} 0x[0-9a-f]{1,16}(?:\n(?=0)|(?![\s\S])))*(?![\s\S])", max_length=1 << 18)]
 PageSize = Annotated[str, Meta(pattern=r"^[0-9]{1,12}(?![\s\S])")]  # KiB
 
 
@@ -161,6 +162,9 @@ class HwInfo(Fact, frozen=True):
     viommu: str | None = None  # ARM_SMMUV3: "ok" or the errno's name
     viommu_cmdqv: str | None = None
     regions: dict[str, Count] = {}  # VFIO region index -> size in bytes
+    iova_ranges: Ranges | None = None  # "0xFIRST 0xLAST" lines: what iommufd maps for it without nesting (IOMMU_IOAS_IOVA_RANGES)
+    iova_alignment: Count | None = None  # bytes
+    iova_error: str | None = None  # the errno's name, where it could not be attached to an address space
     members: tuple[str, ...] = ()  # the functions of its group at that time
 
 

@@ -13,7 +13,7 @@ from wizard.facts.model import Group, Identity, IommuDevice, Kernel, Node
 from wizard.facts.pseudonym import host_pseudonym, key_of
 from wizard.facts.tree import DirectoryTree, Tree
 
-_TABLES = ("IORT", "MCFG")
+_TABLES = ("IORT", "MCFG", "APIC")  # APIC is the MADT
 _PAGE_SHIFT = {"CONFIG_ARM64_4K_PAGES": 4096, "CONFIG_ARM64_16K_PAGES": 16384, "CONFIG_ARM64_64K_PAGES": 65536}
 _CONFIG_PLACES = (("boot/config-", ""), ("usr/lib/modules/", "/config"), ("lib/modules/", "/config"))
 _COMMAND_LINE = 16384  # characters; COMMAND_LINE_SIZE is 2048 on arm64

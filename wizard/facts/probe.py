@@ -18,7 +18,7 @@ from wizard.facts import iommufd
 from wizard.facts.iommufd import IommuFd, VfioDevice, errno_name
 from wizard.facts.model import Facts, HwInfo, PciFunction
 from wizard.facts.tree import DirectoryTree
-from wizard.facts.vfio import holders, is_vfio_driver
+from wizard.facts.vfio import NOIOMMU, holders, is_vfio_driver
 
 _PREPARE = "Bind functions with `smmu-wizard prepare FUNCTION…` first; a probe never does."
 
@@ -33,7 +33,10 @@ def probe(facts: Facts, confirm: Callable[[str], bool], say: Callable[[str], Non
         raise InputError("This kernel has no /dev/iommu.", "Load the module iommufd, or boot a kernel with CONFIG_IOMMUFD.")
     if not os.access("/dev/iommu", os.R_OK | os.W_OK):
         raise InputError("You may not open /dev/iommu.", "Root may: run `sudo smmu-wizard record --probe`.")
-    ready = [function for function in facts.functions if function.vfio_dev]
+    ready = [function for function in facts.functions if function.vfio_dev and not function.vfio_dev[0].startswith(NOIOMMU)]
+    for function in facts.functions:
+        if function.vfio_dev and function not in ready:
+            say(f"{function.address} is left alone: it has no IOMMU ({visible(function.vfio_dev[0])}), and opening it taints the kernel.")
     for function in facts.functions:
         if not function.vfio_dev and function.driver and is_vfio_driver(function.driver):
             say(f"{function.address} is on {visible(function.driver)} but has no VFIO character device (CONFIG_VFIO_DEVICE_CDEV): it can't be asked.")
@@ -95,10 +98,22 @@ def ask(function: PciFunction, members: tuple[str, ...] = ()) -> HwInfo:
             except OSError as error:
                 known["cmdqv_error"] = errno_name(error)
             step = "ioas"
+            known |= _ranges(context, device)
             known |= _nesting(context, number)
     except OSError as error:
         known |= {"error": errno_name(error), "step": step}
     return HwInfo(address=function.address, members=members or (function.address,), **known)  # type: ignore[arg-type]
+
+
+def _ranges(context: IommuFd, device: VfioDevice) -> dict[str, object]:
+    """What can be mapped for the function without nesting: an empty IOAS can map anything, one with the device attached what its path allows."""
+    with context.address_space() as ioas:
+        try:
+            with device.attached(ioas):
+                found = context.iova_ranges(ioas)
+        except OSError as error:
+            return {"iova_error": errno_name(error)}
+        return {"iova_ranges": found.lines, "iova_alignment": found.alignment}
 
 
 def _nesting(context: IommuFd, device: int) -> dict[str, str]:

@@ -102,7 +102,10 @@ DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
     m.Identity: {"host": OUR_WORD, "digest": OUR_WORD, **dict.fromkeys(("vendor", "product", "board", "firmware"), PRODUCT)},
     m.HwInfo: {
         "address": ADDRESSES,
-        **dict.fromkeys(("error", "cmdqv_error", "nest_parent", "viommu", "viommu_cmdqv"), _keep(r"[A-Z0-9]{2,20}|ok", "names of errors")),
+        "iova_ranges": _keep(r"(?:0x[0-9a-f]{1,16} 0x[0-9a-f]{1,16}\n?)*", "ranges of IOVAs"),
+        **dict.fromkeys(
+            ("error", "cmdqv_error", "iova_error", "nest_parent", "viommu", "viommu_cmdqv"), _keep(r"[A-Z0-9]{2,20}|ok", "names of errors")
+        ),
         "step": OUR_WORD,
         **dict.fromkeys(("data", "cmdqv"), BYTES),
         "regions": NUMBERS,

@@ -163,6 +163,8 @@ _ATTRIBUTES = (
 def _function(function: PciFunction, parents: dict[str, str]) -> str:
     known = {name: getattr(function, "class_" if name == "class" else name) for name in _ATTRIBUTES}
     attributes = {name: str(value) for name, value in known.items() if value not in (None, "")}
+    if function.sriov_vf_device:
+        attributes["sriov_vf_device"] = f"{int(function.sriov_vf_device, 16):x}"  # as sriov_vf_device_show() prints it
     attributes["driver_override"] = function.driver_override or "(null)"
     links = {f"virtfn{number}": f"../{address}" for number, address in enumerate(function.virtfns)}
     if function.driver:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # who only asks about drivers needs no tree
 
 
 _NAMED = 3  # processes of one device that are named; of more the number is told
+NOIOMMU = "noiommu-"
+"""How the VFIO cdev of a function without an IOMMU begins (vfio_init_device() of drivers/vfio/vfio_main.c, Linux 7.3): nothing translates its DMA."""
 
 
 def is_vfio_driver(name: str | None) -> bool:

@@ -15,6 +15,7 @@ from wizard.base.finding import Finding, Severity
 from wizard.facts.held import Place, why_unread
 from wizard.facts.model import Facts
 from wizard.host.build import host_of
+from wizard.host.devices import vf_ids
 from wizard.host.model import Accel, Function, Host, Smmu
 from wizard.host.pci import extcaps
 from wizard.plan.properties import NAMES
@@ -242,7 +243,7 @@ def _to_make(host: Host, pf: Function, places: dict[str, int]) -> Iterator[Pool]
     unblocked = own.accel == str(Accel.YES)
     yield msgspec.structs.replace(
         own,
-        ids=f"{pf.facts.vendor[2:]}:{sriov.vf_device:04x}",
+        ids=vf_ids(pf) or pf.ids,
         name=f"VF of {pf.name}",
         code=None if unblocked else own.code,
         reason=None if unblocked else own.reason,

@@ -21,6 +21,7 @@ from wizard.host.groups import groups_of
 from wizard.host.iort import component_stream_ids
 from wizard.host.known import UNKNOWN, Known, Source, first
 from wizard.host.log.parse import KernelLog, parse_log, smmu_bases
+from wizard.host.madt import decode_madt
 from wizard.host.model import Function, Host, Smmu, Verdict, uses_by_function
 from wizard.host.pci.config import ConfigSpace, decode_config
 from wizard.host.pci.path import PciNode
@@ -390,14 +391,24 @@ class _Builder:
         return f"; an SMMU aborted DMA of StreamID {streams}, for which it has no entry (C_BAD_STREAMID)"
 
     def _find_isolated_msi(self) -> Known:
+        gic = decode_madt(self.facts.acpi.get("APIC"))
         if self.firmware.its_groups:
+            # The kernel finds an ITS group's services by their numbers in MADT (iort_find_domain_token()): one that is not there has no domain.
+            named = self.firmware.its_identifiers
+            if gic is not None and gic.whole and not named & {number for number, _ in gic.its}:
+                wanted = ", ".join(map(str, sorted(named)))
+                return Known(False, Source.MADT, f"IORT's ITS group names ITS {wanted}, and MADT has {gic.words}")
             return Known(True, self._iort_source, "IORT has an ITS group")
         if self.firmware.whole:
             # Under ACPI a function's MSI domain is found by its ITS group alone (iort_get_device_domain()).
             return Known(False, self._iort_source, "IORT has no ITS group")
         if self.log.its:
             return Known(True, Source.LOG, "the kernel found a GIC ITS")
-        return Known(False, Source.LOG, "the host has GICv2m and no ITS") if self.log.gicv2m else UNKNOWN
+        if self.log.gicv2m:
+            return Known(False, Source.LOG, "the host has GICv2m and no ITS")
+        if gic is not None and (gic.its or gic.whole):
+            return Known(bool(gic.its), Source.MADT, f"MADT has {gic.words}")
+        return UNKNOWN
 
     def _find_config(self, option: str) -> Known:
         config = self.facts.kernel.config

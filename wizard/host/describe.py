@@ -12,6 +12,7 @@ import msgspec
 from wizard.base.text import size, visible
 from wizard.facts.held import Place, whole, why_unread
 from wizard.facts.model import UNPLACED
+from wizard.host.devices import vf_ids
 from wizard.host.known import Known, Source
 from wizard.host.model import KIND_NAMES, Function, Group, Host, Smmu
 from wizard.host.uses import told
@@ -85,7 +86,8 @@ def function_rows(host: Host, function: Function) -> Iterator[Row]:
     if facts.physfn:
         yield Row("physfn", "VF of", visible(facts.physfn))
     if facts.sriov_totalvfs:
-        yield Row("sriov", "SR-IOV", f"{facts.sriov_numvfs or 0} of {facts.sriov_totalvfs} VFs made")
+        ids = vf_ids(function)
+        yield Row("sriov", "SR-IOV", f"{facts.sriov_numvfs or 0} of {facts.sriov_totalvfs} VFs made" + (f", each {ids}" if ids else ""))
     if facts.virtfns:
         yield Row("virtfns", "VFs", visible(", ".join(facts.virtfns)))
     for use in host.uses.get(facts.address, ()):
@@ -104,6 +106,8 @@ def smmu_rows(host: Host, smmu: Smmu) -> Iterator[Row]:
     yield Row("platform_devices", "platform devices", ", ".join(map(visible, smmu.platform_devices)) or "none")
     if smmu.policy:
         yield Row("policy", "policy", visible(f"accel {smmu.policy.accel}: {smmu.policy.reason}"))
+    if host.gic is not None:
+        yield Row("gic", "interrupts", host.gic.words, str(Source.MADT))
     if smmu.kind == "smmuv3":
         yield from _words(smmu)
     for what, why in smmu_assumed(host, smmu).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wizard.host.model import Function
+from wizard.host.pci import extcaps
 from wizard.knowledge import tables
 from wizard.knowledge.tables import CoherentGpu, GpuFamily
 
@@ -80,3 +81,11 @@ def needs_ats(function: Function) -> bool:
         return False
     device = int(function.facts.device, 16)
     return any(one.vendor == vendor and device in one.ids for one in tables.devices().needs_ats)
+
+
+def vf_ids(pf: Function) -> str | None:
+    """What the VFs of a PF are called (``8086:10ca``): by the kernel's word (sriov_vf_device), else by its SR-IOV capability."""
+    if pf.facts.sriov_vf_device:
+        return f"{pf.facts.vendor[2:]}:{int(pf.facts.sriov_vf_device, 16):04x}"
+    found = extcaps.sriov(pf.config)
+    return f"{pf.facts.vendor[2:]}:{found.vf_device:04x}" if found else None

@@ -90,6 +90,11 @@ class Firmware:
         return 0 if self.iort is None else sum(isinstance(node, ItsGroup) for node in self.iort.nodes)
 
     @property
+    def its_identifiers(self) -> set[int]:
+        """The numbers by which ITS groups name their services in MADT."""
+        return {number for node in (self.iort.nodes if self.iort else ()) if isinstance(node, ItsGroup) for number in node.identifiers}
+
+    @property
     def smmu_count(self) -> int | None:
         """How many SMMUv3 nodes the table has; None without a table."""
         return None if self.iort is None else len(self.iort.smmus)

@@ -16,7 +16,7 @@ from wizard.host import libvirt
 from wizard.host.commands import guest_commands
 from wizard.host.conditions.kernel import OPTIONS
 from wizard.host.devices import coherent_gpu
-from wizard.host.kernels import repeats, updates
+from wizard.host.kernels import repeats, unsafe_mode, updates
 from wizard.host.log.findings import log_findings
 from wizard.host.model import ARM64, KIND_NAMES, Host
 
@@ -307,3 +307,4 @@ def policy_subjects(host: Host) -> Iterator[Finding]:
 rule(guest_commands)
 rule(updates)
 rule(repeats)
+rule(unsafe_mode)

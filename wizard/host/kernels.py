@@ -8,6 +8,7 @@ from typing import Any
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.base.release import release_of
 from wizard.base.text import visible
+from wizard.facts.vfio import NOIOMMU
 from wizard.host.commands import matters
 from wizard.host.devices import needs_ats
 from wizard.host.model import Accel, Host
@@ -54,9 +55,13 @@ def _ds(host: Host) -> bool:
     return any(smmu.registers is not None and smmu.registers.idr5.DS for smmu in host.smmus.values())
 
 
+def noiommu_mode(host: Host) -> bool:
+    """Whether the kernel lets VFIO have functions without an IOMMU."""
+    return host.facts.kernel.module_parameters.get("vfio.enable_unsafe_noiommu_mode", "N") not in ("N", "0")
+
+
 def _noiommu(host: Host) -> bool:
-    mode = host.facts.kernel.module_parameters.get("vfio.enable_unsafe_noiommu_mode", "N") not in ("N", "0")
-    return mode or any(name.startswith(NOIOMMU) for function in host.facts.functions for name in function.vfio_dev)
+    return noiommu_mode(host) or any(name.startswith(NOIOMMU) for function in host.facts.functions for name in function.vfio_dev)
 
 
 def _sva_on_bbml2(host: Host) -> bool:
@@ -66,9 +71,6 @@ def _sva_on_bbml2(host: Host) -> bool:
 def _vf_ats(host: Host) -> bool:
     return any((function.is_vf or function.facts.virtfns) and function.known("ats").is_true for function in host.functions.values())
 
-
-NOIOMMU = "noiommu-"
-"""How the VFIO cdev of a function without an IOMMU begins (vfio_device_set_group(), drivers/vfio/vfio_main.c of 7.3)."""
 
 CONCERNS: dict[str, Callable[[Host], bool]] = {
     "smmuv3": _smmuv3,
@@ -127,6 +129,20 @@ REPEAT = _define(
     "does not repeat them, a guest's stage 1 entries may outlive their invalidation.",
     fix="Accelerate behind this SMMU only with a VMM that looks at IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI; QEMU 11.1 is not known to.",
 )  # fmt: skip
+
+
+NOIOMMU_MODE = _define(
+    "noiommu-mode", Severity.WARNING, Area.CMDLINE,
+    what="vfio.enable_unsafe_noiommu_mode is on.",
+    why="VFIO then gives out functions that no IOMMU translates: whoever opens one reads and writes all of the host's memory by its DMA.",
+    fix="Switch it off (modprobe configuration, kernel command line, or `echo N > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode`).",
+)  # fmt: skip
+
+
+def unsafe_mode(host: Host) -> Iterator[Finding]:
+    """A switch that no VM needs."""
+    if noiommu_mode(host):
+        yield NOIOMMU_MODE.at("host")
 
 
 def updates(host: Host) -> Iterator[Finding]:

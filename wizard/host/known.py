@@ -14,6 +14,7 @@ class Source(StrEnum):
     HW_INFO = "hw_info"  # ID registers as iommufd hands them out
     LOG = "log"  # what the kernel said when it set the SMMU up
     IORT = "iort"  # what the firmware says
+    MADT = "madt"  # what the firmware says of interrupts
     DEVICE_TREE = "device-tree"  # what the firmware says on a host without ACPI
     SYSFS = "sysfs"
     CONFIG = "config"  # configuration space, or the kernel's configuration

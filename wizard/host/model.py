@@ -29,6 +29,7 @@ from wizard.host.vmm import Vmm
 if TYPE_CHECKING:
     from wizard.host.iort import Iort
     from wizard.host.log.model import KernelLog
+    from wizard.host.madt import Gic
     from wizard.host.pci.config import ConfigSpace
 
 
@@ -279,6 +280,13 @@ class Host(msgspec.Struct, frozen=True, dict=True):
     def by_tree(self) -> bool:
         """The firmware describes the host by a device tree, not by ACPI: it has no IORT."""
         return self.facts.device_tree is True and self.iort is None
+
+    @cached_property
+    def gic(self) -> Gic | None:
+        """The interrupt controller by the firmware's MADT; None where it was not read."""
+        from wizard.host.madt import decode_madt
+
+        return decode_madt(self.facts.acpi.get("APIC"))
 
     @cached_property
     def assumed(self) -> Assumed:

@@ -11,7 +11,7 @@ from wizard.host.vmm import Vmm
 
 UNASSIGNABLE = frozenset({
     "not-an-endpoint", "no-group", "no-smmu", "smmu-off", "smmu-failed", "smmu-not-used", "smmu-not-coherent", "no-iommu-map", "machine-not-arm64",
-    "stream-id-taken", "stream-id-shared", "direct-region", "one-to-one-requested", "msi-not-isolated", "ats-required",
+    "stream-id-taken", "stream-id-shared", "vfio-noiommu", "direct-region", "one-to-one-requested", "msi-not-isolated", "ats-required",
 })  # fmt: skip
 """Codes of a verdict's reasons that forbid giving the function to a VM at all, with acceleration or without."""
 UNDECIDED = frozenset({

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from wizard.arch.pci import ExtCap
 from wizard.base.address import Address
-from wizard.host.devices import coherent_gpu, unknown_gpu, vf_of_gpu
+from wizard.host.devices import coherent_gpu, unknown_gpu, vf_ids, vf_of_gpu
 from wizard.host.model import Function, Group, Host, Smmu, Verdict
 from wizard.host.pci import extcaps
 from wizard.knowledge.tables import CoherentGpu, GpuFamily
@@ -110,10 +110,7 @@ class Candidate:
     @property
     def ids(self) -> str | None:
         """``8086:10ca``; of a VF to be made by the PF's VF device ID."""
-        if not self.to_make:
-            return self.function.ids
-        sriov = extcaps.sriov(self.function.config)
-        return f"{self.function.facts.vendor[2:]}:{sriov.vf_device:04x}" if sriov else None
+        return vf_ids(self.function) if self.to_make else self.function.ids
 
     @property
     def name(self) -> str:

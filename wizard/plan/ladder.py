@@ -187,4 +187,6 @@ def _endpoint(host: Host, device: str) -> bool:
 
 def virtio_settings(host: Host, candidates: Sequence[Candidate]) -> tuple[str, int]:
     """``granule`` and ``aw-bits``, written out so that the guest's platform does not depend on the host's own choice."""
-    return GRANULES.get(host.page_size or 4096, "4k"), min([VIRTIO_AW_BITS, *(iova_bits(host, candidate.smmu) for candidate in candidates)])
+    return GRANULES.get(host.page_size or 4096, "4k"), min(
+        [VIRTIO_AW_BITS, *(iova_bits(host, candidate.smmu, candidate.address) for candidate in candidates)]
+    )

@@ -38,7 +38,7 @@ from wizard.plan.numbers import Names, mac_of
 from wizard.plan.places import NO_SOCKET, socket_of, variables_of
 from wizard.plan.regions import power_of_two, window
 from wizard.plan.request import FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, Request, VmRequest
-from wizard.plan.resolve import ats_for_all, cmdqv_functions, resolve
+from wizard.plan.resolve import CMDQV_VINTFS, ats_for_all, cmdqv_functions, resolve
 from wizard.plan.target import Target, target_of
 
 IOMMUFD = "iommufd0"
@@ -50,6 +50,8 @@ _NAMESPACE = uuid.UUID("5a3b6d1e-0f0c-5a0e-9c4b-3c1f6a9d2e71")  # of this progra
 def make_plan(host: Host, request: Request) -> Plan:
     """The plan for every VM of the request, with all findings. Never raises for what is asked: a bad request is a finding."""
     vms = tuple(_plan_vm(host, vm) for vm in request.vms)
+    if without := _beyond_cmdqv(vms):
+        vms = tuple(_plan_vm(host, vm.request, without[place]) if place in without else vm for place, vm in enumerate(vms))
     shared = rules.of_all(host, vms, request)
     divided = rules.divided(vms)
     finished = []
@@ -66,8 +68,26 @@ def make_plan(host: Host, request: Request) -> Plan:
     )
 
 
-def _plan_vm(host: Host, request: VmRequest) -> VmPlan:
-    """The plan of one VM in the first mode that holds: to ask whether a mode is possible is to plan it."""
+def _beyond_cmdqv(vms: Sequence[VmPlan]) -> dict[int, frozenset[str]]:
+    """Place of a VM -> ids of its vSMMUs that have to do without a CMDQV, because others have taken all that the SMMU has.
+
+    Those that were asked for come first; what the planner switches on by itself gets what is left, in the order of the VMs.
+    """
+    users = [(place, vsmmu) for place, vm in enumerate(vms) for vsmmu in vm.vsmmus if vsmmu.accel and vsmmu.cmdqv.resolved and vsmmu.smmu]
+    left = dict.fromkeys((vsmmu.smmu for _, vsmmu in users), CMDQV_VINTFS)
+    without: dict[int, set[str]] = {}
+    for place, vsmmu in sorted(users, key=lambda user: user[1].cmdqv.origin == "host"):
+        left[vsmmu.smmu] -= 1
+        if left[vsmmu.smmu] < 0 and vsmmu.cmdqv.origin == "host":
+            without.setdefault(place, set()).add(vsmmu.id)
+    return {place: frozenset(ids) for place, ids in without.items()}
+
+
+def _plan_vm(host: Host, request: VmRequest, no_cmdqv: frozenset[str] = frozenset()) -> VmPlan:
+    """The plan of one VM in the first mode that holds: to ask whether a mode is possible is to plan it.
+
+    ``no_cmdqv``: ids of vSMMUs that get none, whatever the host has.
+    """
     target = target_of(host.facts, request.target)
     unusable: list[Finding] = []
     found: dict[str, tuple[FunctionRequest, Candidate]] = {}
@@ -81,7 +101,7 @@ def _plan_vm(host: Host, request: VmRequest) -> VmPlan:
     known = {address: candidate for address, (_, candidate) in found.items()}
     drafts: list[VmPlan] = []
     for mode in rungs(request):
-        vm = _draft(host, request, mode, list(found.values()), target)
+        vm = _draft(host, request, mode, list(found.values()), target, no_cmdqv)
         said = judge(host, request, mode, [(candidate, function.mode) for function, candidate in found.values()])
         drafts.append(replace(vm, findings=(*unusable, *said, *rules.of_vm(host, vm, target, known))))
         if drafts[-1].ok:
@@ -99,7 +119,9 @@ def _for_mode(request: VmRequest, mode: Mode) -> VmRequest:
     return replace(request, mode=mode, vsmmus=(), hotplug=hotplug)
 
 
-def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[FunctionRequest, Candidate]], target: Target) -> VmPlan:
+def _draft(
+    host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[FunctionRequest, Candidate]], target: Target, no_cmdqv: frozenset[str]
+) -> VmPlan:
     """Every number of one VM in one mode; nothing is judged here."""
     laid = _for_mode(request, mode)
     asked = [
@@ -147,7 +169,7 @@ def _draft(host: Host, request: VmRequest, mode: Mode, found: Sequence[tuple[Fun
         ],
         memory_room.pinned(request, host.page_size, memory_room.address_spaces(mode, behind)),
     )
-    vsmmus = _vsmmus(host, request, layout, devices, target) if mode is Mode.ACCEL else ()
+    vsmmus = _vsmmus(host, request, layout, devices, target, no_cmdqv) if mode is Mode.ACCEL else ()
     buses = tuple(_on_node(host, bus, layout, nodes) for bus in layout.buses)
     accelerated = any(v.accel for v in vsmmus) or mode is Mode.VIRTIO_IOMMU
     virtio_iommu = None
@@ -259,7 +281,9 @@ def _function_number(one: Asked, held: Sequence[Asked]) -> int:
     return held.index(one)
 
 
-def _vsmmus(host: Host, request: VmRequest, layout: GuestTopology, devices: Sequence[DevicePlan], target: Target) -> tuple[VsmmuPlan, ...]:
+def _vsmmus(
+    host: Host, request: VmRequest, layout: GuestTopology, devices: Sequence[DevicePlan], target: Target, no_cmdqv: frozenset[str]
+) -> tuple[VsmmuPlan, ...]:
     assumed = request.assume_accel
     ats = ats_for_all(host, [host.smmus.get(v.smmu or "") for v in layout.vsmmus], assumed=assumed)
     ats = ats and all((v.properties.ats or request.properties.ats) != "off" for v in layout.vsmmus)
@@ -268,7 +292,8 @@ def _vsmmus(host: Host, request: VmRequest, layout: GuestTopology, devices: Sequ
         smmu = host.smmus.get(vsmmu.smmu or "")
         behind = [device.host for device in devices if device.vsmmu == vsmmu.id]
         held = len(behind) + sum(port.hotplug for port in layout.ports if port.bus == vsmmu.bus)
-        left_out = {name for name, fits in (("ats", ats), ("cmdqv", held <= cmdqv_functions(host, smmu))) if not fits}
+        room = held <= cmdqv_functions(host, smmu) and vsmmu.id not in no_cmdqv
+        left_out = {name for name, fits in (("ats", ats), ("cmdqv", room)) if not fits}
         wishes, first = (vsmmu.properties, request.properties), next(iter(behind), None)
         properties: dict[str, Any] = resolve(host, smmu, wishes, target, first, assumed=assumed, left_out=left_out)
         made.append(VsmmuPlan(id=vsmmu.id, smmu=vsmmu.smmu, bus=vsmmu.bus or "", accel=vsmmu.accel, **properties))

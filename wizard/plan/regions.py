@@ -87,12 +87,20 @@ def regions_of_vf(pf: Function) -> Regions:
     return Regions(tuple(high), tuple(low), False, "config" if high or low else "unknown")
 
 
-def iova_bits(host: Host, smmu: Smmu | None) -> int:
+def iova_ranges(host: Host, address: str) -> tuple[tuple[int, int], ...] | None:
+    """(first, last) of what iommufd maps for a function without nesting, as a probe was told; None where nobody asked."""
+    told = next((info.iova_ranges for info in host.facts.hw_info if info.address == address and info.error is None), None)
+    return tuple((int(first, 16), int(last, 16)) for first, last in map(str.split, told.splitlines())) if told else None
+
+
+def iova_bits(host: Host, smmu: Smmu | None, address: str = "") -> int:
     """How wide the addresses are that the host's kernel maps for a function below this SMMU without nesting.
 
-    Stage 1: 48 bits, and no more than the kernel's own addresses have (VA_BITS, in arm_smmu_domain_finalise()). An SMMU without
-    stage 1 maps with stage 2, whose input is no wider than its output.
+    By the probe's word where there is one. Else stage 1: 48 bits, and no more than the kernel's own addresses have (VA_BITS, in
+    arm_smmu_domain_finalise()). An SMMU without stage 1 maps with stage 2, whose input is no wider than its output.
     """
+    if told := iova_ranges(host, address):
+        return min(VIRTIO_AW_BITS, (max(last for _, last in told) + 1).bit_length() - 1)
     own = (host.facts.kernel.config or {}).get("CONFIG_ARM64_VA_BITS", "")
     stage1 = min(VIRTIO_AW_BITS, int(own)) if is_number(own) else VIRTIO_AW_BITS
     if smmu is not None and smmu.oas and smmu.hardware.get("stage1", UNKNOWN).value is False:

@@ -21,6 +21,8 @@ from wizard.plan.target import Target
 CMDQV_VERSION = 1  # QEMU 11.1's CMDQV_VER and least sizes (tegra241_cmdqv_probe)
 CMDQV_LOG2VCMDQS = 1
 CMDQV_LOG2VSIDS = 4
+CMDQV_VINTFS = 63
+"""For VMs, of 64 in NVIDIA's Tegra241: VINTF 0 is the kernel's; how many a host has is not in what iommufd tells."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def resolve(
     """Each property by name. ``wishes`` in order of weight: the vSMMU's own, then the VM's.
 
     ``left_out``: what this VM can't use of the host unless it is asked for: ats where another of its vSMMUs can't have it (IORT has
-    one bit for all of them), cmdqv where more functions are behind the vSMMU than it matches.
+    one bit for all of them), cmdqv where more functions are behind the vSMMU than it matches, or other vSMMUs have all that there are.
     """
     return {
         name: _resolve(host, smmu, name, _wish(wishes, name), target, first_device, assumed=assumed, allowed=name not in left_out) for name in NAMES

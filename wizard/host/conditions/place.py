@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wizard.base.finding import Area, Finding, OnTree, Severity
 from wizard.base.text import plural
+from wizard.facts.vfio import NOIOMMU
 from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
 from wizard.host.model import KIND_NAMES
 
@@ -111,6 +112,22 @@ SMMU_FAILED = verdict_code(
     why="Without its SMMU a function has no IOMMU group, and no VM can have it.",
     fix="Where two devices claim one StreamID, move the card behind the PCI bridge to another slot; otherwise update firmware and kernel.",
 )  # fmt: skip
+
+
+WITHOUT_IOMMU = verdict_code(
+    "vfio-noiommu", Area.HARDWARE,
+    what="{subject} has a VFIO device without an IOMMU ({cdev}).",
+    why="The kernel made it because vfio.enable_unsafe_noiommu_mode is on and no IOMMU is above the function: a VM that has it reaches all of the "
+    "host's memory by its DMA, and iommufd can tell nothing of it (IOMMU_GET_HW_INFO answers EOPNOTSUPP).",
+    fix="Never give it to a VM. Switch the mode off, and bring the function behind an SMMU that the kernel uses.",
+)  # fmt: skip
+
+
+@condition
+def not_noiommu(evidence: Evidence) -> Answer:
+    """IOMMUFD_NOIOMMU: since Linux 7.3 such functions have cdevs too, and are told by their name alone."""
+    cdev = next((name for name in evidence.function.facts.vfio_dev if name.startswith(NOIOMMU)), None)
+    return HOLDS if cdev is None else fails(WITHOUT_IOMMU.at(evidence.function, cdev=f"/dev/vfio/devices/{cdev}"))
 
 
 @condition

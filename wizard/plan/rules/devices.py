@@ -270,7 +270,7 @@ NO_P2P = plan_code(
     "peer-to-peer-unmapped", INFO, area=Area.KCONFIG,
     what="VM {subject}: its functions can't send data to each other directly.",
     why="Their BARs are mapped for DMA by VFIO's dma-buf, which this kernel lacks ('VFIO dma-buf not supported in kernel … P2P DMA will not work').",
-    fix="Use a kernel with CONFIG_VFIO_PCI_DMABUF (7.2) if the guest's programs ask for it (GPUDirect, NVMe CMB).",
+    fix="Use a kernel with CONFIG_VFIO_PCI_DMABUF (Linux 6.19 or newer) if the guest's programs ask for it (GPUDirect, NVMe CMB).",
 )  # fmt: skip
 
 

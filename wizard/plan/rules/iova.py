@@ -8,7 +8,7 @@ from wizard.base.action import mode_to
 from wizard.base.finding import Area, Finding
 from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
-from wizard.plan.regions import RAM_BASE, iova_bits
+from wizard.plan.regions import RAM_BASE, iova_bits, iova_ranges
 from wizard.plan.request import Mode
 from wizard.plan.rules.base import Scene, rule, rule_of
 
@@ -67,6 +67,14 @@ IOVA_RAM = plan_code(
 )  # fmt: skip
 
 
+IOVA_HOLE = plan_code(
+    "memory-outside-iova", ERROR,
+    what="VM {subject}: guest memory from {base:#x} to {end:#x} is not all in what the kernel maps for {function}: {ranges}.",
+    why="iommufd told these ranges when it was asked (IOMMU_IOAS_IOVA_RANGES); IOMMU_IOAS_MAP fails outside of them.",
+    fix="Give the VM less memory, or leave that function out.",
+)  # fmt: skip
+
+
 @rule_of(Vmm.QEMU)
 def iova(scene: Scene) -> Iterator[Finding]:
     """Guest memory against the host's IOVA range, where nothing is nested; for a virtio-iommu the ladder has looked."""
@@ -75,8 +83,13 @@ def iova(scene: Scene) -> Iterator[Finding]:
         candidate = scene.candidate(device)
         if candidate is None or device.mode is not Mode.NONE:
             continue
-        bits = iova_bits(scene.host, candidate.smmu)
-        if end >> bits:
+        bits, told = iova_bits(scene.host, candidate.smmu, device.host), iova_ranges(scene.host, device.host)
+        regions = candidate.group.regions if candidate.group else ()
+        if told and not end >> bits and not any(first <= RAM_BASE and end <= last for first, last in told):
+            if not any(region.start <= end and region.end >= RAM_BASE for region in regions):  # else `reserved` says it
+                ranges = ", ".join(f"{first:#x}-{last:#x}" for first, last in told)
+                yield IOVA_HOLE.at(scene.name, base=RAM_BASE, end=end, ranges=ranges, function=device.host)
+        elif end >> bits:
             yield IOVA_RAM.at(scene.name, end=end, bits=bits, function=device.host)
 
 

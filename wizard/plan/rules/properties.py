@@ -15,7 +15,7 @@ from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import VsmmuPlan
 from wizard.plan.properties import declared
 from wizard.plan.request import Layout, Mode
-from wizard.plan.resolve import cmdqv_fits, cmdqv_functions, cmdqv_param, richest, supply
+from wizard.plan.resolve import CMDQV_VINTFS, cmdqv_fits, cmdqv_functions, cmdqv_param, richest, supply
 from wizard.plan.rules.base import Scene, rule, rule_of
 
 VALUE = plan_code(
@@ -282,6 +282,12 @@ CMDQV_LEFT_OUT = plan_code(
     fix="Take functions away, or write --layout per-function, if the guest needs its own queues.",
     action=set_to("layout", "per-function"),
 )  # fmt: skip
+CMDQV_USED_UP = plan_code(
+    "cmdqv-used-up", INFO,
+    what="VM {subject}: vSMMU {id} gets no CMDQV: the {limit} that {smmu} has for VMs are with other vSMMUs of this plan.",
+    why="Each takes a VINTF, and VINTF 0 is the kernel's ('no more available vintf'). Those that ask for one come first, then the VMs in their order.",
+    fix="Write --cmdqv off for VMs that need it less; this one invalidates through QEMU until then.",
+)  # fmt: skip
 CMDQV_UNPLUG = plan_code(
     "cmdqv-first-stays", INFO,
     what="VM {subject}: {function} can't be unplugged while the VM runs.",
@@ -298,6 +304,11 @@ CMDQV_PAGES = plan_code(
 )  # fmt: skip
 
 
+def _held(scene: Scene, vsmmu: VsmmuPlan) -> int:
+    """Functions behind a vSMMU, and those that may be plugged there."""
+    return len(scene.vm.devices_of(vsmmu)) + sum(port.hotplug for port in scene.vm.ports if port.bus == vsmmu.bus)
+
+
 @rule
 def cmdqv(scene: Scene) -> Iterator[Finding]:
     """What the guest's own queue needs (sources: qemu-S13, kernel-cmdqv, problem-35)."""
@@ -305,8 +316,12 @@ def cmdqv(scene: Scene) -> Iterator[Finding]:
         if not vsmmu.accel:
             continue
         if not vsmmu.cmdqv.resolved:
-            if vsmmu.cmdqv.origin == "host" and richest(scene.host, scene.smmu(vsmmu.smmu), "cmdqv", assumed=scene.vm.request.assume_accel):
-                yield CMDQV_LEFT_OUT.at(scene.name, id=vsmmu.id, limit=cmdqv_functions(scene.host, scene.smmu(vsmmu.smmu)), smmu=vsmmu.smmu)
+            smmu = scene.smmu(vsmmu.smmu)
+            if vsmmu.cmdqv.origin == "host" and richest(scene.host, smmu, "cmdqv", assumed=scene.vm.request.assume_accel):
+                if _held(scene, vsmmu) > cmdqv_functions(scene.host, smmu):
+                    yield CMDQV_LEFT_OUT.at(scene.name, id=vsmmu.id, limit=cmdqv_functions(scene.host, smmu), smmu=vsmmu.smmu)
+                else:
+                    yield CMDQV_USED_UP.at(scene.name, id=vsmmu.id, limit=CMDQV_VINTFS, smmu=vsmmu.smmu)
             continue
         devices = scene.vm.devices_of(vsmmu)
         param = cmdqv_param(scene.host, scene.smmu(vsmmu.smmu))
@@ -315,7 +330,7 @@ def cmdqv(scene: Scene) -> Iterator[Finding]:
             yield CMDQV_UNFIT.at(scene.name, id=vsmmu.id, smmu=vsmmu.smmu, because=because)
             continue
         limit = cmdqv_functions(scene.host, scene.smmu(vsmmu.smmu))
-        held = len(devices) + sum(port.hotplug for port in scene.vm.ports if port.bus == vsmmu.bus)
+        held = _held(scene, vsmmu)
         if held > limit:
             yield CMDQV_SIDS.at(scene.name, id=vsmmu.id, count=held, smmu=vsmmu.smmu, limit=limit)
         if devices:

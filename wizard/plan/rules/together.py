@@ -11,6 +11,7 @@ from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import DevicePlan, VmPlan
+from wizard.plan.resolve import CMDQV_VINTFS
 from wizard.plan.rules.base import Together, repeated, shared
 
 NO_VMS = plan_code(
@@ -135,7 +136,6 @@ CMDQV_VMS = plan_code(
     why="Each takes a VINTF, and VINTF 0 is the kernel's ('no more available vintf').",
     fix="Write --cmdqv off for some of them.",
 )  # fmt: skip
-VINTFS = 63  # of 64 in NVIDIA's Tegra241; how many a host has is not in what iommufd tells
 
 
 @shared
@@ -147,9 +147,9 @@ def cmdqv(together: Together) -> Iterator[tuple[int | None, Finding]]:
             if vsmmu.accel and vsmmu.cmdqv.resolved and vsmmu.smmu:
                 users.setdefault(vsmmu.smmu, []).append(place)
     for smmu, places in users.items():
-        if len(places) > VINTFS:
+        if len(places) > CMDQV_VINTFS:
             for place in set(places):
-                yield place, CMDQV_VMS.at(smmu, count=len(places), limit=VINTFS)
+                yield place, CMDQV_VMS.at(smmu, count=len(places), limit=CMDQV_VINTFS)
 
 
 DISK_TWICE = plan_code(
