@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.tools.hosts import E1000E, FIXTURES, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, codes, host, plan, planned, vm
+from tests.tools.hosts import E1000E, FIXTURES, NVME, PAIR, PF, SMMU1, SMMU2, VF0, VF1, VIRTIO, changed, cmdqv, codes, host, plan, planned, vm
 from tests.tools.requests import ENDPOINTS, requests, switches
 from wizard.facts.model import InUse
 from wizard.plan.model import VmPlan
@@ -359,3 +359,14 @@ def test_who_else_has_a_function(kind: str, owner: str | None, redacted: bool, a
     said = {f.code: f.severity.value for f in made.findings if f.code in ("another-vm-has-it", "in-network-pool", "in-another-domain")}
     assert list(said.values()) == ([severity] if severity in ("error", "warning") else [])
     assert ("in-use-allowed" in codes(made)) is allowed
+
+
+def test_an_smmus_cmdqv_goes_to_those_who_ask_for_it_and_then_in_order() -> None:
+    """63 VINTFs are for VMs (tegra241-cmdqv.c: VINTF 0 is the kernel's): the last of 64 asks, so the one before it does without, and is told."""
+    asks = vm(NVME, name="last", properties=Properties(cmdqv="on"))
+    made = plan(*(vm(NVME, name=f"vm{n}") for n in range(63)), asks, on=cmdqv())
+    got = [one.name for one in made.vms if one.vsmmus[0].cmdqv.resolved]
+    assert got == [*(f"vm{n}" for n in range(62)), "last"]
+    assert [finding.subject for finding in made.findings if finding.code == "cmdqv-used-up"] == ["vm62"]
+    assert "cmdqv-vms-too-many" not in codes(made)
+    assert all(one.vsmmus[0].cmdqv.resolved for one in plan(*(vm(NVME, name=f"vm{n}") for n in range(63)), on=cmdqv()).vms)

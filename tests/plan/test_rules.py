@@ -155,6 +155,7 @@ among(
     *(vm(NVME, name=f"vm{n}", properties=Properties(cmdqv="on")) for n in range(64)),
     on=cmdqv,
 )
+among("cmdqv-used-up", *(vm(NVME, name=f"vm{n}") for n in range(64)), on=cmdqv)
 among("disk-in-two-vms", vm(NVME, disks=(DiskRequest(path="/d"),)), vm(E1000E, name="web", disks=(DiskRequest(path="/d"),)))
 of("named-twice-in-vm", NVME, disks=(DiskRequest(path="/d"), DiskRequest(path="/d")))
 FIRMWARE = FirmwareRequest(code="/f", vars="/v")
