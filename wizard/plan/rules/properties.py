@@ -285,7 +285,7 @@ CMDQV_LEFT_OUT = plan_code(
 CMDQV_USED_UP = plan_code(
     "cmdqv-used-up", INFO,
     what="VM {subject}: vSMMU {id} gets no CMDQV: the {limit} that {smmu} has for VMs are with other vSMMUs of this plan.",
-    why="Each takes a VINTF, and VINTF 0 is the kernel's ('no more available vintf'). Those that ask for one come first, then the VMs in their order.",
+    why="Each takes a VINTF, and VINTF 0 is the kernel's ('no more available vintf'). Those that ask come first, then the VMs in their order.",
     fix="Write --cmdqv off for VMs that need it less; this one invalidates through QEMU until then.",
 )  # fmt: skip
 CMDQV_UNPLUG = plan_code(
