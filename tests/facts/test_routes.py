@@ -29,7 +29,11 @@ print(json.dumps([sorted(r.uses()), [r.way_to(one) for one in to]]))'
 
 @pytest.fixture(scope="module")
 def told() -> tuple[list[list[str]], list[str | None]]:
-    if not shutil.which("unshare") or not shutil.which("ip") or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
+    if (
+        not shutil.which("unshare")
+        or not shutil.which("ip")
+        or subprocess.run(["unshare", "-rn", "true"], capture_output=True, timeout=60).returncode
+    ):
         pytest.skip("no network namespace can be made here (unshare -rn, ip)")
     done = subprocess.run(["unshare", "-rn", "bash", "-ec", MADE, sys.executable], capture_output=True, text=True, timeout=60, cwd=ROOT)
     if "Unknown device type" in done.stderr:
