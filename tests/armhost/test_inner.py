@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,8 @@ NVME = "0000:14:00.0"
 def host(tmp_path_factory: pytest.TempPathFactory) -> Boot:
     """jobs/inner.sh on a host whose kernel allows nesting."""
     options = ["--canwbs", "--inner", "--mem", "4G"]
-    return boot(Path(__file__).parent / "jobs/inner.sh", tmp_path_factory.mktemp("inner"), options)
+    here = Path(__file__).parent
+    return boot(here / "jobs/inner.sh", tmp_path_factory.mktemp("inner"), options, beside=[here / "jobs/busy.sh", here / "initrd.py"])
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,47 @@ def test_data_moves_through_the_inner_vms_own_smmu(host: Boot, console: str) -> 
     assert re.search(r"^INNER-SMMU smmu3", console, flags=re.M)
     assert "INNER-DMA-OK" in console
     assert not re.search(r"event: F_\w+ client: 0000:14:00.0", host.text("dmesg"))
+
+
+def answers(view: Any) -> dict[str, str]:
+    (seen,) = view["vms"]
+    return {step["question"]: step["answer"] for step in seen["steps"]}
+
+
+def codes(view: Any) -> set[str]:
+    return {finding["code"] for vm in view["vms"] for finding in vm["findings"]} | {finding["code"] for finding in view["findings"]}
+
+
+def test_verify_says_of_the_running_vm_what_each_question_has_for_an_answer(host: Boot) -> None:
+    """While its data moves: three answers from three kinds of evidence, and nothing that differs from its profile."""
+    assert host.status("verify") == 0, host.text("verify") + host.errors("verify")
+    view = host.json("verify")
+    assert answers(view) == {"by construction": "yes", "switched on by a guest": "yes", "translating": "yes"}
+    assert codes(view) == set()
+    (seen,) = view["vms"]
+    (function,) = seen["functions"]
+    expected = re.search(r"expected at guest (\S+), StreamID (\w+)", (host.out / "guest.sh").read_text(encoding="utf-8"))
+    assert expected
+    assert (function["host"], function["guest"], function["stream_id"]) == (NVME, expected[1], int(expected[2], 16))
+    assert (function["opened"], function["bus_master"], function["driver"]) == ("iommufd", True, "vfio-pci")
+
+
+def test_verify_names_what_is_wrong(host: Boot) -> None:
+    """One thing each: another bus than the profile has, a process that is stopped, a function taken away by hand, a vSMMU left out."""
+    assert host.status("verify-other-bus") == 1
+    told = [finding["what"] for finding in host.json("verify-other-bus")["vms"][0]["findings"]]
+    assert any("bus_nr of pcie.1 is 8, and other.toml says 32" in text for text in told)
+    assert any(f"the guest's address of {NVME} is" in text for text in told)
+    stopped = host.json("verify-stopped")
+    assert codes(stopped) == {"running-process-stopped"}
+    assert answers(stopped)["by construction"] == "yes"
+    assert host.status("unplug") == 0, host.errors("unplug")
+    unplugged = host.json("verify-unplugged")
+    assert "running-function-missing" in codes(unplugged)
+    assert answers(unplugged) == {"by construction": "no", "switched on by a guest": "no", "translating": "no"}
+    without = host.json("verify-without")
+    assert {"running-not-accelerated", "running-differs"} <= codes(without)
+    assert answers(without)["by construction"] == "no"
 
 
 def test_the_planned_limit_of_locked_memory_is_what_an_ordinary_user_needs(host: Boot) -> None:

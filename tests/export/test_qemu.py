@@ -23,6 +23,7 @@ from tests.tools.hosts import E1000E, FIXTURES, NVME, SMMU1, SMMU2, VF0, VF1, VI
 from tests.tools.processes import LIMIT
 from tests.tools.qemu import require_firmware
 from tests.tools.requests import NASTY, SETS, free, harmless, names, planned_ok, requests, without_contradiction
+from wizard.existing.load import read_vms
 from wizard.export import libvirt_xml, qemu_argv, qemu_json, qemu_script
 from wizard.export.command import Option, keyed
 from wizard.export.qemu import all_options, options, with_traces
@@ -52,6 +53,19 @@ GIB = 1 << 30
 
 
 @pytest.mark.qemu
+def test_qemu_listens_at_the_socket_and_warns_of_nothing(qemu: Path, tmp_path: Path) -> None:
+    """Also where the path has a comma. QEMU 11.1 warns of -mon, and its successor is in no older one."""
+    made = planned(NVME, qmp=f"{tmp_path}/a, b")
+    (option,) = (option for option in options(made) if option.flag == "-qmp")
+    words = [str(qemu), *option.words(), "-M", "none", "-nodefaults", "-display", "none", "-monitor", "stdio"]
+    done = subprocess.run(words, input="info chardev\nquit\n", capture_output=True, text=True, timeout=LIMIT, check=True)
+    assert f"unix:{tmp_path}/a, b,server=on" in done.stdout
+    assert done.stderr == ""
+    (again,) = read_vms("\0".join(qemu_argv(made)).encode() + b"\0", "cmdline")
+    assert again.request.qmp == f"{tmp_path}/a, b"
+
+
+@pytest.mark.qemu
 def test_the_traces_are_events_of_qemu(qemu: Path) -> None:
     """QEMU starts with a warning where an event is not there, and says nothing of it later."""
     listed = subprocess.run([qemu, "-trace", "help"], capture_output=True, text=True, timeout=LIMIT, check=True).stdout.splitlines()
@@ -62,10 +76,10 @@ def test_the_traces_are_events_of_qemu(qemu: Path) -> None:
 
 
 def test_a_vm_has_a_socket_of_its_own_unless_it_is_to_have_none() -> None:
-    paths = [option.get("path") for option in options(planned(NVME)) if option.flag == "-chardev"]
-    assert paths == ["/run/smmu-wizard/db1/qmp"]
+    monitors = [option.text for option in options(planned(NVME)) if option.flag == "-qmp"]
+    assert monitors == ["unix:/run/smmu-wizard/db1/qmp,server=on,wait=off"]
     without = planned(NVME, qmp="none")
-    assert not [option for option in options(without) if option.flag in ("-chardev", "-mon")]
+    assert not [option for option in options(without) if option.flag == "-qmp"]
     again, findings = read_profile(write_profile(without, host()), name="db1.toml")
     assert not findings
     assert again.qmp == "none"

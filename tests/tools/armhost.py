@@ -41,8 +41,8 @@ class Boot:
         return json.loads(self.text(step))
 
 
-def boot(job: Path, scratch: Path, options: Sequence[str] = (), limit: int = 1800) -> Boot:
-    """Boot the host, run ``job`` in it with the program at /job/wizard, and return what it wrote to /out.
+def boot(job: Path, scratch: Path, options: Sequence[str] = (), limit: int = 1800, *, beside: Sequence[Path] = ()) -> Boot:
+    """Boot the host, run ``job`` in it with the program at /job/wizard, other files ``beside`` it, and return what it wrote to /out.
 
     Skips loudly when the host is not built. Fails with the host's last words when it does not finish.
     """
@@ -51,7 +51,8 @@ def boot(job: Path, scratch: Path, options: Sequence[str] = (), limit: int = 180
     directory, out = scratch / "job", scratch / "out"
     out.mkdir()
     shutil.copytree(PROJECT / "wizard", directory / "wizard", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(job, directory)
+    for file in (job, *beside):
+        shutil.copy(file, directory)
     directory.chmod(0o755)
     words: list[str | Path] = [PROJECT / "scripts/armhost", "run", "--out", out, "--timeout", str(limit), *options, directory / job.name]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=limit + LIMIT)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from wizard.base.errors import UsageError
 from wizard.base.finding import Finding, Item, Severity
 from wizard.base.text import plural, visible, visible_json, visible_lines
 from wizard.cli.lines import PIPE, SIGN, Face, Line, Span, drawn, line
@@ -157,6 +158,16 @@ def summary(items: Sequence[Item]) -> list[Line]:
     hidden = sum(item.finding.severity not in _talk.shown for item in items)
     spans = counted(items)
     return [line(*spans, f" ({hidden} not shown)" if hidden else "")] if spans and not _talk.quiet else []
+
+
+def confirmed(question: str, yes: bool, nobody: str) -> bool:
+    """Whether the person agrees; with --yes nobody is asked. Raises ``UsageError`` with ``nobody`` where nobody is there."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError(nobody, "Give --yes to confirm.")
+    print(f"{visible_lines(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def emit(arguments: argparse.Namespace, text: str, *, mode: int | None = None) -> None:

@@ -252,6 +252,8 @@ def _running_vms(add: Add) -> None:
     command.add_argument(
         "vms", metavar="PROFILE|DOMAIN|NAME", nargs="*", help="a profile or domain to hold them against, or a name or process number; none: all"
     )
+    command.add_argument("--translating", metavar="SECONDS", type=_seconds, help="trace QEMU for at most so long, which tells whether it translates")
+    command.add_argument("--yes", action="store_true", help="do not ask before a trace")
     command.add_argument("--qmp", metavar="SOCKET", help="ask QEMU through this socket instead of the VM's own")
     add_severity(command, quiet=False)
     add_json(command)
@@ -304,6 +306,14 @@ def _dump(command: argparse.ArgumentParser) -> None:
     text = "an image of memory (FILE@ADDRESS), a vmcore or a listing of words; also more than once"
     command.add_argument("--mem", metavar="FILE@ADDRESS", action="append", help=text)
     command.add_argument("--registers", metavar="FILE", help="the SMMU's registers: name = value, devmem's words, QEMU's xp")
+
+
+def _seconds(text: str) -> float:
+    """1 to 60: what is traced is written to somebody's disk."""
+    value = float(text)
+    if not 1 <= value <= 60:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 to 60 seconds")
+    return value
 
 
 def _running(command: argparse.ArgumentParser) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from wizard.base.errors import UsageError
 from wizard.base.exits import Exit
 from wizard.base.files import PLAIN, PRIVATE
 from wizard.base.text import plural, visible_json
-from wizard.cli.output import emit, say
+from wizard.cli.output import confirmed, emit, say
 from wizard.cli.source import facts_of, source_of
 from wizard.facts.redact import for_writing
 from wizard.facts.snapshot import encode
 from wizard.facts.source import RECORDING, secrets_for
+
+_NOBODY = "A probe opens devices, which resets them, and nobody is here to be asked."
 
 
 def run_record(arguments: argparse.Namespace) -> int:
@@ -24,7 +25,7 @@ def run_record(arguments: argparse.Namespace) -> int:
             raise UsageError("--probe asks the devices of this machine; a recording has none.", "Leave --replay, --root or --demo away.")
         from wizard.facts.probe import probe
 
-        facts = probe(facts, confirm=lambda question: arguments.yes or _ask(question), say=say)
+        facts = probe(facts, confirm=lambda question: confirmed(question, arguments.yes, _NOBODY), say=say)
     facts, redacted = for_writing(facts, secrets_for(source_of(arguments)), redacted=not arguments.no_redact)
     if redacted:
         say(f"Redacted: {', '.join(redacted)}. (--no-redact keeps them.)")
@@ -40,10 +41,3 @@ def run_record(arguments: argparse.Namespace) -> int:
         text = visible_json(encode(facts).decode())
     emit(arguments, text, mode=PRIVATE if arguments.no_redact else PLAIN)
     return Exit.OK
-
-
-def _ask(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("A probe opens devices, which resets them, and nobody is here to be asked.", "Give --yes to confirm.")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

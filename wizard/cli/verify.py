@@ -14,7 +14,7 @@ from wizard.base.exits import Exit
 from wizard.base.finding import Finding, Severity, grouped, ordered
 from wizard.base.text import plural, visible
 from wizard.cli.lines import PIPE
-from wizard.cli.output import face, item_lines, print_json, print_lines, put, summary
+from wizard.cli.output import confirmed, face, item_lines, print_json, print_lines, put, summary
 from wizard.running.model import SCHEMA, VerifyView, VmView
 
 if TYPE_CHECKING:
@@ -30,7 +30,14 @@ def run_verify(arguments: argparse.Namespace) -> int:
     files = [word for word in arguments.vms if _is_file(word)]
     expected, findings = _expected(arguments, files)
     found, missing = find([word for word in arguments.vms if word not in files], expected, world) if expected or not files else ([], [])
-    vms = verify(_with_socket(found, arguments.qmp, world), world)
+    found = _with_socket(found, arguments.qmp, world)
+    vms = verify(found, world)
+    if arguments.translating is not None:
+        from wizard.running.translating import question, traced
+
+        asked = question(vms, arguments.translating)
+        if asked and confirmed(asked, arguments.yes, "A trace writes to QEMU's log, and nobody is here to be asked."):
+            vms = traced(found, vms, arguments.translating, world)
     said = ordered((*findings, *missing, *rights(vms)))
     ok = not any(finding.severity is Severity.ERROR for finding in (*said, *(one for vm in vms for one in vm.findings)))
     if arguments.json:

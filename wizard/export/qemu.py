@@ -94,11 +94,9 @@ def options(vm: VmPlan) -> Iterator[Option]:
     yield from _machine(vm)
     yield from _memory(vm)
     if vm.qmp is not None:
-        yield keyed(
-            "-chardev", ("type", "socket"), ("id", "qmp0"), ("path", vm.qmp), ("server", True), ("wait", False),
-            comment="for verify, events and hot-plug",
-        )  # fmt: skip
-        yield keyed("-mon", ("chardev", "qmp0"), ("mode", "control"))
+        # QEMU 11.1 warns of -mon ("is deprecated, use '-object' with 'monitor-hmp' or 'monitor-qmp'"), and older ones have no such objects.
+        words = f"unix:{vm.qmp.replace(',', ',,')},server=on,wait=off"
+        yield Option("-qmp", text=words, comment="for verify, events and hot-plug")
     if vm.iommufd is not None:
         yield object_("iommufd", ("id", vm.iommufd), comment="one for the VM: its vSMMUs share the guest's stage 2")
     yield from _buses(vm)

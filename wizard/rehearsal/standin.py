@@ -87,7 +87,7 @@ def _replace(vm: VmPlan, option: Option, firmware: tuple[Path, Path] | None) -> 
             yield Option("-cpu", text="max,pauth-impdef=on"), ""
         case "-machine":
             yield from _machine(vm, option, firmware)
-        case "-chardev" | "-mon":
+        case "-qmp":
             yield None, "the QMP socket of the plan: left out"
         case "-netdev":
             number = str(option.get("id")).removeprefix("netdev")

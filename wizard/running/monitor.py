@@ -52,6 +52,10 @@ class Foreign(MonitorError):
     """The socket is another process's."""
 
 
+class Closed(MonitorError):
+    """This user may not open the socket."""
+
+
 class Nonsense(MonitorError):
     """What came is no QMP."""
 
@@ -138,7 +142,7 @@ class SocketMonitor(Monitor):
         except (TimeoutError, BlockingIOError) as error:
             raise Silent("its queue of clients is full, and nobody takes them") from error
         except PermissionError as error:
-            raise MonitorError(f"{visible(path)} may only be opened by root or the VM's user") from error
+            raise Closed(f"{visible(path)} may only be opened by root or the VM's user") from error
         except FileNotFoundError as error:
             raise MonitorError(f"there is no {visible(path)}") from error
         except OSError as error:

@@ -147,10 +147,16 @@ LINK = define(
     why="Some functions lower it while they have nothing to do; others are in a slot that has no more.",
     fix="Look again under load, and at the slot (lspci -vv, LnkSta).",
 )  # fmt: skip
+LEFT_ON = define(
+    "running-trace-left-on", _E, Kind.RUNNING, Area.HOST,
+    what="VM {subject}: the trace event {name} could not be switched off again.",
+    why="QEMU did not answer. Its log grows by a line for each unmap of the guest until it is switched off.",
+    fix='Send {{"execute": "trace-event-set-state", "arguments": {{"name": "{name}", "enable": false}}}} to its monitor.',
+)  # fmt: skip
 RIGHTS = define(
     "running-needs-root", _I, Kind.RUNNING, Area.HOST,
     what="Of {subject} not everything could be read without root: {places}.",
-    why="Other users' descriptors are hidden: whether a function is open, and whether a guest has switched its vSMMU on.",
+    why="Other users' descriptors and sockets are closed: whether a function is open, whether a guest has switched its vSMMU on, what QEMU says.",
     fix="sudo smmu-wizard verify.",
 )  # fmt: skip
 

@@ -24,16 +24,18 @@ from wizard.explain.report import explain
 from wizard.host.log.parse import parse_log
 from wizard.running import rules
 from wizard.running.devices import Machine, ask_machine
-from wizard.running.expected import Expected, of_guest
+from wizard.running.expected import Expected, is_auto, of_guest
 from wizard.running.functions import states
 from wizard.running.ladder import Seen, accelerated_vsmmus, driven, ladder, told, why_not
-from wizard.running.logs import LIBVIRT_LOGS, Kernel, kernel_log, of_function, qemu_log
+from wizard.running.logs import LIBVIRT_LOGS, Kernel, Written, kernel_log, of_function, qemu_log
 from wizard.running.model import Answer, FunctionView, MemoryView, VmView, VsmmuView
-from wizard.running.monitor import ANSWER_SECONDS, Foreign, Monitor, MonitorError, Silent, SocketMonitor, VirshMonitor
+from wizard.running.monitor import ANSWER_SECONDS, Closed, Foreign, Monitor, MonitorError, Silent, SocketMonitor, VirshMonitor
 from wizard.running.process import NEEDS_ROOT, PROC, SYS, Process, look
+from wizard.running.traces import came_to, read_traces, with_logged
 
 _AT_ONCE = 8  # VMs: each mostly waits for its QEMU
 _TOLD = 8  # messages of a log that are told one by one
+_CLOSED = "not for this user: "
 _LONG = 240  # characters of a message
 
 
@@ -103,6 +105,7 @@ def _one(found: Found, kernel: Kernel, world: World) -> VmView:
     if process is None:
         return _ended(found, name, pid)
     machine, how, said = _asked(found, process, name, world)
+    unread = {**process.unread, **({"QMP": NEEDS_ROOT} if how.startswith(_CLOSED) else {})}
     if look(pid, found.process.started, proc=world.proc, sys=world.sys) is None:
         return _ended(found, name, pid)
     started = of_guest(guest, "its command line")
@@ -111,15 +114,18 @@ def _one(found: Found, kernel: Kernel, world: World) -> VmView:
     wanted |= {held.function for held in process.held or ()}
     seen = replace(seen, states=states(sorted(wanted), proc=world.proc, sys=world.sys))
     steps, answers = ladder(seen)
-    findings = [*said, *_judged(name, seen, found.expected, answers, world), *_logs(name, seen, kernel, found.process.libvirt, world)]
+    written = qemu_log(process, guest.name, libvirt=found.process.libvirt, proc=world.proc, logs=world.libvirt_logs)
+    logged = read_traces(written.text.splitlines())
+    steps = with_logged(steps, logged)
+    findings = [*said, *_judged(name, seen, found.expected, answers, world), *_logs(name, seen, kernel, written)]
     return VmView(
         name=guest.name, pid=pid, user=guest.user, state=machine.status if machine else _state(process), against=found.expected.source,
-        monitor=how, steps=steps, vsmmus=_vsmmus(seen, found.expected), functions=_functions(seen, answers),
+        monitor=how, steps=steps, vsmmus=_vsmmus(seen, found.expected, came_to(logged)), functions=_functions(seen, answers),
         memory=MemoryView(
             guest=machine.memory if machine and machine.memory else started.memory, pinned=process.pinned, limit=process.memlock,
             hugepages=process.hugepages, nodes={str(node): count for node, count in (process.nodes or {}).items()},
         ),
-        unread=process.unread, findings=ordered(findings),
+        unread=unread, findings=ordered(findings),
     )  # fmt: skip
 
 
@@ -151,7 +157,7 @@ def open_monitor(found: Found, process: Process, world: World) -> Monitor | None
         try:
             path = os.path.join(os.readlink(world.proc / str(process.pid) / "cwd"), path)
         except OSError as error:
-            raise MonitorError(f"its socket {visible(path)} is relative to a directory that only root may see") from error
+            raise Closed(f"its socket {visible(path)} is relative to a directory that only root may see") from error
     return SocketMonitor(path, process.pid, process.sockets, proc=world.proc, answer=world.answer)
 
 
@@ -170,6 +176,8 @@ def _asked(found: Found, process: Process, name: str, world: World) -> tuple[Mac
             monitor.close()
     except Foreign as error:
         return None, f"not asked: {error}", [rules.FOREIGN.at(name, because=str(error))]
+    except Closed as error:
+        return None, f"{_CLOSED}{error}", []  # what root would add is said once, of all VMs
     except MonitorError as error:
         return None, f"no answer: {error}", [rules.SILENT.at(name, because=str(error), fix=_next(error))]
     findings = [] if machine.running else [rules.PAUSED.at(name, status=machine.status)]
@@ -179,8 +187,6 @@ def _asked(found: Found, process: Process, name: str, world: World) -> tuple[Mac
 def _next(error: MonitorError) -> str:
     if "another client" in str(error):
         return "End the other client, or give the VM a second monitor at its next start."
-    if "root" in str(error):
-        return "Ask again as root."
     if isinstance(error, Silent):
         return "Look what QEMU's main thread waits for (/proc/PID/wchan, /proc/PID/stack); an unbind of a function under it makes it wait, too."
     return "Look whether the VM still runs, and what listens there (ss -xp)."
@@ -228,12 +234,11 @@ def _gone(seen: Seen, host: str | None) -> bool:
     return held is None or held.deleted
 
 
-def _logs(name: str, seen: Seen, kernel: Kernel, libvirt: bool, world: World) -> Iterable[Finding]:
+def _logs(name: str, seen: Seen, kernel: Kernel, written: Written) -> Iterable[Finding]:
     since = kernel.since(seen.process.seconds or 0.0)
     for one in seen.functions:
         if one.host is not None and (lines := of_function(since, one.host)):
             yield from _events(name, one.host, lines, one.accel)
-    written = qemu_log(seen.process, seen.guest.name, libvirt=libvirt, proc=world.proc, logs=world.libvirt_logs)
     if written.text:
         report = explain(BytesIO(written.text.encode(errors="replace")))
         worth = [message for message in report.messages if message.nature in (Nature.ERROR, Nature.WARNING)]
@@ -270,13 +275,16 @@ def node_cpus(sys: Path) -> dict[int, frozenset[int]]:
     return found
 
 
-def _vsmmus(seen: Seen, expected: Expected) -> tuple[VsmmuView, ...]:
+def _vsmmus(seen: Seen, expected: Expected, probed: Mapping[str, str]) -> tuple[VsmmuView, ...]:
     if seen.machine is None:
         return tuple(VsmmuView(id=one.id, bus=one.bus, accel=one.accel, properties=one.properties) for one in seen.started.vsmmus)
     made = []
     for one in seen.machine.vsmmus:
         wanted = expected.vsmmu(one.id)
-        made.append(VsmmuView(id=one.id, bus=one.bus, accel=one.accel, properties=one.properties, comes_to=wanted.comes_to if wanted else {}))
+        # A trace does not say which vSMMU its driver read: with one there is no other.
+        told = {**(wanted.comes_to if wanted else {}), **(probed if len(seen.machine.vsmmus) == 1 else {})}
+        autos = {prop: value for prop, value in told.items() if is_auto(one.properties.get(prop, ""))}
+        made.append(VsmmuView(id=one.id, bus=one.bus, accel=one.accel, properties=one.properties, comes_to=autos))
     return tuple(made)
 
 

@@ -31,8 +31,34 @@ step prepare-run bash prepare.sh
 step export smmu_wizard --replay probed.json export guest.toml --format qemu -o guest.sh
 step export-json smmu_wizard --replay probed.json export guest.toml --format qemu-json -o guest.json
 cp guest.sh guest.json prepare.sh /out/
-step inner timeout 900 bash guest.sh -no-reboot -serial file:/out/inner-console \
-    -kernel /out/inner/vmlinuz -initrd /out/inner/inner.img -append "console=ttyAMA0 iommu.passthrough=0"
+
+# the exported VM, which goes on reading while it is looked at from outside
+mkdir tree; install -m 755 /job/busy.sh tree/busy; python3 /job/initrd.py pack tree busy.img
+cat /out/inner/inner.img busy.img > inner.img # the kernel unpacks one archive after the other
+until_it_is() { local count=0; until "$@" 2> /dev/null; do count=$((count + 1)); [ $count -lt 3000 ] || return 1; sleep 0.1; done; } # at most five minutes
+qemu() { grep -ls '^Name:.*qemu-system' /proc/[0-9]*/status | tr -dc '0-9\n' | head -n 1; }
+ended() { [ -z "$(qemu)" ]; }
+(step inner timeout 900 bash guest.sh -no-reboot -serial file:/out/inner-console \
+    -kernel /out/inner/vmlinuz -initrd inner.img -append "console=ttyAMA0 iommu.passthrough=0 rdinit=/busy") &
+until_it_is grep -q "reads on" /out/inner-console
+step verify smmu_wizard --replay probed.json verify guest.toml --translating 30 --yes --json
+sed 's/^bus_nr = .*/bus_nr = 32/' guest.toml > other.toml
+step verify-other-bus smmu_wizard --replay probed.json verify other.toml --json
+kill -STOP "$(qemu)"
+step verify-stopped smmu_wizard verify guest --json
+kill -CONT "$(qemu)"
+step unplug bash -c "echo 0000:14:00.0 > $nvme/driver/unbind" # QEMU unplugs it by itself, and the guest agrees
+until_it_is grep -q INNER-LET-GO /out/inner-console
+step verify-unplugged smmu_wizard --replay probed.json verify guest.toml --json
+kill "$(qemu)"; until_it_is ended; wait
+
+# the same VM started without its vSMMU, paused: QEMU gives no vSMMU that is not accelerated a function, and ends
+bash bind.sh > /dev/null
+sed '/-device arm-smmuv3/d' guest.sh > without.sh
+(step without timeout 300 bash without.sh -S) &
+until_it_is test -S /run/smmu-wizard/guest/qmp
+step verify-without smmu_wizard --replay probed.json verify guest.toml --json
+kill "$(qemu)"; until_it_is ended; wait
 
 # the same VM as an ordinary user's, with the limit that the preparation script wrote, and with the guest's memory alone
 step limited-plan smmu_wizard --replay probed.json plan --vm limited=0000:14:00.0 --memory 768M --cpus 1 --user nobody -o .

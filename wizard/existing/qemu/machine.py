@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -308,7 +309,8 @@ class Reader:
             if text.startswith("unix:"):
                 option.taken = option.keys[0].taken = True
                 self._places["qmp"] = option.where()
-                return text.removeprefix("unix:").partition(",")[0]
+                # A comma in the path is doubled (qemu_chr_parse_compat() of QEMU).
+                return re.sub(r"^((?:[^,]|,,)*).*", r"\1", text.removeprefix("unix:")).replace(",,", ",")
         return None
 
     def _user(self) -> str | None:
