@@ -40,6 +40,7 @@ from tests.tools.hosts import (
 )
 from wizard.base.finding import REGISTRY, Definition, Finding, Kind, Severity
 from wizard.facts.model import Facts, FirmwareImage, Group, HwInfo, InUse
+from wizard.host.build import host_of
 from wizard.host.model import Host
 from wizard.plan import rules
 from wizard.plan.model import PortPlan, VmPlan
@@ -123,6 +124,17 @@ def no_dmabuf() -> Host:
     """A kernel whose whole configuration is known, without CONFIG_VFIO_PCI_DMABUF."""
     kernel = facts("arm64-virt-canwbs").kernel
     return changed(kernel=replace(kernel, config_partial=False, config={**(kernel.config or {}), "CONFIG_VFIO_PCI_DMABUF": "n"}))
+
+
+SWITCHED = (("0000:06:00.0", "web"), ("0000:07:00.0", "db"))
+"""Two functions below one switch of QEMU's (x3130), whose ports have no ACS: the recorded kernel gave each a group with its port."""
+
+
+def gpu_with(driver: str) -> Host:
+    """A GPU in the place of the NVMe disk, a NIC on a driver of VFIO, and a kernel that makes dma-bufs."""
+    old = kernel(CONFIG_VFIO_PCI_DMABUF="y").facts
+    changes = {NVME: {"class_": "0x030200"}, E1000E: {"driver": driver, "vfio_dev": ("vfio1",)}}
+    return host_of(replace(old, functions=tuple(replace(f, **changes.get(f.address, {})) for f in old.functions)))
 
 
 def grouped(address: str, *others: str) -> Host:
@@ -400,6 +412,9 @@ of("hotplug-vf-to-be-made", hotplug=(HotplugRequest(functions=(VF0,)),), on=lamb
 among("hotplug-in-another-vm", vm(NVME), vm(E1000E, name="web", hotplug=HOT))
 of("peers-in-one-group", *PAIR, mode=Mode.NONE)
 of("peer-to-peer-unmapped", NVME, E1000E, on=no_dmabuf)
+of("peer-to-peer", NVME, E1000E, on=lambda: gpu_with(driver="vfio-pci"))
+of("peer-to-peer-partly", NVME, E1000E, on=lambda: gpu_with(driver="mlx5_vfio_pci"))
+among("peers-in-two-vms", *(vm(one, name=name, mode=Mode.NONE) for one, name in SWITCHED), on=lambda: host("arm64-dt"))
 
 
 def hot_port(bus: str) -> PortPlan:

@@ -13,10 +13,11 @@ from wizard.base.finding import Finding, Item, Severity, grouped
 from wizard.base.text import plural
 from wizard.cli.lines import PIPE, Line, line
 from wizard.cli.output import counted, face, item_lines, print_json, print_lines, quiet, say
-from wizard.cli.planning import plan_of_profiles
+from wizard.cli.planning import peers_of, plan_of_profiles
 from wizard.cli.source import host_for
 from wizard.host.vmm import Vmm
 from wizard.plan.model import Plan
+from wizard.plan.peers import Pair
 
 _NOT_UNDERSTOOD = frozenset({"import-unknown-word", "import-value-missing", "import-place-unknown"})
 """What a check can't see: a VM with one of these is not simply fine."""
@@ -29,6 +30,7 @@ class CheckView(msgspec.Struct, frozen=True):
     ok: bool
     findings: tuple[Finding, ...]
     plan: Plan | None
+    peers: dict[str, tuple[Pair, ...]] = {}  # of each VM
 
 
 def run_check(arguments: argparse.Namespace) -> int:
@@ -45,7 +47,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     plan, findings = plan_of_profiles(arguments, host, arguments.profiles, Vmm(arguments.vmm) if arguments.vmm else None)
     ok = not any(finding.severity is Severity.ERROR for finding in findings)
     if arguments.json:
-        print_json(CheckView(1, ok, findings, plan))
+        print_json(CheckView(1, ok, findings, plan, {} if plan is None else peers_of(host, plan)))
     else:
         items = grouped(findings)
         print_lines(item_lines(items))

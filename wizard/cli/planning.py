@@ -22,6 +22,7 @@ from wizard.cli.subject import find_function
 from wizard.host.model import Host
 from wizard.host.vmm import Vmm
 from wizard.plan.model import Plan
+from wizard.plan.peers import Pair, pairs_of
 from wizard.plan.planner import make_plan
 from wizard.plan.request import Request
 from wizard.plan.target import for_vmm, vmm_of_format
@@ -37,6 +38,13 @@ class PlanView(msgspec.Struct, frozen=True):
     ok: bool
     plan: Plan
     profiles: dict[str, str] = {}
+    peers: dict[str, tuple[Pair, ...]] = {}  # of each VM
+
+
+def peers_of(host: Host, plan: Plan) -> dict[str, tuple[Pair, ...]]:
+    """Peer to peer between the functions of each VM that has several."""
+    found = {vm.name: pairs_of(host, vm) for vm in plan.vms}
+    return {name: pairs for name, pairs in found.items() if pairs}
 
 
 def run_plan(arguments: argparse.Namespace) -> int:
@@ -47,7 +55,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
     plan = make_plan(host, request_of(arguments))
     profiles = {vm.name: write_profile(vm, host) for vm in plan.vms} if plan.ok else {}
     if arguments.json:
-        print_json(PlanView(1, plan.ok, plan, profiles))
+        print_json(PlanView(1, plan.ok, plan, profiles, peers_of(host, plan)))
     else:
         say_findings(grouped(plan.findings))
     if not plan.ok:

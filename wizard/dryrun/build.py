@@ -40,6 +40,7 @@ from wizard.host.model import Function, Host
 from wizard.host.vmm import Vmm
 from wizard.nesting.qemu import ids_of
 from wizard.plan.model import DevicePlan, Plan, PortPlan, VmPlan, VsmmuPlan, require
+from wizard.plan.peers import bars_mapped
 from wizard.plan.regions import regions_of
 
 _REDISTRIBUTORS, _ECAM = 64 << 20, 256 << 20
@@ -135,7 +136,7 @@ def _vm(
         window=window_of(max(memory, 0), window),
         doorbell=ITS_TRANSLATER if vm.machine.its else None,
         vsmmus=vsmmus,
-        peer_to_peer=built in ("y", "m") and vm.qemu is not None and _at_least(vm.qemu, 11, 1),
+        peer_to_peer=bars_mapped(host, vm).is_true,
     )
     return made, findings, taken
 
@@ -167,11 +168,6 @@ def _vsmmu(vsmmu: VsmmuPlan) -> VsmmuLayout:
         vsmmu.id, vsmmu.smmu or "", ids_of(ats=ats, ril=ril, ssidsize=ssidsize, oas=48 if oas >= 48 else 44),
         ats, ril, ssidsize, oas, bool(vsmmu.cmdqv.resolved),
     )  # fmt: skip
-
-
-def _at_least(version: str, *wanted: int) -> bool:
-    numbers = [int(part) if part.isdigit() else 0 for part in version.replace("-", ".").split(".")[:2]]
-    return tuple(numbers) >= wanted
 
 
 # -- functions --------------------------------------------------------------------------------------------------------

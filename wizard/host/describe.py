@@ -12,6 +12,7 @@ import msgspec
 from wizard.base.text import size, visible
 from wizard.facts.held import Place, whole, why_unread
 from wizard.facts.model import UNPLACED
+from wizard.host.between import Between, neighbours
 from wizard.host.devices import vf_ids
 from wizard.host.known import Known, Source
 from wizard.host.model import KIND_NAMES, Function, Group, Host, Smmu
@@ -83,6 +84,8 @@ def function_rows(host: Host, function: Function) -> Iterator[Row]:
     bars = ", ".join(f"{bar.index}: {size(bar.size)}" + (" prefetchable" if bar.prefetchable else "") for bar in function.bars)
     yield Row("bars", "BARs", bars or ("none" if function.bars_known else NOT_READ))
     yield Row("companions", "companions", ", ".join(map(str, host.companions(function))) or ("none" if whole(host.facts) else "none recorded"))
+    if near := neighbours(host.functions, function):
+        yield Row("peers", "nearest peers", _peers(near))
     if facts.physfn:
         yield Row("physfn", "VF of", visible(facts.physfn))
     if facts.sriov_totalvfs:
@@ -94,6 +97,18 @@ def function_rows(host: Host, function: Function) -> Iterator[Row]:
         yield Row("in_use", "others have it" if use.owner or use.kind == "vm" else "host uses it", visible(told(use)))
     for name, why in host.assumed.below(f"functions.{facts.address}").items():
         yield Row("assumed", "assumed", visible(f"{'all of it' if name == '*' else name}: {why}"))
+
+
+_NEAR = 8  # peers that are named
+
+
+def _peers(near: list[Between]) -> str:
+    ways: dict[str, list[str]] = {}
+    for one in near[:_NEAR]:
+        apart = {True: "", False: ", not kept apart by ACS", None: ", ACS not read"}[one.redirected]
+        ways.setdefault(one.way + apart, []).append(one.second)
+    more = f" and {len(near) - _NEAR} more" if len(near) > _NEAR else ""
+    return "; ".join(f"{way}: {', '.join(names)}" for way, names in ways.items()) + more
 
 
 def smmu_rows(host: Host, smmu: Smmu) -> Iterator[Row]:

@@ -104,6 +104,6 @@ def redirect(bench: Bench) -> str:
     """Without ACS redirect such a request goes to the peer and never reaches the SMMU; the group is what holds such peers together."""
     if not bench.function.redirect:
         bench.stopped_by = NOBODY
-        return f"within group {bench.function.group} a request may go to a peer, past the SMMU; nobody outside the group is reached"
+        return f"a request may leave group {bench.function.group} for a peer below the same switch, past the SMMU, whatever group that is in"
     bench.stopped_by = HARDWARE
     return "its group is its own: ACS redirects every request to the SMMU"

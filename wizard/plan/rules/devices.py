@@ -258,31 +258,3 @@ def _windows(scene: Scene, port_id: str, address: str) -> Iterator[Finding]:
         needs = power_of_two(window(sizes)) if sizes else 0
         if has is not None and has < needs:
             yield HOTPLUG_RESERVE.at(scene.name, port=port_id, what_for=what, has=size(has), function=address, needs=size(needs))
-
-
-GROUP_PEERS = plan_code(
-    "peers-in-one-group", WARNING, area=Area.HARDWARE,
-    what="VM {subject}: the functions of IOMMU group {group} ({functions}) may reach each other without their SMMU.",
-    why="The path between them lacks ACS: an address that equals a peer's BAR goes to the peer, and no stage translates it.",
-    fix="Nothing to do inside one VM that trusts all of them; otherwise use slots whose path has ACS.",
-)  # fmt: skip
-NO_P2P = plan_code(
-    "peer-to-peer-unmapped", INFO, area=Area.KCONFIG,
-    what="VM {subject}: its functions can't send data to each other directly.",
-    why="Their BARs are mapped for DMA by VFIO's dma-buf, which this kernel lacks ('VFIO dma-buf not supported in kernel … P2P DMA will not work').",
-    fix="Use a kernel with CONFIG_VFIO_PCI_DMABUF (Linux 6.19 or newer) if the guest's programs ask for it (GPUDirect, NVMe CMB).",
-)  # fmt: skip
-
-
-@rule
-def peers(scene: Scene) -> Iterator[Finding]:
-    """Peer-to-peer between assigned functions (sources: problem-20). The kernel's group says what the path isolates."""
-    groups: dict[int, list[str]] = {}
-    for device in scene.vm.devices:
-        if device.group is not None:
-            groups.setdefault(device.group, []).append(device.host)
-    for group, functions in groups.items():
-        if len(functions) > 1:
-            yield GROUP_PEERS.at(scene.name, group=group, functions=", ".join(functions))
-    if len(scene.vm.devices) > 1 and scene.host.facts.kernel.option("CONFIG_VFIO_PCI_DMABUF") == "n":
-        yield NO_P2P.at(scene.name)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from wizard.base.text import plural
 from wizard.picture.pieces import Drawing, plain
 from wizard.picture.topology import Topology, topology
 from wizard.picture.topotext import draw as draw_all
+from wizard.plan.model import VmPlan
 from wizard.tui import state
 from wizard.tui.drawing import draw
-from wizard.tui.lines import Line, line
+from wizard.tui.lines import Line, heading, line
 from wizard.tui.lines import plain as plain_lines
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.widgets.lines import LinesView
 from wizard.tui.widgets.picture import PictureView
 
 JUDGED = 2000  # functions of the host up to which those that nobody has are counted by verdict while the key waits
+
+_PAIRS = 28  # eight functions with one another
 
 
 class TopologyScreen(WizardScreen):
@@ -35,8 +39,9 @@ colour, its functions the letter with a number, at both ends. What several VMs s
 than their VM's memory, are marked.
 
 a gives the function under the cursor to another VM, x takes it back: each is one step that u undoes. Enter on a VM, or t, shows that
-VM's own PCI tree beside the part of the host's that it comes from; v shows another VM. Guest addresses and vSIDs are predictions
-until firmware has numbered the buses; rehearse holds them against a real QEMU."""
+VM's own PCI tree beside the part of the host's that it comes from, and below whether each two of its functions reach each other's
+BARs, and through what; v shows another VM. Guest addresses and vSIDs are predictions until firmware has numbered the buses;
+rehearse holds them against a real QEMU."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "move", "Give to a VM", id="move-function"),
         Binding("x", "take", "Take back", id="take-function"),
@@ -104,7 +109,19 @@ until firmware has numbered the buses; rehearse holds them against a real QEMU."
         vm = next((one for one in plan.vms if one.name == self.session.current), plan.vms[0]) if plan and plan.vms else None
         if vm is None:
             return [line(("Nothing is planned yet: give functions to a VM on 1 Host.", "dim"))]
-        return draw(self.wizard.index, vm, width, self.wizard.glyphs)
+        return [*draw(self.wizard.index, vm, width, self.wizard.glyphs), *self._peers(vm)]
+
+    def _peers(self, vm: VmPlan) -> Iterator[Line]:
+        from wizard.plan.peers import Reach, pair_line, pairs_of
+
+        pairs = pairs_of(self.wizard.host, vm)
+        if pairs:
+            yield line("")
+            yield heading("Peer to peer")
+        for pair in pairs[:_PAIRS]:
+            yield line((f"  {pair_line(pair)}", "bad" if pair.reach is Reach.CANNOT else "warn" if pair.isolated is False else ""))
+        if len(pairs) > _PAIRS:
+            yield line((f"  and {plural(len(pairs) - _PAIRS, 'pair')} more: plan --json", "dim"))
 
     # Actions.
 
