@@ -20,7 +20,7 @@ from wizard.tui.rows import Index
 from wizard.tui.state import Session
 
 NAMES = ("arm64-virt-canwbs", "arm64-virt", "gb200", "host-in-use", "x86-intel")
-ONLY_IN_WORDS = {"path", "requester", "reserved_regions", "sriov", "policy", "class", "device"}
+ONLY_IN_WORDS = {"path", "requester", "reserved_regions", "sriov", "policy", "class", "device", "peers"}
 """Rows whose JSON field has another name, another place, or is made of several."""
 
 
