@@ -12,7 +12,8 @@ from wizard.host.build import host_of
 from wizard.host.model import Host
 from wizard.plan.model import VmPlan
 from wizard.plan.peers import Pair, Reach, bars_mapped, pair_line, pairs_of
-from wizard.plan.request import FunctionRequest, Mode, Properties
+from wizard.plan.properties import Properties
+from wizard.plan.request import FunctionRequest, Mode
 
 
 # As the machines were built (topology.args of the recordings) and as their kernels grouped them.
@@ -96,7 +97,7 @@ DMABUF = {"CONFIG_VFIO_PCI_DMABUF": "y"}
     ],
 )
 def test_kernel_and_qemu(config: dict[str, str], qemu: str, reach: Reach, words: str) -> None:
-    made_of = kernel(**config).facts
+    made_of = kernel(4096, **config).facts
     on = host_of(replace(made_of, kernel=replace(made_of.kernel, config_partial=True), programs=(qemu_program(qemu),)))
     made = planned(NVME, E1000E, on=on)
     pair = only(made, on)

@@ -133,7 +133,7 @@ SWITCHED = (("0000:06:00.0", "web"), ("0000:07:00.0", "db"))
 def gpu_with(driver: str) -> Host:
     """A GPU in the place of the NVMe disk, a NIC on a driver of VFIO, and a kernel that makes dma-bufs."""
     old = kernel(CONFIG_VFIO_PCI_DMABUF="y").facts
-    changes = {NVME: {"class_": "0x030200"}, E1000E: {"driver": driver, "vfio_dev": ("vfio1",)}}
+    changes: dict[str, dict[str, Any]] = {NVME: {"class_": "0x030200"}, E1000E: {"driver": driver, "vfio_dev": ("vfio1",)}}
     return host_of(replace(old, functions=tuple(replace(f, **changes.get(f.address, {})) for f in old.functions)))
 
 

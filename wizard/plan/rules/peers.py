@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
+from typing import Any
 
 from wizard.base.finding import Area, Finding
 from wizard.host.between import above, between, wanted
@@ -96,7 +97,8 @@ def divided(together: Together) -> Iterator[tuple[int | None, Finding]]:
             continue  # the same VM, or told as a group in two VMs
         way = between(functions, str(one), str(other))
         if way.redirected is False:
-            names = {"one": together.subject(place), "other": together.subject(other_place), "second": other, "ports": ", ".join(way.path)}
+            names: dict[str, Any] = {"one": together.subject(place), "other": together.subject(other_place)}
+            names |= {"second": other, "ports": ", ".join(way.path)}
             for at in (place, other_place):
                 yield at, IN_TWO_VMS.at(one, way=way.way, group=one.group, second_group=other.group, **names)
 
