@@ -16,6 +16,7 @@ from wizard.plan.request import Request, VmRequest
 from wizard.profile import write_profile
 from wizard.tui.profiles import open_profiles
 from wizard.tui.screens.dialogs import Choose, Prompt
+from wizard.tui.screens.dryrun import VIEWS
 from wizard.tui.widgets.lines import LinesView
 
 
@@ -42,7 +43,7 @@ async def test_the_detail_of_a_dry_run_is_there_again_behind_the_other_views() -
         before = await shows(pilot, "QEMU starts: bind, stage 2, vIOMMU, first HWPT: passed")
         await press(pilot, "v")
         await until(pilot, lambda: "QEMU starts" not in shown(pilot))
-        await press(pilot, "v", "v", "v")
+        await press(pilot, *["v"] * (len(VIEWS) - 1))
         await until(pilot, lambda: shown(pilot) == before)
 
 

@@ -95,14 +95,18 @@ async def test_every_screen_of_two_vms(tmp_path: Path, monkeypatch: pytest.Monke
         text = await shows(pilot, "passed")
         assert "0 failed" in text
         assert "[✔]" in text
-        await press(pilot, "down", "enter")
+        await press(pilot, "down", "down", "enter")  # before the guest programs anything
         await shows(pilot, "follows", "Copy")
-        assert "ste" in shown(pilot)
+        assert "@0x80004000 stream table entry of StreamID 0x1400" in shown(pilot)
         await press(pilot, "escape", "t", "enter")
         await until(pilot, lambda: "write of" in shown(pilot) or "read of" in shown(pilot))
         assert "@0x40000000" in shown(pilot)
         await press(pilot, "escape", "v")
         assert "isolated" in shown(pilot)
+        await press(pilot, "v")
+        assert "the guest's memory" in shown(pilot)
+        await press(pilot, "v", "end")
+        assert "TLBI_NH_ASID" in shown(pilot)
         await press(pilot, "v")
         assert "Memory of tables" in shown(pilot)
 

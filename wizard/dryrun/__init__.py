@@ -16,11 +16,11 @@ from wizard.dryrun.build import lay_out
 from wizard.dryrun.cost import Workload
 from wizard.dryrun.layout import Layout
 from wizard.dryrun.model import Cancelled, Cell, Report, Status, Stopper
-from wizard.dryrun.run import dry_run, trace_of
+from wizard.dryrun.run import count_again, dry_run, trace_of
 from wizard.dryrun.scenarios import SCENARIOS
 from wizard.dryrun.text import report_lines
 
 __all__ = [
-    "SCENARIOS", "Cancelled", "Cell", "Layout", "Report", "Status", "Stopper", "Workload", "dry_run", "lay_out", "report_lines",
+    "SCENARIOS", "Cancelled", "Cell", "Layout", "Report", "Status", "Stopper", "Workload", "count_again", "dry_run", "lay_out", "report_lines",
     "report_of_trace", "trace_address", "trace_of",
 ]  # fmt: skip

@@ -83,6 +83,8 @@ def _access(world: World, function: FunctionLayout, situation: str, iova: int, n
             mapped = bench.guest().map(bench.stream, BUFFER_PAGES << 12)
             bench.say("guest", f"maps {mapped.size:#x} bytes of {mapped.ipa:#x} at {mapped.iova:#x}, and the MSI window to itself")
         outcome: Outcome = bench.dma(iova, write=write)
+        if outcome.event is not None:
+            bench.say("event", f"{'recorded' if outcome.recorded else 'not recorded'}: {outcome.event!r}")
         text = describe(outcome) + (f", {world.owner_of(outcome.pa)}" if outcome.pa is not None else "")
     except Failed as why:
         came_up, text = False, f"does not come up: {why}"

@@ -17,7 +17,7 @@ from wizard.dryrun.build import lay_out, playable
 from wizard.dryrun.cost import Workload, costs_of
 from wizard.dryrun.findings import FAILED, NOT_ISOLATED
 from wizard.dryrun.layout import FunctionLayout, Layout
-from wizard.dryrun.model import Cancelled, Cell, FunctionView, Progress, Proof, Report, Status, Step
+from wizard.dryrun.model import Cancelled, Cell, Cost, FunctionView, Progress, Proof, Report, Status, Step
 from wizard.dryrun.proof import prove
 from wizard.dryrun.rests import ATTACHED, NESTED, Fact, told
 from wizard.dryrun.scenarios import SCENARIOS
@@ -51,6 +51,13 @@ def dry_run(
             schema=1, ok=False, rehearsed=False, findings=ordered((*made.findings, *plan.findings)), assumptions=made.assumptions, not_played=left
         )
     return _Run(made, workload or Workload(), progress, stop).report(plan, left)
+
+
+def count_again(plan: Plan, host: Host, workload: Workload) -> tuple[Cost, ...]:
+    """The costs of the VMs that can be played on another workload, without a scenario."""
+    made = lay_out(playable(plan) or plan, host)
+    world = World(made)
+    return tuple(cost for vm in made.vms for cost in costs_of(world, vm.name, workload))
 
 
 class _Run:

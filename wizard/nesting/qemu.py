@@ -33,9 +33,10 @@ EVENT_QUEUE = 15
 
 _OAS = {44: 4, 48: 5}
 _TLBI = (Op.TLBI_NH_ALL, Op.TLBI_NH_ASID, Op.TLBI_NH_VA, Op.TLBI_NH_VAA, Op.TLBI_NSNH_ALL)
-_UNHANDLED = (
+UNHANDLED = (
     Op.TLBI_EL3_ALL, Op.TLBI_EL3_VA, Op.TLBI_EL2_ALL, Op.TLBI_EL2_ASID, Op.TLBI_EL2_VA, Op.TLBI_EL2_VAA, Op.PRI_RESP, Op.RESUME, Op.STALL_TERM,
 )  # fmt: skip
+"""Commands that smmuv3_cmdq_consume() logs and leaves aside: the guest hears nothing."""
 _LOCAL = (Op.PREFETCH_CONFIG, Op.PREFETCH_ADDR)
 
 
@@ -289,7 +290,7 @@ class Vsmmu:
             self._by_stream(decoded, (low, high))
         elif op in _TLBI:
             self._forward((low, high))
-        elif op in _UNHANDLED:
+        elif op in UNHANDLED:
             self.ignored.append((low, high))
         else:
             return False  # TLBI_S12_VMALL, TLBI_S2_IPA: the model is stage 1 only; CFGI_VMS_PIDM

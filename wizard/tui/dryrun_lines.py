@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from wizard.arch import event
 from wizard.arch.bits import Record
 from wizard.arch.cd import CD, L1CD
-from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf, TableDescriptor
 from wizard.arch.ste import L1STD, STE
 from wizard.base.glyphs import Glyphs
-from wizard.dryrun.model import Cell, Cost, Proof, Report, ScenarioView, Status, Step, Stopper, TraceView
+from wizard.base.text import size
+from wizard.dryrun.cost import Workload
+from wizard.dryrun.model import Cell, Cost, Proof, Report, ScenarioView, Status, Stopper
 from wizard.tui.lines import BLANK, Line, Span, cut, heading, line, wrap
 
 _RECORDS: dict[str, type[Record]] = {"ste": STE, "l1std": L1STD, "cd": CD, "l1cd": L1CD}
@@ -78,59 +79,6 @@ def cell_lines(cell: Cell | None, view: ScenarioView, width: int, glyphs: Glyphs
     yield from wrap("; ".join(view.sources), width, "dim", first="  follows ", lead="dim")
 
 
-def step_lines(steps: Sequence[Step], width: int) -> Iterator[Line]:
-    """A trace: every step with its address and words, and every word decoded field by field."""
-    for number, step in enumerate(steps, 1):
-        role = _STEP_ROLES.get(step.what, "")
-        where = f"@{step.address} " if step.address else ""
-        found = _EVENT.search(step.text) if step.what == "event" else None
-        text = step.text[: found.start(1)].rstrip(": ") + " event record" if found else step.text
-        yield from wrap(f"{where}{text}", width, role, first=f"{number:>3} {step.what:<8} ", lead="dim")
-        for start in range(0, len(step.words), 2):
-            yield line(("             ", ""), (" ".join(step.words[start : start + 2]), "c2"))
-        decoded = list(decoded_fields(step, found))
-        rest = {name: value for name, value in step.detail.items() if name not in {one for one, _, _ in decoded}}
-        for name, value, meaning in decoded:
-            yield from wrap(f"{value}{f'  {meaning}' if meaning else ''}", width, "", first=f"             {name:<14} ", lead="accent")
-        if rest:
-            yield from wrap(", ".join(f"{name} {value}" for name, value in rest.items()), width, "dim", first="             ")
-
-
-def decoded_fields(step: Step, found: re.Match[str] | None) -> Iterator[tuple[str, str, str]]:
-    """(field, value, meaning) of the record that a step has read or written; only fields that are not zero, and valid bits."""
-    record: Record | None = None
-    if found is not None:
-        kind = getattr(event, found[1], event.Event)
-        record = kind(int(found[2], 16))
-    elif step.words:
-        kind = _RECORDS.get(step.what) or (_descriptor(step.text) if step.what == "walk" else None)
-        if kind is not None:
-            record = kind.of_words(int(word, 16) for word in step.words)
-    if record is None:
-        return
-    for name, content in record.fields().items():
-        if content or name == "V":
-            meaning = getattr(type(record), name).meaning(content)
-            yield name, f"{content:#x}", meaning or ""
-
-
-def _descriptor(text: str) -> type[Record] | None:
-    if ": table" in text:
-        return TableDescriptor
-    if ": page" in text or ": block" in text:
-        return Stage1Leaf if text.startswith("stage 1") else Stage2Leaf
-    return None
-
-
-def trace_lines(trace: TraceView, width: int) -> list[Line]:
-    """One address in each situation."""
-    lines: list[Line] = []
-    for one in trace.situations:
-        lines += [heading(f"{one.access} of {trace.iova} by {trace.function}, {one.situation}"), *wrap(one.outcome, width, "bold", first="  ")]
-        lines += [*step_lines(one.steps, width), BLANK]
-    return lines
-
-
 def proof_lines(proofs: Sequence[Proof], width: int, glyphs: Glyphs) -> list[Line]:
     """Isolation: what is proved, how, and on what it rests."""
     lines: list[Line] = []
@@ -152,9 +100,9 @@ def proof_lines(proofs: Sequence[Proof], width: int, glyphs: Glyphs) -> list[Lin
     return lines
 
 
-def _bars(rows: Sequence[tuple[str, float, str]], width: int, glyphs: Glyphs) -> Iterator[Line]:
-    # Label, amount, what to say of it: bars of one scale.
-    most = max((amount for _, amount, _ in rows), default=0) or 1
+def _bars(rows: Sequence[tuple[str, float, str]], width: int, glyphs: Glyphs, scale: dict[str, float], group: str) -> Iterator[Line]:
+    # Label, amount, what to say of it: bars of one scale, which stays as long as it is large enough, so that a change is seen.
+    most = scale[group] = max(scale.get(group, 1), *(amount for _, amount, _ in rows))
     label = max((len(name) for name, _, _ in rows), default=0)
     for name, amount, words in rows:
         long = round(_BAR * amount / most)
@@ -168,8 +116,38 @@ def _bars(rows: Sequence[tuple[str, float, str]], width: int, glyphs: Glyphs) ->
         )
 
 
-def cost_lines(costs: Sequence[Cost], width: int, glyphs: Glyphs) -> list[Line]:
-    """Tables, loads, commands and layouts as bars."""
+SLIDERS = {
+    "buffer": "unmapped at once",
+    "shared": "functions that share a stage 1",
+    "mapped": "mapped for an address space",
+    "touched": "pages in use",
+}
+"""The figures of a workload, by the fields of ``Workload``."""
+
+
+def slider_lines(workload: Workload, glyphs: Glyphs) -> list[Line]:
+    """The workload, figure by figure: each can be chosen, and changed by the screen."""
+    lines = [line(("Workload", "head"), ("  left and right change the figure under the cursor", "dim"))]
+    for name, words in SLIDERS.items():
+        amount = getattr(workload, name)
+        long = min(_BAR, max(1, amount.bit_length()))
+        shown = size(amount) if name in ("buffer", "mapped") else str(amount)
+        lines.append(
+            line((f"  {words:<32}", ""), (glyphs.bar * long, "accent"), (glyphs.track * (_BAR - long), "dim"), f" {shown}", key=f"slider/{name}")
+        )
+    return [*lines, BLANK]
+
+
+def slid(workload: Workload, name: str, step: int) -> Workload:
+    """With one figure doubled or halved; functions by one. At least 1, at most 2^40."""
+    amount = getattr(workload, name)
+    wanted = amount + step if name == "shared" else amount * 2 if step > 0 else amount // 2
+    return replace(workload, **{name: max(1, min(wanted, 1 << 40))})
+
+
+def cost_lines(costs: Sequence[Cost], width: int, glyphs: Glyphs, scale: dict[str, float] | None = None) -> list[Line]:
+    """Tables, loads, commands and layouts as bars. ``scale`` keeps the length of a bar from one workload to the next."""
+    scale = {} if scale is None else scale
     lines: list[Line] = []
     for cost in costs:
         tables = cost.tables
@@ -180,16 +158,24 @@ def cost_lines(costs: Sequence[Cost], width: int, glyphs: Glyphs) -> list[Line]:
             ("context descriptors", tables.context),
             ("stage 1", tables.stage1),
         )
-        lines += _bars([(name, round(amount / 1024, 1), "") for name, amount in sizes], width, glyphs)
+        lines += _bars([(name, round(amount / 1024, 1), "") for name, amount in sizes], width, glyphs, scale, f"tables {cost.vm}")
         lines += [BLANK, line(("Memory reads of a TLB miss", "bold"))]
-        lines += _bars([("nested, cold", cost.loads_per_miss, ""), ("walk caches warm", cost.loads_best, "")], width, glyphs)
+        lines += _bars(
+            [("nested, cold", cost.loads_per_miss, ""), ("walk caches warm", cost.loads_best, "")], width, glyphs, scale, f"loads {cost.vm}"
+        )
         lines += [BLANK, line(("VM exits for one unmap", "bold"))]
-        lines += _bars([(one.way + (" *" if one.hypothetical else ""), one.exits, one.text) for one in cost.unmap], width, glyphs)
+        lines += _bars(
+            [(one.way + (" *" if one.hypothetical else ""), one.exits, one.text) for one in cost.unmap], width, glyphs, scale, f"exits {cost.vm}"
+        )
         lines += [BLANK, line(("CMD_SYNCs for one unmap", "bold"))]
-        lines += _bars([(one.way + (" *" if one.hypothetical else ""), one.syncs, "") for one in cost.unmap], width, glyphs)
+        lines += _bars(
+            [(one.way + (" *" if one.hypothetical else ""), one.syncs, "") for one in cost.unmap], width, glyphs, scale, f"syncs {cost.vm}"
+        )
         if any(one.hypothetical for one in cost.unmap):
             lines.append(line(("  * hypothetical: no QEMU does it today", "dim")))
         lines += [BLANK, line(("Commands for one unmap, by layout", "bold"))]
-        lines += _bars([(f"{one.layout}, {one.vsmmus} vSMMUs", one.commands, one.text) for one in cost.layouts], width, glyphs)
+        lines += _bars(
+            [(f"{one.layout}, {one.vsmmus} vSMMUs", one.commands, one.text) for one in cost.layouts], width, glyphs, scale, f"layouts {cost.vm}"
+        )
         lines.append(BLANK)
     return lines

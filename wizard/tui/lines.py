@@ -150,6 +150,19 @@ def columns(rows: Iterable[tuple[Span | str, ...]], *, gap: int = 2, indent: int
         yield Line(tuple(spans))
 
 
+def labelled(rows: Iterable[tuple[str, str]], width: int, title: str = "", *, most: int = 14) -> Iterator[Line]:
+    """(label, words) with the words in one column below a title; an empty row is an empty line."""
+    found = list(rows)
+    wide = min(most, max((len(label) for label, _ in found), default=0))
+    if title:
+        yield line((title, "head"))
+    for label, words in found:
+        if not label and not words:
+            yield BLANK
+        else:
+            yield from wrap(words, width, first=f"  {visible(label):<{wide}} ", lead="accent")
+
+
 def folded(lines: Iterable[Line], width: int, sign: str) -> Iterator[Line]:
     """Lines cut into pieces of ``width`` cells; a piece that goes on from the line above begins with ``sign``."""
     from rich.cells import cell_len, chop_cells

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -14,16 +14,27 @@ from textual.worker import Worker, get_current_worker
 from wizard.base.errors import WizardError
 from wizard.base.finding import grouped
 from wizard.base.text import plural
-from wizard.dryrun.model import Cancelled, Cell, Report, ScenarioView, Status
+from wizard.dryrun.cost import Workload
+from wizard.dryrun.model import Cancelled, Cell, Cost, Report, ScenarioView, Status
+from wizard.picture.isolationtext import draw_spaces, draw_writable, told_bits, told_command, told_frames, told_part
+from wizard.picture.pieces import Drawing
+from wizard.picture.walk import walk_of, walk_of_situation
 from wizard.plan.model import Plan
-from wizard.tui.dryrun_lines import cell_lines, cost_lines, matrix_lines, proof_lines, step_lines, trace_lines
-from wizard.tui.lines import BLANK, Line, item_lines, line
+from wizard.tui.dryrun_lines import cell_lines, cost_lines, matrix_lines, proof_lines, slid, slider_lines
+from wizard.tui.lines import BLANK, Line, item_lines, labelled, line
 from wizard.tui.screens.base import WizardScreen
 from wizard.tui.screens.dialogs import Prompt, Read
+from wizard.tui.screens.walk import WalkScreen
 from wizard.tui.widgets.bars import Bar, Piece
 from wizard.tui.widgets.lines import LinesView
+from wizard.tui.widgets.picture import PictureView
 
-VIEWS = ("scenarios", "isolation", "cost", "findings")
+if TYPE_CHECKING:
+    from wizard.picture.space import Spaces
+    from wizard.picture.writable import Writable
+
+VIEWS = ("scenarios", "isolation", "addresses", "writable", "cost", "findings")
+DRAWN = ("addresses", "writable")  # the views that are pictures
 
 
 class DryRunScreen(WizardScreen):
@@ -36,8 +47,11 @@ The plan on a simulated SMMUv3: what every function will reach, and what happens
 scenario, each column an assigned function; a tick passed, a cross failed, a dash does not apply. The sentence below says who
 stopped a wrong access: hardware, kernel, QEMU or nobody.
 
-Up and down choose the scenario, left and right the function, enter opens the trace: the walk step by step, every word decoded.
-t tries an address of your own, v goes on to the isolation proof, the cost and the findings, s runs it again or stops it."""
+Up and down choose the scenario, left and right the function, enter opens the trace: a walk to step through, every word by its
+fields, the fault where it happens and the event record beside it. t tries an address of your own, s runs it again or stops it.
+
+v goes on: the isolation proof; the address space of every VM, with what its functions reach and whose frames of the host stand
+behind it; what a guest may write, bit by bit and command by command; the cost, whose workload ← and → change; the findings."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Run/stop", id="run"),
         Binding("v", "view(1)", "Next view", id="next-view"),
@@ -51,6 +65,7 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
     DEFAULT_CSS = """
     DryRunScreen {
         #matrix { height: 1fr; }
+        #picture { height: 1fr; display: none; }
         #cell { height: 4; background: $surface; }
         &.-tiny #cell, &.-short #cell { display: none; }
     }
@@ -65,10 +80,18 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
         self._column = 0
         self._worker: Worker[None] | None = None
         self._clock: Timer | None = None
+        self._drawn_view = ""
+        self.workload = Workload()
+        self._costs: tuple[Cost, ...] | None = None  # on another workload than the report's
+        self._scale: dict[str, float] = {}
+        self._drawn_of: Plan | None = None
+        self._made_spaces: Spaces | None = None
+        self._made_writable: Writable | None = None
 
     def body(self) -> Iterable[Widget]:
         yield Progress()
         yield LinesView(id="matrix", classes="first")
+        yield PictureView(id="picture")
         yield LinesView(id="cell")
 
     def command(self) -> str:
@@ -126,6 +149,7 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
     def _reported(self, plan: Plan, report: Report) -> None:
         if plan is self._of:
             self.report = report
+            self._costs, self.workload, self._scale = None, Workload(), {}
             self.wizard.results.dry_run = plan, report
             self.wizard.tried()
             self._column = min(self._column, max(0, len(report.functions) - 1))
@@ -144,9 +168,55 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
             self.action_start()
             return
         self.query_one(Progress).refresh()
-        self.query_one("#cell").display = self.view_name == VIEWS[0]
-        self.query_one("#matrix", LinesView).show(self._lines)
+        matrix, picture = self.query_one("#matrix", LinesView), self.query_one("#picture", PictureView)
+        drawn = self.view_name in DRAWN and self.report is not None and self.report.rehearsed
+        self.query_one("#cell").display = self.view_name == VIEWS[0] or drawn
+        if drawn is not picture.display:
+            picture.display, matrix.display = drawn, not drawn
+            self.set_focus(picture if drawn else matrix)
+        if drawn:
+            picture.draw(self._drawing, top=self._drawn_view != self.view_name)
+            self._drawn_view = self.view_name
+        else:
+            matrix.show(self._lines)
         self._tell()
+
+    def _drawing(self, width: int) -> Drawing:
+        glyphs = self.wizard.glyphs
+        return draw_spaces(self._spaces(), width, glyphs) if self.view_name == "addresses" else draw_writable(self._writable(), width, glyphs)
+
+    def _spaces(self) -> Spaces:
+        from wizard.dryrun.build import lay_out, playable
+        from wizard.picture.space import spaces
+
+        plan = self._of
+        assert plan is not None
+        if self._drawn_of is not plan or self._made_spaces is None:
+            self._drawn_of, self._made_spaces = plan, spaces(lay_out(playable(plan) or plan, self.wizard.host))
+        return self._made_spaces
+
+    def _writable(self) -> Writable:
+        from wizard.picture.writable import writable
+
+        if self._made_writable is None:
+            self._made_writable = writable()
+        return self._made_writable
+
+    def _told(self, key: object) -> tuple[str, list[tuple[str, str]]]:
+        """What stands behind a piece of a picture: a title, and labelled words."""
+        glyphs = self.wizard.glyphs
+        match key:
+            case ("bits", int(lo)):
+                return "Bits of an entry", list(told_bits(next(one for one in self._writable().bits if one.lo == lo), glyphs))
+            case ("command", int(opcode)):
+                return "A command", list(told_command(next(one for one in self._writable().commands if one.opcode == opcode), glyphs))
+            case ("part", str(vm), int(start)):
+                space = next(one for one in self._spaces().vms if one.vm == vm)
+                return "Addresses", list(told_part(next(part for part in space.parts if part.start == start), space))
+            case ("frames", int(start)):
+                picture = self._spaces()
+                return "Frames of the host", list(told_frames(next(one for one in picture.frames if one.start == start), picture))
+        return "", []
 
     def _lines(self, width: int) -> list[Line]:
         glyphs, report = self.wizard.glyphs, self.report
@@ -160,7 +230,8 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
         if self.view_name == "isolation":
             return proof_lines(report.proofs, width, glyphs)
         if self.view_name == "cost":
-            return cost_lines(report.costs, width, glyphs)
+            sliders = slider_lines(self.workload, glyphs) if report.costs else []
+            return [*sliders, *cost_lines(report.costs if self._costs is None else self._costs, width, glyphs, self._scale)]
         if self.view_name == "findings":
             found = [one for item in grouped(report.findings) for one in (*item_lines(item, width, glyphs), BLANK)]
             assumed = [line(("Assumed", "head")), *(line(f"  {text}") for text in report.assumptions)] if report.assumptions else []
@@ -178,6 +249,11 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
 
     def _tell(self) -> None:
         glyphs = self.wizard.glyphs
+        picture = self.query_one("#picture", PictureView)
+        if picture.display:
+            key = picture.cursor
+            self.query_one("#cell", LinesView).show(lambda width: list(labelled(self._told(key)[1], width)), top=True)
+            return
         cell, view = self._chosen()
 
         def build(width: int) -> list[Line]:
@@ -186,8 +262,15 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
         self.query_one("#cell", LinesView).show(build, top=True)
 
     @on(LinesView.Moved, "#matrix")
+    @on(LinesView.Moved, "#picture")
     def _moved(self) -> None:
         self._tell()
+
+    @on(LinesView.Chosen, "#picture")
+    def _open_piece(self, event: LinesView.Chosen) -> None:
+        title, rows = self._told(event.key)
+        if rows:
+            self.app.push_screen(Read(title, lambda width: list(labelled(rows, width))))
 
     # Actions.
 
@@ -205,10 +288,9 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
         found = trace_of(plan, self.wizard.host, cell.function, cell.scenario)
         glyphs = self.wizard.glyphs
 
-        def build(width: int) -> list[Line]:
-            return [*cell_lines(found, view, width, glyphs), BLANK, *step_lines(found.trace, width)]
-
-        self.app.call_from_thread(self.app.push_screen, Read(f"{view.title}: {cell.function}", build))
+        walk = walk_of(f"{view.title}: {cell.function}", found.text, found.trace)
+        shown = WalkScreen(view.title, [walk], glyphs, head=lambda width: list(cell_lines(found, view, width, glyphs)))
+        self.app.call_from_thread(self.app.push_screen, shown)
 
     def action_try(self) -> None:
         plan, report = self._of, self.report
@@ -237,11 +319,36 @@ t tries an address of your own, v goes on to the isolation proof, the cost and t
         except WizardError as error:
             self.app.call_from_thread(self.wizard.say, error, "error")
             return
-        self.app.call_from_thread(self.app.push_screen, Read(f"{function}@{iova:#x}", lambda width: trace_lines(trace, width)))
+        walks = [walk_of_situation(trace.function, trace.iova, one) for one in trace.situations]
+        self.app.call_from_thread(self.app.push_screen, WalkScreen(f"{function}@{iova:#x}", walks, self.wizard.glyphs))
 
     def action_function(self, step: int) -> None:
-        if self.report is not None and self.report.functions and self.view_name == "scenarios":
+        key = self.query_one("#matrix", LinesView).cursor
+        if self.view_name == "cost" and isinstance(key, str) and key.startswith("slider/"):
+            self._slide(key.partition("/")[2], step)
+        elif self.report is not None and self.report.functions and self.view_name == "scenarios":
             self._column = (self._column + step) % len(self.report.functions)
+            self.update()
+
+    def _slide(self, name: str, step: int) -> None:
+        """Another figure of the workload: the bars follow."""
+        plan, workload = self._of, slid(self.workload, name, step)
+        if plan is None or workload == self.workload:
+            return
+        self.workload = workload
+        self.run_worker(lambda: self._count(plan, workload), thread=True, exclusive=True, group="cost")
+        self.update()
+
+    def _count(self, plan: Plan, workload: Workload) -> None:
+        from wizard.dryrun import count_again
+
+        worker, costs = get_current_worker(), count_again(plan, self.wizard.host, workload)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._counted, plan, costs)
+
+    def _counted(self, plan: Plan, costs: tuple[Cost, ...]) -> None:
+        if plan is self._of:
+            self._costs = costs
             self.update()
 
     def action_view(self, step: int) -> None:
@@ -300,7 +407,9 @@ class Progress(Bar):
         if report is None or not report.rehearsed:
             return
         for name in VIEWS:
-            yield f" {name} ", "reverse bold" if name == screen.view_name else "", f"to_view('{name}')", screen
+            # Where it is narrow the one that is shown has its name whole.
+            label = name if self.size.width >= 110 or name == screen.view_name else name[:4]
+            yield f" {label} ", "reverse bold" if name == screen.view_name else "", f"to_view('{name}')", screen
         if report.not_played:
             yield f" {glyphs.no} not played: {', '.join(report.not_played)} ", "bold", "to_view('findings')", screen
         failed = sum(1 for _ in report.failures())

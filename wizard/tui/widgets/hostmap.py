@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING
 
 from wizard.base.glyphs import UNICODE, Glyphs
@@ -10,7 +10,7 @@ from wizard.base.text import plural
 from wizard.host.model import Accel
 from wizard.picture.pieces import Drawing
 from wizard.tui.describe import detail_lines
-from wizard.tui.lines import ACCEL_ROLE, Line, accel_word, line, wrap
+from wizard.tui.lines import ACCEL_ROLE, Line, accel_word, labelled, line
 from wizard.tui.rows import Index
 from wizard.tui.state import Session
 from wizard.tui.widgets.picture import PictureView
@@ -135,8 +135,13 @@ class HostMapView(PictureView):
             case ("cell", str(name), str(capability)):
                 return f"{capability} of {name}"
             case ("node", str(number)):
-                return f"NUMA node {number}" if number else "The host's memory"
+                return self.title_of(number)
         return self.subject or ""
+
+    @staticmethod
+    def title_of(number: str) -> str:
+        """A NUMA node in words; the whole host where none is told."""
+        return f"NUMA node {number}" if number else "The host's memory"
 
     def told(self, key: Hashable, width: int) -> list[Line]:
         """What is known of what a piece stands for, and where from."""
@@ -147,10 +152,10 @@ class HostMapView(PictureView):
         host = self._index.host
         match key:
             case ("cell", str(name), str(capability)):
-                return list(_labelled(f"{capability} of {name}", cell_told(host, name, capability, self.picture), width))
+                return list(labelled(cell_told(host, name, capability, self.picture), width, f"{capability} of {name}"))
             case ("node", str(number)):
                 band = next(one for one in self.picture.bands if number == ("" if one.node is None else str(one.node)))
-                return list(_labelled(f"NUMA node {number}" if number else "The host", node_told(band, self.picture), width))
+                return list(labelled(node_told(band, self.picture), width, self.title_of(number)))
             case ("run", _, tuple(addresses)) if len(addresses) > 1:
                 return list(self._functions(addresses))
             case ("run", _, (str(address),)):
@@ -169,9 +174,3 @@ class HostMapView(PictureView):
             sign = (f"{accel_word(verdict, self._glyphs):<10}", ACCEL_ROLE[verdict])
             owned = (f"{owner} " if owner else "", "accent")
             yield line(f"{address} ", sign, owned, host.functions[address].short_name, key=address)
-
-
-def _labelled(title: str, rows: Iterable[tuple[str, str]], width: int) -> Iterator[Line]:
-    yield line((title, "head"))
-    for label, words in rows:
-        yield from wrap(words, width, first=f"  {label:<13} ", lead="dim")
