@@ -225,6 +225,7 @@ class Moment(Fact, frozen=True):
     log: tuple[str, ...] = ()  # kernel log lines of the running system, after the boot's own
     open_devices: dict[str, str] = {}  # /dev/vfio/… -> who holds it open
     status: dict[str, dict[str, Hex]] = {}  # function -> offset -> config space bits that move; empty in memory
+    its: tuple[AddressText, ...] = ()  # functions that have vectors of an ITS (/proc/interrupts); read where the firmware's table was not
     session: tuple[InUse, ...] = ()  # functions that this session comes in by or a process writes to; empty in memory
 
 

@@ -12,6 +12,7 @@ from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts import devicetree, functions, platform, taken, usage
 from wizard.facts.held import Place
+from wizard.facts.interrupts import behind_its
 from wizard.facts.keptlog import split
 from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
 from wizard.facts.opened import of_displays
@@ -100,6 +101,8 @@ def assemble(tree: Tree, **known: object) -> Facts:
     }
     if parts["device_tree"]:
         parts["device_tree_nodes"] = devicetree.read_nodes(tree, parts["functions"], parts["iommus"])  # type: ignore[arg-type]
+    if "IORT" not in parts["acpi"] and (moment := parts.get("moment")) is not None:  # type: ignore[operator]
+        parts["moment"] = msgspec.structs.replace(moment, its=behind_its(tree))  # type: ignore[type-var]
     if not tree.live:
         tree.unread |= {place.value: "not in this tree" for place in _missing(tree, parts) if place.value not in tree.unread}
     parts["unread"] = dict(sorted(tree.unread.items()))

@@ -127,6 +127,7 @@ DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
         "hugepages_free": NUMBERS,
         "log": LINE,
         "open_devices": DETAIL,
+        "its": ADDRESSES,
         "status": _keep(r"[0-9a-f:.]{0,64}", "bits of configuration space that move"),
     },
     Facts: {

@@ -61,6 +61,7 @@ class _Builder:
         self._canwbs = cache(self._find_canwbs)
         self._viommu = cache(self._find_viommu)
         self._isolated_msi = cache(self._find_isolated_msi)
+        self._its_roots = cache(self._find_its_roots)
         self._config = cache(self._find_config)
         self._untranslated = cache(self._find_untranslated)
         self._linked = cache(lambda name: Known(name, Source.SYSFS))
@@ -331,7 +332,7 @@ class _Builder:
             aliases_known=self.streams_of.aliases_known(function.address),
             canwbs=self._canwbs(function.address.segment),
             viommu=self._viommu(function.smmu, function.address.segment),
-            isolated_msi=first(self.streams_of.isolated_msi(function.address), self._isolated_msi()),
+            isolated_msi=first(self.streams_of.isolated_msi(function.address), self._isolated_msi(), self._by_vectors(function)),
             config=self._config,
             made_up=self._made_up(function),
             release=self.release,
@@ -409,6 +410,21 @@ class _Builder:
         if gic is not None and (gic.its or gic.whole):
             return Known(bool(gic.its), Source.MADT, f"MADT has {gic.words}")
         return UNKNOWN
+
+    def _by_vectors(self, function: Function) -> Known:
+        """Whether interrupts of a function, or of others below its host bridge, go to an ITS now: its_init_domain() gives each ITS's domain
+        IRQ_DOMAIN_FLAG_ISOLATED_MSI, which msi_device_has_isolated_msi() looks for (but on SynQuacer, which has no SMMUv3).
+        """
+        its = self._its_roots()
+        if function.facts.address in self.facts.moment.its:
+            return Known(True, Source.SYSFS, "its vectors are an ITS's (/proc/interrupts)")
+        if other := its.get(function.facts.path.partition("/")[0]):
+            return Known(True, Source.SYSFS, f"vectors of {other}, below the same host bridge, are an ITS's (/proc/interrupts)")
+        return UNKNOWN
+
+    def _find_its_roots(self) -> dict[str, str]:
+        found = (self.by_address[address] for address in self.facts.moment.its if address in self.by_address)
+        return {function.path.partition("/")[0]: function.address for function in found}
 
     def _find_config(self, option: str) -> Known:
         config = self.facts.kernel.config
