@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/smmu-wizard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate hitless tables schema diff baseline match engine)
+_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate watch hitless tables schema diff baseline match engine)
 
 _shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -q --quiet --smmu --json)
 _shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --severity --json)
@@ -22,6 +22,7 @@ _shtab_smmu_wizard_verify_option_strings=(-h --help --replay --root --demo --pol
 _shtab_smmu_wizard_dry_run_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --trace --workload-buffer --workload-shared --workload-mapped --workload-touched --severity -q --quiet --assume-accel --allow-in-use --yes --json)
 _shtab_smmu_wizard_rehearse_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --qemu --severity -q --quiet --assume-accel --allow-in-use --yes --json)
 _shtab_smmu_wizard_translate_option_strings=(-h --help --color --no-pager --trace --mem --registers --read --ssid)
+_shtab_smmu_wizard_watch_option_strings=(-h --help --color --no-pager --for --log --no-qmp --prometheus --json)
 _shtab_smmu_wizard_hitless_option_strings=(-h --help --color --no-pager --json)
 _shtab_smmu_wizard_tables_option_strings=(-h --help --color --no-pager --mem --registers --to-mem --to-registers --json)
 _shtab_smmu_wizard_schema_option_strings=(-h --help --color --no-pager)
@@ -113,6 +114,8 @@ _shtab_smmu_wizard_rehearse___policy_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_rehearse___qemu_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_rehearse___allow_in_use_COMPGEN=_smmu_wizard_functions
 _shtab_smmu_wizard_translate___registers_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_watch___log_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_watch___prometheus_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_hitless_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_tables___registers_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_tables___to_registers_COMPGEN=_shtab_compgen_files
@@ -174,6 +177,7 @@ _shtab_smmu_wizard_rehearse___color_choices=(auto always never)
 _shtab_smmu_wizard_rehearse___severity_choices=(error warning note)
 _shtab_smmu_wizard_translate___color_choices=(auto always never)
 _shtab_smmu_wizard_translate___trace_choices=(text json)
+_shtab_smmu_wizard_watch___color_choices=(auto always never)
 _shtab_smmu_wizard_hitless___color_choices=(auto always never)
 _shtab_smmu_wizard_tables_pos_0_choices=(streams map who check events diff)
 _shtab_smmu_wizard_tables___color_choices=(auto always never)
@@ -186,7 +190,7 @@ _shtab_smmu_wizard_match___color_choices=(auto always never)
 _shtab_smmu_wizard_match___severity_choices=(error warning note)
 _shtab_smmu_wizard_engine_pos_0_choices=(nfd kubevirt-permitted kubevirt-vmi opennebula-host opennebula-pci opennebula-template opennebula-raw)
 _shtab_smmu_wizard_engine___color_choices=(auto always never)
-_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate hitless tables schema diff baseline match engine)
+_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate watch hitless tables schema diff baseline match engine)
 _shtab_smmu_wizard___color_choices=(auto always never)
 
 _shtab_smmu_wizard_list_pos_0_nargs='*'
@@ -320,6 +324,12 @@ _shtab_smmu_wizard_translate___help_nargs=0
 _shtab_smmu_wizard_translate___no_pager_nargs=0
 _shtab_smmu_wizard_translate___trace_nargs='?'
 _shtab_smmu_wizard_translate___read_nargs=0
+_shtab_smmu_wizard_watch_pos_0_nargs='*'
+_shtab_smmu_wizard_watch__h_nargs=0
+_shtab_smmu_wizard_watch___help_nargs=0
+_shtab_smmu_wizard_watch___no_pager_nargs=0
+_shtab_smmu_wizard_watch___no_qmp_nargs=0
+_shtab_smmu_wizard_watch___json_nargs=0
 _shtab_smmu_wizard_hitless__h_nargs=0
 _shtab_smmu_wizard_hitless___help_nargs=0
 _shtab_smmu_wizard_hitless___no_pager_nargs=0

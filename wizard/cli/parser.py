@@ -282,6 +282,13 @@ def _simulation(add: Add) -> None:
     _dump(command)
     command.add_argument("--read", action="store_true", help="of a dump: a read, not a write")
     command.add_argument("--ssid", metavar="N", help="of a dump: the SubstreamID (PASID) of the access")
+    command = add("watch", "wizard.cli.watch", "VMs that run, their functions and the SMMUs' events, as they change", host=False, paged=False)
+    command.add_argument("vms", metavar="NAME", nargs="*", help="these VMs alone, by name or process number (default: all)")
+    command.add_argument("--for", dest="seconds", metavar="SECONDS", type=float, help="end after so many seconds (default: when interrupted)")
+    command.add_argument("--log", metavar="FILE", help="follow this file in place of the kernel's log")
+    command.add_argument("--no-qmp", action="store_true", help="leave QMP sockets to other clients: no events of QEMU's own")
+    command.add_argument("--prometheus", metavar="FILE", help="keep a textfile for node_exporter up to date")
+    add_json(command)
     command = add(
         "hitless", "wizard.cli.hitless", "updates of live stream table entries and context descriptors, with DMA at every moment", host=False
     )

@@ -32,6 +32,7 @@ MODELS: dict[str, tuple[str, str]] = {
     "rehearse": ("wizard.rehearsal.report", "Report"),
     "case": ("wizard.smmu.caseformat", "Case"),
     "answer": ("wizard.smmu.caseformat", "Answer"),
+    "watch": ("wizard.running.watch.records", "Record"),
     "hitless": ("wizard.cli.hitless", "HitlessView"),
     "tables": ("wizard.smmu.dumps.view", "DumpView"),
     "diff": ("wizard.fleet.diff.model", "DiffView"),

@@ -1,0 +1,214 @@
+"""``watch``: a real kernel's lines, a log that rotates, a flood, and a real QEMU's events."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.running.test_real_qemu import Vm, started
+from tests.tools.hosts import NVME, planned
+from tests.tools.processes import LIMIT, wait_until
+from tests.tools.qemu import require_qemu
+from tests.tools.schemas import validator
+from wizard.running.functions import Interrupts, State
+from wizard.running.process import Process
+from wizard.running.watch.events import KernelEvents, Owner, place, propagated
+from wizard.running.watch.prometheus import Textfile
+from wizard.running.watch.records import Record, line
+from wizard.running.watch.sources import FileTail
+from wizard.running.watch.states import Look, VmState, changes
+from wizard.running.watch.watching import counted
+
+GUEST = Owner("web", 768 << 20)
+# Linux 7.2.13, a function of a VM that reads what its guest does not have (a guest with iommu.passthrough=1)
+STAGE_2 = """\
+[  812.113204] arm-smmu-v3 arm-smmu-v3.0.auto: event 0x10 received:
+[  812.113231] arm-smmu-v3 arm-smmu-v3.0.auto: \t0x0000140000000010
+[  812.113242] arm-smmu-v3 arm-smmu-v3.0.auto: \t0x0000020800000000
+[  812.113251] arm-smmu-v3 arm-smmu-v3.0.auto: \t0x00000040dead0000
+[  812.113260] arm-smmu-v3 arm-smmu-v3.0.auto: \t0x00000040dead0000
+[  812.113281] arm-smmu-v3 arm-smmu-v3.0.auto: event: F_TRANSLATION client: 0000:14:00.0 sid: 0x1400 ssid: 0x0 iova: 0x40dead0000 ipa: 0x40dead0000
+[  812.113290] arm-smmu-v3 arm-smmu-v3.0.auto: unpriv data read s2 "Input address caused fault" stag: 0x0"""
+
+
+def reader(owner: Owner = GUEST) -> KernelEvents:
+    return KernelEvents(lambda function: owner, lambda device, stream: None, lambda device: "smmu3.0x000000000c000000")
+
+
+def test_a_fault_of_stage_2_is_the_guests_and_its_address_is_placed() -> None:
+    events = reader()
+    found = list(events.read(STAGE_2.splitlines()))
+    assert found == [], "its end may still come"
+    (one,) = events.flush()
+    assert (one.kind, one.vm, one.function, one.stream, one.stage, one.address) == (
+        "F_TRANSLATION",
+        "web",
+        "0000:14:00.0",
+        "0x1400",
+        2,
+        "0x40dead0000",
+    )
+    assert one.place is not None
+    assert one.place.endswith("beyond the end of the guest's memory")
+    assert "0000:14:00.0" in line(one)
+
+
+def test_cut_anywhere_the_same_is_told() -> None:
+    lines = STAGE_2.splitlines()
+    for cut in range(1, len(lines)):
+        events = reader()
+        found = [*events.read(lines[:cut]), *events.read(lines[cut:]), *events.flush()]
+        assert [(one.kind, one.stage, one.count) for one in found] == [("F_TRANSLATION", 2, 1)], cut
+
+
+def test_every_event_of_a_recorded_host_is_told_once() -> None:
+    """The log of a Linux on QEMU under a device tree, whose own function was not mapped: 3 events, as the kernel counts them by their first lines."""
+    log = json.loads((Path(__file__).parents[1] / "host/data/device-tree/arm64-dt-noncoherent.json").read_text())
+    lines = next(value for value in _values(log) if isinstance(value, list) and any("event 0x10 received" in str(one) for one in value))
+    expected = Counter(match[1] for text in lines if (match := re.search(r"event: \w+ client: (\S+)", text)))
+    events = reader(Owner())
+    found = [one for one in (*events.read(lines), *events.flush()) if one.stream is not None]
+    assert Counter(one.function for one in found for _ in range(one.count)) == expected
+    assert all(one.vm is None and one.place is None for one in found)
+
+
+def _values(data: object) -> list[object]:
+    """Every value in nested data."""
+    if isinstance(data, dict):
+        return [data, *(inner for value in data.values() for inner in _values(value))]
+    return [data]
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (0x0804_0000, "in the MSI window"),
+        (0x1000_0000, "below the guest's memory"),
+        (0x4000_0000, "in the guest's memory, 0"),
+        (0x7000_0000, "right beyond the end"),
+        (0x7020_0000, "2M beyond the end"),
+    ],
+)
+def test_where_an_address_lies(address: int, said: str) -> None:
+    assert said in place(address, 768 << 20)
+
+
+def test_what_the_kernel_did_not_print_is_said() -> None:
+    events = reader()
+    found = list(events.read(["[  900.000001] arm_smmu_evtq_thread: 1234 callbacks suppressed"]))
+    found += events.read(["[  900.000002] arm-smmu-v3 arm-smmu-v3.0.auto: EVTQ overflow detected -- events lost"])
+    assert [(one.kind, one.count) for one in found] == [("lost", 1234), ("lost", 1)]
+
+
+def test_a_fault_that_qemu_hands_to_its_guest_is_in_its_log() -> None:
+    """QEMU 11.1.2's trace event, as its log back end writes it."""
+    lines = ["smmuv3_propagate_event smmu-iommu-memory-region: SMMU_EVT_F_TRANSLATION sid=0x900", "smmuv3_trigger_irq irq=1"]
+    (one,) = propagated(lines, "web")
+    assert (one.kind, one.stream, one.stage, one.vm) == ("F_TRANSLATION", "0x900", 1, "web")
+
+
+@pytest.mark.parametrize("way", ["renamed", "truncated"])
+def test_a_log_that_rotates_loses_nothing(way: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("old\n")
+    tail = FileTail(path)
+    with path.open("a") as file:
+        file.write("one\ntw")
+    assert tail.lines() == ["one"]
+    if way == "renamed":
+        with path.open("a") as file:
+            file.write("o\nthree\n")
+        path.rename(tmp_path / "log.1")
+    else:
+        assert tail.lines() == []
+        os.truncate(path, 0)
+    path.write_text("four\n")
+    assert tail.lines() == (["two", "three", "four"] if way == "renamed" else ["tw", "four"])
+
+
+def test_a_flood_is_counted_and_loses_nothing() -> None:
+    one = Record(at="", source="kernel", kind="F_TRANSLATION", text="", vm="web", function="0000:14:00.0")
+    found = counted([one] * 100_000 + [Record(at="", source="qemu", kind="RESET", text="", vm="web")])
+    assert len(found) == 22
+    assert sum(record.count for record in found) == 100_001
+
+
+def vm(**changed: object) -> VmState:
+    process = Process(pid=7, started=1, pinned=768 << 20, event_queues=0, held=())
+    base = {"name": 'we"b', "pid": 7, "started": 1, "memory": 768 << 20, "qmp": None, "libvirt": False, "accelerated": 1, "process": process}
+    return VmState(**{**base, "functions": ("0000:14:00.0",), **changed})  # type: ignore[arg-type]
+
+
+def test_what_moves_between_two_looks() -> None:
+    on = Process(pid=7, started=1, pinned=0, event_queues=1, held=(), state="T")
+    before = Look(vms={7: vm()}, functions={"0000:14:00.0": State(address="0000:14:00.0", there=True, driver="vfio-pci", power="D0")})
+    after = Look(vms={7: vm(process=on)}, functions={"0000:14:00.0": State(address="0000:14:00.0", there=True, driver=None, power="D3hot")})
+    assert [one.kind for one in changes(before, after)] == ["switched-on", "stopped", "pinned", "driver", "power"]
+    assert [one.kind for one in changes(Look(), before)] == ["started"]
+    assert [one.kind for one in changes(before, Look())] == ["ended"]
+    # the same number, another process
+    assert [one.kind for one in changes(before, Look(vms={7: vm(started=2)}))] == ["started", "ended"]
+
+
+def test_the_textfile_is_what_prometheus_reads(tmp_path: Path) -> None:
+    """Held against the parser of Prometheus' own client library; a name with a quote in it is a label like any other."""
+    textfile = Textfile(tmp_path / "smmu.prom", {("smmu3.0x0", "yes"): 3}, {"smmu3.0x0": 2})
+    textfile.count([Record(at="", source="kernel", kind="F_TRANSLATION", text="", vm='we"b', stage=2, count=5)])
+    textfile.count([Record(at="", source="kernel", kind="lost", text="", count=9)])
+    state = State(address="0000:14:00.0", there=True, runtime="active", interrupts=Interrupts(kind="msix", vectors=2, count=41))
+    textfile.write(Look(vms={7: vm()}, functions={"0000:14:00.0": state}))
+    families = {one.name: one for one in text_string_to_metric_families((tmp_path / "smmu.prom").read_text())}
+    events = families["smmu_wizard_events"].samples[0]
+    assert (events.value, events.labels["vm"], events.labels["stage"]) == (5, 'we"b', "2")
+    assert {one.labels["by"]: one.value for one in families["smmu_wizard_events_lost"].samples} == {"kernel": 9, "watch": 0}
+    assert families["smmu_wizard_function_interrupts"].samples[0].value == 41
+    assert families["smmu_wizard_vm_pinned_bytes"].samples[0].value == 768 << 20
+    assert all(one.documentation and one.type in ("counter", "gauge") for one in families.values())
+
+
+@pytest.mark.qemu
+def test_a_real_qemu_is_heard(tmp_path: Path) -> None:
+    """Its start, its events (a reset and a stop that somebody else asks for on another monitor), its end; as lines of JSON that fit the schema."""
+    plan = planned(NVME, name=f"watch-{os.getpid()}")
+    log = tmp_path / "kernel"
+    log.write_text("")
+    with started(require_qemu(), tmp_path, plan, "-monitor", f"unix:{tmp_path}/m,server=on,wait=off") as vm_:
+        words = [sys.executable, "-m", "wizard", "watch", plan.name, "--json", "--log", str(log)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+            assert watch.stderr is not None
+            assert watch.stdout is not None
+            said = [watch.stderr.readline() for _ in range(3)]
+            assert said[2] == f"QEMU's events: of {plan.name}.\n", said
+            _monitor(vm_, "system_reset")
+            _monitor(vm_, "stop")
+            with log.open("a") as file:
+                file.write(STAGE_2 + "\n")
+            kinds: list[str] = []
+            while not {"RESET", "F_TRANSLATION"} <= set(kinds):
+                one = json.loads(watch.stdout.readline())
+                validator("watch").validate(one)
+                kinds.append(one["kind"])
+            vm_.process.kill()
+            while kinds[-1] != "ended":
+                kinds.append(json.loads(watch.stdout.readline())["kind"])
+            watch.terminate()
+            watch.wait(LIMIT)
+
+
+def _monitor(vm_: Vm, command: str) -> None:
+    """A command of QEMU's other monitor, by somebody else."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(LIMIT)
+        wait_until(lambda: client.connect_ex(str(vm_.directory / "m")) == 0, "its other monitor")
+        client.recv(1 << 16)
+        client.sendall(command.encode() + b"\n")
+        client.recv(1 << 16)

@@ -1,0 +1,179 @@
+"""All sources merged, in order and with bounds: a flood is counted, and memory does not grow with it."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from wizard.base.text import plural, visible
+from wizard.running.monitor import MonitorError
+from wizard.running.verify import World
+from wizard.running.watch.events import KernelEvents, Owner, propagated
+from wizard.running.watch.records import Record, now
+from wizard.running.watch.sources import Events, FileTail, KernelTail
+from wizard.running.watch.states import Look, VmState, changes, take
+
+SETTLE = 0.2  # seconds until a record of several lines counts as whole
+LOOK = 2.0  # seconds between two looks at VMs and functions
+_ONE_BY_ONE = 20  # records alike in one second; more are counted
+_KINDS = 4096  # different records that are counted at a time
+
+
+class Watch:
+    """What happens from now on.
+
+    ``log`` is a file in place of the kernel's own log; ``take_qmp`` whether free QMP sockets are taken for their events.
+    """
+
+    def __init__(
+        self, world: World, *, log: Path | None = None, take_qmp: bool = True, names: Sequence[str] = (),
+        function: Callable[[str, int], str | None] = lambda device, stream: None, smmu: Callable[[str], str] = str,
+    ) -> None:  # fmt: skip
+        self.world, self.names, self.take_qmp = world, frozenset(names), take_qmp
+        self.look = Look()
+        self.kernel: KernelTail | FileTail = FileTail(log) if log is not None else KernelTail()
+        self.events = KernelEvents(self._owner, function, smmu)
+        self._monitors: dict[int, Events] = {}
+        self._logs: dict[int, FileTail] = {}
+        self._refused: dict[int, str] = {}
+        self._told_lost = 0
+
+    def _owner(self, function: str) -> Owner:
+        vm = self.look.owner(function)
+        return Owner(vm.name, vm.memory) if vm is not None else Owner()
+
+    def begin(self) -> list[str]:
+        """Look for the first time; answers with what can be seen, and what can't and why, in sentences."""
+        self.look = self._take()
+        self._follow()
+        said = []
+        if self.kernel.unread is not None:
+            said.append(f"The kernel's log can't be read ({self.kernel.unread}): events of SMMUs are not seen.")
+        else:
+            said.append(
+                "The host's log has faults of stage 2 and of functions that are not nested; those of a working guest's own tables never reach it."
+            )
+        traced = [vm.name for vm in self.look.vms.values() if vm.pid in self._logs]
+        if traced:
+            names = ", ".join(map(visible, traced))
+            said.append(f"QEMU's log is followed for {names}: with the trace event smmuv3_propagate_event it has those faults too.")
+        if self.look.vms:
+            heard = [vm.name for pid, vm in self.look.vms.items() if pid in self._monitors]
+            said.append(f"QEMU's events: of {', '.join(map(visible, heard)) or 'no VM'}.")
+            said += [f"Not of {visible(self.look.vms[pid].name)}: {why}." for pid, why in self._refused.items() if pid in self.look.vms]
+            if any(vm.process.held is None for vm in self.look.vms.values()):
+                said.append("Root would add what VMs have open: functions that came by descriptor, and whether a guest has switched its SMMU on.")
+        return said
+
+    def _take(self) -> Look:
+        look = take(self.world)
+        if not self.names:
+            return look
+        vms = {pid: vm for pid, vm in look.vms.items() if vm.name in self.names or str(pid) in self.names}
+        kept = {function for vm in vms.values() for function in vm.functions}
+        return Look(vms=vms, functions={address: state for address, state in look.functions.items() if address in kept})
+
+    def _follow(self) -> None:
+        """Hear new VMs, and let go of those that have ended."""
+        for pid, vm in self.look.vms.items():
+            if pid not in self._logs and vm.process.log is not None and vm.process.log_descriptor is not None:
+                self._logs[pid] = FileTail(self.world.proc / str(pid) / "fd" / vm.process.log_descriptor)
+            if self.take_qmp and pid not in self._monitors and pid not in self._refused:
+                self._hear(vm)
+        for pid in [pid for pid in self._monitors if pid not in self.look.vms]:
+            self._monitors.pop(pid).close()
+        for kept in (self._logs, self._refused):
+            for pid in [pid for pid in kept if pid not in self.look.vms]:
+                del kept[pid]
+
+    def _hear(self, vm: VmState) -> None:
+        if vm.libvirt:
+            self._refused[vm.pid] = "libvirt has its monitor; `virsh qemu-monitor-event` shows its events"
+        elif vm.qmp is None or not vm.qmp.startswith("/"):
+            self._refused[vm.pid] = "it has no QMP socket" if vm.qmp is None else "its QMP socket is named without a directory"
+        else:
+            try:
+                self._monitors[vm.pid] = Events(vm.qmp, vm.pid, proc=self.world.proc)
+            except MonitorError as error:
+                self._refused[vm.pid] = str(error)
+
+    def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[list[Record]]:
+        """Batches of what happens, also empty ones (each ``LOOK`` at the latest), until ``stop`` says so."""
+        due = time.monotonic() + LOOK
+        while not stop():
+            wait = SETTLE if self.events.waits or isinstance(self.kernel, FileTail) else max(0.0, min(due - time.monotonic(), LOOK))
+            self._wait(wait)
+            found = list(self._read())
+            if time.monotonic() >= due:
+                due = time.monotonic() + LOOK
+                after = self._take()
+                found += changes(self.look, after)
+                self.look = after
+                self._follow()
+            yield counted(found)
+
+    def _wait(self, seconds: float) -> None:
+        poll = select.poll()
+        if (descriptor := self.kernel.fileno()) is not None:
+            poll.register(descriptor, select.POLLIN)
+        for monitor in self._monitors.values():
+            poll.register(monitor.fileno(), select.POLLIN)
+        poll.poll(seconds * 1000)
+
+    def _read(self) -> Iterator[Record]:
+        lines = self.kernel.lines()
+        yield from self.events.read(lines) if lines else self.events.flush()
+        if self.kernel.lost > self._told_lost:
+            lost, self._told_lost = self.kernel.lost - self._told_lost, self.kernel.lost
+            text = f"{plural(lost, 'record')} of the kernel's log were overwritten before they were read"
+            yield Record(at=now(), source="watch", kind="lost", text=text, count=lost)
+        for pid, log in self._logs.items():
+            if pid in self.look.vms:
+                yield from propagated(log.lines(), self.look.vms[pid].name)
+        for pid, monitor in list(self._monitors.items()):
+            name = self.look.vms[pid].name if pid in self.look.vms else f"process {pid}"
+            try:
+                for kind, about in monitor.events():
+                    yield Record(at=now(), source="qemu", kind=kind, text=_told(about), vm=name, explain=f"smmu-wizard explain {kind}")
+            except MonitorError as error:
+                yield Record(at=now(), source="watch", kind="unheard", text=f"its QMP socket is left alone: {error}", vm=name)
+                self._refused[pid] = str(error)
+                self._monitors.pop(pid).close()
+                continue
+            if monitor.ended:
+                self._refused[pid] = "it closed the connection"
+                self._monitors.pop(pid).close()
+
+    def close(self) -> None:
+        """Let other clients in."""
+        while self._monitors:
+            self._monitors.popitem()[1].close()
+
+
+def _told(about: object) -> str:
+    """The data of an event as words; nested ones by their names."""
+    if not isinstance(about, dict):
+        return ""
+    return ", ".join(f"{name} {value}" for name, value in about.items() if isinstance(value, str | int | bool))[:200]
+
+
+def counted(records: Sequence[Record]) -> list[Record]:
+    """Records alike beyond the first of a batch become one with their number, and the text of the last."""
+    kept: list[Record] = []
+    alike: dict[tuple[object, ...], int] = {}
+    over: dict[tuple[object, ...], Record] = {}
+    for one in records:
+        key = (one.source, one.kind, one.vm, one.function, one.smmu, one.stage)
+        if key not in alike and len(alike) >= _KINDS:
+            key = (one.source, one.kind, None, None, None, None)
+        alike[key] = alike.get(key, 0) + 1
+        if alike[key] <= _ONE_BY_ONE:
+            kept.append(one)
+        else:
+            before = over.get(key)
+            over[key] = msgspec.structs.replace(one, count=one.count + (before.count if before else 0))
+    return kept + list(over.values())
