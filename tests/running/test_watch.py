@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.running.test_real_qemu import Vm, started
 from tests.tools.hosts import NVME, planned
-from tests.tools.processes import LIMIT, wait_until
+from tests.tools.processes import LIMIT, ending, wait_until
 from tests.tools.qemu import require_qemu
 from tests.tools.schemas import validator
 from wizard.running.functions import Interrupts, State
@@ -183,7 +183,7 @@ def test_a_real_qemu_is_heard(tmp_path: Path) -> None:
     log.write_text("")
     with started(require_qemu(), tmp_path, plan, "-monitor", f"unix:{tmp_path}/m,server=on,wait=off") as vm_:
         words = [sys.executable, "-m", "wizard", "watch", plan.name, "--json", "--log", str(log)]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+        with ending(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)) as watch:
             assert watch.stderr is not None
             assert watch.stdout is not None
             said = [watch.stderr.readline() for _ in range(3)]
@@ -200,8 +200,6 @@ def test_a_real_qemu_is_heard(tmp_path: Path) -> None:
             vm_.process.kill()
             while kinds[-1] != "ended":
                 kinds.append(json.loads(watch.stdout.readline())["kind"])
-            watch.terminate()
-            watch.wait(LIMIT)
 
 
 def _monitor(vm_: Vm, command: str) -> None:
