@@ -261,6 +261,8 @@ of("mmio-window-small", "0008:01:00.0", "0009:01:00.0", mmio_window=512 << 30, o
 of("mmio-32-bit-full", NVME, on=lambda: with_function(NVME, resource="0x0000000040000000 0x000000007fffffff 0x0000000000040200"))
 of("bar-sizes-assumed", "0008:01:00.0", on=lambda: host("gb200"))
 of("gpu-memory-unknown", "0008:01:00.0", on=lambda: with_function("0008:01:00.0", name="gb200", device="0x30ff"))
+of("egm-not-planned", "0008:01:00.0", on=lambda: changed(lambda f: replace(f, kernel=replace(f.kernel, modules=("nvgrace_egm",))), name="gb200"))
+of("gpu-direct-address", "0008:01:00.0", "0000:03:00.0", on=lambda: host("gb200"))
 of("gpu-nodes-assumed", "0008:01:00.0", on=lambda: probed_gpu("0x30ff"))
 of("bar-sizes-unknown", NVME, on=lambda: with_function(NVME, resource=""))
 of(

@@ -15,6 +15,7 @@ from wizard.plan.rules import (
     devices,
     files,
     functions,
+    gpus,
     guest,
     iova,
     machine,
@@ -32,7 +33,7 @@ from wizard.plan.rules.functions import GROUP_NOT_WHOLE, not_usable
 from wizard.plan.rules.together import SOCKET_TWICE, VARS_TWICE, divided
 from wizard.plan.target import Target
 
-ROOMS = (functions, guest, files, machine, vsmmu, properties, buses, devices, peers, memory, iova, target, openvmm, together, budget)
+ROOMS = (functions, guest, files, machine, vsmmu, properties, buses, devices, peers, memory, gpus, iova, target, openvmm, together, budget)
 """In the order in which their rules are asked, and so findings of one severity are told: what a VM gets first, what it costs last."""
 _FILES = {SOCKET_TWICE.code, VARS_TWICE.code}
 _PLACE = {room.__name__: place for place, room in enumerate(ROOMS)}

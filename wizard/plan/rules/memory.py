@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from wizard.base.action import set_to
 from wizard.base.finding import Area, Finding
@@ -216,47 +215,13 @@ def windows(scene: Scene) -> Iterator[Finding]:
         yield LOW_WINDOW.at(scene.name, needs=size(memory.low_mmio_needed), has=size(LOW_MMIO >> 20 << 20))
 
 
-GPU_UNKNOWN = plan_code(
-    "gpu-memory-unknown", ERROR,
-    what="{subject} ({ids}) is not known here, and looks like a {family}: {how}.",
-    why="The memory of such a GPU is no BAR of it: which regions its guest sees, and how many NUMA nodes it needs for them, stands in a table, "
-    "which does not have this one. A window that is too small leaves the guest's driver a dead device.",
-    fix="Bind it to {driver} (`smmu-wizard prepare {subject}`) and run `sudo smmu-wizard record --probe`: VFIO says its regions. Or write "
-    "mmio_window and numa in the profile. `smmu-wizard doctor --knowledge` says how old the table is.",
-)  # fmt: skip
-GPU_NODES = plan_code(
-    "gpu-nodes-assumed", INFO,
-    what="{subject} ({ids}) is not known here, and looks like a {family}: it gets {count} memory-less NUMA nodes, as the others of its kind do.",
-    why="Its regions are those that VFIO tells; how many nodes its guest's driver needs, nothing tells but a table, which does not have this one.",
-    fix="Look into the platform's own guide, and write numa in the profile where it says another number.",
-)  # fmt: skip
-
-
-@rule
-def unknown_gpus(scene: Scene) -> Iterator[Finding]:
-    """A GPU of a family whose members have their memory outside their BARs, with an ID that no table has."""
-    request = scene.vm.request
-    for device in scene.vm.devices:
-        candidate = scene.candidate(device)
-        if candidate is None or candidate.unknown_gpu is None:
-            continue
-        family, how = candidate.unknown_gpu
-        words: dict[str, Any] = {"ids": candidate.ids or "unknown", "family": family.name}
-        if device.bars_from == "probe" and device.driver.replace("-", "_") == family.driver:
-            if request.numa is None:
-                yield GPU_NODES.at(device.host, count=candidate.gpu_nodes, **words)
-        else:
-            said = request.mmio_window is not None and request.numa is not None  # by a person, who knows
-            yield GPU_UNKNOWN.at(device.host, how=how, driver=family.driver, severity=WARNING if said else None, **words)
-
-
 @rule
 def regions(scene: Scene) -> Iterator[Finding]:
     """What the windows rest on."""
     for device in scene.vm.devices:
         candidate = scene.candidate(device)
         if candidate is not None and candidate.unknown_gpu is not None:
-            continue  # `unknown_gpus` says it
+            continue  # `gpu-memory-unknown` says it
         if device.bars_from == "assumed":
             yield WINDOW_ASSUMED.at(device.host, sizes=", ".join(size(bar) for bar in device.bars))
         elif device.bars_from == "unknown":
