@@ -24,6 +24,7 @@ from tests.tools.hosts import (
     changed,
     cmdqv,
     codes,
+    crowd,
     facts,
     host,
     kernel,
@@ -335,6 +336,7 @@ BUSES = (VsmmuRequest(id="s1", smmu=SMMU1, bus_nr=8), VsmmuRequest(id="s2", smmu
 of("bus-number-twice", NVME, E1000E, vsmmus=BUSES)
 of("bus-range", NVME, VF0, VF1, E1000E, vsmmus=(BUSES[0], replace(BUSES[1], bus_nr=10)))
 of("bus-numbers-exhausted", NVME, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, bus_nr=254),), hotplug=HOT * 2)
+of("ports-share-slots", *crowd(33)[1], on=lambda: crowd(33)[0], assume_accel=True)
 of("slot-range", NVME, vsmmus=(VsmmuRequest(id="s", smmu=SMMU1, slot=0),))
 of("slot-twice", NVME, disks=(DiskRequest(path="/d", slot=4),), networks=(NetworkRequest(slot=4),))
 of("chassis-range", FunctionRequest(host=NVME, chassis=0))

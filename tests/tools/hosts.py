@@ -113,6 +113,18 @@ def cmdqv(version: int = 1, vcmdqs: int = 1, sids: int = 4) -> Host:
     return rich(cmdqv=raw, viommu_cmdqv="ok")
 
 
+def crowd(count: int) -> tuple[Host, list[str]]:
+    """The recorded host with so many more functions like the NVMe behind the first SMMU, each in a group of its own, and their addresses."""
+    old = facts("arm64-virt-canwbs")
+    names = [f"0000:{0x20 + n // 32:02x}:{n % 32:02x}.0" for n in range(count)]
+    model = next(f for f in old.functions if f.address == NVME)
+    group = next(g for g in old.groups if NVME in g.devices)
+    made = (replace(model, address=a, path=f"pci0000:10/0000:10:01.0/{a}", iommu_group=100 + n) for n, a in enumerate(names))
+    groups = (replace(group, id=100 + n, devices=(a,)) for n, a in enumerate(names))
+    iommus = tuple(replace(one, members=(*one.members, *names)) if one.name == SMMU1 else one for one in old.iommus)
+    return changed(functions=(*old.functions, *made), groups=(*old.groups, *groups), iommus=iommus), names
+
+
 def two_nodes(memory: int = 64 << 30) -> Host:
     """Two sockets; the first SMMU's functions are on node 1."""
     old = facts("arm64-virt-canwbs")

@@ -35,6 +35,7 @@ from wizard.plan.model import (
     VsmmuPlan,
 )
 from wizard.plan.numbers import Names, mac_of
+from wizard.plan.packing import packed
 from wizard.plan.places import NO_SOCKET, socket_of, variables_of
 from wizard.plan.regions import power_of_two, window
 from wizard.plan.request import FirmwareRequest, FunctionRequest, HotplugRequest, MadeFor, Mode, Request, VmRequest
@@ -135,7 +136,11 @@ def _draft(
     ]
     places = [_hotplug(host, hotplug) for hotplug in laid.hotplug]
     reserves = {place: reserve for place, (reserve, _) in enumerate(places)}
-    layout = lay_out(laid, asked, reserves, {place: smmu for place, (_, smmu) in enumerate(places)})
+    smmus = {place: smmu for place, (_, smmu) in enumerate(places)}
+    layout = lay_out(laid, asked, reserves, smmus)
+    if (again := packed(laid, asked, layout)) is not None:
+        laid, asked = again
+        layout = lay_out(laid, asked, reserves, smmus)
     devices = _devices(layout, asked)
     nodes = memory_room.guest_nodes(
         host,

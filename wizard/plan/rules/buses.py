@@ -9,7 +9,7 @@ from itertools import pairwise
 from wizard.base.finding import Finding
 from wizard.base.text import visible
 from wizard.host.vmm import Vmm
-from wizard.plan.codes import ERROR, WARNING, plan_code
+from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
 from wizard.plan.numbers import BUSES, SLOTS
 from wizard.plan.rules.base import Scene, repeated, rule, rule_of
@@ -90,7 +90,13 @@ SLOT_RANGE = plan_code(
     "slot-range", ERROR,
     what="VM {subject}: {id} is in slot {slot} of {bus}.",
     why="A bus has the slots 0 to 31, and slot 0 of pcie.0 is the host bridge ('no slot/function available').",
-    fix="Write a free slot or leave it out; with more than 31 devices on pcie.0 or 32 ports on one vSMMU, use several VMs.",
+    fix="Write a free slot or leave it out; with more than 31 devices on pcie.0 use several VMs.",
+)  # fmt: skip
+PORTS_SHARE = plan_code(
+    "ports-share-slots", INFO,
+    what="VM {subject}: {count} root ports of {bus} are further functions of slots that have one, since a bus has 32 slots.",
+    why="A slot has eight functions, and function 0 says multifunction=on; firmware numbers their buses in the order of slots and functions.",
+    fix="Nothing to do. A port that is to be left free for hot-plug has a slot of its own.",
 )  # fmt: skip
 SLOT_TWICE = plan_code(
     "slot-twice", ERROR,
@@ -118,6 +124,16 @@ SLOT_ZERO = plan_code(
     why="Below a port there is slot 0 only (QEMU: 'PCI: slot … is not valid for …, parent device only allows plugging into slot 0.').",
     fix="Write slot 0.",
 )  # fmt: skip
+
+
+@rule
+def packed_ports(scene: Scene) -> Iterator[Finding]:
+    """More ports than slots behind a vSMMU (``wizard.plan.packing``)."""
+    for bus in scene.vm.buses:
+        heads = {port.slot for port in scene.vm.ports if port.bus == bus.id}
+        count = sum(other.bus == bus.id and other.kind == "port" and other.function > 0 and other.slot in heads for other in scene.vm.others)
+        if count:
+            yield PORTS_SHARE.at(scene.name, count=count, bus=bus.id)
 
 
 @rule
