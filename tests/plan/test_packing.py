@@ -29,7 +29,7 @@ def test_what_has_no_slot_is_a_further_function_of_one_that_has(count: int, besi
     assert found == sorted(found)  # UEFI numbers buses by slot, then function
     assert all(slot < 32 and function < 8 for _, slot, function in found)
     assert all((bus, slot, 0) in found for bus, slot, _ in found)  # a slot without function 0 is not looked at
-    assert len({port.chassis for port in (*made.ports, *made.others)}) == count
+    assert len({*(port.chassis for port in made.ports), *(other.chassis for other in made.others)}) == count
     assert {device.vsmmu for device in made.devices} == {made.vsmmus[0].id}
     assert len({device.vsid for device in made.devices}) == count
 
