@@ -142,3 +142,30 @@ def test_silence_has_a_reason(qemu: Path, tmp_path: Path, plan: VmPlan, capsys: 
         assert "running-socket-foreign" not in codes(verify(capsys, plan.name, "--qmp", str(vm.socket))[1])
         assert set(vm.asked()) <= ONLY_READ
     assert main(["verify", plan.name]) == 3
+
+
+def test_a_postmortem_has_everything_and_names_nobody(qemu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The name of the VM and its UUID are somebody's: of a VM that runs and of one that does not."""
+    secret = "Zwiebelturm-7"
+    named = planned(NVME, VF0, name=secret)
+    file, profile = tmp_path / "out" / "pm.json", tmp_path / "vm.toml"
+    file.parent.mkdir()
+    profile.write_text(write_profile(named, host()))
+    with started(qemu, tmp_path, named, "-S") as vm:
+        words = ["verify", str(profile), "--postmortem", str(file), "--replay", str(FIXTURES / "arm64-virt-canwbs.json")]
+        assert main(words) == 0
+        assert main(words) == 2  # it is there already
+        data = file.read_text()
+        made = json.loads(data)
+        validator("postmortem").validate(made)
+        assert [one["pid"] for one in made["vms"]] == [vm.process.pid]
+        assert "arm-smmuv3" in " ".join(made["command_lines"][str(vm.process.pid)])
+        assert "[machine]" in next(iter(made["profiles"].values()))
+        assert made["snapshot"]["format"] == "smmu-wizard-snapshot"
+        assert made["explained"]["lines"] > 0
+    for told in (secret, named.uuid):
+        assert told not in data
+    assert file.stat().st_mode & 0o077 == 0
+    assert main(["verify", "nobody-is-called-so", "--postmortem", str(tmp_path / "gone.json"), "--demo"]) == 0
+    assert json.loads((tmp_path / "gone.json").read_text())["vms"] == []
+    capsys.readouterr()

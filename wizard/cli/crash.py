@@ -28,6 +28,7 @@ def report(error: BaseException) -> str:
         f"smmu-wizard {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         f"{type(error).__name__} in:",
         *(f"  {Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames),
+        "If it has to do with a VM: `sudo smmu-wizard verify --postmortem FILE [VM]` collects, redacted, what else is needed.",
         "",
     ]
     name = type(error).__name__

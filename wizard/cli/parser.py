@@ -51,7 +51,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 _NAMING = {
     "replay": "--replay", "root": "--root", "policy": "--policy", "script": "--script", "output": "-o", "index": "--index", "dask": "--dask",
     "qemu": "--qemu", "smmu": "--smmu", "device": "--device", "class_": "--class", "target": "--target", "firmware": "--firmware", "user": "--user",
-    "qmp": "--qmp",
+    "qmp": "--qmp", "guest": "--guest", "postmortem": "--postmortem",
 }  # fmt: skip
 """Options that are the same as left out when their value is empty, were it not refused."""
 
@@ -254,6 +254,12 @@ def _running_vms(add: Add) -> None:
     )
     command.add_argument("--translating", metavar="SECONDS", type=_seconds, help="trace QEMU for at most so long, which tells whether it translates")
     command.add_argument("--yes", action="store_true", help="do not ask before a trace")
+    command.add_argument("--guest", metavar="SNAPSHOT", help="what was recorded in the guest (record, or --guest-script), held against the VM")
+    command.add_argument(
+        "--postmortem", metavar="FILE", help="write all that a maintainer needs of these VMs, running or not, into one redacted file"
+    )
+    command.add_argument("--force", action="store_true", help="replace what is there")
+    command.add_argument("--guest-script", action="store_true", help="print a shell script that records it in a guest without Python")
     command.add_argument("--qmp", metavar="SOCKET", help="ask QEMU through this socket instead of the VM's own")
     add_severity(command, quiet=False)
     add_json(command)

@@ -29,6 +29,7 @@ MODELS: dict[str, tuple[str, str]] = {
     "fix": ("wizard.cli.fix", "FixView"),
     "dry-run": ("wizard.dryrun.model", "Report"),
     "verify": ("wizard.running.model", "VerifyView"),
+    "postmortem": ("wizard.running.postmortem", "Postmortem"),
     "rehearse": ("wizard.rehearsal.report", "Report"),
     "case": ("wizard.smmu.caseformat", "Case"),
     "answer": ("wizard.smmu.caseformat", "Answer"),

@@ -36,6 +36,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     guest: Guest
     libvirt: bool = False
     hidden: bool = False  # whether what its descriptors are may not be seen
+    words: tuple[str, ...] = ()  # its command line
     started: int | None = None  # clock ticks since the boot; with the number it names one process, whatever comes after it
 
 
@@ -60,7 +61,15 @@ def running(name: str | None = None, *, proc: Path = Path("/proc"), sys: Path = 
             said = f"what the descriptors of process {pid} are may only be seen by root"
             left = (*left, Left(fate=Fate.UNRESOLVED, where=where, name="fd", text="fd=", said=said))
         guest = msgspec.structs.replace(guest, running=pid, left=left)
-        found.append(Process(guest=guest, libvirt=any("libvirt" in word.text for word in command.words), hidden=descriptors is None, started=began))
+        found.append(
+            Process(
+                guest=guest,
+                libvirt=any("libvirt" in word.text for word in command.words),
+                hidden=descriptors is None,
+                words=(command.program.text, *(word.text for word in command.words)),
+                started=began,
+            )
+        )
     return found
 
 

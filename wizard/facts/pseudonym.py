@@ -72,12 +72,12 @@ def secrets_of(tree: Tree, *, live: bool = False) -> Secrets:
     whole = {name for name in hosts if name}
     return Secrets(
         key=key_of(tree),
-        hosts=_telling(whole | {name.split(".")[0] for name in whole}),
-        users=_telling({name for name in users if name}),
+        hosts=telling(whole | {name.split(".")[0] for name in whole}),
+        users=telling({name for name in users if name}),
         serials=tuple(sorted({text for text in _numbers(tree) if _tells(text)})),
         macs=tuple(sorted({text.lower() for text in _below(tree, "net", ("address",)) if text.strip("0:")})),
-        disks=_telling({name for name in (*_volumes(tree), *_volumes_of(options)) if len(name) > 2 and re.search("[A-Za-z]", name)}),
-        interfaces=_telling({name for name in tree.names("sys/class/net") if not INTERFACE.fullmatch(name)}),
+        disks=telling({name for name in (*_volumes(tree), *_volumes_of(options)) if len(name) > 2 and re.search("[A-Za-z]", name)}),
+        interfaces=telling({name for name in tree.names("sys/class/net") if not INTERFACE.fullmatch(name)}),
     )
 
 
@@ -145,8 +145,8 @@ def _tells(number: str) -> bool:
     return 6 <= len(number) <= 128 and len(set(number)) > 3 and any(map(str.isdigit, number)) and number not in "01234567890123456789"
 
 
-def _telling(names: set[str]) -> tuple[str, ...]:
-    # The longest first, so that a whole name goes before its first part.
+def telling(names: set[str]) -> tuple[str, ...]:
+    """The names of a host that are no words of every host's log; the longest first, so that a whole name goes before its first part."""
     return tuple(sorted((name for name in names if len(name) > 1 and name.lower() not in _COMMON), key=lambda name: (-len(name), name)))
 
 

@@ -92,6 +92,12 @@ def decode_recording(data: bytes, name: str) -> Facts:
     from wizard.facts.snapshot import LIMIT, decode, too_large
 
     if not _SNAPSHOT.match(data):
+        from wizard.facts.treetext import is_tree, read_tree
+
+        if is_tree(data):
+            from wizard.facts.record import from_tree
+
+            return from_tree(read_tree(data, name))
         from wizard.facts.paste.combine import facts_of
         from wizard.facts.paste.kinds import pieces_of, understood
         from wizard.facts.paste.text import is_text

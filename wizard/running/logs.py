@@ -83,6 +83,13 @@ def qemu_log(process: Process, name: str | None, *, libvirt: bool, proc: Path = 
     return Written(where=process.log, text=text or "", unread=why)
 
 
+def libvirt_log(name: str, *, logs: Path = LIBVIRT_LOGS) -> Written:
+    """Libvirt's log of a domain, which is there when the VM is not any more: its last start."""
+    path = logs / f"{name}.log"
+    text, why = _end_of(path)
+    return Written(where=str(path), text=text[max(text.rfind(_STARTED), 0) :] if text is not None else "", unread=why)
+
+
 def _end_of(path: Path) -> tuple[str | None, str | None]:
     """The end of a regular file, and why it can't be read."""
     try:

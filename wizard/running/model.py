@@ -118,3 +118,4 @@ class VerifyView(msgspec.Struct, frozen=True):
     ok: bool
     vms: tuple[VmView, ...]
     findings: tuple[Finding, ...]
+    guest: Step | None = None  # the third question by the guest's word, where its snapshot was given

@@ -13,7 +13,7 @@ def lines(vm: VmView) -> Iterator[str]:
     user = f", user {visible(vm.user)}" if vm.user else ""
     yield f"VM {visible(vm.name or '?')} (process {vm.pid}{user}): {vm.state}; held against {visible(vm.against)}; {vm.monitor}."
     for step in vm.steps:
-        yield from _step(step)
+        yield from step_lines(step)
     for function in vm.functions:
         yield f"  {_function(function)}"
     for vsmmu in vm.vsmmus:
@@ -26,7 +26,8 @@ def lines(vm: VmView) -> Iterator[str]:
         yield f"  {_memory(vm)}"
 
 
-def _step(step: Step) -> Iterator[str]:
+def step_lines(step: Step) -> Iterator[str]:
+    """One question with its answer and its evidence."""
     yield f"  {step.question}: {step.answer.value}. {step.said}"
     for one in step.evidence:
         yield f"      {visible(one.said)} ({one.where}; {one.rights.value})"
