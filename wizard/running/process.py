@@ -161,6 +161,8 @@ def _guest_memory(maps: str) -> tuple[dict[int, int], dict[int, int]]:
     nodes: dict[int, int] = {}
     sizes: dict[int, int] = {}
     for line in maps.splitlines():
+        if " heap " in line or " stack " in line:
+            continue
         page = _PAGE.search(line)
         size = int(page[1]) << 10 if page else 4096
         counts = {int(node): int(count) * size for node, count in _NODES.findall(line)}
