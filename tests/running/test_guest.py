@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ FAULT = """\
 |[  100.000006] arm-smmu-v3 arm-smmu-v3.0.auto: event: F_TRANSLATION client: 0000:09:00.0 sid: 0x900 ssid: 0x0 iova: 0xdead0000 ipa: 0x0
 |[  100.000007] arm-smmu-v3 arm-smmu-v3.0.auto: unpriv data read s1 "Input address caused fault" stag: 0x0
 """
-WRONG = {
+WRONG: dict[str, tuple[Callable[[str], str], str, set[str]]] = {
     "iommu.passthrough=1": (lambda text: text.replace("|DMA\n", "|identity\n"), "no", {"guest-bypasses"}),
     "lazy": (lambda text: text.replace("|DMA\n", "|DMA-FQ\n"), "yes", set()),
     "no RMR": (lambda text: text.replace(REGION, ""), "yes", {"guest-without-msi-window"}),
