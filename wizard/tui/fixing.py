@@ -35,6 +35,7 @@ def fix(app: Wizard, item: Item) -> None:
     """Fix a cause for everything that it was found on, and say what was done; or why nothing was."""
     from wizard.mend.acting import NoFix, act
 
+    app.plan_now()
     action, session, plan = item.finding.action, app.session, app.plan
     if action is not None and action.kind is Act.OPEN:
         _open(app, action.value)
@@ -49,7 +50,7 @@ def fix(app: Wizard, item: Item) -> None:
         except NoFix as why:
             return why
 
-    if app.quick:
+    if app.few:
         _apply(app, session, item, tried())
     else:
         # A trial plan of many functions takes longer than a key may wait.

@@ -1,38 +1,65 @@
 """One key at a time.
 
 Textual hands a key to the widget that has the focus when it arrives: of a burst (a fast typist on a slow line, a script in tmux) the
-letters behind "/" would go where the focus was before. So the next key waits until this one is through, and its screen is made.
+letters behind "/" would go where the focus was before. So the next key waits until this one is through, its screen is made, and what
+was asked before it has had its answer.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from textual import events, on
 from textual.app import App
 from textual.message import Message
+from textual.message_pump import MessagePump
 
 PATIENCE = 10.0  # seconds that keys wait for one that is not through, or for its screen; only one whose widget has gone takes so long
+LOST = 1.0  # seconds until a key's own word of being through is taken for lost
 
 
 class KeysInOrder(App[int]):
     """An app that takes the next key when the last one has done what it does."""
 
     class KeyDone(Message):
-        """The key before it is through; ``turn`` says which, for one that comes after the patience with it has ended."""
+        """The key before it is through; ``turn`` says which, for one that comes after the patience with it has ended.
 
-        def __init__(self, turn: int) -> None:
+        It goes twice. The app runs a key's action when the key has come up to it (Textual 8.2.8); what the action tells (that a line was
+        taken, an item chosen) goes up from the widget once more, and the second ``trip`` is behind that.
+        """
+
+        def __init__(self, turn: int, trip: int = 0) -> None:
             super().__init__()
             self.turn = turn
+            self.trip = trip
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._typing = False
         self._typing_since = 0.0
         self._turn = 0
+        self._target: MessagePump | None = None
+        self._answers = 0  # of questions that are gone from the screen, and have not been taken yet
         self._typed: deque[events.Key] = deque()
+
+    def before_keys(self, answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """An answer that is taken before the next key is.
+
+        Textual (8.2.8) calls whoever asked when its own queue comes to it, which on a busy machine is behind the keys after enter: the VM that
+        they were meant for was not there yet.
+        """
+        self._answers += 1
+
+        def answered(value: Any) -> Any:
+            try:
+                return answer(value)
+            finally:
+                self._answers = max(0, self._answers - 1)
+
+        return answered
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Key) and not event.is_forwarded:
@@ -51,16 +78,26 @@ class KeysInOrder(App[int]):
         turn = self._turn
         await super().on_event(self._typed.popleft())
         # It goes the way that the key goes, behind it.
+        self._target = target
         target.post_message(self.KeyDone(turn))
 
     @on(KeyDone)
     def _key_done(self, done: KeyDone) -> None:
         if done.turn != self._turn or not self.screen_stack:
             return
+        if done.trip == 0:
+            again = self.KeyDone(done.turn, 1)
+            if self._target is not None and self._target.post_message(again):
+                # A widget that is taken away meanwhile tells nobody.
+                self.set_timer(LOST, lambda: self._key_done(again))
+                return
         ready = getattr(self.screen, "ready", None)
-        if ready is not None and not ready.is_set() and time.monotonic() - self._typing_since < PATIENCE:
-            self.set_timer(0.005, lambda: self._key_done(done))
-        elif self._typed:
+        if self._answers or (ready is not None and not ready.is_set()):
+            if time.monotonic() - self._typing_since < PATIENCE:
+                self.set_timer(0.005, lambda: self._key_done(done))
+                return
+            self._answers = 0  # whoever asked has gone
+        if self._typed:
             # It stays this key's turn till then: one that arrives now waits behind those that are here.
             self._typing_since = time.monotonic()
             self.call_next(self._take_next)

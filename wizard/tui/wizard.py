@@ -84,9 +84,9 @@ class Wizard(KeysInOrder):
         return steps(self.host, self.session, self.plan, self.results, exported=done, glyphs=self.glyphs)
 
     @property
-    def quick(self) -> bool:
+    def few(self) -> bool:
         """Whether a plan may be made while the key waits."""
-        return self._quick and sum(len(vm.functions) for vm in self.session.vms) <= FEW
+        return sum(len(vm.functions) for vm in self.session.vms) <= FEW
 
     # Changing it.
 
@@ -117,7 +117,7 @@ class Wizard(KeysInOrder):
         if not self.session.vms:
             self.plan, self.planning = None, False
             return
-        if self.quick:
+        if self._quick and self.few:
             self.plan, self.planning = self._make(), False
         else:
             self.planning = True
@@ -130,6 +130,13 @@ class Wizard(KeysInOrder):
         plan = make_plan(self.host, self.session.request())
         self._quick = time.perf_counter() - start < QUICK
         return plan
+
+    def plan_now(self) -> None:
+        """The plan that a worker is at, at once: a key needs it."""
+        if self.planning and self.few:
+            self.workers.cancel_group(self, "plan")
+            self.plan, self.planning = self._make(), False
+            self.update_screen()
 
     def _make_later(self) -> None:
         from textual.worker import get_current_worker

@@ -1,4 +1,4 @@
-"""Fields of the machine itself, permissions and notes."""
+"""Fields of a VM's size, of the machine itself, permissions and notes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from wizard.base.text import size
+from wizard.facts.model import Moment
 from wizard.host.model import Host
-from wizard.plan.model import VmPlan
+from wizard.plan.model import Plan, VmPlan
 from wizard.plan.request import FirmwareRequest, VmRequest
+from wizard.plan.steps import next_cpus, next_memory
 from wizard.tui.fields.model import YES_NO, Field, count, in_bytes, word, yes
+from wizard.tui.fields.shares import cpu_shares, memory_shares
 
 
-def machine_fields(host: Host, vm: VmRequest, planned: VmPlan | None) -> Iterator[Field]:
-    """Name, memory, CPUs, firmware, QEMU, user."""
-    section = "Machine"
-    total = host.facts.memory_total
-    yield Field("name", "name", vm.name, section=section, about="r names it anew")
+def amount_fields(host: Host, moment: Moment, vm: VmRequest, plan: Plan | None) -> Iterator[Field]:
+    """Memory, CPUs and hugepages, against what the host has of them."""
+    section = "Memory and CPUs"
     yield Field(
         "memory",
         "memory",
@@ -25,8 +26,20 @@ def machine_fields(host: Host, vm: VmRequest, planned: VmPlan | None) -> Iterato
         lambda v, t: replace(v, memory=in_bytes(t)),
         text=size(vm.memory),
         section=section,
-        note=f"the host has {size(total >> 20 << 20)}" if total else "",
-        about="for example 4G or 512M",
+        about="for example 4G or 512M; + and - take the next step",
+        shares=tuple(memory_shares(host, moment, plan, vm)),
+        step=lambda text, step: size(next_memory(in_bytes(text), step)),
+    )
+    yield Field(
+        "cpus",
+        "CPUs",
+        str(vm.cpus),
+        lambda v, t: replace(v, cpus=count(t)),
+        text=str(vm.cpus),
+        section=section,
+        about="a number; + and - take the next step",
+        shares=tuple(cpu_shares(host, plan, vm)),
+        step=lambda text, step: str(next_cpus(count(text), step)),
     )
     pools = sorted({int(pages) * 1024 for node in host.facts.nodes for pages in node.hugepages})
     yield Field(
@@ -39,15 +52,12 @@ def machine_fields(host: Host, vm: VmRequest, planned: VmPlan | None) -> Iterato
         section=section,
         about="the page size of the VM's memory",
     )
-    yield Field(
-        "cpus",
-        "CPUs",
-        str(vm.cpus),
-        lambda v, t: replace(v, cpus=count(t)),
-        text=str(vm.cpus),
-        section=section,
-        note=f"the host has {host.facts.cpus}" if host.facts.cpus else "",
-    )
+
+
+def machine_fields(host: Host, vm: VmRequest, planned: VmPlan | None) -> Iterator[Field]:
+    """Name, firmware, QEMU, user."""
+    section = "Machine"
+    yield Field("name", "name", vm.name, section=section, about="r names it anew")
     firmware = vm.firmware or (planned.firmware if planned else None)
     images = tuple(image.executable for image in host.facts.firmware)
     yield Field(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from wizard.base.text import parse_size
 from wizard.plan.request import VmRequest
+from wizard.tui.fields.shares import Share
 
 Change = Callable[[VmRequest, str], VmRequest]
 
@@ -28,6 +29,9 @@ class Field:
     section: str = ""
     about: str = ""
     role: str = ""
+    fold: str = ""  # the key of the field that hides it until that is opened
+    shares: tuple[Share, ...] = ()  # the bars beside it
+    step: Callable[[str, int], str] | None = None  # its text, a sensible step more or less
 
 
 def yes(value: bool) -> str:

@@ -12,6 +12,9 @@ from wizard.plan.properties import AUTO, NAMES, Properties, declared
 from wizard.plan.request import Layout, Mode, VmRequest, VsmmuRequest
 from wizard.tui.fields.model import YES_NO, Change, Field, yes
 
+PROPERTIES = "properties"
+"""The key of the field that the properties of all vSMMUs are below."""
+
 
 def vsmmu_fields(vm: VmRequest, planned: VmPlan | None, opened: frozenset[str]) -> Iterator[Field]:
     """Mode, layout, properties for all vSMMUs, and each vSMMU with what its properties come to."""
@@ -44,8 +47,17 @@ def vsmmu_fields(vm: VmRequest, planned: VmPlan | None, opened: frozenset[str]) 
         section=section,
         about="one vSMMU for each SMMU, or for each function",
     )
+    asked = ", ".join(f"{name} {wish}" for name, wish in vm.properties.asked())
+    yield Field(
+        PROPERTIES,
+        "properties",
+        asked or "as the host has it",
+        section=section,
+        note=_as_planned(planned),
+        about="what every vSMMU can do: the richest that its SMMU is known to have, unless one is set here",
+    )
     for name in NAMES:
-        yield _property(f"property/{name}", name, vm.properties.of(name), None, _all(name), section)
+        yield _property(f"property/{name}", name, vm.properties.of(name), None, _all(name), section, depth=1, fold=PROPERTIES)
     for vsmmu in planned.vsmmus if planned else ():
         key = f"vsmmu/{vsmmu.id}"
         shown = " ".join(f"{name} {one.written or '-'}" for name, one in vsmmu.properties())
@@ -77,7 +89,15 @@ def vsmmu_fields(vm: VmRequest, planned: VmPlan | None, opened: frozenset[str]) 
                 )
 
 
-def _property(key: str, name: str, wish: str | int | None, resolved: str | None, change: Change, section: str, depth: int = 0) -> Field:
+def _as_planned(planned: VmPlan | None) -> str:
+    """What the properties come to, where all vSMMUs have the same."""
+    found = {" ".join(f"{name} {one.written or '-'}" for name, one in vsmmu.properties()) for vsmmu in planned.vsmmus} if planned else set()
+    return found.pop() if len(found) == 1 else "each as below" if found else ""
+
+
+def _property(
+    key: str, name: str, wish: str | int | None, resolved: str | None, change: Change, section: str, depth: int = 0, fold: str = ""
+) -> Field:
     one = declared(name)
     choices = ("default", *one.words) if one.words else ()
     value = "default" if wish is None else str(wish)
@@ -86,7 +106,9 @@ def _property(key: str, name: str, wish: str | int | None, resolved: str | None,
         if wish is None
         else (f"comes to {resolved}" if resolved and resolved != value else "")
     )
-    return Field(key, name, value, change, choices, text="" if wish is None else str(wish), note=note, depth=depth, section=section, about=one.about)
+    return Field(
+        key, name, value, change, choices, text="" if wish is None else str(wish), note=note, depth=depth, section=section, about=one.about, fold=fold
+    )
 
 
 def _wish(name: str, text: str) -> str | int | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NEW = ("new",)  # the key of "a new VM": no VM can be called that
 TRIED = 8  # VMs up to which each is tried
 AT_ONCE = 100  # functions in all trial plans together up to which they are made while the key waits
+FEW = 16  # functions that are given without a question where the VM is known
 SHOWN = 6  # functions listed by name
 
 
@@ -65,6 +66,11 @@ def assign_functions(app: Wizard, chosen: Sequence[str], *, done: Callable[[], N
         found = {vm.name: objections(host, session, vm.name, wanted) for vm in session.vms} if len(session.vms) <= TRIED else {}
         return found, objections(host, session, state.free_name(session), wanted)
 
+    # Where the VM is known already nothing is asked, if nothing comes along and nothing stands against it.
+    plain = to is not None and not along and len(wanted) <= FEW and app.few and not any(session.owner(one) for one in wanted)
+    if plain and to is not None and not objections(host, session, to, wanted):
+        give(to, session)
+        return
     if (len(wanted) + sum(len(vm.functions) for vm in session.vms)) * (len(session.vms) + 1) <= AT_ONCE:
         ask(*tried())
         return

@@ -77,6 +77,13 @@ class WizardScreen(Screen[None]):
         &.-tiny #command, &.-short #command { display: none; }
         &.-tiny #job { display: none; }
         &.-roomy Keys { height: 2; }
+        .pane {
+            border-top: solid $panel; border-title-color: $foreground 70%; border-title-style: none;
+            &:focus { border-top: heavy $accent; border-title-color: $accent; border-title-style: bold; }
+        }
+        &.-wide .pane { border: round $panel; &:focus { border: round $accent; } }
+        &.-plain .pane { border: none; border-top: ascii $panel; &:focus { border-top: ascii $accent; } }
+        &.-tiny .pane, &.-short .pane { border: none; }
         .-aside { display: none !important; }
         .-alone { display: block !important; width: 1fr !important; height: 1fr !important; max-height: 100% !important; }
     }
@@ -209,6 +216,7 @@ class WizardScreen(Screen[None]):
         follow(event)
 
     def on_mount(self) -> None:
+        self.set_class(self.app.has_class("-ascii"), "-plain")
         # Sizes are known after the first layout; lines are built for a width.
         self.call_after_refresh(self.update)
 

@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from wizard.base.text import visible
+from wizard.tui.keys import KeysInOrder
 from wizard.tui.lines import Line, line, wrap
 from wizard.tui.widgets.bars import Keys
 from wizard.tui.widgets.lines import Build, LinesView
@@ -57,9 +59,16 @@ class Dialog(ModalScreen[Any]):
 
     def on_screen_resume(self) -> None:
         # A dialog that was covered by another one is ready as before; Choose and Read are when their lines are there.
-        if self.query(Input):
-            self.set_focus(self.query_one(Input))
+        for box in self.query("#box Input"):
+            self.set_focus(box)
             self.ready.set()
+
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        """As Textual's; keys wait until whoever asked has the answer."""
+        asked = self._result_callbacks[-1] if self._result_callbacks else None
+        if asked is not None and asked.callback is not None and isinstance(self.app, KeysInOrder):
+            asked.callback = self.app.before_keys(asked.callback)
+        return super().dismiss(result)
 
     @on(LinesView.Search)
     def _search(self, event: LinesView.Search) -> None:
@@ -72,22 +81,38 @@ class Dialog(ModalScreen[Any]):
 
 
 class Prompt(Dialog):
-    """One line of text; ``check`` says why it can't be that."""
+    """One line of text; ``check`` says why it can't be that. With ``step`` plus and minus take the next sensible value; ``tell`` says what it is."""
 
     ENTER = "Take it"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        # Before the input takes them as letters; where there are no steps they are letters.
+        Binding("plus,equals_sign,up", "step(1)", "More", key_display="+", priority=True, id="more-in-question"),
+        Binding("minus,down", "step(-1)", "Less", key_display="-", priority=True, id="less-in-question"),
+    ]
 
     DEFAULT_CSS = _BOX.format(name="Prompt")
 
-    def __init__(self, title: str, value: str = "", *, note: str = "", check: Callable[[str], str | None] = lambda text: None) -> None:
+    def __init__(
+        self,
+        title: str,
+        value: str = "",
+        *,
+        note: str = "",
+        check: Callable[[str], str | None] = lambda text: None,
+        step: Callable[[str, int], str] | None = None,
+        tell: Callable[[str], str] | None = None,
+    ) -> None:
         super().__init__(title)
         self._value = value
         self._note = note
         self._check = check
+        self._step = step
+        self._tell = tell
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
             yield Input(self._value, id="input", compact=True, select_on_focus=False)
-            yield Static(Text(visible(self._note)), id="note")
+            yield Static(Text(self._words(self._value)), id="note")
             yield Static(Text(""), id="problem")
         yield Keys()
 
@@ -99,7 +124,23 @@ class Prompt(Dialog):
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
-        self.query_one("#problem", Static).update(Text(visible(self._check(event.value) or "")))
+        problem = self._check(event.value)
+        self.query_one("#problem", Static).update(Text(visible(problem or "")))
+        if problem is None:
+            self.query_one("#note", Static).update(Text(self._words(event.value)))
+
+    def _words(self, value: str) -> str:
+        told = self._tell(value) if self._tell is not None else ""
+        return visible(self._note) + (f"\n{visible(told)}" if told else "")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._step is not None if action == "step" else super().check_action(action, parameters)
+
+    def action_step(self, step: int) -> None:
+        field = self.query_one(Input)
+        if self._step is not None and self._check(field.value) is None:
+            field.value = self._step(field.value, step)
+            field.action_select_all()
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:

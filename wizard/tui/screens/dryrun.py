@@ -101,7 +101,9 @@ behind it; what a guest may write, bit by bit and command by command; the cost, 
 
     def go_on(self) -> None:
         """Stopped: run it again. Else show what failed."""
-        if not self.running and self.report is None:
+        if self.running:
+            self.wizard.say("The dry run is still running; s stops it.")
+        elif self.report is None:
             self.action_start()
         elif self.report is not None:
             self.action_to_view(VIEWS[0] if any(True for _ in self.report.failures()) else "isolation")

@@ -173,6 +173,10 @@ space ticks a format, enter on the directory changes it, enter on a file shows i
         else:
             self.wizard.copy(text)
 
+    def go_on(self) -> None:
+        """Write."""
+        self.action_write()
+
     def action_write(self) -> None:
         plan: Plan | None = self.wizard.plan
         if plan is None or not plan.ok or not self._files:

@@ -40,7 +40,9 @@ def help_screen(app: Wizard, screen: Screen[Any]) -> Read:
     name = getattr(screen, "SCREEN", "")
     config = app.config.path
 
-    here = {binding.id for binding in vars(type(screen)).get("BINDINGS", ()) if isinstance(binding, Binding)}
+    # Of the screen and of what it is a kind of, down to what all screens are.
+    kinds = [kind for kind in type(screen).__mro__ if issubclass(kind, Screen) and not issubclass(WizardScreen, kind)]
+    here = {binding.id for kind in kinds for binding in vars(kind).get("BINDINGS", ()) if isinstance(binding, Binding)}
 
     def table(wanted: list[tuple[str, str, str]]) -> list[Line]:
         return [line((f"  {key:<18}", "key"), f"{description:<28}", (name, "dim")) for key, description, name in wanted]

@@ -90,6 +90,8 @@ s starts and stops it, n goes to what differs, p names another QEMU, enter shows
         """Rehearse the next VM that was not."""
         plan = self.wizard.plan
         left = self.wizard.results.unrehearsed(plan) if plan is not None else []
+        if self.running:
+            self.wizard.say("It is still being rehearsed; s stops it.")
         if self.running or not left:
             return
         self.wizard.look(state.select(self.session, left[0].name))

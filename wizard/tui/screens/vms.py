@@ -16,6 +16,8 @@ from wizard.plan.request import VmRequest
 from wizard.tui import state
 from wizard.tui.commands import plan_words
 from wizard.tui.fields import Field, field_of, fields_of, move_function, remove_field
+from wizard.tui.fields.shares import bar
+from wizard.tui.fields.vsmmus import PROPERTIES
 from wizard.tui.fixing import items_of
 from wizard.tui.lines import BLANK, Line, Span, cut, heading, line, severity_mark
 from wizard.tui.lines import SEVERITY_ROLE as ROLE
@@ -35,14 +37,22 @@ class VmsScreen(FoundScreen):
 The VMs that you plan. At the left the VMs, at the right every field of the one in hand, below what the planner finds about it
 while you change it. tab goes from one to the next.
 
-enter edits a field or opens what is under a function or a vSMMU; space takes the next of its values. A property that reads
-default takes the richest value that its SMMU is known to have, written out; auto leaves it to QEMU, and the note says what it will come to.
+m asks for memory, c for CPUs, + and - take the next sensible step of what is under the cursor. The bar beside it is what the host
+has: this VM, the other VMs, what the host itself uses, and what is free. a opens the functions that the VM can be given.
+
+enter edits a field or opens what is under a function, the properties or a vSMMU; space takes the next of its values. A property that
+reads default takes the richest value that its SMMU is known to have, written out; auto leaves it to QEMU, and the note says what it
+will come to.
 
 f fixes the finding that is marked, as its row says: one step, which u undoes. enter on a finding goes to the field that causes it,
 e explains it whole."""
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "amount('memory')", "Memory", id="memory"),
+        Binding("c", "amount('cpus')", "CPUs", id="cpus"),
+        Binding("a", "assign", "Give", id="give-functions"),
         Binding("n", "new", "New VM", id="new-vm"),
-        Binding("a", "assign", "Give functions", id="give-functions"),
+        Binding("plus,equals_sign", "more(1)", "More", key_display="+", show=False, id="more"),
+        Binding("minus,underscore", "more(-1)", "Less", key_display="-", show=False, id="less"),
         Binding("A", "by_address", "Give by address", show=False, id="give-by-address"),
         Binding("x,delete", "remove", "Take away", id="remove"),
         Binding("r", "rename", "Rename", show=False, id="rename"),
@@ -62,9 +72,9 @@ e explains it whole."""
     DEFAULT_CSS = """
     VmsScreen {
         #split { height: 1fr; }
-        #vms { width: 20; border-right: solid $panel; }
+        #vms { width: 20; }
         #fields { height: 1fr; }
-        #findings { height: 6; background: $surface; border-top: solid $panel; }
+        #findings { height: 6; background: $surface; }
         &.-wide #vms { width: 30; }
         &.-slim #vms { display: none; }
         &.-wide #findings { height: 12; }
@@ -79,9 +89,9 @@ e explains it whole."""
 
     def body(self) -> Iterable[Widget]:
         with Horizontal(id="split"):
-            yield LinesView(id="vms")
+            yield LinesView(id="vms", title="VMs")
             with Vertical():
-                yield LinesView(id="fields", classes="first")
+                yield LinesView(id="fields", classes="first", title="")
         yield Findings()
 
     def command(self) -> str:
@@ -94,8 +104,11 @@ e explains it whole."""
         vm = self.session.vm
         if vm is not None:
             self.query_one("#vms", LinesView).go_to(vm.name)
-        self._fields = {field.key: field for field in fields_of(self.wizard.host, vm, self.wizard.plan, self._opened)} if vm else {}
-        self.query_one("#fields", LinesView).show(self._field_lines)
+        every = fields_of(self.wizard.host, vm, self.wizard.plan, self._opened, self.wizard.moment) if vm else []
+        self._fields = {field.key: field for field in every if not field.fold or field.fold in self._opened}
+        fields = self.query_one("#fields", LinesView)
+        fields.call_it(vm.name if vm is not None else "")
+        fields.show(self._field_lines)
         self.tell_findings()
 
     def _vm_lines(self, width: int) -> list[Line]:
@@ -133,11 +146,30 @@ e explains it whole."""
                 (cut(first, max(label, len(first) + 1), self.wizard.glyphs.more) + " ", field.role),
                 (field.value, "bold" if field.value and not field.role else field.role),
             ]
+            if field.shares:
+                lines += self._share_lines(field, width, spans)
+                continue
             if field.note:
                 room = width - sum(len(text) for text, _ in spans) - 2
                 if room > 8:
                     spans.append(("  " + cut(field.note, room, self.wizard.glyphs.more).rstrip(), "dim"))
             lines.append(line(*spans, key=field.key))
+        return lines
+
+    def _share_lines(self, field: Field, width: int, spans: list[Span]) -> list[Line]:
+        # The host as a whole beside the field, its nodes below: this VM, the other VMs, the host's own, free.
+        used = sum(len(text) for text, _ in spans)
+        start = max(used, (16 if width < 70 else 20) + 7) + 1
+        long = max(8, min(40, width - start - 22))
+        lines = []
+        for place, share in enumerate(field.shares):
+            lead: list[Span] = [*spans, (" " * (start - used), "")] if place == 0 else [(f"    {share.name}".ljust(start), "dim")]
+            if start + 8 > width:
+                lines.append(line(*lead, key=field.key) if place == 0 else line(*lead))
+                continue
+            words = cut(f" {share.words()}", max(0, width - start - long), self.wizard.glyphs.more).rstrip()
+            role = "bad" if share.over else "dim"
+            lines.append(line(*lead, *bar(share, long, self.wizard.glyphs), (words, role), key=field.key if place == 0 else None))
         return lines
 
     def _findings_of(self, vm: VmRequest | None) -> tuple[Finding, ...]:
@@ -191,7 +223,7 @@ e explains it whole."""
             self.action_assign()
         elif field.key == "name":
             self.action_rename()
-        elif kind in ("function", "vsmmu") and "/" not in rest:
+        elif field.key == PROPERTIES or (kind in ("function", "vsmmu") and "/" not in rest):
             self._opened ^= {field.key}
             self.update()
         elif field.choices:
@@ -222,7 +254,18 @@ e explains it whole."""
             if isinstance(value, str):
                 self._set(field, vm, value)
 
-        self.app.push_screen(Prompt(f"{vm.name}: {field.label}", field.text, note=field.about, check=check), answered)
+        def tell(text: str) -> str:
+            # What the host has then, before it is taken.
+            return next((one.shares[0].whose() for one in self._with(field, vm, text) if one.shares), "")
+
+        shown = tell if field.shares else None
+        question = Prompt(f"{vm.name}: {field.label}", field.text, note=field.about, check=check, step=field.step, tell=shown)
+        self.app.push_screen(question, answered)
+
+    def _with(self, field: Field, vm: VmRequest, text: str) -> list[Field]:
+        assert field.change is not None
+        changed = field.change(vm, text)
+        return [one for one in fields_of(self.wizard.host, changed, self.wizard.plan, moment=self.wizard.moment) if one.key == field.key]
 
     def _set(self, field: Field, vm: VmRequest, value: str) -> None:
         change = field.change
@@ -230,6 +273,32 @@ e explains it whole."""
         self.wizard.do(f"{vm.name}: {field.label} {value}", state.change_vm(self.session, vm.name, lambda one: change(one, value)))
 
     # Actions.
+
+    def action_amount(self, key: str) -> None:
+        """Ask for memory or CPUs, wherever the cursor is."""
+        vm, field = self.session.vm, self._fields.get(key)
+        if vm is not None and field is not None:
+            self.query_one("#fields", LinesView).go_to(key)
+            self._ask(field, vm)
+
+    def action_more(self, step: int) -> None:
+        """A sensible step of what is under the cursor, of memory where that has none."""
+        vm, field = self.session.vm, self._field()
+        if field is None or field.step is None:
+            field = self._fields.get("memory")
+        if vm is None or field is None or field.step is None:
+            return
+        self.query_one("#fields", LinesView).go_to(field.key)
+        self._set(field, vm, field.step(field.text, step))
+
+    def go_on(self) -> None:
+        """A VM, or functions for one that has none."""
+        empty = next((vm.name for vm in self.session.vms if not vm.functions and not vm.hotplug), None)
+        if empty is None:
+            self.action_new()
+            return
+        self.wizard.look(state.select(self.session, empty))
+        self.action_assign()
 
     def action_next_value(self) -> None:
         field, vm = self._field(), self.session.vm
@@ -313,13 +382,24 @@ e explains it whole."""
         self.wizard.do(f"{vm.name}: move {address}", state.change_vm(self.session, vm.name, lambda one: move_function(one, address, step)))
 
     def action_assign(self) -> None:
-        from wizard.tui.screens.pick import PickScreen
+        from wizard.tui.screens.assign import assign_functions
+        from wizard.tui.screens.give import Give
 
         vm = self.session.vm
         if vm is None:
             self.action_new()
             return
-        self.app.push_screen(PickScreen(vm.name))
+        name = vm.name
+
+        def answered(chosen: object) -> None:
+            if chosen == "tree":
+                from wizard.tui.screens.pick import PickScreen
+
+                self.app.push_screen(PickScreen(name))
+            elif isinstance(chosen, list):
+                assign_functions(self.wizard, chosen, to=name)
+
+        self.app.push_screen(Give(self.wizard, name), answered)
 
     def action_by_address(self) -> None:
         """Any address: also that of a VF which the preparation script has still to make."""
@@ -359,7 +439,7 @@ e explains it whole."""
         if key is None:
             self.action_explain()
             return
-        parent = "/".join(key.split("/")[:2])
+        parent = next((field.fold for field in fields if field.key == key and field.fold), "/".join(key.split("/")[:2]))
         if key not in self._fields:
             self._opened |= {parent}
             self.update()

@@ -233,6 +233,6 @@ class Keys(Bar):
         found = {active.binding.action: active for active in reversed(self.screen.active_bindings.values())}
         small = self.size.width < 60
         for action, words in self.ALWAYS.items():
-            active = found.get(action)
+            active = found.get(action) if "undo" in found else None  # a question has panes, and none of the rest
             if active is not None and (not small or action == "help"):
                 yield self.app.get_key_display(active.binding), words, action, active.node

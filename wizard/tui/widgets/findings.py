@@ -13,7 +13,7 @@ class Findings(LinesView):
     """Causes, worst first."""
 
     def __init__(self, *, id: str = "findings") -> None:
-        super().__init__(id=id)
+        super().__init__(id=id, title="Findings")
         self.items: tuple[Item, ...] = ()
 
     def tell(self, items: tuple[Item, ...], glyphs: Glyphs, nothing: Line, key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, Literal
 
+from rich.markup import escape
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -14,6 +15,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from wizard.base.text import visible
 from wizard.tui.lines import BLANK, ROLES, Line, folded, in_ascii
 
 Build = Callable[[int], Sequence[Line]]
@@ -113,8 +115,10 @@ class LinesView(ScrollView, can_focus=True):
             self.view = view
             self.what = what
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None, wide: bool = False) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, *, id: str | None = None, classes: str | None = None, wide: bool = False, title: str | None = None) -> None:
+        """``title`` makes it a pane: a line above it with its name, lit while it has the focus."""
+        super().__init__(id=id, classes=classes if title is None else f"pane {classes or ''}".strip())
+        self.call_it(title)
         self._build: Build | None = None
         self._lines: Sequence[Line] = ()
         self._built_for = -1
@@ -139,6 +143,10 @@ class LinesView(ScrollView, can_focus=True):
     def key_at(self, y: int) -> Hashable | None:
         """The key of one line."""
         return self._lines[y].key
+
+    def call_it(self, title: str | None) -> None:
+        """Another title; text from outside is shown as it is."""
+        self.border_title = None if title is None else escape(visible(title))
 
     def show(self, build: Build, *, top: bool = False) -> None:
         """Lines built for the width that there is; again when it changes. The cursor stays with its item, if that is still there."""
