@@ -165,6 +165,14 @@ def _iort(data: bytes) -> None:
         shown(finding.what + finding.why + finding.fix)
 
 
+def _madt(data: bytes) -> None:
+    from wizard.host.madt import decode_madt
+
+    gic = decode_madt(data.hex())
+    if gic is not None:
+        shown(gic.words)
+
+
 def _config(data: bytes) -> None:
     import msgspec
 
@@ -415,6 +423,7 @@ READERS = {
         Reader("snapshot", "json", lambda: _files(*(f"{name}.json" for name in _HOSTS)), _whole_program),
         Reader("profile", "text", lambda: list(_some_profiles()), _profile),
         Reader("existing", "text", _vms, _existing),
+        Reader("madt", "bytes", lambda: [(_DATA / "APIC.bin").read_bytes()], _madt),
         Reader("iort", "bytes", lambda: [path.read_bytes() for path in sorted(_DATA.glob("*.IORT.bin"))], _iort),
         Reader("config", "bytes", _configs, _config),
         Reader("umockdev", "text", _umockdevs, _umockdev),

@@ -21,7 +21,6 @@ from wizard.host.groups import groups_of
 from wizard.host.iort import component_stream_ids
 from wizard.host.known import UNKNOWN, Known, Source, first
 from wizard.host.log.parse import KernelLog, parse_log, smmu_bases
-from wizard.host.madt import decode_madt
 from wizard.host.model import Function, Host, Smmu, Verdict, uses_by_function
 from wizard.host.pci.config import ConfigSpace, decode_config
 from wizard.host.pci.path import PciNode
@@ -67,7 +66,7 @@ class _Builder:
         self._linked = cache(lambda name: Known(name, Source.SYSFS))
         self.log: KernelLog = parse_log(facts.log)
         self.aliases = self.log.aliases
-        self.firmware = Firmware(facts.acpi.get("IORT"))
+        self.firmware = Firmware(facts.acpi.get("IORT"), facts.acpi.get("APIC"))
         self.by_address = {function.address: function for function in facts.functions}
         self.assumed = Assumed(facts.assumptions)
         self.unread = {place: why_unread(facts, place) for place in Place}
@@ -392,7 +391,7 @@ class _Builder:
         return f"; an SMMU aborted DMA of StreamID {streams}, for which it has no entry (C_BAD_STREAMID)"
 
     def _find_isolated_msi(self) -> Known:
-        gic = decode_madt(self.facts.acpi.get("APIC"))
+        gic = self.firmware.gic
         if self.firmware.its_groups:
             # The kernel finds an ITS group's services by their numbers in MADT (iort_find_domain_token()): one that is not there has no domain.
             named = self.firmware.its_identifiers

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define
 from wizard.host.iort import Defect, Iort, ItsGroup, Reserved, SmmuV3, Stream, decode_iort, reserved_regions, root_complex, stream_id
 from wizard.host.log.codes import IORT_WORKED_AROUND
+
+if TYPE_CHECKING:
+    from wizard.host.madt import Gic
 
 IORT_DAMAGED = define(
     "iort-defect", Severity.WARNING, Kind.VERDICT, Area.FIRMWARE,
@@ -42,10 +46,11 @@ def _findings(defects: Iterable[Defect]) -> Iterator[Finding]:
 
 
 class Firmware:
-    """IORT of one host; without a table every answer is None."""
+    """IORT of one host, and its MADT; without a table every answer is None."""
 
-    def __init__(self, table: str | None) -> None:
+    def __init__(self, table: str | None, madt: str | None = None) -> None:
         self.iort: Iort | None = None
+        self._madt = madt
         self.findings: tuple[Finding, ...] = ()
         if table is None:
             return
@@ -83,6 +88,15 @@ class Firmware:
         """Whether the root complex has the ATS attribute: without it the kernel never switches ATS on."""
         found = None if self.iort is None else root_complex(self.iort, segment)
         return None if found is None else found.ats
+
+    @cached_property
+    def gic(self) -> Gic | None:
+        """The interrupt controller by MADT."""
+        if self._madt is None:
+            return None
+        from wizard.host.madt import decode_madt  # only for hosts whose MADT was read
+
+        return decode_madt(self._madt)
 
     @cached_property
     def its_groups(self) -> int:

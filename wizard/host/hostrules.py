@@ -16,7 +16,6 @@ from wizard.host import libvirt
 from wizard.host.commands import guest_commands
 from wizard.host.conditions.kernel import OPTIONS
 from wizard.host.devices import coherent_gpu
-from wizard.host.kernels import repeats, unsafe_mode, updates
 from wizard.host.log.findings import log_findings
 from wizard.host.model import ARM64, KIND_NAMES, Host
 
@@ -305,6 +304,11 @@ def policy_subjects(host: Host) -> Iterator[Finding]:
 
 
 rule(guest_commands)
-rule(updates)
-rule(repeats)
-rule(unsafe_mode)
+
+
+@rule
+def kernels(host: Host) -> Iterator[Finding]:
+    """What another kernel would change, and what this one asks for; only who asks for findings loads the rules."""
+    from wizard.host.kernels import repeats, unsafe_mode, updates
+
+    yield from (*updates(host), *repeats(host), *unsafe_mode(host))

@@ -5,10 +5,10 @@ Every entry says where it is from (``source``) and when that was looked at (``da
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import date
 from functools import cache
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -183,8 +183,8 @@ _T = TypeVar("_T", bound=Table)
 def _load(name: str, kind: type[_T]) -> _T:
     import tomllib  # only for who looks something up
 
-    text = Path(__file__).with_name(f"{name}.toml").read_text("utf-8")
-    return msgspec.convert(tomllib.loads(text), kind)
+    with open(os.path.join(os.path.dirname(__file__), f"{name}.toml"), "rb") as file:
+        return msgspec.convert(tomllib.load(file), kind)
 
 
 @cache
