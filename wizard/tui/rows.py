@@ -40,7 +40,8 @@ class Index(Texts):
         super().__init__(host)
         self.uses: dict[str, list[str]] = {}
         for use in host.facts.in_use:
-            self.uses.setdefault(use.address, []).append(told(use))
+            if use.kind != "domain":  # one that does not run uses nothing now
+                self.uses.setdefault(use.address, []).append(told(use))
 
     @cached_property
     def slots(self) -> dict[str, list[str]]:
