@@ -52,7 +52,7 @@ def help_screen(app: Wizard, screen: Screen[Any]) -> Read:
         moves = [one for one in keys if one[2] in MOVES or not one[2]]
         own = [one for one in keys if one[2] in here or (one[2] == "choose" and bool(getattr(screen, "ENTER", "")))]
         rest = [one for one in keys if one not in moves and one not in own]
-        lines = [heading("Keys here: the name at the right is for the [keys] table of the configuration"), *table(own), BLANK]
+        lines = [heading("Keys here (at the right: their names for [keys] of the configuration)"), *table(own), BLANK]
         lines.append(heading("What it is for"))
         for paragraph in words.split("\n\n"):
             if "\n  " in paragraph:
