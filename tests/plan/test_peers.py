@@ -156,3 +156,14 @@ def test_one_line() -> None:
     on = on_driver("vfio-pci", "mlx5_vfio_pci")
     line = pair_line(only(planned(FunctionRequest(host=NVME), E1000E, on=on), on))
     assert line == f"{NVME} and {E1000E}: one way (only to BARs of {NVME}), over two root complexes with an SMMU each"
+
+
+def test_of_many_pairs_the_nearest_are_told_and_the_rest_counted() -> None:
+    """Eight functions of GB200, four GPUs and four NICs: 6 pairs of GPUs and 16 with a NIC."""
+    on = host("gb200")
+    functions = [address for address, function in on.functions.items() if function.class_code >> 16 in (0x02, 0x03)]
+    told = [finding.what for finding in planned(*functions, on=on, assume_accel=True).findings if finding.code == "peer-to-peer"]
+    assert len(functions) == 8
+    assert len(told) == 6
+    assert all(Way.SMMUS in what for what in told)  # those on one node come before those on two
+    assert told[-1].endswith("(and 16 more pairs: plan --json).")

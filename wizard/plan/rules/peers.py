@@ -7,7 +7,8 @@ from itertools import combinations
 from typing import Any
 
 from wizard.base.finding import Area, Finding
-from wizard.host.between import above, between, wanted
+from wizard.base.text import plural
+from wizard.host.between import Way, above, between, wanted
 from wizard.plan.codes import INFO, WARNING, plan_code
 from wizard.plan.peers import Pair, Reach, bars_mapped, pair_line, pairs_of
 from wizard.plan.request import Mode
@@ -49,6 +50,7 @@ _GUEST = (
     "Linux's own code for it (p2pdma: NVMe CMB, dma-bufs between drivers) refuses two functions below different root ports of QEMU ('Host bridge not "
     "in P2PDMA whitelist' in the guest's log); only drivers that do without it use this way."
 )
+_STOPPED = (Reach.ONE_WAY, Reach.CANNOT)
 _SHOWN = 6  # pairs of one VM that are told; a VM with eight GPUs has 28
 
 
@@ -78,8 +80,11 @@ def peers(scene: Scene) -> Iterator[Finding]:
         yield NO_P2P.at(scene.name, severity=severity, those=", a GPU or accelerator among them" if asked else "", because=mapped.note)
     elif asked and scene.vm.mode is not Mode.VIRTIO_IOMMU:
         pairs = [pair for pair in pairs_of(scene.host, scene.vm) if wanted(functions[pair.first], functions[pair.second])]
-        for pair in pairs[:_SHOWN]:
-            yield _told(scene, pair)
+        order = list(Way)
+        pairs.sort(key=lambda pair: (pair.reach not in _STOPPED, order.index(pair.way)))  # first what does not work, then the nearest
+        for place, pair in enumerate(pairs[:_SHOWN], 1):
+            left = len(pairs) - _SHOWN if place == _SHOWN else 0
+            yield _told(scene, pair, f" (and {plural(left, 'more pair')}: plan --json)" if left > 0 else "")
 
 
 @shared
@@ -103,8 +108,8 @@ def divided(together: Together) -> Iterator[tuple[int | None, Finding]]:
                 yield at, IN_TWO_VMS.at(one, way=way.way, group=one.group, second_group=other.group, **names)
 
 
-def _told(scene: Scene, pair: Pair) -> Finding:
-    if pair.reach in (Reach.ONE_WAY, Reach.CANNOT):
-        return PARTLY.at(scene.name, pair=pair_line(pair), because=pair.reason)
+def _told(scene: Scene, pair: Pair, more: str) -> Finding:
+    if pair.reach in _STOPPED:
+        return PARTLY.at(scene.name, pair=pair_line(pair) + more, because=pair.reason)
     beside = f" {pair.beside}" if pair.beside else ""
-    return P2P.at(scene.name, pair=pair_line(pair), reason=pair.reason, cost=pair.cost, ats=pair.ats, beside=beside, guest=_GUEST)
+    return P2P.at(scene.name, pair=pair_line(pair) + more, reason=pair.reason, cost=pair.cost, ats=pair.ats, beside=beside, guest=_GUEST)
