@@ -93,6 +93,29 @@ class DeviceTree:
         """The node of a host bridge by its device below /sys/devices ("platform/4010000000.pcie"): of_node of its parent, pci_dma_configure()."""
         return self._by_device.get(device)
 
+    def bridge_without_links(self, device: str, segment: int) -> TreeNode | None:
+        """The node of a host bridge in a tree that came as a file, without the links of /sys.
+
+        The kernel names the bridge's device by its address and name (of_device_make_bus_id()), and takes its segment out of
+        ``linux,pci-domain``; a bridge that is alone and has no such property is segment 0 (of_pci_bus_find_domain_nr()).
+        """
+        if self._by_device:
+            return None
+        bridges = [node for node in self.nodes.values() if texts(node, "device_type")[:1] == ("pci",) and available(node)]
+        leaf = device.rpartition("/")[2]
+        if leaf:
+            named = [node for node in bridges if leaf == self._device_of(node)]
+        else:
+            named = [node for node in bridges if _number(node, "linux,pci-domain") == segment]
+            if not named and segment == 0 and len(bridges) == 1 and "linux,pci-domain" not in bridges[0].properties:
+                named = bridges
+        return named[0] if len(named) == 1 else None
+
+    def _device_of(self, node: TreeNode) -> str:
+        address = self.address(node)
+        name = node.path.rpartition("/")[2].partition("@")[0]
+        return "" if address is None else f"{address:x}.{name}"
+
     def smmus(self) -> Iterable[TreeNode]:
         """Nodes of SMMUv3s, those that are switched off included."""
         return (node for node in self.nodes.values() if SMMUV3 in texts(node, "compatible"))

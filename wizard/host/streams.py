@@ -53,7 +53,7 @@ class Streams:
         if device is None:
             inside = self._bridges.get(address.segment, {})
             device = next(iter(inside)) if len(inside) == 1 else ""
-        return self.tree.bridge(device)
+        return self.tree.bridge(device) or self.tree.bridge_without_links(device, address.segment)
 
     def given(self, address: Address, rid: int) -> Given:
         """Of a requester ID that a function's DMA may carry."""
