@@ -43,6 +43,7 @@ _SKIPPED = re.compile(
     r")"
 )
 _WHOLE = re.compile(r"(?:^|/)(?:sys|proc|etc|run)/")  # files of the kernel's, and small ones
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _JOURNAL = re.compile(r"(?:^|/)sos_(?:commands|strings)/logs/")
 _KERNEL_LINE = re.compile(rb"^.* kernel: .*$", re.MULTILINE)
 _JOURNAL_LIMIT = 32 << 20  # bytes of the kernel's own lines
@@ -57,7 +58,7 @@ class ArchiveTree(MemoryTree):
         try:
             with open(path, "rb") as plain:
                 magic = plain.read(6)
-            if magic.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            if magic.startswith(_ZIP):
                 self._load_zip(path)
             else:
                 with _open_packed(path, magic) as file:
@@ -193,6 +194,24 @@ def _open_packed(path: str, magic: bytes) -> Any:
         if magic.startswith(start):
             return opener(path, "rb")
     return open(path, "rb", buffering=1 << 16)
+
+
+def looks_like(path: str) -> bool | None:
+    """Whether a file is a tar or zip by its first bytes, packed or not; None where they are neither that nor text."""
+    try:
+        with open(path, "rb") as plain:
+            magic = plain.read(6)
+        if magic.startswith(_ZIP):
+            return True
+        with _open_packed(path, magic) as file:
+            head = file.read(tarfile.BLOCKSIZE)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError):
+        return None
+    if head[257:262] == b"ustar":
+        return True
+    # A tar of the seventies has no such mark, and is all zeros behind a name.
+    known = head[:4].isalnum() or head.startswith(b"\xd0\x0d\xfe\xed")  # an ACPI table, a device tree
+    return False if known or (head and b"\0" not in head) else None
 
 
 def _kernel_lines(file: IO[bytes]) -> bytes:

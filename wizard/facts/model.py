@@ -30,6 +30,10 @@ Ranges = Annotated[str, Meta(pattern=r"^(?:0x[0-9a-f]{1,16} 0x[0-9a-f]{1,16}(?:\
 PageSize = Annotated[str, Meta(pattern=r"^[0-9]{1,12}(?![\s\S])")]  # KiB
 
 
+IN_FILE = " · "
+"""What stands before the name of a file in ``Facts.rests_on``: a snapshot that is given away names none."""
+
+
 class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Base of every fact: frozen, by keyword, and written without the fields that were not there."""
 

@@ -13,7 +13,8 @@ from wizard.facts.model import Group, Identity, IommuDevice, Kernel, Node
 from wizard.facts.pseudonym import host_pseudonym, key_of
 from wizard.facts.tree import DirectoryTree, Tree
 
-_TABLES = ("IORT", "MCFG", "APIC")  # APIC is the MADT
+TABLES = ("IORT", "MCFG", "APIC")  # APIC is the MADT
+"""What is kept of ACPI, by signature."""
 _PAGE_SHIFT = {"CONFIG_ARM64_4K_PAGES": 4096, "CONFIG_ARM64_16K_PAGES": 16384, "CONFIG_ARM64_64K_PAGES": 65536}
 _CONFIG_PLACES = (("boot/config-", ""), ("usr/lib/modules/", "/config"), ("lib/modules/", "/config"))
 _COMMAND_LINE = 16384  # characters; COMMAND_LINE_SIZE is 2048 on arm64
@@ -217,7 +218,7 @@ def has_device_tree(tree: Tree) -> bool | None:
 def read_acpi(tree: Tree) -> dict[str, str]:
     """Whole ACPI tables by signature, as hex; the tree's own ``acpi/`` serves where /sys could not be copied."""
     tables = {}
-    for signature in _TABLES:
+    for signature in TABLES:
         data = tree.data(f"sys/firmware/acpi/tables/{signature}") or tree.data(f"acpi/{signature}.bin")
         if data:
             tables[signature] = data.hex()

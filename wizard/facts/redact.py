@@ -60,6 +60,7 @@ LINE = Decision(lambda site, text: site.clean.line(text))
 DETAIL = Decision(lambda site, text: site.clean.detail(text))
 OWNER = Decision(lambda site, text: "name-" + site.given.digits("name of a VM or network", text)[:8])
 OUR_WORD = _ours("words of this program and names of errors")
+KINDS = Decision(lambda _, text: text.partition(m.IN_FILE)[0], "kinds of text and files, without the names of the files")
 
 DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
     m.PciFunction: {
@@ -131,7 +132,8 @@ DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
         "status": _keep(r"[0-9a-f:.]{0,64}", "bits of configuration space that move"),
     },
     Facts: {
-        **dict.fromkeys(("format", "tool", "origin", "rests_on"), OUR_WORD),
+        **dict.fromkeys(("format", "tool", "origin"), OUR_WORD),
+        "rests_on": KINDS,
         "cpu_model": TEXT,
         "acpi": BYTES,
         "log": LINE,

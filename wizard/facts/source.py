@@ -6,6 +6,7 @@ limits and the policy are the same everywhere. A new kind of recording is told b
 
 from __future__ import annotations
 
+import contextlib
 import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -114,28 +115,85 @@ def decode_recording(data: bytes, name: str) -> Facts:
 
 
 def open_tree(path: str) -> Tree:
-    """The tree in a directory or a tar of one; InputError when there is no ``sys`` in it."""
+    """The tree in a directory, or in a tar or zip of one; InputError when there is no ``sys`` in it."""
+    outer = _open_container(path)
+    inner = _tree_within(outer)
+    if inner is None:
+        raise InputError(f"{visible(path)} holds no sys/.", "Name a directory that holds a host's sys/ (and proc/, dmesg … where they exist).")
+    return _rooted(outer, inner)
+
+
+def _open_container(path: str) -> Tree:
+    """A directory, tar or zip, whatever it holds."""
     import os
 
     from wizard.facts.tree import DirectoryTree
 
     if os.path.isdir(path):
-        tree: Tree = DirectoryTree(path)
-    elif os.path.exists(path):
+        return DirectoryTree(path)
+    if os.path.exists(path):
         from wizard.facts.archive import ArchiveTree  # loads unpackers, which a directory has no need of
 
-        tree = ArchiveTree(path)
-    else:
-        raise InputError(f"There is no directory {visible(path)}.", "Name a directory that holds a host's sys/, or a tar of one.")
-    if _ROOTS.isdisjoint(tree.names("")):
-        inner = [name for name in tree.names("") if not _ROOTS.isdisjoint(tree.names(name))]
-        if len(inner) != 1:
-            raise InputError(f"{visible(path)} holds no sys/.", "Name a directory that holds a host's sys/ (and proc/, dmesg … where they exist).")
-        from wizard.facts.memorytree import Below
+        return ArchiveTree(path)
+    raise InputError(f"There is no file or directory {visible(path)}.", "Name a directory that holds a host's sys/, a tar or zip of one, or a file.")
 
-        tree = Below(tree, inner[0])
+
+def _tree_within(outer: Tree) -> str | None:
+    """The directory of a container that holds a host's ``sys``: empty where it is the container itself, None where none does."""
+    if not _ROOTS.isdisjoint(outer.names("")):
+        return ""
+    inner = [name for name in outer.names("") if not _ROOTS.isdisjoint(outer.names(name))]
+    if len(inner) > 1:
+        raise InputError(
+            f"{visible(outer.name)} holds more than one host: {visible(', '.join(inner[:8]))}.",
+            "Name the directory of one of them alone.",
+        )
+    return inner[0] if inner else None
+
+
+def _rooted(outer: Tree, inner: str) -> Tree:
+    from wizard.facts.memorytree import Below
+
+    tree = Below(outer, inner) if inner else outer
     tree.note_recorded_errors()
     return tree
+
+
+def _facts_within(path: str) -> Facts:
+    """The facts of a container: of the tree in it, with what lies beside that, else of its files."""
+    outer = _open_container(path)
+    inner = _tree_within(outer)
+    if inner is None:
+        from wizard.facts.container import facts_of_container
+
+        return facts_of_container(outer)
+    from wizard.facts.record import from_tree
+
+    facts = from_tree(_rooted(outer, inner))
+    if inner or "sos_commands" not in outer.names(""):
+        from wizard.facts.container import completed
+
+        facts = completed(facts, outer, inner)
+    return facts
+
+
+def _is_container(source: Source) -> bool:
+    """Whether a path is a directory, tar or zip. What can't be told is one where ``--root`` names it, whose reader says what is wrong."""
+    import os
+
+    if source.path == "-" or source.path.endswith(SUFFIXES):
+        return False
+    if os.path.isdir(source.path):
+        return True
+    if not os.path.isfile(source.path):  # a pipe can be read once
+        return source.kind is SourceKind.ROOT and not os.path.exists(source.path)
+    with contextlib.suppress(OSError), open(source.path, "rb") as file:
+        if file.read(1) in (b"{", b""):
+            return False
+    from wizard.facts.archive import looks_like
+
+    known = looks_like(source.path)
+    return source.kind is SourceKind.ROOT if known is None else known
 
 
 def secrets_for(source: Source) -> Secrets:
@@ -143,8 +201,9 @@ def secrets_for(source: Source) -> Secrets:
     from wizard.facts.pseudonym import Secrets, secrets_of
     from wizard.facts.tree import DirectoryTree
 
-    if source.kind is SourceKind.ROOT:
-        return secrets_of(open_tree(source.path))
+    if source.path and _is_container(source):
+        outer = _open_container(source.path)
+        return secrets_of(_rooted(outer, _tree_within(outer) or ""))
     if not source.live:
         return Secrets()
     return secrets_of(DirectoryTree("/", live=True), live=True)
@@ -152,12 +211,8 @@ def secrets_for(source: Source) -> Secrets:
 
 def _read(source: Source) -> Facts:
     # Each reader is loaded for those who need it: a list of a snapshot is to be quick.
-    if source.kind is SourceKind.REPLAY:
-        return load_recording(source.path)
-    if source.kind is SourceKind.ROOT:
-        from wizard.facts.record import from_tree
-
-        return from_tree(open_tree(source.path))
+    if source.path:
+        return _facts_within(source.path) if _is_container(source) else load_recording(source.path)
     if source.kind is SourceKind.DEMO:
         return _demo()
     from wizard.facts.live import read_live

@@ -12,7 +12,7 @@ import msgspec
 
 from wizard.base.errors import InputError
 from wizard.base.text import size, visible
-from wizard.facts.paste import lspci
+from wizard.facts.paste import lspci, tables
 from wizard.facts.paste.piece import Piece
 from wizard.facts.paste.text import LIMIT, LINES, is_text, plain
 
@@ -26,10 +26,11 @@ class Kind(msgspec.Struct, frozen=True):
 
 KINDS: tuple[Kind, ...] = (
     Kind("lspci (-xxxx, -vvv, -nn, -n, -k; any of them with -D)", lspci.read),
+    Kind("device tree source (.dts)", tables.of_source),
 )  # fmt: skip
 """In the order of trust: what an earlier one tells is not changed by a later one."""
 
-OF_BYTES: tuple[Callable[[bytes], list[Piece]], ...] = ()
+OF_BYTES: tuple[Callable[[bytes], list[Piece]], ...] = (tables.of_bytes,)
 """Readers of what is no text."""
 
 
@@ -45,9 +46,13 @@ def pieces_of(data: bytes, name: str) -> list[Piece]:
     if not is_text(data) and data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         return []
     text = plain(data)
-    return [piece for kind in KINDS for piece in kind.read(text)]
+    return [msgspec.structs.replace(piece, rank=rank) for rank, kind in enumerate(KINDS, 1) for piece in kind.read(text)]
 
 
 def understood() -> str:
     """The kinds in a sentence of their own, for who gave something else."""
-    return f"Understood are snapshots, umockdev recordings, and text of {'; '.join(kind.name for kind in KINDS)}."
+    kinds = "; ".join(kind.name for kind in KINDS)
+    return (
+        "Understood are snapshots, umockdev recordings, trees with sys/, sos reports, directories, tars and zips of several files, "
+        f"raw ACPI tables (IORT, MCFG), device trees (.dtb), and text of {kinds}."
+    )

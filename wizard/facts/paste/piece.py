@@ -24,4 +24,5 @@ class Piece(msgspec.Struct, kw_only=True):
     kernel: dict[str, Any] = {}  # fields of Kernel
     facts: dict[str, Any] = {}  # other fields of Facts
     holds: frozenset[Place] = frozenset()
+    rank: int = 0  # place of its kind in the registry: a lower one is trusted more
     notes: dict[str, str] = {}  # path on the host -> why it could not be read
