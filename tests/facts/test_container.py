@@ -118,11 +118,11 @@ def test_nothing_understood_lists_what_is(tmp_path: Path) -> None:
 def test_a_container_is_bounded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="directories deep"):
         facts_of(lay(tmp_path / "deep", "directory", {"d/" * (DEPTH + 1) + "x": b"x"}))
+    many = tmp_path / "many.zip"
+    with zipfile.ZipFile(many, "w") as packed:
+        for number in range(FILES + 1):
+            packed.writestr(f"f{number}", b"x")
     with pytest.raises(InputError, match=f"more than {FILES} files"):
-        many = tmp_path / "many.zip"
-        with zipfile.ZipFile(many, "w") as packed:
-            for number in range(FILES + 1):
-                packed.writestr(f"f{number}", b"x")
         facts_of(str(many))
 
 

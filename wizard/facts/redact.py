@@ -60,7 +60,7 @@ LINE = Decision(lambda site, text: site.clean.line(text))
 DETAIL = Decision(lambda site, text: site.clean.detail(text))
 OWNER = Decision(lambda site, text: "name-" + site.given.digits("name of a VM or network", text)[:8])
 OUR_WORD = _ours("words of this program and names of errors")
-KINDS = Decision(lambda _, text: text.partition(m.IN_FILE)[0], "kinds of text and files, without the names of the files")
+KINDS = Decision(lambda site, text: site.clean.text(text.partition(m.IN_FILE)[0]), "kinds of text and files, without the names of the files")
 
 DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
     m.PciFunction: {
