@@ -33,7 +33,7 @@ DEPTH = 96  # directories above one another; sysfs has some thirty, a device tre
 _SKIPPED = re.compile(
     r"(?:^|/)(?:"
     r"proc/(?!(?:\d+|self)/(?:mounts|net/(?:route|if_inet6|ipv6_route))$|(?:1|self)/mountinfo$|(?:net|bus/pci|driver/nvidia|spl|sys/kernel|device-tree)(?:/|$)|[\w.-]+$)"
-    r"|proc/(?:kallsyms|vmallocinfo|slabinfo|zoneinfo|pagetypeinfo|kcore|interrupts|softirqs)$"
+    r"|proc/(?:kallsyms|vmallocinfo|slabinfo|zoneinfo|pagetypeinfo|kcore|softirqs)$"
     r"|(?<!proc/)sys/(?:kernel/(?!iommu_groups|config/)|fs/(?!btrfs)|power/|block/|hypervisor/|devices/system/(?!node/|cpu/[a-z]+$)|module/[^/]+/(?!parameters/)|class/net/[^/]+/statistics/)"
     r"|sys/devices/.*/statistics/"
     r"|var/(?!log/dmesg$|lib/dbus/machine-id$)|run/(?!udev/data/|libvirt/qemu/)|usr/(?!share/qemu/firmware|lib/modules/[^/]+/config$)|(?<!var/)lib/(?!modules/[^/]+/config$)"

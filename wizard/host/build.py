@@ -15,7 +15,6 @@ from wizard.facts.model import Facts, PciFunction
 from wizard.host import smmu as smmu_room
 from wizard.host.assumed import Assumed
 from wizard.host.conditions import Evidence
-from wizard.host.devicetree import available
 from wizard.host.firmware import Firmware
 from wizard.host.function import Capabilities, Site, parent_of
 from wizard.host.groups import groups_of
@@ -89,7 +88,10 @@ class _Builder:
                 self.probed.setdefault(name, []).append(info)
         self.answers = {info.address: info for info in facts.hw_info if info.error is None}
         self.functions = {function.address: self._function(function) for function in facts.functions}
-        self.iommus |= self._named_alone()
+        # Where /sys/class/iommu was not read: those that functions are behind, or that the firmware names where there is no function.
+        names = {function.smmu or "" for function in self.functions.values()} if self.functions else self.streams_of.smmus()
+        for name in sorted(names - self.iommus.keys() - {""}) if self.unread[Place.IOMMUS] else ():
+            self.iommus[name] = facts_model.IommuDevice(name=name)
         self.smmus = {iommu.name: self._smmu(iommu) for iommu in self.iommus.values()}
         self.any_smmuv3 = any(smmu.kind == "smmuv3" for smmu in self.smmus.values())
         self.other_iommu = next((smmu.kind for smmu in self.smmus.values() if smmu.kind != "smmuv3"), None)
@@ -138,17 +140,6 @@ class _Builder:
         found = {member: iommu.name for iommu in self.facts.iommus for member in iommu.members}
         found |= {function.address: function.iommu for function in self.facts.functions if function.iommu}
         return found
-
-    def _named_alone(self) -> dict[str, facts_model.IommuDevice]:
-        """Where /sys/class/iommu was not read: the SMMUs that functions are behind, or that the firmware names where there is no function."""
-        if not self.unread[Place.IOMMUS]:
-            return {}
-        names = {function.smmu: None for function in self.functions.values() if function.smmu}
-        if not self.functions and self.streams_of.by_tree:
-            names |= {name: None for node in self.streams_of.tree.smmus() if available(node) and (name := self.streams_of.tree.name_of(node))}
-        elif not self.functions and self.firmware.iort:
-            names |= {_name(smmu.base): None for smmu in self.firmware.iort.smmus}
-        return {name: facts_model.IommuDevice(name=name) for name in sorted(names) if name not in self.iommus}
 
     def _function(self, facts: PciFunction) -> Function:
         address = Address.parse(facts.address)

@@ -82,6 +82,12 @@ class Streams:
             return Given(why=f"iommu-map leads to {mapped.node.path}, and where that lies was not read", known=False)
         return Given(name, mapped.output)
 
+    def smmus(self) -> set[str]:
+        """SMMUv3s that the firmware names, as sysfs would; those that a device tree switches off are none."""
+        if self.by_tree:
+            return {name for node in self.tree.smmus() if available(node) and (name := self.tree.name_of(node))}
+        return {f"smmu3.{smmu.base:#018x}" for smmu in self.firmware.iort.smmus} if self.firmware.iort else set()
+
     def of_platform_devices(self, iommus: Iterable[IommuDevice]) -> Iterator[tuple[str, int, str]]:
         """(SMMU, StreamID, device) of what a device tree puts behind SMMUs beside functions."""
         for member in sorted({member for iommu in iommus for member in iommu.members}) if self.by_tree else ():
