@@ -131,6 +131,11 @@ right take another text, v another VM. c sends the text to the terminal's clipbo
 
     # Actions.
 
+    def go_on(self) -> None:
+        """Errors stand in the way: to them."""
+        self.query_one(Findings).focus()
+        self.wizard.say("f does what the row says, enter goes to the field.")
+
     def action_format(self, step: int) -> None:
         every = (*FORMATS, DIFF)
         self.format = every[(every.index(self.format) + step) % len(every)]
