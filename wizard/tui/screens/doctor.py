@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from textual import on, work
@@ -46,8 +46,8 @@ c sends the fix to the terminal's clipboard; enter shows the functions on 1 Host
         self._items: list[Item] = []
 
     def body(self) -> Iterable[Widget]:
-        yield LinesView(id="items", classes="first")
-        yield LinesView(id="whole")
+        yield LinesView(id="items", classes="first", title="What stands in the way")
+        yield LinesView(id="whole", title="All of it")
 
     def command(self) -> str:
         return "doctor"
@@ -101,6 +101,11 @@ c sends the fix to the terminal's clipboard; enter shows the functions on 1 Host
             return list(item_lines(item, width, glyphs))
 
         self.query_one("#whole", LinesView).show(build, top=True)
+
+    def explained(self) -> tuple[str, Callable[[int], list[Line]]]:
+        """The finding under the cursor, as large as the screen."""
+        item, glyphs = self._item(), self.wizard.glyphs
+        return (item.finding.code, lambda width: list(item_lines(item, width, glyphs))) if item is not None else super().explained()
 
     def action_copy(self) -> None:
         item = self._item()

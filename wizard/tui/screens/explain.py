@@ -59,8 +59,8 @@ t types a message, o opens a file; c sends the next step to the terminal's clipb
         self._reading = False
 
     def body(self) -> Iterable[Widget]:
-        yield LinesView(id="messages", classes="first")
-        yield LinesView(id="told")
+        yield LinesView(id="messages", classes="first", title="Messages")
+        yield LinesView(id="told", title="What it means here")
 
     def command(self) -> str:
         return self._words
