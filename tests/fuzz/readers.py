@@ -12,6 +12,7 @@ import lzma
 import os
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -266,6 +267,37 @@ def _lay(root: Path, archive: tarfile.TarFile, name: str, value: object) -> None
             path.write_bytes(body)
 
 
+def _container(data: bytes) -> None:
+    """Bytes as a file of their own and beside another, in a zip: tables, device trees, text of any kind, and archives that are damaged."""
+    with tempfile.TemporaryDirectory() as directory:
+        path, packed = Path(directory, "given"), Path(directory, "given.zip")
+        path.write_bytes(data)
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("a", data)
+            archive.writestr("b/IORT", _tables()[0])
+        for source in (str(path), str(packed)):
+            for option in ("--replay", "--root"):
+                command(option, source, "list")
+            command("--replay", source, "doctor", "--json")
+            command("--replay", source, "record")
+
+
+def _tables() -> list[bytes]:
+    """IORT of a recorded host, a flat device tree, and small archives."""
+    from wizard.facts.snapshot import load
+
+    iort = bytes.fromhex(load(str(HOST)).acpi["IORT"])
+    whole, tar = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("sub/IORT", iort)
+    with tarfile.open(fileobj=tar, mode="w") as packed:
+        member = tarfile.TarInfo("sosreport-x/sos_commands/devices/udevadm_info_--export-db")
+        database = _umockdevs()[0][:20000]
+        member.size = len(database)
+        packed.addfile(member, io.BytesIO(database))
+    return [iort, (PROJECT / "tests/facts/data/flattree/arm64-dt.dtb").read_bytes(), whole.getvalue(), tar.getvalue()]
+
+
 def _klog(data: bytes) -> None:
     import msgspec
 
@@ -428,6 +460,7 @@ READERS = {
         Reader("config", "bytes", _configs, _config),
         Reader("umockdev", "text", _umockdevs, _umockdev),
         Reader("tree", "json", lambda: [(SEEDS / "tree.json").read_bytes()], _tree),
+        Reader("container", "bytes", _tables, _container),
         Reader("klog", "text", lambda: [path.read_bytes() for path in sorted(_DATA.rglob("*.dmesg"))] + [_examples()], _klog),
         Reader("explain", "text", _said, _explain),
         Reader("translate", "json", _cases, _translate),
