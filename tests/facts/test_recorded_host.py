@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import lzma
 import re
+import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,10 @@ import pytest
 from wizard.facts.model import Facts
 from wizard.facts.record import from_tree
 from wizard.facts.snapshot import load
-from wizard.facts.source import open_tree
+from wizard.facts.source import open_tree, read_facts
+from wizard.facts.source import recorded as recorded_at
+from wizard.host.build import host_of
+from wizard.host.model import Accel
 
 HERE = Path(__file__).parent
 FIXTURES = HERE.parents[1] / "fixtures"
@@ -150,3 +155,26 @@ def test_a_sos_report_tells_the_same_functions(tmp_path: Path, moment: str, pack
     assert facts.kernel.config_partial  # five lines under the head of a kernel's own: what they leave out is no "not set"
     assert facts.iommufd is True
     assert (facts.identity.host or "").startswith("host-")
+
+
+@both
+@pytest.mark.parametrize("form", ["report", "cleaned", "files"])
+def test_no_verdict_differs_but_towards_unknown(tmp_path: Path, moment: str, form: str) -> None:
+    """The same moment of the same host as a report, as a report without what `sos clean` removes, and as a zip of lspci's output and IORT."""
+    if form == "files":
+        path = tmp_path / "host.zip"
+        with zipfile.ZipFile(path, "w") as packed:
+            packed.writestr("lspci.txt", told(moment, "lspci-nnvvv.txt.xz"))
+            packed.writestr("IORT", bytes.fromhex(recorded(moment).acpi["IORT"]))
+    else:
+        path = report(tmp_path / "report", moment)
+        if form == "cleaned":
+            shutil.rmtree(path / "sosreport-armhost-2026/proc/bus")
+    partial, whole = host_of(read_facts(recorded_at(str(path)))), host_of(recorded(moment))
+    assert partial.functions.keys() == whole.functions.keys()
+    for address, function in whole.functions.items():
+        verdict, before = partial.verdict(address).accel, whole.verdict(address).accel
+        assert verdict in (before, Accel.UNKNOWN), (address, verdict, before)
+        streams = partial.functions[address].stream_ids
+        assert set(streams) <= set(function.stream_ids), address
+        assert partial.functions[address].group in (function.group, None), address

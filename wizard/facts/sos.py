@@ -11,6 +11,7 @@ lspci only: their type and reserved regions are not. Who uses a function follows
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,8 @@ from wizard.base.address import Address
 from wizard.facts.functions import LIMIT, last_function
 from wizard.facts.held import Place
 from wizard.facts.model import Group, Identity, IommuDevice, PciFunction, Program
+from wizard.facts.paste import lspci
+from wizard.facts.paste.bus import join_vfs
 from wizard.facts.sosuse import ReportTree, stand_ins, uses
 from wizard.facts.tree import TEXT_LIMIT, Tree
 from wizard.facts.umockdev import parse
@@ -27,10 +30,6 @@ LSPCI = "sos_commands/pci/lspci_-nnvv"
 _DMIDECODE = "sos_commands/hardware/dmidecode"
 
 _SLOT = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
-_REVISION = re.compile(r"\(rev ([0-9a-f]{2})\)")
-_NODE = re.compile(r"^\tNUMA node: (\d+)$", re.MULTILINE)
-_GROUP = re.compile(r"^\tIOMMU group: (\d+)$", re.MULTILINE)
-_PARAGRAPH = re.compile(r"^(?=(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7] )", re.MULTILINE)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -55,7 +54,7 @@ def read_report(tree: Tree) -> Report:
     database, devices = parse(data, UDEV)
     stand_ins(tree, database, devices)
     tree.behind = database
-    told = _lspci(tree)
+    told, told_of = _lspci(tree)
     owners: dict[tuple[str, str], list[str]] = {}
     for path, properties in devices.items():
         kind = properties.get("SUBSYSTEM", "")
@@ -65,8 +64,9 @@ def read_report(tree: Tree) -> Report:
     for path, properties in devices.items():
         address = properties.get("PCI_SLOT_NAME", "")
         if properties.get("SUBSYSTEM") == "pci" and _SLOT.fullmatch(address) and len(functions) < LIMIT:
-            function = _function(tree, path, address, properties, told.get(address, ""), owners)
+            function = _function(tree, path, address, properties, told.get(address, {}), owners)
             functions += [function] if function else []
+    functions = _with_vfs(functions)
     iommus = tuple(sorted((_iommu(path) for path, p in devices.items() if p.get("SUBSYSTEM") == "iommu"), key=lambda iommu: iommu.name))
     if not cut and any(properties.get("SUBSYSTEM") == "platform" for properties in devices.values()):
         database.enter("sys/class/iommu")  # every device of the host is in the database: there is no other IOMMU
@@ -75,7 +75,7 @@ def read_report(tree: Tree) -> Report:
         Place.LINKS: False,
         Place.GROUP_LINKS: any(function.iommu_group is not None for function in functions),  # lspci prints them since pciutils 3.7
         Place.CONFIG: any(function.config_length for function in functions),
-        Place.RESOURCES: False,
+        Place.RESOURCES: Place.RESOURCES in told_of and all(function.address in told for function in functions),
         Place.GROUPS: False,
         Place.IOMMUS: bool(devices) and not cut,
     }
@@ -156,7 +156,7 @@ def programs_of(tree: Tree) -> tuple[Program, ...]:
 
 
 def _function(
-    tree: Tree, path: str, address: str, properties: dict[str, str], lspci: str, owners: dict[tuple[str, str], list[str]]
+    tree: Tree, path: str, address: str, properties: dict[str, str], told: dict[str, Any], owners: dict[tuple[str, str], list[str]]
 ) -> PciFunction | None:
     ids = re.fullmatch(r"([0-9A-F]{4}):([0-9A-F]{4})", properties.get("PCI_ID", ""))
     class_ = re.fullmatch(r"[0-9A-F]{4,6}", properties.get("PCI_CLASS", ""))
@@ -164,22 +164,23 @@ def _function(
         return None
     subsystem = re.fullmatch(r"([0-9A-F]{4}):([0-9A-F]{4})", properties.get("PCI_SUBSYS_ID", ""))
     config = _config(tree, Address.parse(address))
-    revision, node, group = (pattern.search(lspci) for pattern in (_REVISION, _NODE, _GROUP))
+    # `sos clean` removes configuration space as binary: what lspci said of it in words is there still.
+    space = {"config": config.rstrip(b"\0").hex(), "config_length": len(config)} if config else {k: told[k] for k in told if k.startswith("config")}
     return PciFunction(
         address=address,
         path=path,
         vendor=f"0x{ids[1].lower()}",
         device=f"0x{ids[2].lower()}",
         class_=f"0x{int(class_[0], 16):06x}",
-        revision=f"0x{revision[1]}" if revision else "0x00" if lspci else None,  # lspci is silent about revision 0
+        revision=told.get("revision"),
         subsystem_vendor=f"0x{subsystem[1].lower()}" if subsystem else None,
         subsystem_device=f"0x{subsystem[2].lower()}" if subsystem else None,
-        config=config.rstrip(b"\0").hex(),
-        config_length=len(config),
+        **space,
+        resource=told.get("resource", ""),
         driver=properties.get("DRIVER"),
         modalias=properties.get("MODALIAS"),
-        iommu_group=int(group[1]) if group else None,
-        numa_node=int(node[1]) if node else -1,
+        iommu_group=told.get("iommu_group"),
+        numa_node=told.get("numa_node", -1),
         vfio_dev=tuple(sorted(owners.get(("vfio-dev", address), ()))),
         net=tuple(sorted(owners.get(("net", address), ()))),
         block=tuple(sorted(owners.get(("block", address), ()))),
@@ -189,6 +190,23 @@ def _function(
     )
 
 
+_OF_VFS = ("vendor", "device", "physfn", "virtfns", "sriov_totalvfs", "sriov_numvfs")
+
+
+def _with_vfs(functions: list[PciFunction]) -> list[PciFunction]:
+    """PFs and VFs by the SR-IOV capability: no link of /sys that says it is in a report."""
+    fields: dict[str, dict[str, Any]] = {
+        function.address: {"vendor": function.vendor, "device": function.device, "config": function.config, "config_length": function.config_length}
+        | {"config_known": function.config_known}
+        for function in functions
+    }
+    join_vfs(fields, {function.address: Address.parse(function.address) for function in functions})
+    return [
+        msgspec.structs.replace(function, **{name: value for name, value in fields[function.address].items() if name in _OF_VFS})
+        for function in functions
+    ]
+
+
 def _config(tree: Tree, address: Address) -> bytes:
     # pci_proc_attach_bus() of the kernel: the segment is written where there is more than one.
     leaf = f"{address.device:02x}.{address.function}"
@@ -196,13 +214,11 @@ def _config(tree: Tree, address: Address) -> bytes:
     return next((data for place in places if (data := tree.data(place, 4096))), b"")
 
 
-def _lspci(tree: Tree) -> dict[str, str]:
-    found = {}
-    for paragraph in _PARAGRAPH.split((tree.data(LSPCI, TEXT_LIMIT) or b"").decode(errors="backslashreplace")):
-        slot = paragraph.partition(" ")[0]
-        if slot:
-            found[slot if slot.count(":") == 2 else f"0000:{slot}"] = paragraph
-    return found
+def _lspci(tree: Tree) -> tuple[dict[str, dict[str, Any]], frozenset[Place]]:
+    """(function -> what lspci said of it, places that it said of each of them)."""
+    pieces = lspci.read((tree.data(LSPCI, TEXT_LIMIT) or b"").decode(errors="backslashreplace"))
+    found = {address: fields for piece in pieces for address, fields in piece.functions.items()}
+    return found, frozenset.intersection(*(piece.holds for piece in pieces)) if pieces else frozenset()
 
 
 def _iommu(path: str) -> IommuDevice:

@@ -28,7 +28,7 @@ def _unreadable(space: ConfigSpace) -> str:
     if not space.length:
         return "its configuration space was not recorded"
     if space.known:
-        return "what was pasted of its configuration space does not tell"
+        return "what is known of its configuration space does not tell"
     if space.length <= USER_READABLE:
         return f"only {space.length} bytes of configuration space could be read; root would tell"
     if space.notes:

@@ -25,7 +25,7 @@ def place(told: dict[str, dict[str, Any]], pieces: Sequence[Piece]) -> tuple[lis
     """(functions with their paths and VFs, addresses of those that no source gives ids)."""
     whole = {address: fields for address, fields in told.items() if {"vendor", "device", "class_"} <= fields.keys()}
     parsed = {address: Address.parse(address) for address in whole}
-    _join_vfs(whole, parsed)
+    join_vfs(whole, parsed)
     above = {function: bridge for piece in reversed(pieces) for function, bridge in piece.above.items()}
     roots = {root for piece in pieces for root in piece.roots} | set(_roots(whole, parsed))
     bridges = dict(_bridges(whole, parsed))
@@ -88,7 +88,7 @@ def _express_type(fields: dict[str, Any]) -> int | None:
     return None if offset is None or not _tells(fields, offset, offset + 4) else regs.ExpressCapabilities.read(data, offset).TYPE
 
 
-def _join_vfs(whole: dict[str, dict[str, Any]], parsed: dict[str, Address]) -> None:
+def join_vfs(whole: dict[str, dict[str, Any]], parsed: dict[str, Address]) -> None:
     """PFs and their VFs, as pci_iov_virtfn_bus() and pci_iov_virtfn_devfn() of the kernel reckon them from the SR-IOV capability."""
     for address, fields in whole.items():
         data = _config(fields)
