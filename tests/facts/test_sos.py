@@ -17,7 +17,7 @@ from wizard.base.errors import InputError
 from wizard.facts import archive
 from wizard.facts.model import Facts
 from wizard.facts.record import from_tree
-from wizard.facts.source import open_tree
+from wizard.facts.source import open_tree, read_facts, recorded
 
 NVME, NIC, SECOND, FREE = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:04:00.0"
 TOP = "sosreport-host0-2026-11-30-ukkftsy"
@@ -283,3 +283,11 @@ def test_nothing_that_a_reader_asks_for_is_left_out_of_an_archive() -> None:
                 asked.add(text)
     assert len(asked) > 60
     assert {text for text in asked if archive._SKIPPED.search(text) and archive._SKIPPED.search(f"{text}/x")} == set()
+
+
+def test_a_report_without_udevs_database_has_its_functions_by_lspci(tmp_path: Path) -> None:
+    words = "01:00.0 Non-Volatile memory controller [0108]: Samsung Electronics Co Ltd NVMe SSD [144d:a80a] (rev 02) (prog-if 02 [NVM Express])\n"
+    content = {name: value for name, value in REPORT.items() if "udevadm" not in name}
+    content |= {"sos_commands/pci/lspci_-nnvv": words + "\tNUMA node: 1\n\tKernel driver in use: nvme\n\n"}
+    [function] = read_facts(recorded(lay(tmp_path, "tar", content))).functions
+    assert (function.address, function.vendor, function.driver, function.numa_node) == (NVME, "0x144d", "nvme", 1)

@@ -55,7 +55,7 @@ class Below(Tree):
 
     def names(self, path: str) -> list[str]:
         """As ``Tree.names``, of the other tree."""
-        return self._tree.names(self._prefix + path)
+        return self._tree.names((self._prefix + path).rstrip("/"))
 
     def target(self, path: str) -> str | None:
         """As ``Tree.target``, of the other tree."""

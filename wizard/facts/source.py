@@ -27,6 +27,7 @@ SUFFIXES = tuple(suffix + packed for suffix in (".json", RECORDING) for packed i
 """Ends of the names of recordings: what is looked for in a directory of them."""
 
 _ROOTS = frozenset(("sys", "sos_commands"))  # one of them is at the root of every tree
+_LSPCI_OF_SOS = "sos_commands/pci"
 _SNAPSHOT = re.compile(rb'\s{0,64}\{\s{0,64}"format"\s{0,64}:')  # as every one begins that was written here
 _UMOCKDEV = re.compile(rb"\s{0,64}P: /")  # the path of its first device
 
@@ -169,7 +170,13 @@ def _facts_within(path: str) -> Facts:
         return facts_of_container(outer)
     from wizard.facts.record import from_tree
 
-    facts = from_tree(_rooted(outer, inner))
+    tree = _rooted(outer, inner)
+    facts = from_tree(tree)
+    if not facts.functions and tree.names(_LSPCI_OF_SOS):  # a report without udev's database, or of a sos before 3.0, has lspci alone
+        from wizard.facts.container import completed
+        from wizard.facts.memorytree import Below
+
+        facts = completed(facts, Below(tree, _LSPCI_OF_SOS))
     if inner or "sos_commands" not in outer.names(""):
         from wizard.facts.container import completed
 
