@@ -45,7 +45,8 @@ def run_topology(arguments: argparse.Namespace) -> int:
             from wizard.picture.pieces import plain
             from wizard.picture.topotext import draw
 
-            drawing = draw(picture, _width(arguments), glyphs_for(os.environ))
+            names = host.functions
+            drawing = draw(picture, _width(arguments), glyphs_for(os.environ), name=lambda address: names[address].short_name)
             if arguments.output:
                 emit(arguments, plain(drawing))
             else:

@@ -25,11 +25,11 @@ def draw(picture: Topology, width: int, glyphs: Glyphs, *, height: int = 0, name
     """The drawing. Where ``height`` has room for it, what nobody has is listed too (``name`` gives it a name), and boxes stand apart."""
     head = [row(Piece(fit(picture.words, width, glyphs.more).rstrip(), "dim")), ()]
     left = [_vm(box, glyphs) for box in picture.vms]
-    right = [_smmu(box, glyphs, (lambda address: "") if picture.vms else name, False) for box in picture.smmus]
-    listed = [_smmu(box, glyphs, name, True) for box in picture.smmus]
     room = height - len(head)
-    if sum(map(len, listed)) + len(listed) - 1 <= max(room, sum(map(len, left)) + len(left) - 1):
-        right = listed
+    # Counted before it is made: a large host has thousands that nobody has.
+    whole = sum(1 + len(box.ends) + len(box.free) for box in picture.smmus) + len(picture.smmus) - 1
+    listed = whole <= max(room, sum(map(len, left)) + len(left) - 1)
+    right = [_smmu(box, glyphs, name, listed) for box in picture.smmus]
     if width < NARROW or not picture.vms:
         lines = [*head]
         for block in left:
