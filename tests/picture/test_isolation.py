@@ -8,13 +8,13 @@ from tests.tools.hosts import E1000E, NVME, VF0, host, plan, vm
 from wizard.arch.command import Op
 from wizard.arch.ste import STE
 from wizard.base.glyphs import ASCII, UNICODE
-from wizard.dryrun import lay_out, trace_address
+from wizard.dryrun import lay_out, trace_address, trace_of
 from wizard.dryrun.writable import GUESTS, STREAM, TLBI
 from wizard.nesting.vste import ALLOWED
 from wizard.picture import isolationtext, walktext
 from wizard.picture.pieces import keys_of, plain, row_width
 from wizard.picture.space import overlaps, spaces
-from wizard.picture.walk import walk_of_situation
+from wizard.picture.walk import walk_of_situation, walks_of
 from wizard.picture.writable import Fate, writable
 
 
@@ -97,6 +97,19 @@ def test_a_walk_has_every_word_with_its_fields_and_the_fault_where_it_is(iova: i
         assert walk.stops[walk.fault or 0].station == "fault"
         before = [stop.station for stop in walk.stops[: walk.fault] if stop.what == "walk"]
         assert before[-1] == ("stage 2" if stage2 else "stage 1")
+
+
+def test_a_scenario_is_one_walk_for_each_access() -> None:
+    asked = plan(vm(NVME, name="web"))
+    for scenario in ("before-boot", "gbpa-abort"):
+        steps = trace_of(asked, host(), NVME, scenario).trace
+        walks = walks_of(scenario, steps)
+        assert [stop.what for walk in walks for stop in walk.stops] == [step.what for step in steps]
+        accesses = sum(step.what == "dma" for step in steps)
+        assert accesses
+        assert sum(any(stop.what == "dma" for stop in walk.stops) for walk in walks) == accesses
+        for walk in walks:
+            assert (walk.fault is not None) is any(stop.what == "fault" for stop in walk.stops)
 
 
 def test_drawings_fit_and_every_piece_says_where_it_is_from() -> None:

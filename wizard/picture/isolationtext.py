@@ -14,7 +14,7 @@ from wizard.picture.pieces import Drawing, Piece, Row, fit, row
 from wizard.picture.space import Frames, Part, Space, Spaces
 from wizard.picture.writable import Bits, Fate, Opcode, Writable
 
-FATE_ROLE = {Fate.PASSES: "warn", Fate.REWRITTEN: "info", Fate.REFUSED: "good", Fate.KEPT: "dim"}
+FATE_ROLE = {Fate.PASSES: "bold", Fate.REWRITTEN: "info", Fate.REFUSED: "warn", Fate.KEPT: "dim"}
 WORD = 64
 _LABEL = 8
 

@@ -82,6 +82,27 @@ def walk_of(title: str, outcome: str, steps: Sequence[Step]) -> Walk:
     return Walk(title, outcome, stops, fault)
 
 
+_BETWEEN = frozenset({"guest", "command", "host", "kernel"})
+"""Steps that are no part of an access: behind one they lead to the next."""
+
+
+def walks_of(title: str, steps: Sequence[Step]) -> list[Walk]:
+    """The trace of a scenario as walks: one for each access, with what was done before it."""
+    groups: list[list[Step]] = [[]]
+    for step in steps:
+        accessed = any(one.what == "dma" for one in groups[-1])
+        if accessed and (step.what == "dma" or step.what in _BETWEEN):
+            groups.append([])
+        groups[-1].append(step)
+    return [walk_of(*_named(title, group), group) for group in groups if group]
+
+
+def _named(title: str, steps: Sequence[Step]) -> tuple[str, str]:
+    access = next((step.text for step in steps if step.what == "dma"), title)
+    ends = [step.text for step in steps if step.what in ("fault", "done", "where")]
+    return access, ends[-1] if ends else steps[-1].text
+
+
 def walk_of_situation(function: str, iova: str, situation: Situation) -> Walk:
     """One access of ``trace_address``."""
     return walk_of(f"{situation.access} of {iova} by {function}, {situation.situation}", situation.outcome, situation.steps)

@@ -18,7 +18,7 @@ from wizard.dryrun.cost import Workload
 from wizard.dryrun.model import Cancelled, Cell, Cost, Report, ScenarioView, Status
 from wizard.picture.isolationtext import draw_spaces, draw_writable, told_bits, told_command, told_frames, told_part
 from wizard.picture.pieces import Drawing
-from wizard.picture.walk import walk_of, walk_of_situation
+from wizard.picture.walk import walk_of_situation, walks_of
 from wizard.plan.model import Plan
 from wizard.tui.dryrun_lines import cell_lines, cost_lines, matrix_lines, proof_lines, slid, slider_lines
 from wizard.tui.lines import BLANK, Line, item_lines, labelled, line
@@ -290,8 +290,8 @@ behind it; what a guest may write, bit by bit and command by command; the cost, 
         found = trace_of(plan, self.wizard.host, cell.function, cell.scenario)
         glyphs = self.wizard.glyphs
 
-        walk = walk_of(f"{view.title}: {cell.function}", found.text, found.trace)
-        shown = WalkScreen(view.title, [walk], glyphs, head=lambda width: list(cell_lines(found, view, width, glyphs)))
+        walks = walks_of(view.title, found.trace)
+        shown = WalkScreen(f"{view.title}: {cell.function}", walks, glyphs, head=lambda width: list(cell_lines(found, view, width, glyphs)))
         self.app.call_from_thread(self.app.push_screen, shown)
 
     def action_try(self) -> None:

@@ -35,6 +35,7 @@ class WalkScreen(Dialog):
         #both { layout: vertical; height: 1fr; }
         #steps { height: 1fr; }
         #stop { height: 45%; border-top: solid $panel; }
+        &.-wide #head { max-height: 6; }
         &.-wide #both { layout: horizontal; }
         &.-wide #steps { width: 1fr; }
         &.-wide #stop { width: 46%; height: 1fr; border-top: none; border-left: solid $panel; padding: 0 0 0 1; }
