@@ -54,7 +54,8 @@ def read_report(tree: Tree) -> Report:
     database, devices = parse(data, UDEV)
     stand_ins(tree, database, devices)
     tree.behind = database
-    told, told_of = _lspci(tree)
+    slots = [slot for p in devices.values() if p.get("SUBSYSTEM") == "pci" and _SLOT.fullmatch(slot := p.get("PCI_SLOT_NAME", ""))]
+    told, told_of = _lspci(tree, rebuild=not all(_config(tree, Address.parse(slot)) for slot in slots))
     owners: dict[tuple[str, str], list[str]] = {}
     for path, properties in devices.items():
         kind = properties.get("SUBSYSTEM", "")
@@ -214,9 +215,9 @@ def _config(tree: Tree, address: Address) -> bytes:
     return next((data for place in places if (data := tree.data(place, 4096))), b"")
 
 
-def _lspci(tree: Tree) -> tuple[dict[str, dict[str, Any]], frozenset[Place]]:
+def _lspci(tree: Tree, *, rebuild: bool) -> tuple[dict[str, dict[str, Any]], frozenset[Place]]:
     """(function -> what lspci said of it, places that it said of each of them)."""
-    pieces = lspci.read((tree.data(LSPCI, TEXT_LIMIT) or b"").decode(errors="backslashreplace"))
+    pieces = lspci.read((tree.data(LSPCI, TEXT_LIMIT) or b"").decode(errors="backslashreplace"), rebuild=rebuild)
     found = {address: fields for piece in pieces for address, fields in piece.functions.items()}
     return found, frozenset.intersection(*(piece.holds for piece in pieces)) if pieces else frozenset()
 

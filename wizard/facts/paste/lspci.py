@@ -39,13 +39,13 @@ _IO, _MEM, _PREFETCH, _SIZEALIGN, _MEM_64, _UNSET = 0x100, 0x200, 0x2000, 0x4000
 _VERBOSE = re.compile(r"^[ \t]*(?:Control|Flags): ", re.MULTILINE)
 
 
-def read(text: str) -> list[Piece]:
-    """The pieces of lspci in a text; none where there is no such line."""
+def read(text: str, *, rebuild: bool = True) -> list[Piece]:
+    """The pieces of lspci in a text; none where there is no such line. ``rebuild``: also configuration space out of words, which takes longest."""
     found: dict[str, dict[str, Any]] = {}
     told: dict[str, set[Place]] = {}
     forms: dict[str, None] = {}
     for address, head, body, whole in _functions(text):
-        form, fields, places = _function(head, body, whole=whole)
+        form, fields, places = _function(head, body, whole=whole, rebuild=rebuild)
         if not fields:
             continue
         known = found.setdefault(address, {})
@@ -85,7 +85,7 @@ def _functions(text: str) -> Iterator[tuple[str, str, str, bool]]:
             yield address_of(head[1]), head[2], body, not cut
 
 
-def _function(head: str, body: str, *, whole: bool) -> tuple[str, dict[str, Any], set[Place]]:
+def _function(head: str, body: str, *, whole: bool, rebuild: bool) -> tuple[str, dict[str, Any], set[Place]]:
     """(lspci's options that print so, fields, places that they hold); no fields where it is no line of lspci's."""
     fields = _of_head(head)
     if fields is None:
@@ -107,7 +107,7 @@ def _function(head: str, body: str, *, whole: bool) -> tuple[str, dict[str, Any]
     if data:
         _of_dump(fields, data)
         form = {64: "-x", 256: "-xxx", 4096: "-xxxx"}.get(len(data), "-x")
-    elif verbose and "vendor" in fields:
+    elif verbose and rebuild and "vendor" in fields:
         _rebuilt(fields, words, whole=whole)
     elif "(rev ff)" in head and "Unknown header type 7f" in body:
         fields |= {"config": "ff" * 64, "config_length": 64}
