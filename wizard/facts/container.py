@@ -184,14 +184,17 @@ _PRODUCT = re.compile(r"\bDMI: (.{1,120}?)(?:, BIOS |/|$)")
 
 def one_host(container: str, sources: Iterable[Source]) -> None:
     """``InputError`` where two sources can't be of one host at one time, with the names of both and by what."""
-    first: dict[str, tuple[str, str]] = {}
+    first: dict[str, tuple[dict[str, None], str]] = {}
     for source in sources:
+        own: dict[str, dict[str, None]] = {}
         for what, value in _marks(source):
-            known, where = first.setdefault(what, (value, source.name))
-            if known != value:
+            own.setdefault(what, {})[value] = None
+        for what, values in own.items():  # a journal of several boots names several kernels: one in common is enough
+            known, where = first.setdefault(what, (values, source.name))
+            if known.keys().isdisjoint(values):
                 raise InputError(
-                    f"{visible(container)} holds more than one host: {what} is {visible(known)} in {visible(where)} and {visible(value)} in "
-                    f"{visible(source.name)}.",
+                    f"{visible(container)} holds more than one host: {what} is {visible(next(iter(known)))} in {visible(where)} and "
+                    f"{visible(next(iter(values)))} in {visible(source.name)}.",
                     "Give what is of one host, at one time, alone.",
                 )
 
