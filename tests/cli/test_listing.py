@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import ROOT, run
 
 FIXTURES = sorted(path.stem for path in (ROOT / "fixtures").glob("*.json"))
-SOURCES = {"probe", "hw_info", "log", "iort", "device-tree", "sysfs", "config", "assumed", "none"}
+SOURCES = {"probe", "hw_info", "log", "iort", "madt", "device-tree", "sysfs", "config", "assumed", "none"}
 # Fields are added, never renamed (sources: design-json).
 HOST = {"schema", "host", "smmus", "functions", "groups"}
 SMMU = {"name", "base", "numa_node", "capabilities", "functions"}
