@@ -95,14 +95,11 @@ def test_verify_says_of_the_running_vm_what_each_question_has_for_an_answer(host
 
 
 def test_verify_names_what_is_wrong(host: Boot) -> None:
-    """One thing each: another bus than the profile has, a process that is stopped, a function taken away by hand, a vSMMU left out."""
+    """One thing each: another bus than the profile has, a function taken away by hand, a vSMMU left out."""
     assert host.status("verify-other-bus") == 1
     told = [finding["what"] for finding in host.json("verify-other-bus")["vms"][0]["findings"]]
     assert any("bus_nr of pcie.1 is 8, and other.toml says 32" in text for text in told)
     assert any(f"the guest's address of {NVME} is" in text for text in told)
-    stopped = host.json("verify-stopped")
-    assert codes(stopped) == {"running-process-stopped"}
-    assert answers(stopped)["by construction"] == "yes"
     assert host.status("unplug") == 0, host.errors("unplug")
     unplugged = host.json("verify-unplugged")
     assert "running-function-missing" in codes(unplugged)

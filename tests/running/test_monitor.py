@@ -13,7 +13,7 @@ import pytest
 from tests.running.servers import GREETING, Answer, returning, serving
 from tests.tools.processes import LIMIT
 from wizard.running.devices import ask_machine
-from wizard.running.monitor import Ended, Foreign, MonitorError, Nonsense, Refused, Silent, SocketMonitor
+from wizard.running.monitor import Ended, Foreign, MonitorError, Nonsense, Refused, Silent, SocketMonitor, VirshMonitor
 
 SOON = 0.3  # seconds that an answer may take here
 
@@ -103,3 +103,35 @@ def test_only_questions_are_asked(tmp_path: Path) -> None:
                 monitor.ask(command)
         monitor.close()
     assert [one["execute"] for one in sent] == ["qmp_capabilities"]
+
+
+VIRSH = """\
+#!/bin/sh
+# What virsh does: the answer of QEMU as it is on standard output, errors of its own on the other.
+[ "$1 $2 $3 $4 $5" = "--connect qemu:///system qemu-monitor-command --domain web-1" ] || exit 9
+case $6 in
+    *query-name*) echo '{"return":{"name":"web-1"},"id":"libvirt-30"}';;
+    *query-kvm*) echo '{"id":"libvirt-31","error":{"class":"GenericError","desc":"no such thing"}}';;
+    *query-status*) echo 'tea';;
+    *query-migrate*) echo 'error: Timed out during operation: cannot acquire state change lock' >&2; exit 1;;
+    *) exec sleep 60;;
+esac
+"""
+
+
+def test_a_vm_of_libvirts_is_asked_through_libvirt(tmp_path: Path) -> None:
+    virsh = tmp_path / "virsh"
+    virsh.write_text(VIRSH)
+    virsh.chmod(0o700)
+    monitor = VirshMonitor(str(virsh), "web-1", answer=LIMIT)
+    assert monitor.ask("query-name") == {"name": "web-1"}
+    for command, kind, words in (
+        ("query-kvm", Refused, "no such thing"), ("query-status", Nonsense, "no JSON"), ("query-migrate", MonitorError, "state change lock"),
+    ):  # fmt: skip
+        with pytest.raises(kind, match=words):
+            monitor.ask(command)
+    monitor.answer = SOON
+    with pytest.raises(Silent, match="libvirt gave no answer"):
+        monitor.ask("query-pci")
+    with pytest.raises(MonitorError, match="virsh can't be run"):
+        VirshMonitor(str(tmp_path / "none"), "web-1", answer=SOON).ask("query-name")

@@ -209,7 +209,7 @@ class VirshMonitor(Monitor):
 
     def __init__(self, virsh: str, name: str, *, answer: float = ANSWER_SECONDS, whole: float = WHOLE_SECONDS) -> None:
         super().__init__(answer=answer, whole=whole)
-        self.how = "QMP through libvirt"
+        self.how = "QMP through libvirt, which marks the domain as tainted by it (custom-monitor)"
         self._words = [virsh, "--connect", "qemu:///system", "qemu-monitor-command", "--domain", name]
 
     def _send(self, command: str, arguments: dict[str, Any]) -> Any:
