@@ -74,6 +74,7 @@ class WizardApp(Wizard):
         "dryrun": _lazy("dryrun", "DryRunScreen"),
         "rehearse": _lazy("rehearse", "RehearseScreen"),
         "explain": _lazy("explain", "ExplainScreen"),
+        "running": _lazy("running", "RunningScreen"),
     }
     DEFAULT_MODE = "host"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -86,6 +87,7 @@ class WizardApp(Wizard):
         Binding("7", "go('dryrun')", "Dry run", show=False, id="go-dryrun"),
         Binding("8", "go('rehearse')", "Rehearse", show=False, id="go-rehearse"),
         Binding("9", "go('explain')", "Explain a message", show=False, id="go-explain"),
+        Binding("0", "go('running')", "VMs that run", show=False, id="go-running"),
         Binding("right_square_bracket", "step(1)", "Next screen", show=False, id="next-screen"),
         Binding("left_square_bracket", "step(-1)", "Previous screen", show=False, id="previous-screen"),
         Binding("u,ctrl+z", "undo", "Undo", show=False, id="undo"),

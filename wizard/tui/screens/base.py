@@ -33,7 +33,7 @@ TABS = (
     ("8", "rehearse", "Rehearse"),
 )
 # Screens beside the way through: their tab is there while one is on them, so that the others keep their names in 80 columns.
-ASIDE = (("9", "explain", "Explain"),)
+ASIDE = (("9", "explain", "Explain"), ("0", "running", "Running"))
 
 # Keys that only move: the palette leaves them out, and the help lists them last.
 MOVES = {
