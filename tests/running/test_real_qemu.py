@@ -6,21 +6,18 @@ import json
 import re
 import signal
 import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.tools.hosts import FIXTURES, NVME, VF0, host, planned
-from tests.tools.processes import LIMIT, ending, wait_until
+from tests.tools.processes import LIMIT, wait_until
 from tests.tools.schemas import validator
+from tests.tools.vms import started
 from wizard.cli.main import main
 from wizard.plan.model import VmPlan
 from wizard.profile import write_profile
-from wizard.rehearsal.standin import stand_ins
 from wizard.running.verify import World, find
 from wizard.running.verify import verify as look_at
 
@@ -30,43 +27,6 @@ ONLY_READ = {
     "query-memory-size-summary", "qom-list", "qom-get",
 }  # fmt: skip
 """By QEMU's own documentation (qapi/*.json); qmp_capabilities ends the negotiation and changes nothing of the VM."""
-
-
-class Vm:
-    """A QEMU that runs."""
-
-    def __init__(self, process: subprocess.Popen[bytes], plan: VmPlan, directory: Path) -> None:
-        self.process, self.plan, self.directory = process, plan, directory
-        self.socket = directory / "q"
-
-    def asked(self) -> list[str]:
-        """The commands that reached it, by its own trace (handle_qmp_command of monitor/qmp.c)."""
-        said = (self.directory / "trace").read_text(errors="replace")
-        return re.findall(r'handle_qmp_command.*?"execute": *"([^"]+)"', said)
-
-
-@contextmanager
-def started(qemu: Path, directory: Path, plan: VmPlan, *more: str) -> Iterator[Vm]:
-    words = stand_ins(plan).words
-    words += ["-qmp", f"unix:{directory}/q,server=on,wait=off", "-trace", "handle_qmp_command", "-D", f"{directory}/trace", *more]
-    with (
-        (directory / "stderr").open("wb") as errors,
-        ending(subprocess.Popen([qemu, *words], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)) as process,
-    ):
-        wait_until(lambda: process.poll() is not None or _listens(directory / "q"), "its socket")
-        assert process.poll() is None, (directory / "stderr").read_text()
-        yield Vm(process, plan, directory)
-
-
-def _listens(path: Path) -> bool:
-    """Whether QEMU takes clients: it does so as soon as the machine is there."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(LIMIT)
-        try:
-            client.connect(str(path))
-            return client.recv(1) == b"{"
-        except OSError:
-            return False
 
 
 def verify(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.running.test_real_qemu import Vm, started
 from tests.tools.hosts import NVME, planned
 from tests.tools.processes import LIMIT, ending, wait_until
 from tests.tools.qemu import require_qemu
 from tests.tools.schemas import validator
+from tests.tools.vms import Vm, started
 from wizard.running.functions import Interrupts, State
 from wizard.running.process import Process
 from wizard.running.watch.events import KernelEvents, Owner, place, propagated

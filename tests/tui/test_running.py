@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.running.test_real_qemu import started
 from tests.tools.hosts import NVME, host, planned
 from tests.tools.qemu import require_qemu
+from tests.tools.vms import started
 from tests.tui.conftest import app, press, shown, shows
 from wizard.running.watch.records import Record
 from wizard.tui.app import WizardApp
