@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/smmu-wizard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate watch hitless tables schema diff baseline match engine)
+_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables schema diff baseline match engine)
 
 _shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -q --quiet --smmu --json)
 _shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --severity --json)
@@ -17,6 +17,7 @@ _shtab_smmu_wizard_plan_option_strings=(-h --help --replay --root --demo --polic
 _shtab_smmu_wizard_import_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --running --fix --severity -q --quiet --assume-accel --allow-in-use --yes -o --output --force --json)
 _shtab_smmu_wizard_check_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --running --vmm --severity -q --quiet --fix --in-place --assume-accel --allow-in-use --yes -o --output --force --json)
 _shtab_smmu_wizard_export_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --format --traces --severity -q --quiet --assume-accel --allow-in-use --yes -o --output --force)
+_shtab_smmu_wizard_report_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --running --no-redact --assume-accel --allow-in-use --yes -o --output --force)
 _shtab_smmu_wizard_topology_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --running --format --assume-accel --allow-in-use --yes -o --output --force)
 _shtab_smmu_wizard_verify_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --translating --yes --guest --postmortem --force --guest-script --qmp --severity --json)
 _shtab_smmu_wizard_dry_run_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --trace --workload-buffer --workload-shared --workload-mapped --workload-touched --severity -q --quiet --assume-accel --allow-in-use --yes --json)
@@ -91,6 +92,14 @@ _shtab_smmu_wizard_export___policy_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_export___allow_in_use_COMPGEN=_smmu_wizard_functions
 _shtab_smmu_wizard_export__o_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_export___output_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_report_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_report___replay_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_report___root_COMPGEN=_shtab_compgen_dirs
+_shtab_smmu_wizard_report___policy_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_report___running_COMPGEN=_smmu_wizard_vms
+_shtab_smmu_wizard_report___allow_in_use_COMPGEN=_smmu_wizard_functions
+_shtab_smmu_wizard_report__o_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_report___output_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_topology_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_topology___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_topology___root_COMPGEN=_shtab_compgen_dirs
@@ -169,6 +178,7 @@ _shtab_smmu_wizard_check___severity_choices=(error warning note)
 _shtab_smmu_wizard_export___color_choices=(auto always never)
 _shtab_smmu_wizard_export___format_choices=(qemu qemu-json libvirt virt-install openvmm prepare qmp)
 _shtab_smmu_wizard_export___severity_choices=(error warning note)
+_shtab_smmu_wizard_report___color_choices=(auto always never)
 _shtab_smmu_wizard_topology___color_choices=(auto always never)
 _shtab_smmu_wizard_topology___format_choices=(text svg dot)
 _shtab_smmu_wizard_verify___color_choices=(auto always never)
@@ -192,7 +202,7 @@ _shtab_smmu_wizard_match___color_choices=(auto always never)
 _shtab_smmu_wizard_match___severity_choices=(error warning note)
 _shtab_smmu_wizard_engine_pos_0_choices=(nfd kubevirt-permitted kubevirt-vmi opennebula-host opennebula-pci opennebula-template opennebula-raw)
 _shtab_smmu_wizard_engine___color_choices=(auto always never)
-_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export topology verify dry-run rehearse translate watch hitless tables schema diff baseline match engine)
+_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables schema diff baseline match engine)
 _shtab_smmu_wizard___color_choices=(auto always never)
 
 _shtab_smmu_wizard_list_pos_0_nargs='*'
@@ -286,6 +296,16 @@ _shtab_smmu_wizard_export___quiet_nargs=0
 _shtab_smmu_wizard_export___assume_accel_nargs=0
 _shtab_smmu_wizard_export___yes_nargs=0
 _shtab_smmu_wizard_export___force_nargs=0
+_shtab_smmu_wizard_report_pos_0_nargs='*'
+_shtab_smmu_wizard_report__h_nargs=0
+_shtab_smmu_wizard_report___help_nargs=0
+_shtab_smmu_wizard_report___demo_nargs=0
+_shtab_smmu_wizard_report___no_pager_nargs=0
+_shtab_smmu_wizard_report___running_nargs='?'
+_shtab_smmu_wizard_report___no_redact_nargs=0
+_shtab_smmu_wizard_report___assume_accel_nargs=0
+_shtab_smmu_wizard_report___yes_nargs=0
+_shtab_smmu_wizard_report___force_nargs=0
 _shtab_smmu_wizard_topology_pos_0_nargs='*'
 _shtab_smmu_wizard_topology__h_nargs=0
 _shtab_smmu_wizard_topology___help_nargs=0

@@ -6,12 +6,12 @@ import contextlib
 import io
 import re
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from tests.tools.cache import PROJECT
+from tests.tools.hostile import hostile_places
 from wizard.base.errors import WizardError
 from wizard.cli.main import main
 from wizard.facts.snapshot import decode
@@ -19,14 +19,6 @@ from wizard.facts.snapshot import decode
 HOSTILE = "\x1b]0;title\x07\x1b[31m\u202e\x9b2J"
 ACTS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 FIXTURE = PROJECT / "fixtures/vfio-arm64-virt-canwbs.json"
-
-
-def hostile_places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where a text could be something else and the snapshot would still be read: one place for each kind of field."""
-    if isinstance(value, str):
-        return [path]
-    items: Any = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
-    return [place for key, one in items for place in hostile_places(one, (*path, key))]
 
 
 def poisoned(snapshot: bytes) -> bytes:

@@ -163,6 +163,11 @@ def redact(facts: Facts, secrets: Secrets) -> tuple[Facts, tuple[str, ...]]:
     return msgspec.structs.replace(done, redacted=True, identity=identity), given.report()
 
 
+def cleaner(facts: Facts, secrets: Secrets) -> Callable[[str], str]:
+    """What redaction makes of any other text about the same host: the paths and addresses of a VM. ``facts`` as they were read."""
+    return Cleaner(_also_of(facts, secrets), Pseudonyms(secrets.key)).text
+
+
 def _struct(value: Any, site: _Site) -> Any:
     """A struct with each of its fields as decided; the same one where nothing changes."""
     decisions = DECISIONS[type(value)]
