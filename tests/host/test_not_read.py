@@ -46,10 +46,11 @@ def test_an_smmu_that_only_a_link_names_is_one(capsys: pytest.CaptureFixture[str
 
 def test_where_nothing_was_read_something_may_stand_in_the_way(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "sys").mkdir()
-    for source in (("--replay", str(DATA / "no-attributes.umockdev")), ("--root", str(tmp_path))):
+    for source, unread in ((("--replay", str(DATA / "no-attributes.umockdev")), "configuration space"), (("--root", str(tmp_path)), "PCI functions")):
         doctor = said(capsys, *source, "doctor")
         assert "Nothing stands in the way" not in doctor
-        assert "PCI functions" in doctor.partition("Not looked at")[2]
+        assert unread in doctor.partition("Not looked at")[2]
+    assert "0000:00:01.0" in said(capsys, "--replay", str(DATA / "no-attributes.umockdev"), "list")  # udev's database names functions
 
 
 def test_a_function_whose_neighbours_were_not_recorded_is_not_alone(capsys: pytest.CaptureFixture[str]) -> None:

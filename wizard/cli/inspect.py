@@ -16,6 +16,7 @@ from wizard.cli.output import face, finding_lines, item_lines, print_json, print
 from wizard.cli.source import host_for
 from wizard.cli.subject import find_smmu
 from wizard.facts.held import Place, why_unread
+from wizard.facts.model import PASTE
 from wizard.host.describe import Row, capability_rows, function_rows, headline, kernel_text, pages_text, product_text, smmu_rows
 from wizard.host.iort import promises, ranges, smmu_at, word
 from wizard.host.known import Known
@@ -65,6 +66,7 @@ def _is_kept(address: str, kept: Collection[str] | None) -> bool:
 def list_lines(host: Host, smmu: str | None = None, kept: Collection[str] | None = None) -> Iterable[str]:
     """The host's line, then a table of functions under each SMMU; with ``kept`` only those functions, and the SMMUs above them."""
     yield host_line(host)
+    yield from source_lines(host)
     yield from kind_lines(host)
     wanted = [one for one in host.smmus.values() if smmu is None or one.name == smmu]
     tables = [[host.functions[address] for address in one.functions if _is_kept(address, kept)] for one in wanted]
@@ -74,8 +76,9 @@ def list_lines(host: Host, smmu: str | None = None, kept: Collection[str] | None
         tables = [functions for functions in tables if functions]
     rest = [function for address, function in host.functions.items() if function.smmu is None and _is_kept(address, kept)]
     if rest and smmu is None:
+        unread = host.facts.origin == PASTE and why_unread(host.facts, Place.IOMMUS) is not None
         kind = "SMMU" if any(one.kind == "smmuv3" for one in host.smmus.values()) else "IOMMU"
-        lost = [function for function in rest if any(reason.code == "smmu-unknown" for reason in host.verdict(str(function)).reasons)]
+        lost = [function for function in rest if unread or any(reason.code == "smmu-unknown" for reason in host.verdict(str(function)).reasons)]
         for title, some in (
             (f"Behind no {kind} that the kernel uses:", [function for function in rest if function not in lost]),
             (f"Whether they are behind an {kind} is not known:", lost),
@@ -122,6 +125,12 @@ def kind_lines(host: Host) -> Iterable[str]:
         yield f"{'This host shows no SMMU' if looked else 'IOMMUs were not looked at here'}: `smmu-wizard doctor` says what to do about it."
     elif not host.functions and why_unread(host.facts, Place.FUNCTIONS) is not None:
         yield "PCI functions were not looked at here: `smmu-wizard doctor` says what would tell."
+
+
+def source_lines(host: Host) -> Iterable[str]:
+    """What a paste rests on."""
+    if host.facts.rests_on:
+        yield visible(f"This rests on: {', '.join(host.facts.rests_on)}. What that does not hold is unknown.")
 
 
 def host_line(host: Host) -> str:
@@ -234,6 +243,7 @@ def function_lines(host: Host, function: Function) -> Iterable[str]:
     """One function for people: identity, place, verdict, capabilities with their sources."""
     verdict = host.verdict(function.facts.address)
     yield line((f"{function}  {function.name}", "head"), f"  [{function.ids}]")
+    yield from source_lines(host)
     yield from _rows_table(function_rows(host, function))
     elsewhere = host.verdicts_elsewhere(function.facts.address)
     differ = [f"; with {vmm.name_of_it}: {other.accel.value}" for vmm, other in elsewhere.items() if other.accel is not verdict.accel]
@@ -336,6 +346,7 @@ def _doctor_lines(host: Host, diagnosis: Diagnosis) -> Iterable[str]:
             yield from item_lines(area.findings)
         return
     yield host_line(host)
+    yield from source_lines(host)
     counts = Counter(host.verdict(address).accel for address, function in host.functions.items() if not function.is_bridge)
     yield "Endpoints that can be accelerated: " + ", ".join(f"{counts[accel]} {accel.value}" for accel in Accel)
     for area in diagnosis.areas:

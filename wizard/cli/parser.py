@@ -352,7 +352,7 @@ def _sources(parser: argparse.ArgumentParser, *, first: bool) -> None:
     def default(value: object) -> object:
         return value if first else argparse.SUPPRESS
 
-    snapshot = "a recorded snapshot, or a umockdev recording (both also as .gz or .xz; - for standard input)"
+    snapshot = "a recorded snapshot, a umockdev recording, or pasted text: lspci, dmesg, acpidump, groups … (also .gz, .xz; - for standard input)"
     group.add_argument("--replay", metavar="SNAPSHOT", default=default(None), help=snapshot)
     tree = "a directory (or tar) that holds a host's sys/ and, where they exist, proc/, dmesg …"
     group.add_argument("--root", metavar="DIR", default=default(None), help=tree)

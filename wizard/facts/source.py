@@ -29,6 +29,7 @@ SUFFIXES = tuple(suffix + packed for suffix in (".json", RECORDING) for packed i
 _ROOTS = frozenset(("sys", "sos_commands"))  # one of them is at the root of every tree
 _LSPCI_OF_SOS = "sos_commands/pci"
 _SNAPSHOT = re.compile(rb'\s{0,64}\{\s{0,64}"format"\s{0,64}:')  # as every one begins that was written here
+_ATTRIBUTE = re.compile(rb"^[AH]: ", re.MULTILINE)  # udev's own database has none, and is read as a paste
 _UMOCKDEV = re.compile(rb"\s{0,64}P: /")  # the path of its first device
 
 
@@ -87,7 +88,7 @@ def load_recording(path: str) -> Facts:
 
 def decode_recording(data: bytes, name: str) -> Facts:
     """The facts in a recording's bytes; ``name`` is for errors, and counts only where the content is of no known kind. ``InputError``."""
-    if _UMOCKDEV.match(data) or name.endswith(RECORDING):
+    if (_UMOCKDEV.match(data) or name.endswith(RECORDING)) and (_ATTRIBUTE.search(data) or b"\nE: PCI_SLOT_NAME=" not in data):
         from wizard.facts.umockdev import from_umockdev
 
         return from_umockdev(data, name)
@@ -200,7 +201,7 @@ def _is_container(source: Source) -> bool:
     from wizard.facts.archive import looks_like
 
     known = looks_like(source.path)
-    return source.kind is SourceKind.ROOT if known is None else known
+    return source.kind is SourceKind.ROOT and not _is_text(source.path) if known is None else known
 
 
 def secrets_for(source: Source) -> Secrets:
@@ -225,6 +226,21 @@ def _read(source: Source) -> Facts:
     from wizard.facts.live import read_live
 
     return read_live()
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path is a file of text, and so a recording or a paste: an archive has bytes that no text has."""
+    import os
+
+    if not os.path.isfile(path):
+        return False
+    from wizard.facts.paste.text import HEAD, is_text
+
+    try:
+        with open(path, "rb") as file:
+            return is_text(file.read(HEAD))
+    except OSError:
+        return False  # who opens it says why it can't be read
 
 
 def _demo() -> Facts:

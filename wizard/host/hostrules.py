@@ -40,7 +40,7 @@ def _define(code: str, severity: Severity, kind: Kind, area: Area, *, what: str,
 
 def is_smmuv3_host(host: Host) -> bool:
     """Whether acceleration is a question here at all."""
-    return any(smmu.kind == "smmuv3" for smmu in host.smmus.values())
+    return any(smmu.kind == "smmuv3" for smmu in host.smmus.values()) or (not host.smmus and bool(host.log.smmus))
 
 
 NOT_LOOKED_AT = _define(

@@ -44,6 +44,7 @@ class HostView(msgspec.Struct, frozen=True):
     iommu: str = "none"  # smmuv3, smmuv2, intel, amd, virtio, other, or several of them with commas
     assumed: dict[str, str] = {}  # place in the snapshot -> why nobody measured what stands there
     gic: str | None = None  # the interrupt controller by the firmware's MADT: version, ITSs, frames of GICv2m
+    rests_on: tuple[str, ...] = ()  # of a paste: the kinds of text and files that it held
 
 
 class RegistersView(msgspec.Struct, frozen=True):
@@ -204,6 +205,7 @@ def host_view(host: Host) -> HostView:
         iommu=",".join(sorted({smmu.kind for smmu in host.smmus.values()})) or "none",
         assumed={assumption.path: assumption.why for assumption in facts.assumptions},
         gic=host.gic.words if host.gic else None,
+        rests_on=facts.rests_on or (),
     )
 
 

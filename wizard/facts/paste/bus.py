@@ -28,7 +28,7 @@ def place(told: dict[str, dict[str, Any]], pieces: Sequence[Piece]) -> tuple[lis
     join_vfs(whole, parsed)
     above = {function: bridge for piece in reversed(pieces) for function, bridge in piece.above.items()}
     roots = {root for piece in pieces for root in piece.roots} | set(_roots(whole, parsed))
-    bridges = dict(_bridges(whole, parsed))
+    bridges = {bus: bridge for piece in reversed(pieces) for bus, bridge in piece.bridges.items()} | dict(_bridges(whole, parsed))
 
     def parent(address: str) -> str | None:
         if address in above:
@@ -67,7 +67,7 @@ def _tells(fields: dict[str, Any], first: int, end: int) -> bool:
 def _bridges(whole: dict[str, dict[str, Any]], parsed: dict[str, Address]) -> Iterable[tuple[tuple[int, int], str]]:
     """(segment, secondary bus) -> bridge, of each whose bus numbers are told."""
     for address, fields in whole.items():
-        if _tells(fields, 0x0E, 0x0F) and _tells(fields, 0x18, 0x1B):
+        if _tells(fields, 0x18, 0x1B):
             data = _config(fields).ljust(0x1B, b"\0")
             if data[0x0E] & 0x7F in (1, 2) and (secondary := BridgeBuses.read(data).SECONDARY):
                 yield (parsed[address].segment, secondary), address
@@ -96,7 +96,7 @@ def join_vfs(whole: dict[str, dict[str, Any]], parsed: dict[str, Address]) -> No
         if offset is None or not _tells(fields, offset, offset + 0x40):
             continue
         control, counts, routing = regs.SriovControl.read(data, offset), regs.SriovCounts.read(data, offset), regs.SriovRouting.read(data, offset)
-        fields.setdefault("sriov_totalvfs", counts.TOTAL or None)
+        # sriov_totalvfs is what the PF's driver lets be made (sriov_driver_max of pci_sriov_set_totalvfs()), which TotalVFs does not tell.
         fields.setdefault("sriov_numvfs", counts.NUMBER if control.VF_ENABLE else 0)
         if not control.VF_ENABLE:
             continue

@@ -12,7 +12,7 @@ import msgspec
 
 from wizard.base.errors import InputError
 from wizard.base.text import size, visible
-from wizard.facts.paste import lspci, tables
+from wizard.facts.paste import acpi, groups, kernellog, lspci, machine, nodedev, tables, udev
 from wizard.facts.paste.piece import Piece
 from wizard.facts.paste.text import LIMIT, LINES, is_text, plain
 
@@ -22,12 +22,19 @@ class Kind(msgspec.Struct, frozen=True):
 
     name: str
     read: Callable[[str], list[Piece]]
+    named: bool = True  # by itself in the list of what is understood
 
 
 KINDS: tuple[Kind, ...] = (
-    Kind("lspci (-xxxx, -vvv, -nn, -n, -k; any of them with -D)", lspci.read),
+    Kind("lspci (-xxxx, -vvv, -nn, -n, -k, -vmm)", lspci.read),
+    Kind("lspci -vmm", machine.read, named=False),
+    Kind("virsh nodedev-dumpxml and nodedev-list", nodedev.read),
+    Kind("udevadm info --export-db", udev.read),
+    Kind("listings of /sys/kernel/iommu_groups", groups.read),
+    Kind("dmesg and journalctl -k", kernellog.read),
+    Kind("acpidump and iasl's .dsl", acpi.read),
     Kind("device tree source (.dts)", tables.of_source),
-)  # fmt: skip
+)
 """In the order of trust: what an earlier one tells is not changed by a later one."""
 
 OF_BYTES: tuple[Callable[[bytes], list[Piece]], ...] = (tables.of_bytes,)
@@ -51,7 +58,7 @@ def pieces_of(data: bytes, name: str) -> list[Piece]:
 
 def understood() -> str:
     """The kinds in a sentence of their own, for who gave something else."""
-    kinds = "; ".join(kind.name for kind in KINDS)
+    kinds = "; ".join(kind.name for kind in KINDS if kind.named)
     return (
         "Understood are snapshots, umockdev recordings, trees with sys/, sos reports, directories, tars and zips of several files, "
         f"raw ACPI tables (IORT, MCFG), device trees (.dtb), and text of {kinds}."

@@ -21,7 +21,7 @@ ADDRESS = r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]"
 _HEAD = re.compile(rf"^[ \t]{{0,8}}({ADDRESS}) (\S.{{0,600}})$", re.MULTILINE)
 _IDS = re.compile(r"(.{0,200}?) ?\[([0-9a-f]{4})\](?: \(\w[^)]{0,30}\))?: (.{0,400}?) ?\[([0-9a-f]{4}):([0-9a-f]{4})\](.*)")
 _NUMBERS = re.compile(r"(?:Class )?([0-9a-f]{4}): ([0-9a-f]{4}):([0-9a-f]{4})(?![0-9a-f])(.*)")
-_WORDS = re.compile(r"([A-Z][^:\[\]]{2,80}): (.{2,400}?)((?: \((?:rev|prog-if) .*)?)$")
+_WORDS = re.compile(r"([A-Z0-9][^:\[\]]{2,80}): (.{2,400}?)((?: \((?:rev|prog-if) .*)?)$")
 _REVISION = re.compile(r"\(rev ([0-9a-f]{2})\)")
 _INTERFACE = re.compile(r"\(prog-if ([0-9a-f]{2})")
 _DUMP = re.compile(r"^[ \t]{0,8}([0-9a-f]{2,3}):((?: [0-9a-f]{2}){1,16})[ \t]*$", re.MULTILINE)
@@ -36,6 +36,8 @@ _SIZE = re.compile(r"\[size=(\d{1,6})([KMGT]?)\]")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 # IORESOURCE_* (include/linux/ioport.h): I/O, memory, prefetchable, aligned to its size, 64-bit, no address assigned.
 _IO, _MEM, _PREFETCH, _SIZEALIGN, _MEM_64, _UNSET = 0x100, 0x200, 0x2000, 0x40000, 0x100000, 0x20000000
+# A region that the kernel knows and the function's own registers do not: that of a VF (PCIe 6.0, 9.3.4.1.11).
+_VIRTUAL = re.compile(r"^[ \t]*(?:Region \d: )?(?:Memory|I/O ports) at .*\[virtual\]", re.MULTILINE)
 _VERBOSE = re.compile(r"^[ \t]*(?:Control|Flags): ", re.MULTILINE)
 
 
@@ -87,13 +89,13 @@ def _functions(text: str) -> Iterator[tuple[str, str, str, bool]]:
 
 def _function(head: str, body: str, *, whole: bool, rebuild: bool) -> tuple[str, dict[str, Any], set[Place]]:
     """(lspci's options that print so, fields, places that they hold); no fields where it is no line of lspci's."""
-    fields = _of_head(head)
-    if fields is None:
+    fields, data = of_head(head), _dump(body) if "\n00: " in body else b""
+    if fields is None and not (len(data) >= _LENGTHS[0] and ": " in head):
         return "", {}, set()
+    fields = fields or {}
     places: set[Place] = set()
-    form = fields.pop("form")
-    data = _dump(body) if "00:" in body else b""
-    words = body if not data else body[: body.index("00:")]
+    form = fields.pop("form", "")
+    words = body if not data else body[: body.index("\n00: ")]
     verbose = _VERBOSE.search(words) is not None
     if words.strip():
         fields |= _of_words(words)
@@ -103,7 +105,8 @@ def _function(head: str, body: str, *, whole: bool, rebuild: bool) -> tuple[str,
     if verbose:
         places |= {Place.GROUP_LINKS} if whole else set()
         form = "-vv" if "Control: " in words else "-v"
-        fields.setdefault("revision", "0x00")  # lspci is silent about revision 0
+        if not _VIRTUAL.search(words) and data[:2] != b"\xff\xff":  # of a VF it prints the VF's own register, which is not the kernel's word
+            fields.setdefault("revision", "0x00")  # lspci is silent about revision 0
     if data:
         _of_dump(fields, data)
         form = {64: "-x", 256: "-xxx", 4096: "-xxxx"}.get(len(data), "-x")
@@ -120,7 +123,8 @@ def _function(head: str, body: str, *, whole: bool, rebuild: bool) -> tuple[str,
     return form, fields, places
 
 
-def _of_head(head: str) -> dict[str, Any] | None:
+def of_head(head: str) -> dict[str, Any] | None:
+    """Fields out of what stands behind the address, with the ``form`` (options) that prints so; None where it is no line of lspci's."""
     if match := _IDS.match(head):
         class_, vendor, device, rest = match[2], match[4], match[5], match[6]
         fields: dict[str, Any] = {"form": "-nn", "class_name": match[1] or None}
@@ -220,7 +224,8 @@ def _of_dump(fields: dict[str, Any], data: bytes) -> None:
     """What the header says, where the line above it did not."""
     vendor, device = (int.from_bytes(data[at : at + 2], "little") for at in (0, 2))
     for name, value in (("vendor", f"{vendor:#06x}"), ("device", f"{device:#06x}"), ("revision", f"{data[8]:#04x}")):
-        fields.setdefault(name, value)
+        if name != "revision" or vendor != 0xFFFF:
+            fields.setdefault(name, value)
     if data[:16] != b"\xff" * 16:
         code = f"0x{int.from_bytes(data[9:12], 'little'):06x}"
         fields["class_"] = code if fields.get("class_") is None or fields["class_"][:6] == code[:6] else fields["class_"]
@@ -234,7 +239,7 @@ def _of_dump(fields: dict[str, Any], data: bytes) -> None:
 def _rebuilt(fields: dict[str, Any], words: str, *, whole: bool) -> None:
     made = Words()
     before = words.partition("Capabilities:")[0]
-    virtual = re.search(r"Region \d: .*\[virtual\]", before) is not None
+    virtual = _VIRTUAL.search(before) is not None
     vendor, device = int(fields["vendor"], 16), int(fields["device"], 16)
     made.put(0, 4, 0xFFFFFFFF if virtual else vendor | device << 16)
     control = re.search(r"Control: (.*)", before)
@@ -244,7 +249,7 @@ def _rebuilt(fields: dict[str, Any], words: str, *, whole: bool) -> None:
     status = re.search(r"\bStatus: Cap([+-])", before)
     made.put(6, 2, 0x10 if listed or not whole or (status and status[1] == "+") else 0)
     if fields.get("class_"):
-        made.put(8, 4, int(fields["class_"], 16) << 8 | int(fields["revision"], 16))
+        made.put(8, 4, int(fields["class_"], 16) << 8 | int(fields.get("revision", "0x00"), 16))
     if buses := re.search(r"Bus: primary=([0-9a-f]{2}), secondary=([0-9a-f]{2}), subordinate=([0-9a-f]{2})", before):
         made.data[0x0E] = 1
         made.put(0x18, 3, int(buses[1], 16) | int(buses[2], 16) << 8 | int(buses[3], 16) << 16)

@@ -16,6 +16,7 @@ class Piece(msgspec.Struct, kw_only=True):
     kind: str  # for people: "lspci -xxxx"
     functions: dict[str, dict[str, Any]] = {}  # address with its segment -> fields of PciFunction that it tells
     above: dict[str, str] = {}  # function -> the bridge above it; empty: it is on a root bus
+    bridges: dict[tuple[int, int], str] = {}  # (segment, secondary bus) -> bridge
     roots: frozenset[tuple[int, int]] = frozenset()  # (segment, bus) of root buses
     iommus: tuple[IommuDevice, ...] = ()
     groups: dict[int, Group] = {}

@@ -10,7 +10,7 @@ from wizard.facts.snapshot import TEXT_LIMIT
 
 LIMIT = TEXT_LIMIT
 LINES = 4 << 20
-_HEAD = 64 << 10  # bytes that tell text from anything else
+HEAD = 64 << 10  # bytes that tell text from anything else
 _COLOUR = re.compile(COLOUR)
 _QUOTE = re.compile(r"^(?:[ \t]*[>|] ?)+", re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)\w*[ \t]*$", re.MULTILINE)
@@ -27,7 +27,7 @@ _SAMPLE = 400  # lines
 
 def is_text(data: bytes) -> bool:
     """Whether these bytes may be text: hardly any control characters, and no zero byte."""
-    head = data[:_HEAD]
+    head = data[:HEAD]
     odd = head.translate(None, bytes(range(0x20, 0x7F)) + b"\t\r\n\x1b" + bytes(range(0x80, 0x100)))
     return bool(head) and b"\0" not in head and len(odd) * 50 <= len(head)
 

@@ -115,7 +115,7 @@ def acs_step(node: PciNode) -> AcsStep:
         return AcsStep(node.address, express.type_name, True, frozenset(), frozenset(), ISOLATION)
     found = extcaps.acs(space)
     capable, enabled = (found.capable, found.enabled) if found else (None, None)
-    several = True if node.address.function > 0 and not node.virtual else space.multifunction
+    several = True if node.address.function > 0 and not node.virtual and not space.of_vf else space.multifunction
     # Upstream ports and endpoints are asked only where they have neighbours in their own device.
     asked_among_several = express.is_endpoint or express.type == 0x5
     if not express.is_downstream and not (asked_among_several and several is not False):
