@@ -129,7 +129,11 @@ def coloured(text: str) -> str:
     return text.replace("root@node7", "\x1b[01;32mroot@node7\x1b[0m").replace("arm-smmu-v3", "\x1b[33marm-smmu-v3\x1b[0m")
 
 
-@pytest.mark.parametrize("around", [str, quoted, stamped, coloured, lambda text: text.replace("\n", "\r\n")], ids=["plain", "quoted", "stamped", "coloured", "crlf"])
+def with_carriage_returns(text: str) -> str:
+    return text.replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize("around", [str, quoted, stamped, coloured, with_carriage_returns], ids=["plain", "quoted", "stamped", "coloured", "crlf"])
 def test_several_kinds_in_one_text(around: object) -> None:
     """A report as people write it: prompts, fences, quotes, stamps, colours and line ends change nothing."""
     found = pasted(around(TEXT))  # type: ignore[operator]

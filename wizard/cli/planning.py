@@ -137,7 +137,7 @@ def permitted(arguments: argparse.Namespace, host: Host, request: Request, vmm: 
 def run_export(arguments: argparse.Namespace) -> int:
     """One profile in one format."""
     if arguments.traces and arguments.format not in ("qemu", "qemu-json"):
-        raise UsageError("Traces are options of QEMU's command line.", "Take --format qemu or qemu-json, or `smmu-wizard verify --translating`.")
+        raise UsageError("Traces are options of QEMU's command line.", "Take --format qemu or qemu-json, or `smmu-wizard verify --translating 10`.")
     host = host_for(arguments)
     plan, findings = plan_of_profiles(arguments, host, [arguments.profile], vmm_of_format(arguments.format))
     if plan is None or not plan.ok or any(finding.severity is Severity.ERROR for finding in findings):

@@ -47,7 +47,7 @@ STREAM = define(
     "guest-stream-differs", _E, Kind.RUNNING,
     what="The guest of VM {subject} knows {guest} by StreamID {found}, and its vSMMU by {said:#x}.",
     why="QEMU makes the vDEVICE with the function's requester ID: the guest would program another function's entry.",
-    fix="Compare the guest's IORT with the plan (`smmu-wizard show --replay SNAPSHOT`).",
+    fix="Compare the guest's IORT with the plan (`smmu-wizard doctor --replay SNAPSHOT`).",
 )  # fmt: skip
 FEATURE = define(
     "guest-feature-differs", _W, Kind.RUNNING,

@@ -115,7 +115,7 @@ MEMORY_ELSEWHERE = define(
     "running-memory-elsewhere", _W, Kind.RUNNING, Area.HOST,
     what="VM {subject}: {there} of its memory is on host node {nodes}, and {function} with its SMMU is on node {node}.",
     why="Each walk of the guest's tables and each transfer goes over the link between the nodes.",
-    fix="Bind the memory to node {node} (`smmu-wizard plan --numa`), or take a function of the other node.",
+    fix="Bind the memory to node {node} (a [[numa]] table in its profile), or take a function of the other node.",
 )  # fmt: skip
 CPUS_ELSEWHERE = define(
     "running-cpus-elsewhere", _I, Kind.RUNNING, Area.HOST,

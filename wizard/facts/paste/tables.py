@@ -51,6 +51,8 @@ def _tree(data: bytes, kind: str) -> Piece:
 
 def _acpi(data: bytes) -> dict[str, bytes]:
     """Signature -> table, of a file that begins with one. The first of a name counts (SSDT comes several times)."""
+    if b"\0" not in data[:_HEADER]:
+        return {}  # text that begins with a table's name, as acpidump's does
     found: dict[str, bytes] = {}
     at = 0
     for _ in range(_TABLES):
