@@ -51,7 +51,7 @@ OF_A_HOST = {
     "rehearse": ["rehearse", "web.toml"],
     "engine": ["engine", "nfd"],
     "topology": ["topology", "web.toml"],
-    "report": ["report", "-o", "new.html"],
+    "report": ["report"],
 }
 OF_SEVERAL = {
     "diff": ["diff", CANWBS, REFUSED],
@@ -146,7 +146,7 @@ WRITING = {
     "export": ["export", "web.toml", "--format", "qemu"],
     "engine": ["engine", "nfd"],
     "topology": ["topology", "web.toml"],
-    "report": ["report", "-o", "new.html"],
+    "report": ["report"],
     "baseline": OF_SEVERAL["baseline"],
     "match": OF_SEVERAL["match"],
 }
