@@ -360,6 +360,20 @@ def _translate(data: bytes) -> None:
             shown(out.getvalue())
 
 
+def _paste(data: bytes) -> None:
+    """What the commands make of pasted text."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "report.txt")
+        Path(path).write_bytes(data)
+        status, listed, _ = command("--replay", path, "list", "--json")
+        if status == Exit.OK:
+            functions = json.loads(listed)["functions"]
+            command("--replay", path, "doctor")
+            command("--replay", path, "record")
+            for function in functions[:2]:
+                command("--replay", path, "show", function["address"])
+
+
 _MARK = b"\n-- memory --\n"
 
 
@@ -464,6 +478,7 @@ READERS = {
         Reader("klog", "text", lambda: [path.read_bytes() for path in sorted(_DATA.rglob("*.dmesg"))] + [_examples()], _klog),
         Reader("explain", "text", _said, _explain),
         Reader("translate", "json", _cases, _translate),
+        Reader("paste", "text", lambda: [(SEEDS / "report.txt").read_bytes()], _paste),
         Reader("dump", "bytes", _dumps, _dump),
         Reader("policy", "text", _policies, _policy),
         Reader("keys", "text", _key_scripts, _keys),

@@ -12,7 +12,7 @@ import msgspec
 
 from wizard.base.errors import InputError
 from wizard.base.text import size, visible
-from wizard.facts.paste import acpi, groups, kernellog, lspci, machine, nodedev, tables, udev
+from wizard.facts.paste import acpi, groups, kernellog, lspci, machine, nodedev, tables, treeview, udev
 from wizard.facts.paste.piece import Piece
 from wizard.facts.paste.text import LIMIT, LINES, is_text, plain
 
@@ -26,8 +26,9 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 KINDS: tuple[Kind, ...] = (
-    Kind("lspci (-xxxx, -vvv, -nn, -n, -k, -vmm)", lspci.read),
+    Kind("lspci (-xxxx, -vvv, -nn, -n, -k, -vmm, -tv)", lspci.read),
     Kind("lspci -vmm", machine.read, named=False),
+    Kind("lspci -t", treeview.read, named=False),
     Kind("virsh nodedev-dumpxml and nodedev-list", nodedev.read),
     Kind("udevadm info --export-db", udev.read),
     Kind("listings of /sys/kernel/iommu_groups", groups.read),
