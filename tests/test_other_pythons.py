@@ -12,10 +12,11 @@ import pytest
 from tests.tools.bound import LONGER
 from tests.tools.cache import PROJECT, skip_loudly
 
-ROOMS = ("arch", "base", "cli", "export", "facts", "fleet", "host", "nesting", "plan", "profile", "smmu")
+# Rooms that read, parse, write and talk to the system: where a Python's own library counts. What only computes is the same on each.
+ROOMS = ("arch", "base", "cli", "export", "facts", "fleet", "host", "profile")
 # What takes a minute and more, asks for programs and not for Python, or looks at the project as a whole.
 SLOW = (
-    *("smmu/test_against_qemu.py", "smmu/test_arrays.py", "export/test_libvirt.py", "export/test_prepare_runs.py", "export/test_shellcheck.py"),
+    *("export/test_libvirt.py", "export/test_prepare_runs.py", "export/test_shellcheck.py"),
     "fleet/test_ansible.py",
 )
 

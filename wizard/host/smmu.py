@@ -101,7 +101,9 @@ def by_log(told: Told, bit: Feature) -> Known:
         return Known(None, Source.NONE, "the kernel's log of this SMMU was not recorded")
     value = feature(mask, bit, told.driver)
     if value is None:
-        return Known(None, Source.NONE, f"kernel {told.release} may not have known {bit.name} yet, so its clear bit says nothing")
+        # Without the local version, which may be the host's name and is another word in a snapshot.
+        number = (told.release or "?").partition("-")[0]
+        return Known(None, Source.NONE, f"kernel {number} may not have known {bit.name} yet, so its clear bit says nothing")
     return Known(value, Source.ASSUMED if bit.name in told.bits_assumed else told.said, f"features {mask:#010x}")
 
 
