@@ -109,7 +109,7 @@ def test_what_is_longer_than_the_screen_goes_through_the_pager(pager: Path) -> N
 def test_a_reader_who_leaves_the_pager_changes_nothing_and_a_missing_one_is_done_without() -> None:
     status, seen = at_terminal("doctor", environment={"PAGER": "true"})
     assert (status, seen) == (1, "")
-    status, seen = at_terminal("doctor", environment={"PAGER": "/nonexistent/pager", "PATH": "/nonexistent"})
+    status, seen = at_terminal("doctor", environment={"PAGER": "/nonexistent/pager"})
     assert status == 1
     assert "group-shared" in seen
     assert pager_of({"TERM": "xterm", "PAGER": "cat"}) == pager_of({"TERM": "xterm", "PAGER": ""}) == pager_of({"TERM": "dumb"}) == []
