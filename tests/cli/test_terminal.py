@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,10 +107,13 @@ def test_what_is_longer_than_the_screen_goes_through_the_pager(pager: Path) -> N
     assert "PAGED" not in seen
 
 
-def test_a_reader_who_leaves_the_pager_changes_nothing_and_a_missing_one_is_done_without() -> None:
+def test_a_reader_who_leaves_the_pager_changes_nothing_and_a_missing_one_is_done_without(tmp_path: Path) -> None:
     status, seen = at_terminal("doctor", environment={"PAGER": "true"})
     assert (status, seen) == (1, "")
-    status, seen = at_terminal("doctor", environment={"PAGER": "/nonexistent/pager"})
+    # No less either, which stands in: nothing but what the script needs that a Python may be started by.
+    for program in ("readlink", "dirname"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "")
+    status, seen = at_terminal("doctor", environment={"PAGER": "/nonexistent/pager", "PATH": str(tmp_path)})
     assert status == 1
     assert "group-shared" in seen
     assert pager_of({"TERM": "xterm", "PAGER": "cat"}) == pager_of({"TERM": "xterm", "PAGER": ""}) == pager_of({"TERM": "dumb"}) == []
