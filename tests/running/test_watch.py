@@ -20,11 +20,12 @@ from tests.tools.qemu import require_qemu
 from tests.tools.schemas import validator
 from tests.tools.vms import Vm, started
 from wizard.running.functions import Interrupts, State
-from wizard.running.process import Process
+from wizard.running.monitor import Foreign
+from wizard.running.process import PROC, Process
 from wizard.running.watch.events import KernelEvents, Owner, place, propagated
 from wizard.running.watch.prometheus import Textfile
 from wizard.running.watch.records import Record, line
-from wizard.running.watch.sources import FileTail
+from wizard.running.watch.sources import Events, FileTail
 from wizard.running.watch.states import Look, VmState, changes
 from wizard.running.watch.watching import counted
 
@@ -173,6 +174,15 @@ def test_the_textfile_is_what_prometheus_reads(tmp_path: Path) -> None:
     assert families["smmu_wizard_function_interrupts"].samples[0].value == 41
     assert families["smmu_wizard_vm_pinned_bytes"].samples[0].value == 768 << 20
     assert all(one.documentation and one.type in ("counter", "gauge") for one in families.values())
+
+
+def test_a_socket_of_somebody_else_is_not_heard(tmp_path: Path) -> None:
+    """The process that listens is this one, and the VM another."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "q"))
+        server.listen()
+        with pytest.raises(Foreign, match=f"belongs to process {os.getpid()}"):
+            Events(str(tmp_path / "q"), 1, frozenset(), proc=PROC)
 
 
 @pytest.mark.qemu

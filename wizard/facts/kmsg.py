@@ -58,17 +58,31 @@ def lines_of(record: bytes) -> tuple[int | None, list[str]]:
 
 
 class LogTail:
-    """What the kernel says, from what its ring buffer still has on.
+    """What the kernel says, from what its ring buffer still has on, or ``from_now`` on.
 
-    Nothing where /dev/kmsg can't be opened: who may not read the log is told so with the facts.
+    Where /dev/kmsg can't be opened there are no lines, and ``unread`` says why. ``lost`` counts the records that were overwritten before they
+    were read: what their sequence numbers leave out.
     """
 
-    def __init__(self, path: str = "/dev/kmsg") -> None:
+    def __init__(self, path: str = "/dev/kmsg", *, from_now: bool = False) -> None:
+        self.lost = 0
+        self.unread: str | None = None
+        self._next: int | None = None
         self._descriptor: int | None = None
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            self.close()
+            if from_now:
+                os.lseek(self._descriptor, 0, os.SEEK_END)
+        except OSError as error:
+            self._end(error)
+
+    def _end(self, error: OSError) -> None:
+        self.unread = "needs root" if isinstance(error, PermissionError) else error.strerror or str(error)
+        self.close()
+
+    def fileno(self) -> int | None:
+        """The descriptor to wait for; None where there is none."""
+        return self._descriptor
 
     def lines(self) -> list[str]:
         """Lines since the last time (the first time: all), as dmesg prints them; at most so many that a flood does not hold the caller up."""
@@ -77,15 +91,19 @@ class LogTail:
             try:
                 record = os.read(self._descriptor, _RECORD_SIZE)
             except BrokenPipeError:
-                continue  # overwritten while nobody looked: the next read goes on with what is there
+                continue  # overwritten while nobody looked: the next record's number says how many
             except BlockingIOError:
                 break
-            except OSError:
-                self.close()
+            except OSError as error:
+                self._end(error)
                 break
             if not record:
                 break
-            found += lines_of(record)[1]
+            number, told = lines_of(record)
+            if number is not None:
+                self.lost += max(0, number - self._next) if self._next is not None else 0
+                self._next = number + 1
+            found += told
         return found
 
     def close(self) -> None:

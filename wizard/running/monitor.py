@@ -192,7 +192,7 @@ class SocketMonitor(Monitor):
                 raise Nonsense(f"an answer is longer than {_ANSWER_BYTES >> 20} MiB")
         line = bytes(self._data[:at])
         del self._data[: at + 1]
-        return _json(line)
+        return decoded(line)
 
     def _silent(self, what: str) -> Silent:
         if self._busy:
@@ -222,7 +222,7 @@ class VirshMonitor(Monitor):
             raise MonitorError(f"virsh can't be run: {error.strerror or error}") from error
         if done.returncode:
             raise MonitorError(f"libvirt says: {visible(_last(done.stderr))}")
-        told = _json(done.stdout[:_ANSWER_BYTES])
+        told = decoded(done.stdout[:_ANSWER_BYTES])
         if not isinstance(told, dict):
             raise Nonsense("an answer is no JSON object")
         return _returned(told)
@@ -236,7 +236,8 @@ def _last(data: bytes) -> str:
     return lines[-1] if lines else "nothing"
 
 
-def _json(data: bytes) -> Any:
+def decoded(data: bytes) -> Any:
+    """What a line of QMP says. ``Nonsense`` for what is no JSON."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:

@@ -100,9 +100,8 @@ def play(case: Case) -> Played:
     played = Played()
     points = list(_points(case, steps, immediate=True))
     delayed = list(_points(case, steps, immediate=False))
-    played.old, played.new = ([_fresh(case, dict(p.settled), dma) for dma in dmas] for p in (points[0], points[-1]))
-    if points[-1].pending:
-        played.new = [_fresh(case, dict(p.settled) | {where: seen[-1] for where, seen in p.pending}, dma) for p in points[-1:] for dma in dmas]
+    last = dict(points[-1].settled) | {where: seen[-1] for where, seen in points[-1].pending}
+    played.old, played.new = ([_fresh(case, words, dma) for dma in dmas] for words in ({}, last))
     _empty_caches(case, dmas, points, played)
     for way in [points] if points == delayed else [points, delayed]:
         _filled_caches(case, dmas, way, played)

@@ -10,11 +10,12 @@ from pathlib import Path
 import msgspec
 
 from wizard.base.text import plural, visible
+from wizard.facts.kmsg import LogTail
 from wizard.running.monitor import MonitorError
 from wizard.running.verify import World
 from wizard.running.watch.events import KernelEvents, Owner, propagated
 from wizard.running.watch.records import Record, now
-from wizard.running.watch.sources import Events, FileTail, KernelTail
+from wizard.running.watch.sources import Events, FileTail
 from wizard.running.watch.states import Look, VmState, changes, take
 
 SETTLE = 0.2  # seconds until a record of several lines counts as whole
@@ -35,7 +36,7 @@ class Watch:
     ) -> None:  # fmt: skip
         self.world, self.names, self.take_qmp = world, frozenset(names), take_qmp
         self.look = Look()
-        self.kernel: KernelTail | FileTail = FileTail(log) if log is not None else KernelTail()
+        self.kernel: LogTail | FileTail = FileTail(log) if log is not None else LogTail(from_now=True)
         self.events = KernelEvents(self._owner, function, smmu)
         self._monitors: dict[int, Events] = {}
         self._logs: dict[int, FileTail] = {}
@@ -84,11 +85,10 @@ class Watch:
                 self._logs[pid] = FileTail(self.world.proc / str(pid) / "fd" / vm.process.log_descriptor)
             if self.take_qmp and pid not in self._monitors and pid not in self._refused:
                 self._hear(vm)
-        for pid in [pid for pid in self._monitors if pid not in self.look.vms]:
-            self._monitors.pop(pid).close()
-        for kept in (self._logs, self._refused):
-            for pid in [pid for pid in kept if pid not in self.look.vms]:
-                del kept[pid]
+        for opened in (self._monitors, self._logs):
+            for pid in [pid for pid in opened if pid not in self.look.vms]:
+                opened.pop(pid).close()
+        self._refused = {pid: why for pid, why in self._refused.items() if pid in self.look.vms}
 
     def _hear(self, vm: VmState) -> None:
         if vm.libvirt:
@@ -97,7 +97,7 @@ class Watch:
             self._refused[vm.pid] = "it has no QMP socket" if vm.qmp is None else "its QMP socket is named without a directory"
         else:
             try:
-                self._monitors[vm.pid] = Events(vm.qmp, vm.pid, proc=self.world.proc)
+                self._monitors[vm.pid] = Events(vm.qmp, vm.pid, vm.process.sockets, proc=self.world.proc, answer=self.world.answer)
             except MonitorError as error:
                 self._refused[vm.pid] = str(error)
 
@@ -149,9 +149,11 @@ class Watch:
                 self._monitors.pop(pid).close()
 
     def close(self) -> None:
-        """Let other clients in."""
-        while self._monitors:
-            self._monitors.popitem()[1].close()
+        """Let other clients in, and leave nothing open."""
+        for opened in (self._monitors, self._logs):
+            while opened:
+                opened.popitem()[1].close()
+        self.kernel.close()
 
 
 def _told(about: object) -> str:
