@@ -78,11 +78,10 @@ def list_lines(host: Host, smmu: str | None = None, kept: Collection[str] | None
     if rest and smmu is None:
         unread = host.facts.origin == PASTE and why_unread(host.facts, Place.IOMMUS) is not None
         kind = "SMMU" if any(one.kind == "smmuv3" for one in host.smmus.values()) else "IOMMU"
-        lost = [function for function in rest if unread or any(reason.code == "smmu-unknown" for reason in host.verdict(str(function)).reasons)]
-        for title, some in (
-            (f"Behind no {kind} that the kernel uses:", [function for function in rest if function not in lost]),
-            (f"Whether they are behind an {kind} is not known:", lost),
-        ):
+        apart: tuple[list[Function], list[Function]] = ([], [])
+        for function in rest:
+            apart[unread or any(reason.code == "smmu-unknown" for reason in host.verdict(str(function)).reasons)].append(function)
+        for title, some in zip((f"Behind no {kind} that the kernel uses:", f"Whether they are behind an {kind} is not known:"), apart, strict=True):
             if some:
                 titles.append(title)
                 tables.append(some)

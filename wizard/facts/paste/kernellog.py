@@ -20,6 +20,7 @@ _LINE = re.compile(
     r"|^(?:pci|pcieport|arm-smmu-v3|arm-smmu|vfio-pci|nvgrace-gpu-vfio-pci|platform|nvme|ACPI|DMI|iommu|Kernel command line|Booting Linux)"
     r"(?: [\w:.-]{1,64})?: (?!0x)|^Linux version \d|^VFIO - "
 )
+_FIRST = frozenset("{MpavniADIKBLV")  # what the lines begin with that have neither of the two below
 _BARE_LIMIT = 3  # lines behind a stamped one that may be its rest
 _STARTS = re.compile(r"\S{0,80}[$#] |(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7] |IOMMU|P: /|/sys/")
 _ADDRESS = r"([0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7])"
@@ -82,6 +83,11 @@ def _region(match: re.Match[str]) -> str | None:
     return f"{start:#018x} {end:#018x} {flags:#018x}"
 
 
+def _may_be(line: str) -> bool:
+    """Whether ``_LINE`` may match: a dump of lspci has millions of lines without any of it."""
+    return line[:1] in _FIRST or "[" in line or "kernel: " in line
+
+
 def _lines(text: str) -> list[str]:
     """The log's lines, each with what may be its rest."""
     if ": " not in text:
@@ -89,7 +95,7 @@ def _lines(text: str) -> list[str]:
     found: list[str] = []
     behind = _BARE_LIMIT
     for line in text.split("\n"):
-        if (line[:1] == "[" and line[1:2] in " 0123456789") or (len(line) > 8 and ":" in line and _LINE.match(line)):
+        if (line[:1] == "[" and line[1:2] in " 0123456789") or (len(line) > 8 and _may_be(line) and ":" in line and _LINE.match(line)):
             found.append(line)
             behind = 0
         elif behind < _BARE_LIMIT and line.strip() and not _STARTS.match(line.lstrip()):
