@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.tools.hosts import NVME, planned
 from tests.tools.processes import LIMIT, ending, wait_until
+from tests.tools.promtool import check_metrics
 from tests.tools.qemu import require_qemu
 from tests.tools.schemas import validator
 from tests.tools.vms import Vm, started
@@ -160,20 +161,29 @@ def test_what_moves_between_two_looks() -> None:
     assert [one.kind for one in changes(before, Look(vms={7: vm(started=2)}))] == ["started", "ended"]
 
 
+def textfile(path: Path) -> str:
+    """Of a host and a VM with everything that can be told, and names that do harm."""
+    made = Textfile(path, {("smmu3.0x0", "yes"): 3}, {"smmu3.0x0": 2})
+    made.count([Record(at="", source="kernel", kind="F_TRANSLATION", text="", vm='we"b', stage=2, count=5)])
+    made.count([Record(at="", source="kernel", kind="lost", text="", count=9)])
+    state = State(address="0000:14:00.0", there=True, runtime="active", interrupts=Interrupts(kind="msix", vectors=2, count=41))
+    made.write(Look(vms={7: vm()}, functions={"0000:14:00.0": state}))
+    return path.read_text()
+
+
 def test_the_textfile_is_what_prometheus_reads(tmp_path: Path) -> None:
     """Held against the parser of Prometheus' own client library; a name with a quote in it is a label like any other."""
-    textfile = Textfile(tmp_path / "smmu.prom", {("smmu3.0x0", "yes"): 3}, {"smmu3.0x0": 2})
-    textfile.count([Record(at="", source="kernel", kind="F_TRANSLATION", text="", vm='we"b', stage=2, count=5)])
-    textfile.count([Record(at="", source="kernel", kind="lost", text="", count=9)])
-    state = State(address="0000:14:00.0", there=True, runtime="active", interrupts=Interrupts(kind="msix", vectors=2, count=41))
-    textfile.write(Look(vms={7: vm()}, functions={"0000:14:00.0": state}))
-    families = {one.name: one for one in text_string_to_metric_families((tmp_path / "smmu.prom").read_text())}
+    families = {one.name: one for one in text_string_to_metric_families(textfile(tmp_path / "smmu.prom"))}
     events = families["smmu_wizard_events"].samples[0]
     assert (events.value, events.labels["vm"], events.labels["stage"]) == (5, 'we"b', "2")
     assert {one.labels["by"]: one.value for one in families["smmu_wizard_events_lost"].samples} == {"kernel": 9, "watch": 0}
     assert families["smmu_wizard_function_interrupts"].samples[0].value == 41
     assert families["smmu_wizard_vm_pinned_bytes"].samples[0].value == 768 << 20
     assert all(one.documentation and one.type in ("counter", "gauge") for one in families.values())
+
+
+def test_promtool_has_nothing_to_say_of_the_textfile(tmp_path: Path) -> None:
+    check_metrics(textfile(tmp_path / "smmu.prom"))
 
 
 def test_a_socket_of_somebody_else_is_not_heard(tmp_path: Path) -> None:
