@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +12,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,37 @@ def installed(place: Path, wheel: Path) -> Path:
     where = run(fresh / "bin/python", "-c", "import wizard; print(wizard.__file__)", cwd=place)
     assert where.stdout.startswith(str(site)), where
     return fresh / "bin/smmu-wizard"
+
+
+@pytest.fixture(scope="module")
+def model_alone(place: Path, wheel: Path) -> Path:
+    """A Python with the wheel and what its extra "model" names, and nothing else: packages are linked out of the environment of these tests."""
+    fresh = place / "model"
+    assert run(sys.executable, "-m", "venv", "--without-pip", fresh).returncode == 0
+    site = next((fresh / "lib").glob("python3*/site-packages"))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    requirements = metadata.Distribution.at(next(site.glob("smmu_wizard-*.dist-info"))).requires or []
+    named = {re.split("[^a-z]", one)[0] for one in requirements if 'extra == "model"' in one.replace("'", '"')}
+    assert named == {"msgspec", "numpy"}
+    for name in named:
+        top = {Path(str(file)).parts[0] for file in metadata.files(name) or () if not str(file).startswith("..")}
+        for part in top:
+            (site / part).symlink_to(Path(str(metadata.distribution(name).locate_file(part))))
+    return fresh / "bin/python"
+
+
+def test_the_model_runs_with_msgspec_and_numpy_alone(model_alone: Path, place: Path) -> None:
+    script = "import importlib.util; print([one for one in ('textual', 'lxml', 'psutil', 'shtab', 'pytest') if importlib.util.find_spec(one)])"
+    assert run(model_alone, "-c", script, cwd=place).stdout == "[]\n"
+    page = (PROJECT / "docs/smmu-library.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    done = run(model_alone, "-I", "-c", "\n".join(blocks), cwd=place)
+    assert done.returncode == 0, done.stderr
+    cases = place / "cases.json"
+    cases.write_text('{"sid": 1, "iova": "0x40000000", "cr0": 0}')
+    done = run(model_alone, "-m", "wizard", "translate", cases, cwd=place)
+    assert '"how":"disable"' in done.stdout, done.stderr
 
 
 def everybody_can_run(installed: Path) -> None:

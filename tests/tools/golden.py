@@ -44,6 +44,11 @@ def same_section(path: Path, name: str, text: str) -> None:
     assert text == _sections(path).get(name), f"{name} of {path.name}: see tests/tools/golden.py"
 
 
+def section(path: Path, name: str) -> str:
+    """One part of such a file; empty where it has none."""
+    return _sections(path).get(name, "")
+
+
 def names(path: Path) -> set[str]:
     """The parts of a file."""
     return set(_sections(path))

@@ -1,10 +1,15 @@
 """The simulated SMMUv3: one translation at a time with its trace, and whole tables as arrays. Knows nothing of hosts and VMs.
 
+What other people's programs may rely on is in ``__all__`` here and in that of the modules marked *public*, and is described in
+docs/smmu-library.md; it needs msgspec, and numpy for ``arrays`` alone.
+
     Smmu, Ids                  the device and its ID registers            device.py, ids.py, support.py
     Memory                     sparse physical memory                     memory.py
     Transaction, Outcome       what goes in and comes out                 outcome.py, attributes.py, trace.py
-    tables.py                  builders of page tables, STEs and CDs
-    arrays/                    many addresses at once, with numpy (imported only there)
+    machine.py                 public: SMMUs at their addresses, with the data of accesses; shared.py: memory that others have mapped
+    state.py                   public: save and restore
+    tables.py                  public: builders of page tables, STEs and CDs
+    arrays/                    public: many addresses at once, with numpy (imported only there)
 
 A transaction takes the steps of procedure.py, each once:
 
@@ -17,11 +22,21 @@ case format). Imports go one way, from the device down.
 
 from __future__ import annotations
 
+from wizard.arch.command import Command, CommandError, Op
+from wizard.arch.command import build as build_command
+from wizard.arch.event import Event, EventType, PageRequest
+from wizard.smmu.attributes import Attributes
 from wizard.smmu.command_queue import Consumed
+from wizard.smmu.context import Context
 from wizard.smmu.device import Smmu
-from wizard.smmu.ids import Ids
+from wizard.smmu.ids import Features, Ids
 from wizard.smmu.interrupts import Msi
 from wizard.smmu.memory import Memory
-from wizard.smmu.outcome import Ats, AtsResponse, How, Outcome, Part, Transaction
+from wizard.smmu.outcome import Ats, AtsResponse, Fault, How, Outcome, Part, Transaction
+from wizard.smmu.pri import PageResponse
+from wizard.smmu.trace import Step, Trace
 
-__all__ = ["Ats", "AtsResponse", "Consumed", "How", "Ids", "Memory", "Msi", "Outcome", "Part", "Smmu", "Transaction"]
+__all__ = [
+    "Ats", "AtsResponse", "Attributes", "Command", "CommandError", "Consumed", "Context", "Event", "EventType", "Fault", "Features", "How", "Ids",
+    "Memory", "Msi", "Op", "Outcome", "PageRequest", "PageResponse", "Part", "Smmu", "Step", "Trace", "Transaction", "build_command",
+]  # fmt: skip

@@ -225,7 +225,7 @@ def _play(bench: Bench, case: Case) -> Answer:
         return transact(bench, dma, "case")
     answers = []
     for index, step in enumerate(case.steps):
-        answer = _step(bench, step, f"steps[{index}]")
+        answer = play_step(bench, step, f"steps[{index}]")
         if bench.smmu.executed > caseformat.LARGEST_COMMANDS:
             raise CaseError(f"steps[{index}]: more than {caseformat.LARGEST_COMMANDS} commands in one case")
         if answer is not None:
@@ -233,7 +233,8 @@ def _play(bench: Bench, case: Case) -> Answer:
     return Answer(steps=answers)
 
 
-def _step(bench: Bench, step: Step, where: str) -> Answer | None:
+def play_step(bench: Bench, step: Step, where: str) -> Answer | None:
+    """One step of a case; what it answers, if anything. ``where`` names it in a ``CaseError``."""
     given = [name for name in Step.__struct_fields__ if getattr(step, name) is not UNSET]
     if len(given) != 1:
         raise CaseError(f"{where}: not one of {', '.join(Step.__struct_fields__)} alone")

@@ -23,6 +23,7 @@ from wizard.smmu.cache import Tlb
 from wizard.smmu.command_queue import CommandQueue, Consumed
 from wizard.smmu.commands import Executor
 from wizard.smmu.config import Configuration, ConfigurationCache
+from wizard.smmu.context import Context
 from wizard.smmu.ids import Ids
 from wizard.smmu.interrupts import Interrupts, Msi
 from wizard.smmu.memory import PAGE_BYTES, Memory
@@ -44,19 +45,26 @@ class Smmu:
     It puts the parts together and says what a register write sets in motion; what becomes of a transaction is ``procedure``'s. State is
     public where tests and reports look at it: ``tlb``, ``configuration_cache``, ``endpoints`` (ATCs), ``queue`` (events), ``requests`` (PRI
     queue), ``stalled``, ``msis``, ``responses`` (CMD_PRI_RESP), ``resumed`` (stalled transactions that ended), ``executed`` (how many commands).
+    ``gbpa`` is what GBPA resets to, which is an implementation's choice (6.3.14); by default incoming attributes pass, as QEMU has it.
     """
 
-    def __init__(self, ids: Ids, memory: Memory, *, tlb: bool = True, configuration_cache: bool = True) -> None:
+    def __init__(self, ids: Ids, memory: Memory, *, tlb: bool = True, configuration_cache: bool = True, gbpa: int | None = None) -> None:
         self.ids = masked(ids)
         self.features = self.ids.features
         self.memory = memory
+        self.gbpa = gbpa
         self.tlb = Tlb() if tlb else None
         self.configuration_cache = ConfigurationCache() if configuration_cache else None
-        self.registers = Registers(self.ids)
+        self.endpoints = Endpoints()
+        self._assemble()
+
+    def _assemble(self) -> None:
+        """Every part anew, but for the caches and the endpoints."""
+        memory = self.memory
+        self.registers = Registers(self.ids, self.gbpa)
         self.interrupts = Interrupts(self.registers, memory)
         self.queue = EventQueue(memory, self.features.eventqs, EVENT_BYTES, enabled=True)
         self.requests = PriQueue(memory, self.features.priqs, REQUEST_BYTES)
-        self.endpoints = Endpoints()
         self.stages = Stages(memory, self.features, self.tlb)
         self.configuration = Configuration(self.registers, self.stages, self.configuration_cache)
         self.report = Report(self.registers, self.queue, self.interrupts)
@@ -64,6 +72,20 @@ class Smmu:
         self.executor = Executor(self.registers, self.tlb, self.configuration, self.report, self.endpoints, self.translate)
         self.commands = CommandQueue(self.registers, memory, self.executor, self.interrupts)
         self._page_port = PagePort(self.requests, self.configuration, self.report)
+
+    def reset(self) -> None:
+        """What a reset of the SMMU does: registers as chapter 6 has them, queues and caches empty, nothing stalled.
+
+        Transactions that were stalled end with an abort. Memory and the translations that endpoints keep are not the SMMU's; what it has told
+        so far (``msis``, ``responses``, ``resumed``, ``executed``) stays told. UNKNOWN reset values are 0.
+        """
+        self.report.terminate("terminated by a reset")
+        told = self.interrupts.msis, self.executor.responses, self.executor.executed, self.report.resumed
+        self.tlb = Tlb() if self.tlb is not None else None
+        self.configuration_cache = ConfigurationCache() if self.configuration_cache is not None else None
+        self.endpoints.pending = False
+        self._assemble()
+        self.interrupts.msis, self.executor.responses, self.executor.executed, self.report.resumed = told
 
     # -- state, where its part keeps it -------------------------------------------------------------------------------
 
@@ -230,6 +252,10 @@ class Smmu:
         if transaction.iova >> 64:
             raise ValueError(f"input address {transaction.iova:#x} does not fit 64 bits")
         return self.procedure.run(transaction, Trace() if trace else None)
+
+    def context(self, sid: int, ssid: int | None = None) -> Context:
+        """What translates for a stream (and substream) now, for ``wizard.smmu.arrays``; ``Fault`` where its configuration lets nothing pass."""
+        return self.configuration.context(sid, ssid, None)
 
     def access(self, transaction: Transaction, size: int, *, trace: bool = False) -> list[Part]:
         """An access of ``size`` bytes: what becomes of each part, in order.

@@ -23,6 +23,22 @@ class Ids:
     idr5: int = 0x74
     aidr: int = 1
 
+    @classmethod
+    def everything(cls) -> Ids:
+        """An SMMU that has all that is modelled: SMMUv3.2, both stages and EL2, ATS and PRI, stalls, MSIs, hardware update, 48 bits.
+
+        16 StreamID bits and 8 SubstreamID bits, queues of up to 2^10 entries.
+        """
+        return cls(
+            idr0=IDR0.build(
+                S1P=1, S2P=1, TTF=2, HTTU=2, HYP=1, ATS=1, ASID16=1, MSI=1, PRI=1, VMW=1, VMID16=1, CD2L=1, TTENDIAN=2, ATSRECERR=1, ST_LEVEL=1,
+            ).value,
+            idr1=IDR1.build(SIDSIZE=16, SSIDSIZE=8, PRIQS=10, EVENTQS=10, CMDQS=10, ATTR_PERMS_OVR=1, ATTR_TYPES_OVR=1).value,
+            idr3=IDR3.build(HAD=1, XNX=1, FWB=1, STT=1, RIL=1, E0PD=1, EPAN=1).value,
+            idr5=IDR5.build(OAS=5, GRAN4K=1, GRAN16K=1, GRAN64K=1, STALL_MAX=64).value,
+            aidr=AIDR.build(ArchMinorRev=2).value,
+        )  # fmt: skip
+
     @cached_property
     def features(self) -> Features:
         """The words decoded, as the model uses them."""

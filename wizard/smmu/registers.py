@@ -16,13 +16,20 @@ class Registers:
 
     __slots__ = ("cr0", "cr2", "features", "gbpa", "smmuen", "strtab_base", "strtab_base_cfg", "values")
 
-    def __init__(self, ids: Ids) -> None:
+    def __init__(self, ids: Ids, gbpa: int | None = None) -> None:
         self.features = ids.features
         words = {"IDR0": ids.idr0, "IDR1": ids.idr1, "IDR3": ids.idr3, "IDR5": ids.idr5, "AIDR": ids.aidr}
-        self.values: dict[str, int] = {name: words.get(name, found.reset) for name, found in REGISTERS.items()}
-        self.smmuen = False
-        self.cr0, self.cr2, self.gbpa = CR0(0), CR2(0), GBPA(self.values["GBPA"])
-        self.strtab_base, self.strtab_base_cfg = StrtabBase(0), StrtabBaseCfg(0)
+        if gbpa is not None:
+            words["GBPA"] = GBPA(gbpa).replace(Update=0).value
+        self.load({name: words.get(name, found.reset) for name, found in REGISTERS.items()})
+
+    def load(self, values: dict[str, int]) -> None:
+        """Take every value as it is, whatever closes the register: what a reset and a saved state do."""
+        self.values = values
+        self.cr0, self.cr2 = self.features.usable_cr0(CR0(values["CR0"])), self.features.usable_cr2(CR2(values["CR2"]))
+        self.smmuen = bool(self.cr0.SMMUEN)
+        self.gbpa = GBPA(values["GBPA"])
+        self.strtab_base, self.strtab_base_cfg = StrtabBase(values["STRTAB_BASE"]), StrtabBaseCfg(values["STRTAB_BASE_CFG"])
 
     def __getitem__(self, name: str) -> int:
         return self.values[name] if name in self.values else ABSENT[name].reset

@@ -22,7 +22,7 @@ class Stalls:
     limit: int
     held: dict[int, Transaction] = field(default_factory=dict)
     waiting: list[Transaction] = field(default_factory=list)
-    _next: int = 0
+    next_tag: int = 0
 
     @property
     def full(self) -> bool:
@@ -31,9 +31,9 @@ class Stalls:
 
     def hold(self, transaction: Transaction) -> int:
         """Keep a transaction; answers its tag, which is no other's until it ends."""
-        while self._next in self.held:
-            self._next = (self._next + 1) & 0xFFFF
-        tag, self._next = self._next, (self._next + 1) & 0xFFFF
+        while self.next_tag in self.held:
+            self.next_tag = (self.next_tag + 1) & 0xFFFF
+        tag, self.next_tag = self.next_tag, (self.next_tag + 1) & 0xFFFF
         self.held[tag] = transaction
         return tag
 

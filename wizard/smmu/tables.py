@@ -24,6 +24,11 @@ from wizard.arch.ste import L1STD, STE, STE_BYTES, StreamConfig
 from wizard.smmu.memory import PAGE_BYTES, Writable, by_page
 from wizard.smmu.regime import INVALID, LAST, LEAF, STAGE2_START, STRIDE, TABLE, Level, blocks, levels, stage1_start
 
+__all__ = [
+    "Allocator", "ContextTable", "GuestView", "PageTable", "StreamTable", "abort_entry", "bypass_entry", "context_descriptor",
+    "nested_entry", "stage1_entry", "stage2_entry", "write_record",
+]  # fmt: skip
+
 _SIZE_CODES = {bits: code for code, bits in ADDRESS_BITS.items()}
 _TG0 = {12: 0, 16: 1, 14: 2}
 _TG1 = {14: 1, 12: 2, 16: 3}
