@@ -7,7 +7,7 @@
 
 _shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables schema diff baseline match engine)
 
-_shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -q --quiet --smmu --json)
+_shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -q --quiet --smmu --json --ndjson --csv)
 _shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --severity --json)
 _shtab_smmu_wizard_doctor_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --knowledge --severity -q --quiet --json)
 _shtab_smmu_wizard_explain_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --profile --list --json)
@@ -213,6 +213,8 @@ _shtab_smmu_wizard_list___no_pager_nargs=0
 _shtab_smmu_wizard_list__q_nargs=0
 _shtab_smmu_wizard_list___quiet_nargs=0
 _shtab_smmu_wizard_list___json_nargs=0
+_shtab_smmu_wizard_list___ndjson_nargs=0
+_shtab_smmu_wizard_list___csv_nargs=0
 _shtab_smmu_wizard_show_pos_0_nargs=+
 _shtab_smmu_wizard_show__h_nargs=0
 _shtab_smmu_wizard_show___help_nargs=0

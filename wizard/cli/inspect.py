@@ -32,6 +32,10 @@ _ACCEL_ROLE = {Accel.YES: "good", Accel.NO: "bad", Accel.UNKNOWN: "warn"}
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Functions and their SMMUs."""
+    if arguments.ndjson or arguments.csv:
+        from wizard.cli.rows import run_rows
+
+        return run_rows(arguments)
     host = host_for(arguments)
     smmu = find_smmu(host, arguments.smmu).name if arguments.smmu else None
     kept = _filtered(host, arguments.filter) if arguments.filter else None

@@ -175,10 +175,13 @@ Add = Callable[..., argparse.ArgumentParser]
 
 def _inspection(add: Add) -> None:
     command = add("list", "wizard.cli.inspect", "functions and their SMMUs")
-    command.add_argument("filter", metavar="FILTER", nargs="*", help="the wizard's filter: words that all have to match, anywhere or as field:word")
+    text = "the wizard's filter: words that all have to match, anywhere or as field:word; with --ndjson or --csv: snapshots, or directories of them"
+    command.add_argument("filter", metavar="FILTER", nargs="*", help=text)
     command.add_argument("-q", "--quiet", action="store_true", help="addresses alone")
     command.add_argument("--smmu", metavar="NAME", help="only what belongs to this SMMU")
     add_json(command)
+    command.add_argument("--ndjson", action="store_true", help="one JSON object a line for each function, of this host or of every snapshot named")
+    command.add_argument("--csv", action="store_true", help="the same rows as CSV (RFC 4180), the names of the columns first")
     command = add("show", "wizard.cli.inspect", "everything known of one function or SMMU, and where from")
     command.add_argument("subject", metavar="FUNCTION|SMMU|PART-OF-A-NAME", nargs="+", help="a name, or the words of a filter that finds one")
     add_severity(command, quiet=False)

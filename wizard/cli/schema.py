@@ -18,6 +18,7 @@ from wizard.cli.output import put
 MODELS: dict[str, tuple[str, str]] = {
     "snapshot": ("wizard.facts.model", "Facts"),
     "list": ("wizard.host.view", "ListView"),
+    "row": ("wizard.fleet.rows", "Row"),
     "show": ("wizard.host.view", "ShowView"),
     "doctor": ("wizard.host.doctor", "Diagnosis"),
     "knowledge": ("wizard.knowledge.age", "KnowledgeView"),

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -33,6 +34,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     fix: str = ""
 
 
+Made = TypeVar("Made")
+
 _DECODER = msgspec.msgpack.Decoder(HostSummary)
 
 
@@ -42,23 +45,32 @@ def entry_of(data: bytes, name: str) -> Entry:
 
 
 def _entry(read: Callable[[], Facts], name: str) -> Entry:
-    try:
+    def make() -> Entry:
         host = host_of(read())
         summary = summary_of(host)
+        return Entry(
+            name,
+            summary=msgspec.msgpack.encode(summary),
+            host=host.facts.identity.host,
+            digest=host.digest,
+            time=host.facts.moment.time or "",
+            machine=summary.machine,
+        )
+
+    found = guarded(make, name)
+    return found if isinstance(found, Entry) else Entry(name, problem=found[0], fix=found[1])
+
+
+def guarded(make: Callable[[], Made], name: str) -> Made | tuple[str, str]:
+    """What is made of one file; or what is wrong with it and what to do, whatever went wrong: the other files are answered."""
+    try:
+        return make()
     except InputError as error:
-        return Entry(name, problem=error.what, fix=error.fix)
+        return error.what, error.fix
     except Exception as error:  # noqa: BLE001 (ours, not the file's: it is named like any other broken file, with the place to report)
         frame = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{visible(name)} can't be understood: an internal error ({type(error).__name__} at {Path(frame.filename).name}:{frame.lineno})."
-        return Entry(name, problem=what, fix="Please report it with this line; the other hosts are answered.")
-    return Entry(
-        name,
-        summary=msgspec.msgpack.encode(summary),
-        host=host.facts.identity.host,
-        digest=host.digest,
-        time=host.facts.moment.time or "",
-        machine=summary.machine,
-    )
+        return what, "Please report it with this line; the other hosts are answered."
 
 
 def entry_of_file(path: str) -> Entry:

@@ -23,7 +23,7 @@ from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
 from wizard.facts.source import SUFFIXES
 from wizard.fleet import codes
-from wizard.fleet.entry import Entry, entries_of_files, entry_of_file, summary_of_entry
+from wizard.fleet.entry import Entry, Made, entries_of_files, summary_of_entry
 from wizard.fleet.index import Index, Spare, settle, stamp_of
 from wizard.fleet.summary import HostSummary
 
@@ -117,25 +117,30 @@ def _unnameable(path: str) -> Entry:
 
 def read_here(paths: Sequence[str]) -> Iterator[list[Entry]]:
     """By processes of this machine, in order; in this very process when there are few files."""
+    return spread(paths, entries_of_files)
+
+
+def spread(paths: Sequence[str], work: Callable[[tuple[str, ...]], list[Made]]) -> Iterator[list[Made]]:
+    """``work`` done to every file, in order, by as many processes as there are processors; ``work`` is a function of a module."""
     if len(paths) <= ALONE:
         for path in paths:
-            yield [entry_of_file(path)]
+            yield work((path,))
         return
     for first in range(0, len(paths), ROUND):
-        yield from _round(paths[first : first + ROUND])
+        yield from _round(paths[first : first + ROUND], work)
 
 
-def _round(paths: Sequence[str]) -> Iterator[list[Entry]]:
+def _round(paths: Sequence[str], work: Callable[[tuple[str, ...]], list[Made]]) -> Iterator[list[Made]]:
     batches = deque(tuple(paths[at : at + BATCH]) for at in range(0, len(paths), BATCH))
     workers = min(len(os.sched_getaffinity(0)), len(batches))
     # "spawn": the workers get nothing of this process but the module's name, whatever threads or files it has open.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: deque[Future[list[Entry]]] = deque()
+        waiting: deque[Future[list[Made]]] = deque()
         try:
             while batches or waiting:
                 with _held_back():
                     while batches and len(waiting) < workers * AHEAD:
-                        waiting.append(pool.submit(entries_of_files, batches.popleft()))
+                        waiting.append(pool.submit(work, batches.popleft()))
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
             fix = "The machine may be out of memory: give it fewer snapshots at a time."

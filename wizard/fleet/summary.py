@@ -195,7 +195,7 @@ def _pool(host: Host, function: Function, places: dict[str, int]) -> Pool:
     verdict = host.verdict(function.facts.address)
     smmu = host.smmu_of(function)
     group = host.groups.get(function.group) if function.group is not None else None
-    stop = next((finding for finding in verdict.todo if _stops(finding)), None)
+    stop = next((finding for finding in verdict.todo if stops(finding)), None)
     reason = next(iter(verdict.reasons), stop)
     return Pool(
         ids=function.ids,
@@ -217,7 +217,7 @@ def _pool(host: Host, function: Function, places: dict[str, int]) -> Pool:
     )
 
 
-def _stops(finding: Finding) -> bool:
+def stops(finding: Finding) -> bool:
     """What the planner refuses, and a PF whose VFs somebody may have (the planner warns; nobody is asked here)."""
     return (finding.severity is Severity.ERROR and finding.code not in _SCRIPT_DOES) or finding.code == "pf-has-vfs"
 
