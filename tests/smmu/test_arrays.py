@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from wizard.arch.event import FaultClass, TranslationEvent, WalkAbortEvent
+from wizard.arch.event import EventType, FaultClass, TranslationEvent, WalkAbortEvent
 from wizard.smmu import Ids, Memory, Smmu, Transaction, permissions
-from wizard.smmu.arrays import Snapshot, context_map, translate
+from wizard.smmu.arrays import Snapshot, context_map, pages, plain, regions, translate
 from wizard.smmu.arrays.maps import TooMuch
+from wizard.smmu.arrays.plain import Second, Translations
+from wizard.smmu.arrays.translate import FEW
 from wizard.smmu.context import Context
+from wizard.smmu.regime import Regime
 from wizard.smmu.tables import (
     Allocator,
     ContextTable,
@@ -140,6 +146,92 @@ def test_arrays_answer_as_single_translations_do(rng: Random, write: bool, privi
                 mask = ~0xFFF if isinstance(one.event, TranslationEvent) else ~7
                 assert int(found.address[index]) & mask & (1 << 56) - 1 == shown
     smmu.events()
+
+
+def around(rng: Random, asked: list[int], count: int) -> NDArray[np.uint64]:
+    """Many addresses: near those, from one of them on in order, or many to each page; and a few from anywhere."""
+    dice = np.random.default_rng(rng.randrange(1 << 32))
+    some = np.array(rng.sample(asked[:-40] or asked, 1), np.uint64)
+    if rng.randrange(2):
+        some = np.array(asked, np.uint64)
+    far = dice.integers(0, 1 << rng.choice([32, 48, 64]), rng.choice([0, 0, count // 10]), dtype=np.uint64)
+    near = some[dice.integers(0, some.size, count)] + dice.integers(0, 1 << rng.choice([14, 21, 24]), count, dtype=np.uint64)
+    row = some[rng.randrange(some.size)] + np.arange(count, dtype=np.uint64) * np.uint64(rng.choice([520, 4096, 65536]))
+    chosen = rng.choice([[near], [row], [near, row], [near[near >> np.uint64(55) == near[0] >> np.uint64(55)]]])
+    return dice.permutation(np.concatenate([*chosen, far])) if rng.randrange(2) else np.concatenate([far, *chosen])
+
+
+def odd(rng: Random, memory: Memory, context: Context) -> Context:
+    """The same with holes in memory, big-endian descriptors, or 52 bits of output: what the builders do not make."""
+    if rng.randrange(2):
+        memory.ram = ()
+        for number in rng.sample(sorted(memory.pages), len(memory.pages) // 8):
+            memory.punch(number << 12)
+    swap, wide = bool(rng.randrange(2)), bool(rng.randrange(2))
+    if swap:
+        for page in memory.pages.values():
+            page.byteswap()
+
+    def changed(regime: Regime) -> Regime:
+        more = wide and regime.granule == 16
+        return replace(regime, swap=swap, wide=more, output_bits=50 if more else regime.output_bits)
+
+    first, second = context.stage1, context.stage2
+    if first is not None:
+        lower, upper = (half and replace(half, regime=half.regime and changed(half.regime)) for half in (first.lower, first.upper))
+        assert lower is not None
+        first = replace(first, lower=lower, upper=upper)
+    return replace(context, stage1=first, stage2=second and replace(second, regime=changed(second.regime)))
+
+
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.randoms(use_true_random=False))
+def test_every_way_through_an_array_gives_the_same(rng: Random) -> None:
+    """By region and by page, against each address by itself, in every column."""
+    rng = Random(rng.randrange(1 << 62))
+    try:
+        smmu, context, asked = build(rng)
+    except Exception as fault:
+        if type(fault).__name__ != "Fault":
+            raise
+        return
+    context = odd(rng, smmu.memory, context)
+    snapshot, addresses = Snapshot(smmu.memory), around(rng, asked, 3000)
+    need = rng.choice(sorted(set(permissions.NEEDED.values())))
+
+    def by(way: ModuleType) -> Translations:
+        second = Second(snapshot, context.stage2) if context.stage2 is not None else None
+        found: Translations = way.translate(snapshot, context, smmu.features, second, addresses, need)
+        return found
+
+    expected = by(plain)
+    for way in (regions, pages):
+        found = by(way)
+        for name in Translations.__slots__:
+            wrong = np.flatnonzero(getattr(found, name) != getattr(expected, name))
+            assert not wrong.size, (way.__name__, name, hex(int(addresses[wrong[0]])), wrong.size)
+
+
+def test_many_addresses_take_the_short_way() -> None:
+    """As many as ``translate`` does not walk one by one, in holes and outside of everything too."""
+    memory, space = Memory(), Allocator(0x4000_0000, 0x6000_0000)
+    table = PageTable(memory, space, stage=1)
+    table.map(0x12_3400_0000, 0x8000_0000, 64 << 20, level=3)
+    table.unmap(0x12_3410_0000, 0x10_0000)
+    contexts, streams = ContextTable(memory, space), StreamTable(memory, space, log2size=4)
+    contexts.set(0, context_descriptor(table, asid=1))
+    streams.set(SID, stage1_entry(contexts))
+    smmu = Smmu(IDS, memory, tlb=False)
+    for name, value in (("STRTAB_BASE", streams.base), ("STRTAB_BASE_CFG", streams.config), ("CR0", 0xD)):
+        smmu.write(name, value)
+    context = smmu.configuration.context(SID, None, None)
+    addresses = np.uint64(0x12_3300_0000) + np.arange(FEW, dtype=np.uint64) * np.uint64(0x3008)
+    found = translate(Snapshot(memory), context, smmu.features, addresses, write=True)
+    inside = addresses - np.uint64(0x12_3400_0000) < np.uint64(64 << 20)
+    mapped = inside & ~(addresses - np.uint64(0x12_3410_0000) < np.uint64(0x10_0000))
+    assert bool((found.kind == np.where(mapped, 0, EventType.F_TRANSLATION)).all())
+    assert bool((found.pa == np.where(mapped, addresses - np.uint64(0x12_3400_0000) + np.uint64(0x8000_0000), 0)).all())
+    assert bool((found.span == np.where(mapped, 12, 0)).all())
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -12,8 +12,8 @@ import numpy as np
 
 from wizard.arch.bits import Field
 from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf, TableDescriptor
+from wizard.smmu.arrays.rules import allowed1, allowed2, devices2, wide_bits
 from wizard.smmu.arrays.snapshot import I64, U8, U16, U64, Bools, Snapshot
-from wizard.smmu.arrays.translate import allowed1, allowed2, devices2
 from wizard.smmu.context import Context, Half, Stage1, Stage2
 from wizard.smmu.memory import PAGE_BYTES, WORDS
 from wizard.smmu.permissions import ALL, HIERARCHICAL_BITS, PR
@@ -22,7 +22,6 @@ from wizard.smmu.regime import LAST, LEAF, TABLE, Level, Regime
 LARGEST = 1 << 27
 """Descriptors that one enumeration reads at most (1 GiB of tables): loops of tables end here."""
 
-_WIDE = TableDescriptor.Wide
 _PAGE = 3
 _PIECES = 64
 """Pages of tables decoded at a time: 256 KiB, which stay in the processor's cache."""
@@ -279,7 +278,7 @@ def _of(regime: Regime, level: Level, words: U64, chosen: I64, starts: U64, abov
     word = words[chosen]
     output = word & np.uint64(level.leaf_mask if kind == LEAF else regime.table_mask)
     if regime.wide:
-        output |= ((word >> np.uint64(_WIDE.lo)) & np.uint64(_WIDE.mask)) << np.uint64(48)
+        output |= wide_bits(word)
     if output.size and int(output.max()) >> regime.output_bits:
         fits = (output >> np.uint64(regime.output_bits)) == 0
         chosen, word, output = chosen[fits], word[fits], output[fits]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wizard.smmu.memory import PAGE_SHIFT, WORDS, Memory
+from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, WORDS, Memory
 
 U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
@@ -20,7 +20,7 @@ _DENSE = 1 << 24
 class Snapshot:
     """The contents of a ``Memory`` at one moment. Later writes do not show."""
 
-    __slots__ = ("_before", "_dense", "_first", "_numbers", "_ram", "_span", "words")
+    __slots__ = ("_before", "_dense", "_first", "_numbers", "_ram", "_span", "whole", "words")
 
     def __init__(self, memory: Memory) -> None:
         numbers = sorted(memory.pages)
@@ -29,6 +29,8 @@ class Snapshot:
         for row, number in enumerate(numbers, 1):
             self.words[row * WORDS : (row + 1) * WORDS] = memory.pages[number]
         self._numbers: U64 = np.array(numbers, dtype=np.uint64)
+        # Whether each 4 KiB page answers or does not as a whole.
+        self.whole = not any((start | end) & PAGE_BYTES - 1 for start, end in memory.ram)
         self._ram = [(np.uint64(start), np.uint64(end - 1)) for start, end in memory.ram if end > start]
         self._first = np.uint64(numbers[0] if numbers else 0)
         self._before = self._first - np.uint64(1) if numbers and numbers[0] else np.uint64((1 << 64) - 1)
@@ -48,15 +50,18 @@ class Snapshot:
             dense[0] = dense[-1] = -2
             self._dense = dense
 
+    def find(self, addresses: U64) -> tuple[I64, Bools | None]:
+        """Where in ``words`` the words at ``addresses`` are, and which of them nothing answers (None when all do)."""
+        base = self._bases(addresses >> np.uint64(PAGE_SHIFT), addresses)
+        missing = None if not base.size or base.min() >= 0 else base < 0
+        return base + ((addresses >> np.uint64(3)) & np.uint64(WORDS - 1)).view(np.int64), missing
+
     def read(self, addresses: U64) -> tuple[U64, Bools | None]:
         """The words at ``addresses``, and which of them nothing answers (None when all do)."""
-        base = self._bases(addresses >> np.uint64(PAGE_SHIFT), addresses)
-        offsets = ((addresses >> np.uint64(3)) & np.uint64(WORDS - 1)).view(np.int64)
-        if not base.size or base.min() >= 0:
-            return self.words.take(base + offsets, mode="clip"), None
-        missing = base < 0
-        words = self.words.take(np.where(missing, 0, base) + offsets, mode="clip")
-        words[missing] = 0
+        index, missing = self.find(addresses)
+        words = self.words.take(index, mode="clip")
+        if missing is not None:
+            words[missing] = 0
         return words, missing
 
     def rows(self, addresses: U64) -> I64:

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wizard.arch.descriptor import TableDescriptor
 from wizard.arch.event import EventType, FaultClass
-from wizard.smmu.arrays.snapshot import I64, U8, U64
+from wizard.smmu.arrays.rules import wide_bits
+from wizard.smmu.arrays.snapshot import I64, U8, U64, Bools, Snapshot
 from wizard.smmu.permissions import HIERARCHICAL_BITS
 from wizard.smmu.regime import INVALID, LEAF, TABLE, Level, Regime
 
 _TYPE = TableDescriptor.Type.mask
-_WIDE = TableDescriptor.Wide
 
 
 @dataclass(slots=True)
@@ -23,7 +22,7 @@ class Faults:
     """What became of each address: event number (0 where none), whether stage 2 faulted, class, and the IPA or fetch address."""
 
     kind: U8
-    stage2: NDArray[np.bool_]
+    stage2: Bools
     fault_class: U8
     address: U64
 
@@ -39,9 +38,13 @@ class Faults:
         self.fault_class[at] = fault_class
         self.address[at] = address
 
+    def fresh(self, at: I64) -> I64:
+        """Those of the addresses with these indices that nothing has ended yet."""
+        return at[self.kind[at] == 0] if bool(self.kind.any()) else at
+
     def take_over(self, at: I64, other: Faults) -> None:
         """Another stage's faults are those of the addresses ``at``; only where it has any."""
-        failed = np.flatnonzero(other.kind)
+        failed = np.flatnonzero(other.kind != 0)
         if failed.size:
             into = at[failed]
             self.kind[into], self.stage2[into] = other.kind[failed], other.stage2[failed]
@@ -62,18 +65,36 @@ class Leaves:
     shift: U64 | np.uint64
 
 
-Fetch = Callable[[U64, I64], tuple[U64, I64 | None]]
-"""Reads descriptors: addresses and the indices they belong to; answers words and which positions are left (None: all)."""
+@dataclass(slots=True)
+class Deeper:
+    """Where walks go on: addresses, their indices, the tables that they came to, and the hierarchical bits above those."""
+
+    addresses: U64
+    at: I64
+    base: U64 | np.uint64
+    above: U64 | np.uint64
+
+    def descriptors(self, level: Level) -> U64:
+        """Where the descriptors of ``level`` are, whose tables these are."""
+        return self.base + ((self.addresses >> np.uint64(level.shift - 3)) & np.uint64(level.mask << 3))
 
 
-def walk(regime: Regime, addresses: U64, at: I64, fetch: Fetch, failed: Callable[[I64, EventType, U64], None], *, hierarchical: bool) -> Leaves:
-    """Walk ``addresses`` (canonical, in range), whose indices are ``at``. ``failed`` hears of those that find no leaf."""
+Locate = Callable[[U64, I64], tuple[I64, I64 | None]]
+"""Finds descriptors: addresses and the indices they belong to; answers places in ``Snapshot.words`` and which positions are left (None: all)."""
+Failed = Callable[[I64, EventType], None]
+"""Hears of walks that found no leaf."""
+
+
+def walk(
+    snapshot: Snapshot, regime: Regime, addresses: U64, at: I64, locate: Locate, failed: Failed, *, hierarchical: bool, levels: int | None = None
+) -> tuple[Leaves, Deeper]:
+    """Walk ``addresses`` (canonical, in range), whose indices are ``at``: leaves, and what goes deeper than the first ``levels`` of the regime's."""
     ended: list[Leaves] = []
     base: U64 | np.uint64 = np.uint64(regime.base)
     above: U64 | np.uint64 = np.uint64(0)
-    for level in regime.levels:
-        where = base + ((addresses >> np.uint64(level.shift - 3)) & np.uint64(level.mask << 3))
-        words, left = fetch(where, at)
+    for level in regime.levels[:levels]:
+        index, left = locate(Deeper(addresses, at, base, above).descriptors(level), at)
+        words = snapshot.words.take(index)
         if left is not None:
             addresses, at, above = addresses[left], at[left], _some(above, left)
         if regime.swap:
@@ -88,7 +109,8 @@ def walk(regime: Regime, addresses: U64, at: I64, fetch: Fetch, failed: Callable
                 words, output, addresses, at, above = words[keep], output[keep], addresses[keep], at[keep], _some(above, keep)
             if kind == LEAF:
                 ended.append(Leaves(at, words, above, output, np.uint64(level.shift)))
-                return _joined(ended)
+                addresses, at = addresses[:0], at[:0]
+                break
             if hierarchical and either & HIERARCHICAL_BITS:
                 above = above | words & np.uint64(HIERARCHICAL_BITS)
             base = output
@@ -96,7 +118,7 @@ def walk(regime: Regime, addresses: U64, at: I64, fetch: Fetch, failed: Callable
         kinds = np.array(level.kinds, np.uint8).take((words & np.uint64(_TYPE)).view(np.int64))
         wrong = np.flatnonzero(kinds == INVALID)
         if wrong.size:
-            failed(at[wrong], EventType.F_TRANSLATION, addresses[wrong])
+            failed(at[wrong], EventType.F_TRANSLATION)
         for kind in (LEAF, TABLE):
             chosen = np.flatnonzero(kinds == kind)
             picked, output = words[chosen], _output(regime, level, words[chosen], kind)
@@ -110,7 +132,7 @@ def walk(regime: Regime, addresses: U64, at: I64, fetch: Fetch, failed: Callable
             above = above | picked & np.uint64(HIERARCHICAL_BITS)
         if not at.size:
             break
-    return _joined(ended)
+    return _joined(ended), Deeper(addresses, at, base, above)
 
 
 def _some(values: U64 | np.uint64, chosen: I64) -> U64 | np.uint64:
@@ -121,18 +143,18 @@ def _some(values: U64 | np.uint64, chosen: I64) -> U64 | np.uint64:
 def _output(regime: Regime, level: Level, words: U64, kind: int) -> U64:
     output = words & np.uint64(level.leaf_mask if kind == LEAF else regime.table_mask)
     if regime.wide:
-        output |= ((words >> np.uint64(_WIDE.lo)) & np.uint64(_WIDE.mask)) << np.uint64(48)
+        output |= wide_bits(words)
     return output
 
 
-def _in_range(regime: Regime, output: U64, at: I64, failed: Callable[[I64, EventType, U64], None], either: int) -> I64 | None:
+def _in_range(regime: Regime, output: U64, at: I64, failed: Failed, either: int) -> I64 | None:
     """Which outputs fit the address size; None when all do. ``either`` has the bits that any descriptor has."""
     if not output.size or (not regime.wide and either & ((1 << 48) - 1) >> regime.output_bits << regime.output_bits == 0):
         return None
     beyond = (output >> np.uint64(regime.output_bits)) != 0
     if not bool(beyond.any()):
         return None
-    failed(at[beyond], EventType.F_ADDR_SIZE, output[beyond])
+    failed(at[beyond], EventType.F_ADDR_SIZE)
     return np.flatnonzero(~beyond)
 
 
