@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_the_inner_vm_finds_the_function_where_the_plan_expected_it(host: Boot, 
 def test_data_moves_through_the_inner_vms_own_smmu(host: Boot, console: str) -> None:
     assert re.search(r"^INNER-SMMU smmu3", console, flags=re.M)
     assert "INNER-DMA-OK" in console
-    assert not re.search(r"event: F_\w+ client: 0000:14:00.0", host.text("dmesg"))
+    assert not re.search(r"event: F_\w+ client: 0000:14:00.0", host.text("dmesg-reading"))
 
 
 def answers(view: Any) -> dict[str, str]:
@@ -92,6 +93,47 @@ def test_verify_says_of_the_running_vm_what_each_question_has_for_an_answer(host
     assert expected
     assert (function["host"], function["guest"], function["stream_id"]) == (NVME, expected[1], int(expected[2], 16))
     assert (function["opened"], function["bus_master"], function["driver"]) == ("iommufd", True, "vfio-pci")
+
+
+def seen(host: Boot, source: str) -> dict[str, Any]:
+    """The first fault that watch told from one source."""
+    told = [json.loads(line) for line in host.text("watch").splitlines()]
+    return next(one for one in told if one["source"] == source and one["kind"].startswith("F_"))
+
+
+def wall(text: str) -> float:
+    """A time of ISO 8601 in UTC."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_watch_sees_a_fault_of_the_guests_own_tables_where_qemu_hands_it_over(host: Boot, console: str) -> None:
+    """The address is in the guest's log and nowhere else; the host's kernel says nothing."""
+    assert host.status("translated") == 0, host.errors("translated")
+    one = seen(host, "qemu")
+    expected = re.search(r"expected at guest (\S+), StreamID (\w+)", (host.out / "guest.sh").read_text(encoding="utf-8"))
+    assert expected
+    assert (one["kind"], one["vm"], one["function"], one["stage"]) == ("F_TRANSLATION", "guest", NVME, 1)
+    assert int(one["stream"], 16) == int(expected[2], 16)
+    assert "address" not in one
+    assert 0 <= wall(one["at"]) - wall(one["stamp"]) < 1
+    assert re.search(rf"event: F_TRANSLATION client: {expected[1]} sid: {expected[2]} .*iova: 0xdead0000", console)
+    assert "iova: 0xdead0000" not in host.text("dmesg")
+
+
+def test_watch_sees_a_fault_of_stage_2_within_a_second_of_the_kernel(host: Boot) -> None:
+    assert host.status("bypassed") == 0, host.errors("bypassed")
+    one = seen(host, "kernel")
+    assert (one["kind"], one["vm"], one["function"], one["stage"]) == ("F_TRANSLATION", "guest", NVME, 2)
+    assert (one["address"], one["ipa"], one["layout"]) == ("0x40dead0000", "0x40dead0000", "guest.toml")
+    beyond = 0x40_DEAD_0000 - (0x4000_0000 + (768 << 20))  # VIRT_MEM of QEMU's virt machine, and --memory 768M
+    assert one["place"].startswith(f"about {beyond / 2**30:.1f}G beyond the end of the guest's memory")
+    # both clocks in one line of the kernel's log
+    clock = re.search(r"\[ *([\d.]+)\] smmu-wizard: it is ([\d.]+)", host.text("dmesg"))
+    event = re.search(r"\[ *([\d.]+)\] .*event: F_TRANSLATION client: 0000:14:00.0 sid: 0x1400 .*iova: 0x40dead0000", host.text("dmesg"))
+    assert clock
+    assert event
+    assert abs(float(one["stamp"]) - float(event[1])) < 0.5, "they are of one record, whose words come before its name"
+    assert -0.1 < wall(one["at"]) - (float(clock[2]) + float(one["stamp"]) - float(clock[1])) < 1
 
 
 def test_verify_names_what_is_wrong(host: Boot) -> None:

@@ -10,27 +10,31 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.tools.hosts import NVME, planned
+from tests.tools.hosts import NVME, host, planned
 from tests.tools.processes import LIMIT, ending, wait_until
 from tests.tools.promtool import check_metrics
 from tests.tools.qemu import require_qemu
 from tests.tools.schemas import validator
 from tests.tools.vms import Vm, started
+from wizard.existing.load import open_text, open_vms
+from wizard.export.qemu import qemu_script
+from wizard.profile import write_profile
 from wizard.running.functions import Interrupts, State
 from wizard.running.monitor import Foreign
 from wizard.running.process import PROC, Process
-from wizard.running.watch.events import KernelEvents, Owner, place, propagated
+from wizard.running.watch.events import KernelEvents, Owner, propagated
+from wizard.running.watch.places import Map, Places
 from wizard.running.watch.prometheus import Textfile
 from wizard.running.watch.records import Record, line
 from wizard.running.watch.sources import Events, FileTail
 from wizard.running.watch.states import Look, VmState, changes
 from wizard.running.watch.watching import counted
 
-GUEST = Owner("web", 768 << 20)
 # Linux 7.2.13, a function of a VM that reads what its guest does not have (a guest with iommu.passthrough=1)
 STAGE_2 = """\
 [  812.113204] arm-smmu-v3 arm-smmu-v3.0.auto: event 0x10 received:
@@ -42,7 +46,13 @@ STAGE_2 = """\
 [  812.113290] arm-smmu-v3 arm-smmu-v3.0.auto: unpriv data read s2 "Input address caused fault" stag: 0x0"""
 
 
-def reader(owner: Owner = GUEST) -> KernelEvents:
+def laid_out(**values: Any) -> Map:
+    """The map of a VM that runs, by its command line, on the recorded host."""
+    return Places(host).of(vm(name="web", guest=open_text("web.sh", qemu_script(planned(NVME, name="web", **values)))[0].guest))
+
+
+def reader(owner: Owner | None = None) -> KernelEvents:
+    owner = owner or Owner("web", laid_out(memory=768 << 20))
     return KernelEvents(lambda function: owner, lambda device, stream: None, lambda device: "smmu3.0x000000000c000000")
 
 
@@ -60,7 +70,8 @@ def test_a_fault_of_stage_2_is_the_guests_and_its_address_is_placed() -> None:
         "0x40dead0000",
     )
     assert one.place is not None
-    assert one.place.endswith("beyond the end of the guest's memory")
+    assert one.place.startswith("about 257.7G beyond the end of the guest's memory")
+    assert (one.layout, one.stamp) == ("its command line", "812.113260")
     assert "0000:14:00.0" in line(one)
 
 
@@ -70,6 +81,18 @@ def test_cut_anywhere_the_same_is_told() -> None:
         events = reader()
         found = [*events.read(lines[:cut]), *events.read(lines[cut:]), *events.flush()]
         assert [(one.kind, one.stage, one.count) for one in found] == [("F_TRANSLATION", 2, 1)], cut
+
+
+def test_in_a_flood_nothing_waits_for_its_end() -> None:
+    """Lines without a pause between them: each batch tells all but the last record of each SMMU, and other messages between its lines split none."""
+    events, lines = reader(), STAGE_2.splitlines()
+    other = ["[  812.113265] vfio-pci 0000:15:00.0: resetting"]
+    told = []
+    for _ in range(3):
+        found = list(events.read([*lines[:3], *other, *lines[3:]]))
+        told += [len([*found, *events.whole()])]
+    assert told == [0, 1, 1]
+    assert len(list(events.flush())) == 1
 
 
 def test_every_event_of_a_recorded_host_is_told_once() -> None:
@@ -90,18 +113,45 @@ def _values(data: object) -> list[object]:
     return [data]
 
 
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [
-        (0x0804_0000, "in the MSI window"),
-        (0x1000_0000, "below the guest's memory"),
-        (0x4000_0000, "in the guest's memory, 0"),
-        (0x7000_0000, "right beyond the end"),
-        (0x7020_0000, "2M beyond the end"),
-    ],
-)
-def test_where_an_address_lies(address: int, said: str) -> None:
-    assert said in place(address, 768 << 20)
+# QEMU's hw/arm/virt.c: base_memmap (VIRT_PCIE_MMIO, VIRT_MEM); virt_set_high_memmap() for the window of 512 GiB behind 256 GiB, aligned to itself.
+# MSI_IOVA_BASE of drivers/iommu/arm/arm-smmu-v3 is 0x8000000, and QEMU's RMR 0x8000000 to 0x80fffff.
+PLACES = [
+    (0x0804_0000, None, "in the MSI window, which the guest did not map"),
+    (0x0804_0000, 2, "in the MSI window, of which the host maps one page"),
+    (0x0900_0000, 2, "880M below the guest's memory, among QEMU's own devices"),
+    (0x1000_0000, 2, "768M below the guest's memory, in its window of 32-bit BARs"),
+    (0x4000_0000, 2, "in the guest's memory, 0 from its start, but not mapped"),
+    (0x4010_0000, 2, "in the guest's memory, 1M from its start, but not mapped"),
+    (0x7000_0000, 2, "right beyond the end of the guest's memory"),
+    (0x7020_0000, 2, "2M beyond the end of the guest's memory, which is the last that the host maps"),
+    (0x40_DEAD_0000, 2, "about 257.7G beyond the end"),
+    (0x80_0010_0000, 2, "in the guest's window of 64-bit BARs, 1M from its start"),
+]
+
+
+def test_where_an_address_lies_in_a_vm_as_it_was_found() -> None:
+    found = laid_out(memory=768 << 20)
+    for address, stage, said in PLACES:
+        assert said in found.where(address, stage), hex(address)
+
+
+def test_a_profile_says_more_than_a_command_line_and_names_what_to_ask(tmp_path: Path) -> None:
+    """The profile has 2 GiB: what the command line of the same name has is not asked."""
+    path = tmp_path / "web.toml"
+    path.write_text(write_profile(planned(NVME, name="web", memory=2 << 30), host()))
+    found = Places(host, open_vms(str(path))).of(vm(name="web"))
+    assert found.where(0x7000_0000, 2).startswith("in the guest's memory, 768M from its start")
+    assert found.command(NVME, 0x7000_0000) == f"smmu-wizard dry-run {path} --trace {NVME}@0x70000000"
+    other = Places(host, open_vms(str(path))).of(vm(name="other"))
+    assert other.where(0x7000_0000, 2) == "where it lies is not known: its command line was not read"
+
+
+def test_the_same_access_on_the_simulated_smmu() -> None:
+    """What the kernel printed in the host's log for this access (STAGE_2: F_TRANSLATION at stage 2) is what the simulated SMMU says of it."""
+    played = list(laid_out(memory=768 << 20).played(NVME, 0x40_DEAD_0000))
+    before = [text for text in played if text.startswith("before the guest programs anything, read")]
+    assert len(before) == 1
+    assert "F_TRANSLATION" in before[0]
 
 
 def test_what_the_kernel_did_not_print_is_said() -> None:
@@ -113,9 +163,14 @@ def test_what_the_kernel_did_not_print_is_said() -> None:
 
 def test_a_fault_that_qemu_hands_to_its_guest_is_in_its_log() -> None:
     """QEMU 11.1.2's trace event, as its log back end writes it."""
-    lines = ["smmuv3_propagate_event smmu-iommu-memory-region: SMMU_EVT_F_TRANSLATION sid=0x900", "smmuv3_trigger_irq irq=1"]
-    (one,) = propagated(lines, "web")
-    assert (one.kind, one.stream, one.stage, one.vm) == ("F_TRANSLATION", "0x900", 1, "web")
+    line = "smmuv3_propagate_event SMMU_EVT_F_TRANSLATION sid=0x900"
+    expected = planned(NVME, name="web").devices[0].vsid
+    assert expected == 0x900, "docs/sources/running.md has it of a real VM of this plan"
+    for before, stamp in (("", None), ("2026-11-30T08:40:33.415154Z ", "2026-11-30T08:40:33.415154Z"), ("4711@1789.000042:", "1789.000042")):
+        (one,) = propagated([before + line, "smmuv3_trigger_irq irq=1"], "web", laid_out())
+        assert (one.kind, one.stream, one.stage, one.vm, one.function, one.stamp) == ("F_TRANSLATION", "0x900", 1, "web", NVME, stamp)
+    (one,) = propagated(["smmuv3_propagate_event SMMU_EVT_F_TRANSLATION sid=0x1100"], "web", laid_out())
+    assert one.function is None, "no function of the plan has this StreamID"
 
 
 @pytest.mark.parametrize("way", ["renamed", "truncated"])

@@ -25,7 +25,9 @@ _REWRITE = 15.0  # seconds between two versions of the textfile when nothing hap
 
 def run_watch(arguments: argparse.Namespace) -> int:
     """Tell what happens until it is interrupted, or for so many seconds."""
+    from wizard.cli.planning import read_vms
     from wizard.running.verify import World
+    from wizard.running.watch.places import Places
     from wizard.running.watch.records import line
     from wizard.running.watch.watching import Watch
 
@@ -34,6 +36,7 @@ def run_watch(arguments: argparse.Namespace) -> int:
     watch = Watch(
         World(), log=Path(arguments.log) if arguments.log else None, take_qmp=not arguments.no_qmp, names=arguments.vms,
         function=lambda device, stream: _streams().get((device, stream)), smmu=lambda device: _names().get(device, device),
+        places=Places(_host, read_vms(arguments.profile)),
     )  # fmt: skip
     end = time.monotonic() + arguments.seconds if arguments.seconds is not None else None
     textfile = _textfile(arguments.prometheus)

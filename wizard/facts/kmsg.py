@@ -16,7 +16,7 @@ from wizard.facts.tree import Tree
 _JOURNAL = ("--dmesg", "--boot", "--output=short-monotonic", "--no-hostname", "--no-pager", "--quiet")
 _TIMEOUT = 10  # seconds
 _RECORD_SIZE = 16384
-_AT_ONCE = 4096  # lines
+AT_ONCE = 4096  # lines
 _RECORD = re.compile(r"(\d+),(\d+),(\d+),[^;]*;(.*)", re.DOTALL)
 _ESCAPED = re.compile(r"(?:\\x[0-9a-f]{2})+")
 
@@ -87,7 +87,7 @@ class LogTail:
     def lines(self) -> list[str]:
         """Lines since the last time (the first time: all), as dmesg prints them; at most so many that a flood does not hold the caller up."""
         found: list[str] = []
-        while self._descriptor is not None and len(found) < _AT_ONCE:
+        while self._descriptor is not None and len(found) < AT_ONCE:
             try:
                 record = os.read(self._descriptor, _RECORD_SIZE)
             except BrokenPipeError:

@@ -67,8 +67,8 @@ def spark(rates: Sequence[int], *, ascii: bool) -> str:
     return "".join(steps[-(-one * (len(steps) - 1) // most)] if most else steps[0] for one in rates)
 
 
-def whole_lines(one: Record, width: int) -> list[Line]:
-    """A record and what it means."""
+def whole_lines(one: Record, width: int, played: Sequence[str] = ()) -> list[Line]:
+    """A record, what the same access does on the simulated SMMU (``played``), and what the record means."""
     from io import BytesIO
 
     from wizard.explain.report import explain
@@ -76,6 +76,8 @@ def whole_lines(one: Record, width: int) -> list[Line]:
 
     told = {name: value for name in one.__struct_fields__ if (value := getattr(one, name)) not in (None, "") and name != "explain"}
     found = [part for name, value in told.items() for part in wrap(f"{name}: {value}", width)]
+    if played:
+        found += [line(""), heading("The same access on the simulated SMMU"), *(part for text in played for part in wrap(text, width))]
     report = explain(BytesIO(one.kind.encode()))
     if report.messages:
         found += [line(""), *(part for text in explained(report) for part in wrap(text, width))]

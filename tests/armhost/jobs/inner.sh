@@ -38,12 +38,40 @@ cat /out/inner/inner.img busy.img > inner.img # the kernel unpacks one archive a
 until_it_is() { local count=0; until "$@" 2> /dev/null; do count=$((count + 1)); [ $count -lt 3000 ] || return 1; sleep 0.1; done; } # at most five minutes
 qemu() { grep -ls '^Name:.*qemu-system' /proc/[0-9]*/status | tr -dc '0-9\n' | head -n 1; }
 ended() { [ -z "$(qemu)" ]; }
-(step inner timeout 900 bash guest.sh -no-reboot -serial file:/out/inner-console \
+# shellcheck disable=SC2054 # the commas are QEMU's
+console=(-chardev "socket,id=console,path=/tmp/console,server=on,wait=off,logfile=/out/inner-console" -serial chardev:console)
+(step inner timeout 900 bash guest.sh -no-reboot "${console[@]}" -trace smmuv3_propagate_event -msg timestamp=on \
     -kernel /out/inner/vmlinuz -initrd inner.img -append "console=ttyAMA0 iommu.passthrough=0 rdinit=/busy") &
 until_it_is grep -q "reads on" /out/inner-console
 step verify smmu_wizard --replay probed.json verify guest.toml --translating 30 --yes --json
 sed 's/^bus_nr = .*/bus_nr = 32/' guest.toml > other.toml
 step verify-other-bus smmu_wizard --replay probed.json verify other.toml --json
+
+# its function reads what is not mapped: by its guest's tables, then with its guest's SMMU letting everything through
+step dmesg-reading dmesg
+tell() { # WORD: what the inner VM does, until it has done it
+    python3 - "$1" <<'PYTHON'
+import socket, sys
+with socket.socket(socket.AF_UNIX) as console:
+    console.settimeout(120)
+    console.connect("/tmp/console")
+    console.sendall(sys.argv[1].encode() + b"\n")
+    said = b""
+    while b"INNER-QUEUE-AT" not in said:
+        more = console.recv(4096)
+        assert more, "the VM has ended"
+        said += more
+PYTHON
+}
+watching() { grep -lzx watch /proc/[0-9]*/cmdline 2> /dev/null | tr -dc '0-9\n' | head -n 1; }
+(step watch smmu_wizard watch guest --profile guest.toml --json) &
+until_it_is grep -q "QEMU's events" /out/watch.err
+python3 -c 'import time; open("/dev/kmsg", "w").write(f"smmu-wizard: it is {time.time():.6f}\n")' # the kernel's clock beside the one on the wall
+step translated tell translated
+until_it_is grep -q '"source":"qemu","kind":"F_' /out/watch.out
+step bypassed tell bypassed
+until_it_is grep -q '"source":"kernel","kind":"F_' /out/watch.out
+kill "$(watching)"; until_it_is test -s /out/watch.status
 step unplug bash -c "echo 0000:14:00.0 > $nvme/driver/unbind" # QEMU unplugs it by itself, and the guest agrees
 until_it_is grep -q INNER-LET-GO /out/inner-console
 step verify-unplugged smmu_wizard --replay probed.json verify guest.toml --json

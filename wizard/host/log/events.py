@@ -7,6 +7,7 @@ of its four words; since 6.13 two lines with names and fields follow. A paste ma
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import msgspec
 
@@ -90,6 +91,15 @@ class EventReader:
         """The log is over."""
         for device in list(self._open):
             self.close(device)
+
+    def take(self) -> list[Event]:
+        """The records that no line to come belongs to, which are forgotten here: all that are kept but the last of each SMMU."""
+        may_change = set(self._place.values())
+        done = [event for place, event in enumerate(self.events) if place not in may_change]
+        kept = [event for place, event in enumerate(self.events) if place in may_change]
+        self.events, self._place = kept, {event.smmu: place for place, event in enumerate(kept)}
+        self.counts = dict(Counter((event.smmu, event.number, event.stream_id) for event in kept))
+        return done
 
     def _words(self, device: str, text: str) -> None:
         words = [int(word, 16) for word in text.split()]

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from wizard.base.text import size
 from wizard.facts.logtext import message
 from wizard.host.log.events import EventReader
 from wizard.host.log.lines import DRIVER, is_error, match, spoken
 from wizard.host.log.model import Event
+from wizard.running.watch.places import Map
 from wizard.running.watch.records import Record, now
 
-RAM = 0x4000_0000
-"""Where QEMU's virt machine has its memory (hw/arm/virt.c, base_memmap)."""
-MSI_WINDOW = (0x800_0000, 0x810_0000)
-"""The RMR of an accelerated vSMMU (hw/arm/virt-acpi-build.c): where a function writes its interrupts."""
 _SUPPRESSED = re.compile(r"(\w+): (\d+) callbacks suppressed")
-_PROPAGATED = re.compile(r"smmuv3_propagate_event.*?SMMU_EVT_(\w+).*?sid=(0x[0-9a-f]{1,8})")
+_PROPAGATED = re.compile(r"(?:(\S{1,40}Z) |\d+@(\d+\.\d+):)?smmuv3_propagate_event.*?SMMU_EVT_(\w+).*?sid=(0x[0-9a-f]{1,8})")
+_STAMP = re.compile(r"\[ *(\d+\.\d+)\] ")
+_MANY = 500  # records that are kept back at most: their reader keeps 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whom a function belongs to at this moment: the VM's name and its memory in bytes (0: not known); both None for the host's own."""
+    """Whom a function belongs to at this moment: the VM's name, and a map of it; both None for the host's own."""
 
     vm: str | None = None
-    memory: int = 0
+    map: Map | None = None
 
 
 @dataclass(slots=True)
@@ -40,16 +39,19 @@ class KernelEvents:
     function: Callable[[str, int], str | None]
     smmu: Callable[[str], str]
     _reader: EventReader = field(default_factory=EventReader)
+    _heard: float = 0.0
+    _stamps: list[str | None] = field(default_factory=list)  # of the records that the reader has
 
     def read(self, lines: Sequence[str]) -> Iterator[Record]:
         """The records of some lines that are whole."""
-        for text in map(message, lines):
+        for raw in lines:
+            text = message(raw)
             told = spoken(text) if text.startswith(DRIVER) else None
-            if told is not None and self._reader.read(told.device, told.text):
+            if (told is not None and self._reader.read(told.device, told.text)) or (told is None and self._reader.bare(text)):
+                self._stamped(raw)
+                if len(self._reader.events) >= _MANY:
+                    yield from self.whole()
                 continue
-            if told is None and self._reader.bare(text):
-                continue
-            yield from self.flush()
             if (suppressed := _SUPPRESSED.search(text)) is not None and "smmu" in suppressed[1]:
                 yield _lost(f"the kernel printed no more: {text}", int(suppressed[2]))
             elif told is not None and "EVTQ overflow" in told.text:
@@ -67,23 +69,37 @@ class KernelEvents:
         """Whether something is kept back."""
         return bool(self._reader.events or self._reader.pending)
 
+    def _stamped(self, line: str) -> None:
+        """The time of a line is that of the record that it completed, if it did."""
+        self._heard = time.monotonic()
+        missing = len(self._reader.events) - len(self._stamps)
+        if missing > 0:
+            stamp = _STAMP.match(line)
+            self._stamps += [stamp[1] if stamp else None] * missing
+
+    def whole(self) -> Iterator[Record]:
+        """What is whole though more may come: in a flood nothing waits for its end."""
+        stamps = {id(event): stamp for event, stamp in zip(self._reader.events, self._stamps, strict=True)}
+        done = self._reader.take()
+        self._stamps = [stamps[id(event)] for event in self._reader.events]
+        for event in done:
+            yield self._record(event, stamps[id(event)])
+
+    def settled(self, seconds: float) -> bool:
+        """Whether nothing came for so long that belongs to what is kept back; other lines may have."""
+        return time.monotonic() - self._heard >= seconds
+
     def flush(self) -> Iterator[Record]:
         """What was kept back: nothing more came that belongs to it."""
         if not self.waits:
             return
         self._reader.finish()
-        reader, self._reader = self._reader, EventReader()
-        told: dict[tuple[str, int, int | None], int] = {}
-        for event in reader.events:
-            key = (event.smmu, event.number, event.stream_id)
-            told[key] = told.get(key, 0) + 1
-            yield self._record(event)
-        for key, count in reader.counts.items():
-            if count > told.get(key, 0):
-                last = next(event for event in reversed(reader.events) if (event.smmu, event.number, event.stream_id) == key)
-                yield self._record(last, count - told[key])
+        self._stamped("")
+        found, self._reader, self._stamps = list(zip(self._reader.events, self._stamps, strict=True)), EventReader(), []
+        for event, stamp in found:
+            yield self._record(event, stamp)
 
-    def _record(self, event: Event, count: int = 1) -> Record:
+    def _record(self, event: Event, stamp: str | None) -> Record:
         stream = event.stream_id
         device = event.client or (self.function(event.smmu, stream) if stream is not None else None)
         owner = self.owner(device) if device is not None else Owner()
@@ -91,12 +107,14 @@ class KernelEvents:
         stage = (2 if fields.get("S2") else 1) if event.whole and "S2" in fields else None
         address, ipa = fields.get("InputAddr"), fields.get("IPA") if stage == 2 else None
         wanted = ipa if ipa is not None else address
+        map = owner.map if wanted is not None else None
         return Record(
             at=now(), source="kernel", kind=event.name, vm=owner.vm, function=device, smmu=self.smmu(event.smmu),
             text=_said(event, stage, address), stream=None if stream is None else f"{stream:#x}", stage=stage,
             address=None if address is None else f"{address:#x}", ipa=None if ipa is None else f"{ipa:#x}",
-            place=place(wanted, owner.memory) if owner.vm is not None and wanted is not None else None, count=count,
-            explain=f"smmu-wizard explain {event.name}",
+            place=map.where(wanted, stage) if map is not None and wanted is not None else None, layout=map.source if map is not None else None,
+            stamp=stamp, explain=f"smmu-wizard explain {event.name}",
+            trace=map.command(device, wanted) if map is not None and device is not None and wanted is not None else None,
         )  # fmt: skip
 
 
@@ -108,28 +126,22 @@ def _said(event: Event, stage: int | None, address: int | None) -> str:
     return f"{event.name}{where}, {of}"
 
 
-def place(address: int, memory: int) -> str:
-    """Where an address that QEMU's virt machine was given lies in a VM with so much memory (0: not known)."""
-    if MSI_WINDOW[0] <= address < MSI_WINDOW[1]:
-        return "in the MSI window, which the guest did not map to itself"
-    if address < RAM:
-        return f"{size(RAM - address)} below the guest's memory, among QEMU's devices"
-    if not memory:
-        return "how much memory the guest has is not known"
-    end = RAM + memory
-    if address < end:
-        return f"in the guest's memory, {size(address - RAM)} from its start"
-    return f"{size(address - end) if address > end else 'right'} beyond the end of the guest's memory"
-
-
 def _lost(text: str, count: int) -> Record:
     return Record(at=now(), source="kernel", kind="lost", text=text, count=count)
 
 
-def propagated(lines: Sequence[str], vm: str) -> Iterator[Record]:
-    """Faults that QEMU handed to its guest, out of its log: only where its trace event smmuv3_propagate_event is on."""
+def propagated(lines: Sequence[str], vm: str, map: Map | None = None) -> Iterator[Record]:
+    """Faults that QEMU handed to its guest, out of its log: only where its trace event smmuv3_propagate_event is on.
+
+    QEMU says the StreamID that the guest knows, and no address (hw/arm/trace-events of 11.1: ``%s sid=0x%x``). With ``-msg timestamp=on`` its
+    time stands before it: since 10.2 as ISO 8601, until then as seconds behind the process's number.
+    """
     for text in lines:
         if (found := _PROPAGATED.search(text)) is not None:
-            told = f"{found[1]} of the guest's StreamID {found[2]}, handed to the guest"
-            asked = f"smmu-wizard explain {found[1]}"
-            yield Record(at=now(), source="qemu", kind=found[1], text=told, vm=vm, stream=found[2], stage=1, explain=asked)
+            kind, stream = found[3], found[4]
+            function = map.function(int(stream, 16)) if map is not None else None
+            told = f"{kind} of the guest's StreamID {stream}, handed to the guest: its log has the address, QEMU's has not"
+            yield Record(
+                at=now(), source="qemu", kind=kind, text=told, vm=vm, function=function, stream=stream, stage=1, stamp=found[1] or found[2],
+                layout=map.source if map is not None and function is not None else None, explain=f"smmu-wizard explain {kind}",
+            )  # fmt: skip

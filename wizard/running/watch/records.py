@@ -16,7 +16,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What happened: ``kind`` is an event's name (F_TRANSLATION, RESET) or a word (started, driver, lost).
 
     ``at`` is the time, ISO 8601 in UTC. ``count`` is how many alike it stands for. Of an event record: ``stage`` 1 or 2, ``address`` the input
-    address, ``ipa`` the intermediate one, ``place`` where that lies in the VM. ``explain`` is what to ask for its meaning.
+    address, ``ipa`` the intermediate one, ``place`` where that lies in the VM, as ``layout`` (a profile, or the VM's command line) has it.
+    ``stamp`` is the time that its source gave it: the kernel's seconds since the boot, as dmesg prints them, or what QEMU's log has before it.
+    ``explain`` is what to ask for its meaning, ``trace`` for the same access on the simulated SMMU.
     """
 
     at: str
@@ -31,8 +33,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     address: str | None = None
     ipa: str | None = None
     place: str | None = None
+    layout: str | None = None
+    stamp: str | None = None
     count: int = 1
     explain: str | None = None
+    trace: str | None = None
 
 
 def now() -> str:

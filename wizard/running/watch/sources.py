@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from wizard.facts.kmsg import AT_ONCE
 from wizard.running.monitor import ANSWER_SECONDS, MonitorError, Nonsense, SocketMonitor, decoded, taken
 
-_AT_ONCE = 4096  # lines: a flood does not hold the others up
 _LONGEST = 1 << 20  # bytes of one line
 
 
@@ -67,7 +67,7 @@ class FileTail:
 
     def _read(self) -> list[str]:
         found: list[str] = []
-        while self._file is not None and len(found) < _AT_ONCE:
+        while self._file is not None and len(found) < AT_ONCE:
             data = os.read(self._file, 1 << 16)
             if not data:
                 break

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from wizard.base.text import size
+from wizard.existing.guest import Guest
 from wizard.existing.processes import running
 from wizard.running.expected import of_guest
 from wizard.running.functions import State, states
@@ -27,6 +28,7 @@ class VmState(msgspec.Struct, frozen=True, kw_only=True):
     accelerated: int
     functions: tuple[str, ...]
     process: Process
+    guest: Guest | None = None  # its command line
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +56,7 @@ def take(world: World) -> Look:
         vms[pid] = VmState(
             name=guest.name or f"process {pid}", pid=pid, started=found.started, memory=guest.memory.size or 0, qmp=guest.qmp, libvirt=found.libvirt,
             accelerated=sum(vsmmu.accel for vsmmu in begun.vsmmus), functions=tuple(sorted(held if process.held is not None else written)),
-            process=process,
+            process=process, guest=guest,
         )  # fmt: skip
     wanted = {function for vm in vms.values() for function in vm.functions}
     return Look(vms=vms, functions=states(sorted(wanted), proc=world.proc, sys=world.sys))

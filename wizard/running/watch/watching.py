@@ -10,15 +10,18 @@ from pathlib import Path
 import msgspec
 
 from wizard.base.text import plural, visible
-from wizard.facts.kmsg import LogTail
+from wizard.facts.kmsg import AT_ONCE, LogTail
 from wizard.running.monitor import MonitorError
 from wizard.running.verify import World
 from wizard.running.watch.events import KernelEvents, Owner, propagated
+from wizard.running.watch.places import Map, Places
 from wizard.running.watch.records import Record, now
 from wizard.running.watch.sources import Events, FileTail
 from wizard.running.watch.states import Look, VmState, changes, take
 
 SETTLE = 0.2  # seconds until a record of several lines counts as whole
+GATHER = 0.05  # seconds in which a flood of lines is let come, so that each of them does not wake us
+LOOKS_AT_LOGS = 0.25  # seconds between two looks at the logs of QEMU, which wake nobody
 LOOK = 2.0  # seconds between two looks at VMs and functions
 _ONE_BY_ONE = 20  # records alike in one second; more are counted
 _KINDS = 4096  # different records that are counted at a time
@@ -32,20 +35,25 @@ class Watch:
 
     def __init__(
         self, world: World, *, log: Path | None = None, take_qmp: bool = True, names: Sequence[str] = (),
-        function: Callable[[str, int], str | None] = lambda device, stream: None, smmu: Callable[[str], str] = str,
+        function: Callable[[str, int], str | None] = lambda device, stream: None, smmu: Callable[[str], str] = str, places: Places | None = None,
     ) -> None:  # fmt: skip
         self.world, self.names, self.take_qmp = world, frozenset(names), take_qmp
         self.look = Look()
         self.kernel: LogTail | FileTail = FileTail(log) if log is not None else LogTail(from_now=True)
         self.events = KernelEvents(self._owner, function, smmu)
+        self.places = places
         self._monitors: dict[int, Events] = {}
         self._logs: dict[int, FileTail] = {}
         self._refused: dict[int, str] = {}
         self._told_lost = 0
+        self._full = False  # whether there may be more lines already
 
     def _owner(self, function: str) -> Owner:
         vm = self.look.owner(function)
-        return Owner(vm.name, vm.memory) if vm is not None else Owner()
+        return Owner(vm.name, self._map(vm)) if vm is not None else Owner()
+
+    def _map(self, vm: VmState) -> Map | None:
+        return self.places.of(vm) if self.places is not None else None
 
     def begin(self) -> list[str]:
         """Look for the first time; answers with what can be seen, and what can't and why, in sentences."""
@@ -80,6 +88,8 @@ class Watch:
 
     def _follow(self) -> None:
         """Hear new VMs, and let go of those that have ended."""
+        if self.places is not None:
+            self.places.keep(self.look.vms)
         for pid, vm in self.look.vms.items():
             if pid not in self._logs and vm.process.log is not None and vm.process.log_descriptor is not None:
                 self._logs[pid] = FileTail(self.world.proc / str(pid) / "fd" / vm.process.log_descriptor)
@@ -105,7 +115,11 @@ class Watch:
         """Batches of what happens, also empty ones (each ``LOOK`` at the latest), until ``stop`` says so."""
         due = time.monotonic() + LOOK
         while not stop():
-            wait = SETTLE if self.events.waits or isinstance(self.kernel, FileTail) else max(0.0, min(due - time.monotonic(), LOOK))
+            wait = max(0.0, min(due - time.monotonic(), LOOK))
+            if self.events.waits or isinstance(self.kernel, FileTail):
+                wait = SETTLE
+            elif self._logs:
+                wait = min(wait, LOOKS_AT_LOGS)
             self._wait(wait)
             found = list(self._read())
             if time.monotonic() >= due:
@@ -122,18 +136,24 @@ class Watch:
             poll.register(descriptor, select.POLLIN)
         for monitor in self._monitors.values():
             poll.register(monitor.fileno(), select.POLLIN)
-        poll.poll(seconds * 1000)
+        if poll.poll(seconds * 1000) and not self._full:
+            time.sleep(GATHER)
 
     def _read(self) -> Iterator[Record]:
         lines = self.kernel.lines()
-        yield from self.events.read(lines) if lines else self.events.flush()
+        self._full = len(lines) >= AT_ONCE
+        yield from self.events.read(lines)
+        yield from self.events.whole()
+        if not lines or self.events.settled(SETTLE):
+            yield from self.events.flush()
         if self.kernel.lost > self._told_lost:
             lost, self._told_lost = self.kernel.lost - self._told_lost, self.kernel.lost
             text = f"{plural(lost, 'record')} of the kernel's log were overwritten before they were read"
             yield Record(at=now(), source="watch", kind="lost", text=text, count=lost)
         for pid, log in self._logs.items():
             if pid in self.look.vms:
-                yield from propagated(log.lines(), self.look.vms[pid].name)
+                vm = self.look.vms[pid]
+                yield from propagated(log.lines(), vm.name, self._map(vm))
         for pid, monitor in list(self._monitors.items()):
             name = self.look.vms[pid].name if pid in self.look.vms else f"process {pid}"
             try:

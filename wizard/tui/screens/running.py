@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual import on, work
@@ -11,7 +11,11 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.worker import Worker, get_current_worker
 
+from wizard.existing.load import Opened
+from wizard.host.model import Host
+from wizard.plan.request import VmRequest
 from wizard.running.verify import World
+from wizard.running.watch.places import IN_HAND, Places
 from wizard.running.watch.records import Record
 from wizard.running.watch.states import Look
 from wizard.running.watch.watching import LOOK, Watch
@@ -33,6 +37,7 @@ class RunningScreen(WizardScreen):
     ABOUT = """\
 The VMs that run on this machine, and what happens to them: events of SMMUs with the function and where the address lies, QEMU's own
 events, functions that are taken, released or change their power, memory that is pinned. Nothing is changed by looking.
+enter on an event opens all of it: what it means, and what the same access does on the simulated SMMU.
 
 A fault of a working guest's own tables goes to that guest alone and is not seen here, unless QEMU's trace events are on.
 t takes the QMP sockets that are free, for QEMU's events: they serve one client at a time, so no other gets an answer meanwhile."""
@@ -55,6 +60,7 @@ t takes the QMP sockets that are free, for QEMU's events: they serve one client 
         self._said: list[str] = []
         self._hearing = False
         self._worker: Worker[None] | None = None
+        self._mapped: tuple[Sequence[VmRequest], Host, Places] | None = None
 
     def body(self) -> Iterable[Widget]:
         yield LinesView(id="vms", classes="first")
@@ -79,7 +85,7 @@ t takes the QMP sockets that are free, for QEMU's events: they serve one client 
     @work(thread=True, exclusive=True, group="running")
     def _watch(self) -> None:
         worker = get_current_worker()
-        watch = Watch(World(), take_qmp=self._hearing)
+        watch = Watch(World(), take_qmp=self._hearing, places=self._places())
         try:
             said = watch.begin()
             self.app.call_from_thread(self._took, watch.look, [], said)
@@ -121,4 +127,21 @@ t takes the QMP sockets that are free, for QEMU's events: they serve one client 
         if not isinstance(place, int) or place >= len(self.records):
             return
         one = self.records[place]
-        self.app.push_screen(Read(one.kind, lambda width: whole_lines(one, width)))
+        played = self._played(one)
+        self.app.push_screen(Read(one.kind, lambda width: whole_lines(one, width, played)))
+
+    def _played(self, one: Record) -> list[str]:
+        vm = next((vm for vm in self._look.vms.values() if vm.name == one.vm), None)
+        address = one.ipa or one.address
+        if vm is None or one.function is None or address is None:
+            return []
+        return list(self._places().of(vm).played(one.function, int(address, 16)))
+
+    def _places(self) -> Places:
+        """By the VMs in hand where one has the name of a VM that runs, else by what runs."""
+        asked = self.wizard.session.vms
+        if self._mapped is None or self._mapped[0] is not asked or self._mapped[1] is not self.wizard.host:
+            opened = [Opened(request=one, findings=(), source="the VM in hand", kind=IN_HAND) for one in asked]
+            host = self.wizard.host
+            self._mapped = (asked, host, Places(lambda: host, opened))
+        return self._mapped[2]
