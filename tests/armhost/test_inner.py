@@ -115,7 +115,8 @@ def test_watch_sees_a_fault_of_the_guests_own_tables_where_qemu_hands_it_over(ho
     assert (one["kind"], one["vm"], one["function"], one["stage"]) == ("F_TRANSLATION", "guest", NVME, 1)
     assert int(one["stream"], 16) == int(expected[2], 16)
     assert "address" not in one
-    assert 0 <= wall(one["at"]) - wall(one["stamp"]) < 1
+    every = [one for one in map(json.loads, host.text("watch").splitlines()) if one["source"] == "qemu" and "stamp" in one]
+    assert all(0 <= wall(one["at"]) - wall(one["stamp"]) < 1 for one in every)
     assert re.search(rf"event: F_TRANSLATION client: {expected[1]} sid: {expected[2]} .*iova: 0xdead0000", console)
     assert "iova: 0xdead0000" not in host.text("dmesg")
 
@@ -133,7 +134,10 @@ def test_watch_sees_a_fault_of_stage_2_within_a_second_of_the_kernel(host: Boot)
     assert clock
     assert event
     assert abs(float(one["stamp"]) - float(event[1])) < 0.5, "they are of one record, whose words come before its name"
-    assert -0.1 < wall(one["at"]) - (float(clock[2]) + float(one["stamp"]) - float(clock[1])) < 1
+    every = [one for one in map(json.loads, host.text("watch").splitlines()) if one["source"] == "kernel" and "stamp" in one]
+    late = [wall(one["at"]) - (float(clock[2]) + float(one["stamp"]) - float(clock[1])) for one in every]
+    assert min(late) > -0.5
+    assert max(late) < 1
 
 
 def test_verify_names_what_is_wrong(host: Boot) -> None:

@@ -21,6 +21,8 @@ from wizard.running.expected import Expected
 from wizard.running.logs import Kernel
 from wizard.running.model import VmView
 from wizard.running.verify import Found, World, as_started, find, verify
+from wizard.running.watch import states
+from wizard.running.watch.states import take
 
 DATA = Path(__file__).parent / "data"
 NVME = "0000:14:00.0"
@@ -46,6 +48,7 @@ def world(record: dict[str, Any], directory: Path, *, kernel: tuple[str, ...] = 
     (place / "cmdline").write_bytes("".join(f"{word}\0" for word in record["cmdline"]).encode())
     for name in ("stat", "status", "limits", "numa_maps"):
         (place / name).write_text(record[name])
+    (place / "maps").write_text("".join(f"{line}\n" for line in record.get("maps", [])))
     for number, target in record["fds"].items():
         os.symlink(target, place / "fd" / number)
         (place / "fdinfo" / number).write_text(record["fdinfo"].get(number, "pos:\t0\n"))
@@ -114,6 +117,42 @@ def _qmp(name: str, value: Any) -> Change:
 
 def _without_queue(record: dict[str, Any]) -> None:
     record["fds"] = {number: target for number, target in record["fds"].items() if "viommu-event" not in target}
+
+
+# fs/proc/task_mmu.c, show_map_vma(); 64 KiB at an offset that the kernel gave (iommu_viommu_tegra241_cmdqv.out_vintf_mmap_offset, Linux 6.17)
+VINTF = "ffff8c200000-ffff8c210000 rw-s 00000000 00:06 87                         /dev/iommu"
+BAR = "ffff8c210000-ffff8c214000 rw-s 00000000 00:05 340                        /dev/vfio/devices/vfio0"
+
+
+def _cmdqv(record: dict[str, Any]) -> None:
+    """QEMU has mapped a VINTF and opened its event queue as it started, and no guest has done anything yet."""
+    record["maps"] = [BAR, VINTF]
+    record["interrupts"] = record["interrupts"].replace("vfio-msix[0]", "vfio-intx").replace("vfio-msix[1]", "other")
+
+
+def test_the_event_queue_of_a_cmdqv_is_no_guests(record: dict[str, Any], tmp_path: Path) -> None:
+    """QEMU 11.1's tegra241_cmdqv_alloc_viommu() opens it with the vIOMMU; that of a guest's own comes beside it."""
+    _cmdqv(record)
+    assert answers(looked(record, tmp_path / "before"))[1] == "no"
+    record["fds"]["40"] = "anon_inode:[iommufd-viommu-event]"
+    assert answers(looked(record, tmp_path / "after"))[1] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("cmdqv", "maps", "said"),
+    [
+        ("off", [], None),
+        ("on", [BAR, VINTF], "CMDQV: 1 VINTF (/proc/PID/maps has /dev/iommu); whether its guest uses it is not known"),
+        ("auto", [BAR], "CMDQV: none, QEMU has no page of a VINTF mapped"),
+    ],
+)
+def test_what_is_known_of_a_cmdqv(cmdqv: str, maps: list[str], said: str | None, record: dict[str, Any], tmp_path: Path) -> None:
+    record["maps"] = maps
+    record["cmdline"] = [word.replace("cmdqv=off", f"cmdqv={cmdqv}") for word in record["cmdline"]]
+    (vm,) = take(world(record, tmp_path)).vms.values()
+    told = states.cmdqv(vm)
+    assert (told or "").startswith(said or "")
+    assert (told is None) == (said is None)
 
 
 def _without_driver(record: dict[str, Any]) -> None:

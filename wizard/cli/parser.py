@@ -302,7 +302,10 @@ def _simulation(add: Add) -> None:
     command.add_argument("--for", dest="seconds", metavar="SECONDS", type=float, help="end after so many seconds (default: when interrupted)")
     command.add_argument("--log", metavar="FILE", help="follow this file in place of the kernel's log")
     command.add_argument(
-        "--profile", metavar="PROFILE|DOMAIN", action="append", default=[],
+        "--profile",
+        metavar="PROFILE|DOMAIN",
+        action="append",
+        default=[],
         help="what a VM was planned as, which says where addresses lie in it (default: its command line; may be repeated)",
     )
     command.add_argument("--no-qmp", action="store_true", help="leave QMP sockets to other clients: no events of QEMU's own")

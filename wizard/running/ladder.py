@@ -160,10 +160,13 @@ def driven(seen: Seen, answers: Mapping[str, Answer]) -> list[Behind]:
 
 
 def _switched_on(seen: Seen, answers: Mapping[str, Answer]) -> Step:
-    wanted, count = len(accelerated_vsmmus(seen, answers)), seen.process.event_queues
+    wanted, count = len(accelerated_vsmmus(seen, answers)), seen.process.switched_on
     evidence = []
-    if count is not None:
-        evidence.append(Evidence(f"{plural(count, 'descriptor')} {EVENT_QUEUE}", "/proc/PID/fd", Rights.ROOT))
+    if seen.process.event_queues is not None:
+        evidence.append(Evidence(f"{plural(seen.process.event_queues, 'descriptor')} {EVENT_QUEUE}", "/proc/PID/fd", Rights.ROOT))
+    if seen.process.vintfs:
+        pages = f"{plural(seen.process.vintfs, 'page')} of a CMDQV's VINTF, whose event queue is open from the start and says nothing of a guest"
+        evidence.append(Evidence(pages, "/proc/PID/maps: /dev/iommu", Rights.ROOT))
     for one in driven(seen, answers):
         state = seen.states[one.host or ""].interrupts
         if state is not None:

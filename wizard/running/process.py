@@ -17,7 +17,9 @@ from wizard.existing.processes import function_of, started
 
 PROC, SYS = Path("/proc"), Path("/sys")
 EVENT_QUEUE = "anon_inode:[iommufd-viommu-event]"
-"""What only a vIOMMU of the kernel has (drivers/iommu/iommufd/eventq.c), one for each vSMMU that a guest has switched on."""
+"""What only a vIOMMU of the kernel has (drivers/iommu/iommufd/eventq.c): one for each vSMMU that a guest has switched on, and one for each
+that has a VINTF of a CMDQV from its start (IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV)."""
+_VINTF = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+\s+/dev/iommu$", re.MULTILINE)
 NEEDS_ROOT = "needs root"
 GONE = "gone"
 _SMALL, _MAPS = 1 << 20, 16 << 20  # bytes
@@ -58,6 +60,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     container: bool | None = None  # whether it has the container of the old interface open, /dev/vfio/vfio
     held: tuple[Held, ...] | None = None
     event_queues: int | None = None
+    vintfs: int | None = 0  # pages of a CMDQV's VINTF that it has mapped: QEMU 11.1's tegra241_cmdqv_alloc_viommu() maps one for each vSMMU
     sockets: frozenset[str] | None = None  # inode numbers
     log: str | None = None  # the file that its standard error goes to
     log_descriptor: str | None = None
@@ -65,6 +68,11 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     page_sizes: Mapping[int, int] | None = None  # page size -> bytes of the guest's memory in such pages
     threads: tuple[Thread, ...] | None = None
     unread: Mapping[str, str] = {}
+
+    @property
+    def switched_on(self) -> int | None:
+        """How many vSMMUs a guest has switched on: the event queues but those of VINTFs, which QEMU opens before any guest runs."""
+        return None if self.event_queues is None or self.vintfs is None else max(0, self.event_queues - self.vintfs)
 
     @property
     def stopped(self) -> bool:
@@ -101,6 +109,9 @@ def look(pid: int, began: int | None, *, proc: Path = PROC, sys: Path = SYS) -> 
         nodes=guest[0], page_sizes=guest[1], threads=_threads(place, unread), unread=unread,
     )  # fmt: skip
     found = _opened(found, place, descriptors, sys) if descriptors is not None else found
+    if found.event_queues != 0:  # what has no vIOMMU has no VINTF
+        mapped = text("maps", _MAPS) if descriptors is not None else None
+        found = msgspec.structs.replace(found, vintfs=None if mapped is None else len(_VINTF.findall(mapped)))
     return found if started(proc, pid) == began and began is not None else None
 
 

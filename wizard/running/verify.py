@@ -211,7 +211,7 @@ def _judged(name: str, seen: Seen, expected: Expected, answers: Mapping[str, Ans
     for held in seen.process.held or ():
         if held.legacy:
             yield rules.LEGACY.at(name, function=held.function)
-    if seen.process.event_queues == 0 and accelerated_vsmmus(seen, answers):
+    if seen.process.switched_on == 0 and accelerated_vsmmus(seen, answers):
         for one in driven(seen, answers)[:1]:
             interrupts = seen.states[one.host or ""].interrupts
             if interrupts is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from wizard.base.text import plural, size
 from wizard.running.functions import State
 from wizard.running.watch.records import Record
-from wizard.running.watch.states import Look, VmState
+from wizard.running.watch.states import Look, VmState, cmdqv
 from wizard.tui.lines import Line, heading, line, wrap
 
 _ROLES = {"lost": "warn", "ended": "warn", "stopped": "warn", "gone": "bad", "GUEST_PANICKED": "bad"}
@@ -29,11 +29,13 @@ def vm_lines(look: Look) -> Iterator[Line]:
 def _state(vm: VmState) -> str:
     words = ["stopped" if vm.process.stopped else "runs", size(vm.memory)]
     if vm.accelerated:
-        queues = vm.process.event_queues
+        queues = vm.process.switched_on
         on = "not known, it needs root" if queues is None else str(queues)
         words.append(f"{plural(vm.accelerated, 'accelerated vSMMU')}, switched on by a guest: {on}")
     if vm.process.pinned is not None:
         words.append(f"{size(vm.process.pinned)} pinned")
+    if (said := cmdqv(vm)) is not None:
+        words.append(said)
     return ", ".join(words)
 
 

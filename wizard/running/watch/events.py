@@ -42,6 +42,11 @@ class KernelEvents:
     _heard: float = 0.0
     _stamps: list[str | None] = field(default_factory=list)  # of the records that the reader has
 
+    def ready(self) -> None:
+        """Whatever names are looked up in is read now, and not while the first event waits."""
+        self.smmu("")
+        self.function("", 0)
+
     def read(self, lines: Sequence[str]) -> Iterator[Record]:
         """The records of some lines that are whole."""
         for raw in lines:

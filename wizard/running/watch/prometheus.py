@@ -62,8 +62,10 @@ class Textfile:
         yield from _metric("smmu_wizard_vm_info", "gauge", "VMs that run.", info)
         on: Values = {(("vm", vm.name),): vm.accelerated for vm in vms}
         yield from _metric("smmu_wizard_vm_vsmmus", "gauge", "Accelerated vSMMUs of a VM.", on)
-        switched: Values = {(("vm", vm.name),): vm.process.event_queues for vm in vms if vm.process.event_queues is not None}
+        switched: Values = {(("vm", vm.name),): vm.process.switched_on for vm in vms if vm.process.switched_on is not None}
         yield from _metric("smmu_wizard_vm_vsmmus_switched_on", "gauge", "Accelerated vSMMUs that a guest has switched on.", switched)
+        vintfs: Values = {(("vm", vm.name),): vm.process.vintfs for vm in vms if vm.process.vintfs is not None}
+        yield from _metric("smmu_wizard_vm_cmdqv_vintfs", "gauge", "Interfaces of a CMDQV that a VM has, whether its guest uses them or not.", vintfs)
         pinned: Values = {(("vm", vm.name),): vm.process.pinned for vm in vms if vm.process.pinned is not None}
         yield from _metric("smmu_wizard_vm_pinned_bytes", "gauge", "Memory that a VM has pinned.", pinned)
         use: Values = {}

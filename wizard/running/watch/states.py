@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from wizard.base.text import size
+from wizard.base.text import plural, size
 from wizard.existing.guest import Guest
 from wizard.existing.processes import running
+from wizard.plan.properties import AUTO
 from wizard.running.expected import of_guest
 from wizard.running.functions import State, states
 from wizard.running.process import Process, look
@@ -79,10 +80,24 @@ def changes(before: Look, after: Look) -> Iterator[Record]:
             yield from _function(address, before_it, state, after.owner(address))
 
 
+def cmdqv(vm: VmState) -> str | None:
+    """What can be known of a VM's use of a CMDQV (Tegra241), with its evidence; None where no vSMMU of it could have one."""
+    written = [one.properties.get("cmdqv", AUTO) for one in of_guest(vm.guest, "").vsmmus if one.accel] if vm.guest is not None else []
+    if not any(value != "off" for value in written):
+        return None
+    if vm.process.vintfs is None:
+        return "CMDQV: not known, it needs root (/proc/PID/maps)"
+    if not vm.process.vintfs:
+        return "CMDQV: none, QEMU has no page of a VINTF mapped (/proc/PID/maps)"
+    has = f"CMDQV: {plural(vm.process.vintfs, 'VINTF')} (/proc/PID/maps has /dev/iommu)"
+    return f"{has}; whether its guest uses it is not known: nothing outside shows it"
+
+
 def _moved(old: VmState, vm: VmState) -> Iterator[Record]:
-    if old.process.event_queues != vm.process.event_queues and None not in (old.process.event_queues, vm.process.event_queues):
-        on = (vm.process.event_queues or 0) > (old.process.event_queues or 0)
-        text = f"its guest has switched on {vm.process.event_queues} of {vm.accelerated} vSMMUs"
+    before, now_on = old.process.switched_on, vm.process.switched_on
+    if before is not None and now_on is not None and before != now_on:
+        on = now_on > before
+        text = f"its guest has switched on {now_on} of {vm.accelerated} vSMMUs"
         yield _of(vm, "switched-on" if on else "switched-off", text if on else f"{text}: the vIOMMU is gone")
     if old.process.stopped != vm.process.stopped:
         stopped = "its process was stopped (SIGSTOP): the functions go on with DMA" if vm.process.stopped else "its process goes on"

@@ -17,8 +17,9 @@ from wizard.running.watch.events import KernelEvents, Owner, propagated
 from wizard.running.watch.places import Map, Places
 from wizard.running.watch.records import Record, now
 from wizard.running.watch.sources import Events, FileTail
-from wizard.running.watch.states import Look, VmState, changes, take
+from wizard.running.watch.states import Look, VmState, changes, cmdqv, take
 
+BYPASS = "kernel/debug/iommu/tegra241_cmdqv/bypass_vcmdq"
 SETTLE = 0.2  # seconds until a record of several lines counts as whole
 GATHER = 0.05  # seconds in which a flood of lines is let come, so that each of them does not wake us
 LOOKS_AT_LOGS = 0.25  # seconds between two looks at the logs of QEMU, which wake nobody
@@ -74,9 +75,19 @@ class Watch:
             heard = [vm.name for pid, vm in self.look.vms.items() if pid in self._monitors]
             said.append(f"QEMU's events: of {', '.join(map(visible, heard)) or 'no VM'}.")
             said += [f"Not of {visible(self.look.vms[pid].name)}: {why}." for pid, why in self._refused.items() if pid in self.look.vms]
+            said += [f"{visible(vm.name)}: {told}." for vm in self.look.vms.values() if (told := cmdqv(vm)) is not None]
+            said += self._bypassed()
             if any(vm.process.held is None for vm in self.look.vms.values()):
                 said.append("Root would add what VMs have open: functions that came by descriptor, and whether a guest has switched its SMMU on.")
         return said
+
+    def _bypassed(self) -> list[str]:
+        """Whether the host's own kernel uses its CMDQV: it says nothing of guests (tegra241_cmdqv_init_structures() of Linux)."""
+        try:
+            on = (self.world.sys / BYPASS).read_text().strip() == "Y"
+        except OSError:
+            return []  # no CMDQV, no debugfs, or not for this user
+        return [f"The host's own commands {'bypass' if on else 'go through'} the CMDQV (/sys/{BYPASS}); those of guests are not concerned."]
 
     def _take(self) -> Look:
         look = take(self.world)
@@ -90,6 +101,8 @@ class Watch:
         """Hear new VMs, and let go of those that have ended."""
         if self.places is not None:
             self.places.keep(self.look.vms)
+        if any(vm.functions for vm in self.look.vms.values()):
+            self.events.ready()
         for pid, vm in self.look.vms.items():
             if pid not in self._logs and vm.process.log is not None and vm.process.log_descriptor is not None:
                 self._logs[pid] = FileTail(self.world.proc / str(pid) / "fd" / vm.process.log_descriptor)
