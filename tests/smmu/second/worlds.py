@@ -40,6 +40,8 @@ class World:
     sid: int = 0
     accesses: list[Access] = field(default_factory=list)
     contiguous: bool = False
+    busy: bool = False
+    """Hardware update at every stage, and many pages that are clean or were not accessed."""
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
@@ -58,10 +60,11 @@ class World:
 
     def make(self) -> None:
         rng = self.rng
-        self.contiguous = self.chance(0.4)
+        self.contiguous, self.busy = self.chance(0.4), self.chance(0.25)
         stall = self.chance(0.5)
+        httu = 2 if self.busy else rng.choice((0, 1, 2, 2, 2))
         idr0 = (
-            3 | 2 << 2 | rng.choice((0, 1, 2, 2, 2, 2)) << 6 | self.chance(0.95) << 9 | self.chance(0.95) << 10 | self.chance(0.05) << 11
+            3 | 2 << 2 | httu << 6 | self.chance(0.95) << 9 | self.chance(0.95) << 10 | self.chance(0.05) << 11
             | self.chance(0.95) << 12 | self.chance(0.95) << 18 | self.chance(0.95) << 19 | rng.choice((0, 2, 2)) << 21 | self.chance(0.8) << 23
             | (not stall) << 24 | self.chance(0.2) << 26 | 1 << 27
         )  # fmt: skip
@@ -124,7 +127,7 @@ class World:
         word2 = 5 | self.chance(0.15) << 53 | self.chance(0.25) << 54 | 1 << 51 | self.chance(0.8) << 58
         stallable = bits(registers.idr0, 25, 24) == 0
         word2 |= (self.chance(0.2) if stallable and word1 >> 28 & 3 != 1 else self.chance(0.01)) << 57
-        word2 |= (self.chance(0.6) if httu else self.chance(0.01)) << 56 | (self.chance(0.5) if httu > 1 else self.chance(0.01)) << 55
+        word2 |= self.chance(0.6 if httu else 0.01) << 56 | self.chance(0.5 if httu > 1 else 0.01) << 55 | 3 * self.busy << 55
         word2 |= self.some(1, 0.3 if bits(registers.idr0, 22, 21) == 0 else 0.01) << 52
         word2, word3 = self.stage2_geometry(word2)
         self.entry = [word0, word1, word2, word3, 0, 0, 0, 0]
@@ -211,10 +214,10 @@ class World:
         word |= 3 << 6 | rng.choice((0, 1, 2, 3)) << 8 | 1 << 10 | self.some(4, 0.2) << 55
         if self.chance(odd):
             word = word & ~(3 << 6) | rng.getrandbits(2) << 6
-        if self.chance(2 * odd):
+        if self.chance(0.4 if self.busy else 2 * odd):
             word &= ~(1 << 7)
-            word |= 1 << 51
-        if self.chance(2 * odd):
+            word |= self.chance(0.8) << 51
+        if self.chance(0.4 if self.busy else 2 * odd):
             word &= ~(1 << 10)
         if self.chance(odd):
             word = word & ~(15 << 2) | rng.getrandbits(4) << 2
@@ -274,7 +277,7 @@ class World:
         word0 |= self.chance(0.3) << 40 | 1 << 41 | self.chance(0.8) << 45 | 1 << 48
         word0 |= (self.chance(0.2) if bits(registers.idr0, 25, 24) == 0 and not ste.at(1, 27) else self.chance(0.01)) << 44
         word0 |= (self.chance(0.7) if not bits(registers.idr0, 26) else self.chance(0.98)) << 46
-        word0 |= (self.chance(0.6) if httu else self.chance(0.01)) << 43 | (self.chance(0.5) if httu > 1 else self.chance(0.01)) << 42
+        word0 |= self.chance(0.6 if httu else 0.01) << 43 | self.chance(0.5 if httu > 1 else 0.01) << 42 | 3 * self.busy << 42
         word0 |= self.some(1, 0.3 if bits(registers.idr0, 22, 21) == 0 else 0.01) << 15
         word0 |= rng.choice((0, 0, 0, 1, 2, 3)) & 1 << 14 | self.chance(0.4) << 30
         bases = []
@@ -296,6 +299,8 @@ class World:
         word = (3 if level == 3 else 1) | rng.getrandbits(3) << 2 | rng.choice((1, 1, 1, 1, 0, 2, 3, 3)) << 6 | rng.getrandbits(2) << 8
         word |= self.chance(0.75) << 10 | self.some(1) << 11 | self.chance(0.5) << 51 | self.chance(0.2) << 53 | self.chance(0.2) << 54
         word |= self.some(4, 0.2) << 55
+        if self.busy and self.chance(0.7):
+            word |= 3 << 6 | 1 << 51
         if self.chance(0.01):
             word &= ~3 | rng.getrandbits(2)
         if self.contiguous and self.chance(0.4):
