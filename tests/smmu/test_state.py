@@ -20,7 +20,7 @@ from wizard.arch.event import PageRequest
 from wizard.arch.registers import REGISTERS, QueueBase
 from wizard.smmu import Ats, How, Ids, Memory, PageResponse, Smmu, Transaction, cases, state
 from wizard.smmu.caseformat import Case
-from wizard.smmu.machine import Ended, Machine, Message, NothingAnswers, Responded
+from wizard.smmu.machine import Edge, Ended, Machine, Message, NothingAnswers, Responded
 from wizard.smmu.shared import SharedMemory, Window
 from wizard.smmu.tables import Allocator, StreamTable, abort_entry, bypass_entry
 
@@ -253,7 +253,7 @@ def test_news_are_told_once() -> None:
     made, _ = machine()
     made["a"].command(*build(Op.SYNC, CS=1, MSIAddress=0x4900_0000, MSIData=9).words)
     made["a"].command(*build(Op.PRI_RESP, StreamID=3, Resp=2).words)
-    assert [type(one) for one in made.news(forget=True)] == [Message, Responded]
+    assert [type(one) for one in made.news(forget=True)] == [Edge, Message, Responded]
     assert made.news() == []
     assert made["a"].msis == []
     assert isinstance(made["a"].page_request(PageRequest.build(StreamID=3, Last=1, R=1)), PageResponse)

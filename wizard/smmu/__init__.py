@@ -30,7 +30,7 @@ from wizard.smmu.command_queue import Consumed
 from wizard.smmu.context import Context
 from wizard.smmu.device import Smmu
 from wizard.smmu.ids import Features, Ids
-from wizard.smmu.interrupts import Msi
+from wizard.smmu.interrupts import Interrupt, Msi
 from wizard.smmu.memory import Memory
 from wizard.smmu.outcome import Ats, AtsResponse, Fault, How, Outcome, Part, Transaction
 from wizard.smmu.pri import PageResponse
@@ -38,5 +38,5 @@ from wizard.smmu.trace import Step, Trace
 
 __all__ = [
     "Ats", "AtsResponse", "Attributes", "Command", "CommandError", "Consumed", "Context", "Event", "EventType", "Fault", "Features", "How", "Ids",
-    "Memory", "Msi", "Op", "Outcome", "PageRequest", "PageResponse", "Part", "Smmu", "Step", "Trace", "Transaction", "build_command",
+    "Interrupt", "Memory", "Msi", "Op", "Outcome", "PageRequest", "PageResponse", "Part", "Smmu", "Step", "Trace", "Transaction", "build_command",
 ]  # fmt: skip

@@ -44,6 +44,7 @@ class Step(Struct, kw_only=True, forbid_unknown_fields=True):
     cmd: list[tuple[Number, Number]] | UnsetType = UNSET
     reg: dict[str, Number] | UnsetType = UNSET
     events: Literal[True] | UnsetType = UNSET
+    interrupts: Literal[True] | UnsetType = UNSET
     read: Annotated[list[Annotated[str, Meta(max_length=80)]], Meta(max_length=1024)] | UnsetType = UNSET
 
 
@@ -157,6 +158,20 @@ class Commands(Struct, kw_only=True):
     error: str | None
 
 
+class Message(Struct, kw_only=True):
+    """A message signalled interrupt: where it was stored, and what."""
+
+    address: str
+    data: str
+
+
+class Interrupt(Struct, kw_only=True):
+    """An edge on the wire of a source; ``msi`` is the message that went with it, null where none was sent or nothing took it."""
+
+    source: Literal["SYNC", "EVENTQ", "PRIQ", "GERROR"]
+    msi: Message | None
+
+
 class MaskedField(Struct, kw_only=True):
     """A field of the case's ID registers that the model does not have, or only up to a smaller value."""
 
@@ -172,9 +187,9 @@ class Answer(Struct, kw_only=True):
     ``ok`` with ``pa``, ``how`` and ``attributes``, and where a stage translates the ``size`` in bytes of what one TLB entry would cover; or
     ``fault``, null when nothing was recorded (``razwi`` when it completed all the same, ``stalled`` when it waits for software); or ``ats``;
     or ``parts``, one for each 4 KiB page of an access, each with its ``iova`` and ``bytes``; or ``cmd``; or ``events`` with whether some
-    were lost, both with how stalled transactions ended meanwhile (``resumed``); or ``values`` that were read, null where nothing answers; or
-    ``steps``; or ``error``, when the case itself is wrong. ``trace`` comes with --trace, ``masked`` where the case's ``ids`` have what the model
-    clears.
+    were lost, both with how stalled transactions ended meanwhile (``resumed``); or ``interrupts``; or ``values`` that were read, null where nothing
+    answers; or ``steps``; or ``error``, when the case itself is wrong. ``trace`` comes with --trace, ``masked`` where the case's ``ids`` have what
+    the model clears.
     """
 
     ok: bool | UnsetType = UNSET
@@ -190,6 +205,7 @@ class Answer(Struct, kw_only=True):
     resumed: list[Answer] | UnsetType = UNSET
     events: list[Record] | UnsetType = UNSET
     overflow: bool | UnsetType = UNSET
+    interrupts: list[Interrupt] | UnsetType = UNSET
     values: dict[str, str | None] | UnsetType = UNSET
     parts: list[Answer] | UnsetType = UNSET
     iova: str | UnsetType = UNSET

@@ -48,12 +48,27 @@ class Bench:
     records: int = caseformat.LARGEST_RECORDS
     parts: int = caseformat.LARGEST_PARTS
     reported: int = 0
+    edges: int = 0
 
     def resumed(self) -> list[Answer] | UnsetType:
         """How the stalled transactions ended that no answer told of yet; unset when there are none."""
         ended = self.smmu.resumed[self.reported :]
         self.reported += len(ended)
         return [answer_of(outcome) for _, outcome in ended] or UNSET
+
+    def interrupts(self, where: str) -> list[caseformat.Interrupt]:
+        """The interrupts that no answer told of yet, in order."""
+        new = self.smmu.edges[self.edges :]
+        self.edges += len(new)
+        self.records -= len(new)
+        if self.records < 0:
+            raise CaseError(f"{where}: more than {caseformat.LARGEST_RECORDS} records and interrupts read in one case")
+        return [
+            caseformat.Interrupt(
+                source=one.source, msi=None if one.msi is None else caseformat.Message(address=f"{one.msi.address:#x}", data=f"{one.msi.data:#x}")
+            )
+            for one in new
+        ]
 
 
 def number(value: Number, where: str, bits: int = 64) -> int:
@@ -250,6 +265,8 @@ def play_step(bench: Bench, step: Step, where: str) -> Answer | None:
         return _commands(bench, step.cmd, where)
     elif step.read is not UNSET:
         return Answer(values={what: _read(bench, what, f"{where}[{index}]") for index, what in enumerate(step.read)})
+    elif step.interrupts is not UNSET:
+        return Answer(interrupts=bench.interrupts(where))
     else:
         queue = bench.smmu.queue
         overflow = queue.overflow != queue.acknowledged

@@ -25,7 +25,7 @@ from wizard.smmu.commands import Executor
 from wizard.smmu.config import Configuration, ConfigurationCache
 from wizard.smmu.context import Context
 from wizard.smmu.ids import Ids
-from wizard.smmu.interrupts import Interrupts, Msi
+from wizard.smmu.interrupts import Interrupt, Interrupts, Msi
 from wizard.smmu.memory import PAGE_BYTES, Memory
 from wizard.smmu.outcome import Outcome, Part, Transaction
 from wizard.smmu.pri import REQUEST_BYTES, PagePort, PageResponse, PriQueue
@@ -44,7 +44,8 @@ class Smmu:
 
     It puts the parts together and says what a register write sets in motion; what becomes of a transaction is ``procedure``'s. State is
     public where tests and reports look at it: ``tlb``, ``configuration_cache``, ``endpoints`` (ATCs), ``queue`` (events), ``requests`` (PRI
-    queue), ``stalled``, ``msis``, ``responses`` (CMD_PRI_RESP), ``resumed`` (stalled transactions that ended), ``executed`` (how many commands).
+    queue), ``stalled``, ``edges`` (interrupts), ``msis``, ``responses`` (CMD_PRI_RESP), ``resumed`` (stalled transactions that ended),
+    ``executed`` (how many commands).
     ``gbpa`` is what GBPA resets to, which is an implementation's choice (6.3.14); by default incoming attributes pass, as QEMU has it.
     """
 
@@ -77,15 +78,15 @@ class Smmu:
         """What a reset of the SMMU does: registers as chapter 6 has them, queues and caches empty, nothing stalled.
 
         Transactions that were stalled end with an abort. Memory and the translations that endpoints keep are not the SMMU's; what it has told
-        so far (``msis``, ``responses``, ``resumed``, ``executed``) stays told. UNKNOWN reset values are 0.
+        so far (``edges``, ``msis``, ``responses``, ``resumed``, ``executed``) stays told. UNKNOWN reset values are 0.
         """
         self.report.terminate("terminated by a reset")
-        told = self.interrupts.msis, self.executor.responses, self.executor.executed, self.report.resumed
+        told = self.interrupts.edges, self.interrupts.msis, self.executor.responses, self.executor.executed, self.report.resumed
         self.tlb = Tlb() if self.tlb is not None else None
         self.configuration_cache = ConfigurationCache() if self.configuration_cache is not None else None
         self.endpoints.pending = False
         self._assemble()
-        self.interrupts.msis, self.executor.responses, self.executor.executed, self.report.resumed = told
+        self.interrupts.edges, self.interrupts.msis, self.executor.responses, self.executor.executed, self.report.resumed = told
 
     # -- state, where its part keeps it -------------------------------------------------------------------------------
 
@@ -98,6 +99,11 @@ class Smmu:
     def cr2(self) -> CR2:
         """CR2 as it counts."""
         return self.registers.cr2
+
+    @property
+    def edges(self) -> list[Interrupt]:
+        """The interrupts of the SMMU itself, in order: each an edge on the wire of its source, with the message that went with it."""
+        return self.interrupts.edges
 
     @property
     def msis(self) -> list[Msi]:

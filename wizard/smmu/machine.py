@@ -29,6 +29,7 @@ from wizard.smmu.state import VERSION, MemoryState, State, StateError, decode, e
 
 __all__ = [
     "LARGEST_ACCESS",
+    "Edge",
     "Ended",
     "Machine",
     "Message",
@@ -75,6 +76,13 @@ class Message(Struct, frozen=True):
     msi: Msi
 
 
+class Edge(Struct, frozen=True):
+    """An edge on an interrupt wire of an SMMU: ``source`` is ``SYNC``, ``EVENTQ``, ``GERROR`` or ``PRIQ``. A message may go with it."""
+
+    smmu: str
+    source: str
+
+
 class Ended(Struct, frozen=True):
     """An access that was stalled has ended."""
 
@@ -90,7 +98,7 @@ class Responded(Struct, frozen=True):
     response: PriResp
 
 
-News = Message | Ended | Responded
+News = Edge | Message | Ended | Responded
 
 
 @dataclass(slots=True)
@@ -252,19 +260,22 @@ class Machine:
         for name, placed in self.smmus.items():
             found += self._news(name, placed)
             if forget:
-                for told in (placed.smmu.msis, placed.smmu.resumed, placed.smmu.responses):
+                for told in (placed.smmu.edges, placed.smmu.msis, placed.smmu.resumed, placed.smmu.responses):
                     told.clear()
                 placed.told = (0, 0, 0)
         return found
 
     def _news(self, name: str, placed: Placed) -> Iterator[News]:
-        smmu, (messages, ended, responses) = placed.smmu, placed.told
-        yield from (Message(name, msi) for msi in smmu.msis[messages:])
+        smmu, (edges, ended, responses) = placed.smmu, placed.told
+        for interrupt in smmu.edges[edges:]:
+            yield Edge(name, interrupt.source)
+            if interrupt.msi is not None:
+                yield Message(name, interrupt.msi)
         yield from (Responded(name, response) for response in smmu.responses[responses:])
         for transaction, outcome in smmu.resumed[ended:]:
             size, data = self._waited(placed, transaction)
             yield Ended(name, transaction, self._move(transaction.write, transaction.iova, size, data, outcome))
-        placed.told = len(smmu.msis), len(smmu.resumed), len(smmu.responses)
+        placed.told = len(smmu.edges), len(smmu.resumed), len(smmu.responses)
 
     @staticmethod
     def _waited(placed: Placed, transaction: Transaction) -> tuple[int, bytes | None]:
@@ -310,7 +321,7 @@ class Machine:
             placed = self.smmus[name]
             put(placed.smmu, one.state)
             placed.waiting = list(one.waiting)
-            placed.told = len(placed.smmu.msis), len(placed.smmu.resumed), len(placed.smmu.responses)
+            placed.told = len(placed.smmu.edges), len(placed.smmu.resumed), len(placed.smmu.responses)
 
     @classmethod
     def of(cls, data: bytes | str) -> Machine:

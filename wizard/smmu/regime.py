@@ -45,8 +45,8 @@ class Regime:
     swap: bool
 
 
-RUNS = {(12, 1): 4, (12, 2): 4, (12, 3): 4, (14, 2): 5, (14, 3): 7, (16, 1): 5, (16, 2): 5, (16, 3): 5}
-"""log2 of the entries in a contiguous run, by granule and level (DDI 0487 D8.7.1; 64 KiB level 1 with 52-bit addresses only)."""
+RUNS = {(12, 1): 4, (12, 2): 4, (12, 3): 4, (14, 2): 5, (14, 3): 7, (16, 2): 5, (16, 3): 5}
+"""log2 of the entries in a contiguous run, by granule and level; the hint is RES0 in 64 KiB blocks of level 1 (DDI 0487, AArch64.ContiguousBit)."""
 
 STRIDE = {12: 9, 14: 11, 16: 13}
 """Index bits of a whole table."""

@@ -25,7 +25,7 @@ from wizard.smmu.config import ConfigurationCache
 from wizard.smmu.context import context_of
 from wizard.smmu.device import Smmu
 from wizard.smmu.ids import Ids
-from wizard.smmu.interrupts import Msi
+from wizard.smmu.interrupts import Interrupt, Msi
 from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, Memory
 from wizard.smmu.outcome import AtsResponse, Outcome, Transaction
 from wizard.smmu.queue import Indices, OutputQueue
@@ -122,6 +122,7 @@ class Told(Struct):
     responses: list[PriResp]
     executed: int
     resumed: list[tuple[Transaction, Outcome]]
+    edges: list[Interrupt] = []
 
 
 class State(Struct, tag="smmu-wizard-smmu", tag_field="state"):
@@ -177,7 +178,7 @@ def state_of(smmu: Smmu) -> State:
         ),
         told=Told(
             list(smmu.msis), list(smmu.responses), smmu.executed,
-            [(transaction, msgspec.structs.replace(outcome, trace=None)) for transaction, outcome in smmu.resumed],
+            [(transaction, msgspec.structs.replace(outcome, trace=None)) for transaction, outcome in smmu.resumed], list(smmu.edges),
         ),
         tlb=_tlb(smmu.tlb) if smmu.tlb is not None else None,
         configuration=_configuration(smmu.configuration_cache) if smmu.configuration_cache is not None else None,
@@ -302,7 +303,7 @@ def _put(smmu: Smmu, state: State) -> None:
     endpoints = smmu.endpoints
     endpoints.held = {(sid, ssid): list(held) for sid, ssid, held in state.endpoints.held}
     endpoints.silent, endpoints.pending = set(state.endpoints.silent), state.endpoints.pending
-    smmu.interrupts.msis, smmu.executor.responses = list(state.told.msis), list(state.told.responses)
+    smmu.interrupts.edges, smmu.interrupts.msis, smmu.executor.responses = list(state.told.edges), list(state.told.msis), list(state.told.responses)
     smmu.executor.executed, smmu.report.resumed = state.told.executed, list(state.told.resumed)
     if smmu.tlb is not None and state.tlb is not None:
         _fill_tlb(smmu.tlb, state.tlb)
