@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 from wizard.base.errors import InputError, OutputError, UsageError
 from wizard.base.exits import Exit
 from wizard.base.text import plural, visible
+from wizard.cli import consumers
 from wizard.cli.options import add_json, add_output, add_severity
 
 if TYPE_CHECKING:
     from wizard.base.finding import Finding
     from wizard.fleet.diff.profiles import NamedRequest
     from wizard.fleet.gather import Fleet
+    from wizard.host.model import Host
+    from wizard.plan.model import VmPlan
 
 Add = Callable[..., argparse.ArgumentParser]
 _HERE = "wizard.cli.fleet"
@@ -43,9 +46,11 @@ def declare(add: Add) -> None:
     add_severity(command, quiet=False)
     add_output(command, "directory for NAME.toml of each VM")
     add_json(command)
-    command = add("engine", _HERE, "a host's labels and devices, or a profile's VM, in the format of Kubernetes or OpenNebula")
-    command.add_argument("format", metavar="FORMAT", choices=ENGINES, help=", ".join(ENGINES))
-    command.add_argument("profile", metavar="PROFILE", nargs="?", help="for kubevirt-vmi, opennebula-template and opennebula-raw")
+    command = add("engine", _HERE, "a host's labels and devices, or a profile's VM, in the format of Kubernetes, OpenNebula and others")
+    formats = (*ENGINES, *consumers.NAMES)
+    command.add_argument("format", metavar="FORMAT", choices=formats, help=", ".join(formats))
+    command.add_argument("profile", metavar="PROFILE", nargs="?", help="for kubevirt-vmi, opennebula-template, opennebula-raw and dra-claim")
+    consumers.declare(command)
     add_output(command, "write to a file instead of standard output")
 
 
@@ -206,6 +211,9 @@ def _tell(findings: tuple[Finding, ...]) -> None:
 
 def run_engine(arguments: argparse.Namespace) -> int:
     """One file for an engine; status 1 when the profile has an error on this host."""
+    consumers.refuse(arguments)
+    if arguments.format in consumers.NAMES:
+        return consumers.run(arguments, _planned)
     from wizard.cli.output import emit, say
     from wizard.cli.source import host_for
     from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS, VM_REMARKS
@@ -226,6 +234,18 @@ def run_engine(arguments: argparse.Namespace) -> int:
             say(remark)
         emit(arguments, text)
         return Exit.OK
+    vm = _planned(arguments, host)
+    if vm is None:
+        return Exit.FINDINGS
+    text = OF_VM[arguments.format](vm)
+    for remark in VM_REMARKS[arguments.format](vm) if arguments.format in VM_REMARKS else ():
+        say(remark)
+    emit(arguments, text)
+    return Exit.OK
+
+
+def _planned(arguments: argparse.Namespace, host: Host) -> VmPlan | None:
+    """The VM of the profile that an engine's format speaks of; None, and said why, where it can't be planned on this host."""
     if not arguments.profile:
         raise UsageError(f"{arguments.format} speaks of a VM and needs its profile.", f"smmu-wizard engine {arguments.format} PROFILE")
     from wizard.plan.planner import make_plan
@@ -234,13 +254,9 @@ def run_engine(arguments: argparse.Namespace) -> int:
     profiles, wrong = _profiles([arguments.profile])
     if not profiles:
         _tell(wrong)
-        return Exit.FINDINGS
+        return None
     plan = make_plan(host, Request(vms=(profiles[0].request,)))
     if not plan.ok:
         _tell(plan.errors)
-        return Exit.FINDINGS
-    text = OF_VM[arguments.format](plan.vms[0])
-    for remark in VM_REMARKS[arguments.format](plan.vms[0]) if arguments.format in VM_REMARKS else ():
-        say(remark)
-    emit(arguments, text)
-    return Exit.OK
+        return None
+    return plan.vms[0]

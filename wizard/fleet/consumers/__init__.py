@@ -1,0 +1,18 @@
+"""Programs that look at a host's functions: each in its own format, held against its own schema or rules. ``engine FORMAT`` writes them.
+
+One module for each consumer; a function takes the host (or a VM's plan) and the options, and gives a file and what has to be said beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wizard.fleet.consumers import dra
+from wizard.fleet.consumers.common import Options, Output
+from wizard.host.model import Host
+from wizard.plan.model import VmPlan
+
+OF_HOST: dict[str, Callable[[Host, Options], Output]] = {"dra-slices": dra.slices}
+OF_VM: dict[str, Callable[[VmPlan, Options], Output]] = {"dra-claim": dra.claim}
+
+__all__ = ["OF_HOST", "OF_VM", "Options", "Output"]
