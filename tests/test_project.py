@@ -186,7 +186,7 @@ def test_the_wheel_runs_alone_and_carries_the_demo(tmp_path: Path) -> None:
 
 
 def test_lower_bounds_of_dependencies_are_kept_where_debian_can_follow() -> None:
-    """tomlkit 0.13.3, pyudev 0.24.4, psutil 7.1 and shtab 1.12.1 are what Debian forky had when the bounds were set."""
+    """tomlkit 0.13.3, pyudev 0.24.4 and psutil 7.1 are what Debian forky had when the bounds were set."""
     with (PROJECT / "pyproject.toml").open("rb") as file:
         wanted = tomllib.load(file)["project"]["dependencies"]
-    assert {"tomlkit>=0.13.3", "pyudev>=0.24.4", "psutil>=7.1", "shtab>=1.12.1", "textual~=8.2"} <= set(wanted)
+    assert {"tomlkit>=0.13.3", "pyudev>=0.24.4", "psutil>=7.1", "textual~=8.2"} <= set(wanted)

@@ -10,11 +10,13 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import wizard
@@ -110,14 +112,35 @@ def test_the_source_distribution_builds_the_same_wheel(place: Path, wheel: Path)
     again = build(source, "wheel", place / "again")
     with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
         assert {info.filename: info.CRC for info in first.infolist()} == {info.filename: info.CRC for info in second.infolist()}
-    for name in ("README.md", "LICENSE", "docs/tour.md", "man/smmu-wizard.1", "tests/conftest.py", "scripts/test", "fixtures/arm64-virt.json"):
-        assert (source / name).exists(), name
+    if (PROJECT / ".git").exists():
+        kept = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=PROJECT)
+        missing = {name for name in kept.stdout.splitlines() if not (source / name).exists() and (PROJECT / name).exists()}
+        assert missing == set(), "the source distribution is not the whole tree"
+
+
+def test_two_builds_are_equal(place: Path, wheel: Path) -> None:
+    """Byte for byte, from another directory, later, with another umask: who builds it again can compare the hashes."""
+    packed = build(PROJECT, "sdist", place / "first")
+    with tarfile.open(packed) as archive:
+        archive.extractall(place / "elsewhere", filter="data")
+    [source] = (place / "elsewhere").iterdir()
+    for path in source.rglob("*"):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    assert build(source, "sdist", place / "second").read_bytes() == packed.read_bytes()
+    assert build(source, "wheel", place / "third").read_bytes() == wheel.read_bytes()
 
 
 def test_the_wheel_has_what_a_distribution_wants(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    for end in ("man/man1/smmu-wizard.1", "bash-completion/completions/smmu-wizard", "zsh/site-functions/_smmu-wizard", "licenses/LICENSE"):
+    for end in (
+        "doc/smmu-wizard/docs/snapshot.md",
+        "smmu-wizard/engines/ansible/record.yml",
+        "man/man1/smmu-wizard.1",
+        "bash-completion/completions/smmu-wizard",
+        "zsh/site-functions/_smmu-wizard",
+        "licenses/LICENSE",
+    ):
         assert any(name.endswith(end) for name in names), end
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
 
@@ -174,3 +197,47 @@ def test_no_network_is_touched(installed: Path, place: Path) -> None:
     for words in (["--demo", "list"], ["--demo", "doctor"], ["schema", "list"], ["list"]):
         done = run("unshare", "-n", installed, *words, cwd=place)
         assert done.returncode in (0, 1), done.stderr
+
+
+@pytest.fixture(scope="module")
+def small(place: Path) -> Path:
+    """smmu-wizard-core with msgspec and nothing else."""
+    made = build(PROJECT / "packaging/core", "wheel", place / "core")
+    fresh = place / "small"
+    assert run(sys.executable, "-m", "venv", "--without-pip", fresh).returncode == 0
+    site = next((fresh / "lib").glob("python3*/site-packages"))
+    with zipfile.ZipFile(made) as archive:
+        archive.extractall(site)
+    (site / "msgspec").symlink_to(Path(msgspec.__file__).parent)
+    return fresh / "bin/python"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["list"], 0, ""),
+        (["show", "0000:14:00.0"], 0, ""),
+        (["doctor"], 1, ""),
+        (["record"], 0, ""),
+        (["topology"], 0, ""),
+        (["plan", "--vm", "web=0000:14:00.0"], 4, "the Python package tomlkit, which is not installed"),
+        (["--script", "keys"], 4, "the Python package textual, which is not installed"),
+    ],
+)
+def test_a_host_needs_msgspec_alone(small: Path, place: Path, words: list[str], status: int, said: str) -> None:
+    """What only reads and judges works without Textual, numpy, lxml and the rest; what doesn't names the package, never with a traceback."""
+    (place / "keys").write_text("screenshot host.txt\n")
+    done = run(small, "-m", "wizard", "--demo", *words, cwd=place)
+    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def test_the_small_distribution_is_the_whole_one_in_parts() -> None:
+    """packaging/core names the same packages with the same bounds: its extra `all` is what smmu-wizard depends on."""
+    whole, core = (tomllib.loads((PROJECT / name / "pyproject.toml").read_text())["project"] for name in (".", "packaging/core"))
+    extras = core["optional-dependencies"]
+    parts = [extras[name] for name in extras if name != "all"]
+    assert sorted([*core["dependencies"], *(one for part in parts for one in part)]) == sorted(whole["dependencies"])
+    assert extras["all"] == [f"smmu-wizard-core[{','.join(name for name in extras if name != 'all')}]"]
+    for name in ("requires-python", "license", "authors", "scripts"):
+        assert core[name] == whole[name], name

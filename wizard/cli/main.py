@@ -51,11 +51,10 @@ def main(words: Sequence[str]) -> int:
         return _interrupted()
     except BrokenPipeError:
         return int(Exit.OK)
+    except ModuleNotFoundError as error:
+        return _unfound(error)
     except Exception as error:  # noqa: BLE001 (the last resort: a report instead of a traceback)
-        from wizard.cli.crash import report
-
-        tell(f"smmu-wizard: {report(error)}")
-        return int(Exit.INTERNAL)
+        return _broken(error)
 
 
 def tell(text: str) -> None:
@@ -110,6 +109,20 @@ def _finish(status: int) -> int:
 def _failed(error: WizardError) -> int:
     tell(f"smmu-wizard: {visible(error.what)}\n{visible(error.fix)}")
     return int(error.status)
+
+
+def _unfound(error: ModuleNotFoundError) -> int:
+    from wizard.cli.missing import missing
+
+    said = missing(error)
+    return _failed(said) if said else _broken(error)
+
+
+def _broken(error: Exception) -> int:
+    from wizard.cli.crash import report
+
+    tell(f"smmu-wizard: {report(error)}")
+    return int(Exit.INTERNAL)
 
 
 def _interrupted() -> int:
