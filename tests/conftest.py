@@ -44,7 +44,14 @@ def pytest_unconfigure() -> None:
 LONG = (
     *("test_other_pythons.py", "export/test_armhost.py", "dryrun/test_armhost.py", "armhost/", "export/test_prepare_runs.py"),
     *("facts/test_armhost_probe.py", "fuzz/test_bounds.py", "fuzz/test_command_line.py", "tui/test_robust.py", "tui/test_flow.py"),
-    *("export/test_qemu.py", "mutants/", "export/test_hotplug.py", "tui/test_fresh_clone.py", "packaging/test_install.py"),
+    *(
+        "export/test_qemu.py",
+        "mutants/",
+        "export/test_hotplug.py",
+        "tui/test_fresh_clone.py",
+        "packaging/test_install.py",
+        "packaging/test_debian.py",
+    ),
 )
 
 
