@@ -16,7 +16,7 @@ SCRIPT = PROJECT / "scripts/debian-package"
 
 
 def test_lintian_is_silent_and_apt_installs_what_runs(tmp_path: Path) -> None:
-    """As an ordinary user, its modules private, and nothing left once it is removed (scripts/debian-package --fresh: the same in new Debians)."""
+    """As an ordinary user, its modules private, and nothing left once it is removed (scripts/debian-package --fresh: the same in new systems)."""
     if os.geteuid() != 0 or not (cache() / "packaging-root/version").exists():
         skip_loudly("no Debian package is built", "as root: scripts/debian-tools --with packaging (needs mmdebstrap)")
     done = subprocess.run([SCRIPT, "--check", tmp_path], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=900)
