@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/smmu-wizard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables schema diff baseline match engine)
+_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables smmu-server schema diff baseline match engine)
 
 _shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -q --quiet --smmu --json --ndjson --csv)
 _shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --severity --json)
@@ -26,6 +26,7 @@ _shtab_smmu_wizard_translate_option_strings=(-h --help --color --no-pager --trac
 _shtab_smmu_wizard_watch_option_strings=(-h --help --color --no-pager --for --log --profile --no-qmp --prometheus --json)
 _shtab_smmu_wizard_hitless_option_strings=(-h --help --color --no-pager --json)
 _shtab_smmu_wizard_tables_option_strings=(-h --help --color --no-pager --mem --registers --to-mem --to-registers --json)
+_shtab_smmu_wizard_smmu_server_option_strings=(-h --help --color --no-pager --socket --stdio --once --smmu --ram --ram-file --include)
 _shtab_smmu_wizard_schema_option_strings=(-h --help --color --no-pager)
 _shtab_smmu_wizard_diff_option_strings=(-h --help --policy --color --no-pager --profile --severity --json)
 _shtab_smmu_wizard_baseline_option_strings=(-h --help --color --no-pager --index --no-index --dask --device --class --assume-accel --severity -o --output --force --json)
@@ -131,6 +132,7 @@ _shtab_smmu_wizard_watch___prometheus_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_hitless_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_tables___registers_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_tables___to_registers_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_smmu_server___socket_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_diff_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_diff_pos_1_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_diff___policy_COMPGEN=_shtab_compgen_files
@@ -194,6 +196,7 @@ _shtab_smmu_wizard_watch___color_choices=(auto always never)
 _shtab_smmu_wizard_hitless___color_choices=(auto always never)
 _shtab_smmu_wizard_tables_pos_0_choices=(streams map who check events diff)
 _shtab_smmu_wizard_tables___color_choices=(auto always never)
+_shtab_smmu_wizard_smmu_server___color_choices=(auto always never)
 _shtab_smmu_wizard_schema___color_choices=(auto always never)
 _shtab_smmu_wizard_diff___color_choices=(auto always never)
 _shtab_smmu_wizard_diff___severity_choices=(error warning note)
@@ -203,7 +206,7 @@ _shtab_smmu_wizard_match___color_choices=(auto always never)
 _shtab_smmu_wizard_match___severity_choices=(error warning note)
 _shtab_smmu_wizard_engine_pos_0_choices=(nfd kubevirt-permitted kubevirt-vmi opennebula-host opennebula-pci opennebula-template opennebula-raw dra-slices dra-claim)
 _shtab_smmu_wizard_engine___color_choices=(auto always never)
-_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables schema diff baseline match engine)
+_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables smmu-server schema diff baseline match engine)
 _shtab_smmu_wizard___color_choices=(auto always never)
 
 _shtab_smmu_wizard_list_pos_0_nargs='*'
@@ -366,6 +369,12 @@ _shtab_smmu_wizard_tables__h_nargs=0
 _shtab_smmu_wizard_tables___help_nargs=0
 _shtab_smmu_wizard_tables___no_pager_nargs=0
 _shtab_smmu_wizard_tables___json_nargs=0
+_shtab_smmu_wizard_smmu_server__h_nargs=0
+_shtab_smmu_wizard_smmu_server___help_nargs=0
+_shtab_smmu_wizard_smmu_server___no_pager_nargs=0
+_shtab_smmu_wizard_smmu_server___stdio_nargs=0
+_shtab_smmu_wizard_smmu_server___once_nargs=0
+_shtab_smmu_wizard_smmu_server___include_nargs=0
 _shtab_smmu_wizard_schema__h_nargs=0
 _shtab_smmu_wizard_schema___help_nargs=0
 _shtab_smmu_wizard_schema___no_pager_nargs=0

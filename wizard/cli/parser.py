@@ -327,6 +327,18 @@ def _simulation(add: Add) -> None:
     command.add_argument("--to-mem", metavar="FILE@ADDRESS", action="append", help="memory of the second dump")
     command.add_argument("--to-registers", metavar="FILE", help="registers of the second dump")
     add_json(command)
+    text = "the simulated SMMUv3 as a process that drivers and VMMs under test talk to (docs/smmu-protocol.md)"
+    command = add("smmu-server", "wizard.cli.smmu_server", text, host=False, paged=False)
+    command.add_argument("--socket", metavar="PATH", help="listen at this Unix socket, which its owner alone may use")
+    command.add_argument("--stdio", action="store_true", help="talk on standard input and output, until the end of the first")
+    command.add_argument("--once", action="store_true", help="end when the last client has gone")
+    text = "an SMMU and where its registers are; keys: like, idr0, idr1, idr3, idr5, aidr, gbpa, caches (may be repeated; default: smmu0@0x9050000)"
+    command.add_argument("--smmu", metavar="NAME[@BASE][,KEY=VALUE…]", action="append", default=[], help=text)
+    text = "memory: 0x40000000+1G (may be repeated; default: 0x40000000+3G, unless there is a file)"
+    command.add_argument("--ram", metavar="START+SIZE", action="append", default=[], help=text)
+    text = "memory that is a file's or memfd's, mapped shared (may be repeated)"
+    command.add_argument("--ram-file", metavar="FILE@ADDRESS", action="append", default=[], help=text)
+    command.add_argument("--include", action="store_true", help="print the directory of smmu_wizard.h, the client in C, and end")
     command = add("schema", "wizard.cli.schema", "JSON Schema of an input format or of a --json output", host=False)
     command.add_argument("name", metavar="NAME", nargs="?", help="without a name: the names there are")
 

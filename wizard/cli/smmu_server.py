@@ -1,0 +1,68 @@
+"""``smmu-server``: the simulated SMMU as a process, for tests of drivers and VMMs in any language. Protocol: ``docs/smmu-protocol.md``."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from wizard.base.errors import InputError, OutputError, UsageError, WizardError
+from wizard.base.exits import Exit
+from wizard.base.text import visible
+
+if TYPE_CHECKING:
+    from wizard.smmu.server.protocol import Protocol
+
+
+def run_smmu_server(arguments: argparse.Namespace) -> int:
+    """Serve until a signal, the end of standard input (``--stdio``) or of the last client (``--once``)."""
+    if arguments.include:
+        from wizard.smmu.client import HEADER
+
+        print(HEADER.parent)
+        return Exit.OK
+    if (arguments.socket is None) != arguments.stdio:
+        raise UsageError("A server talks at a socket or on its standard streams.", "Give --socket PATH, or --stdio.")
+    from wizard.smmu.server.protocol import Protocol
+    from wizard.smmu.server.serve import talk
+    from wizard.smmu.server.setup import machine_of
+
+    try:
+        machine = machine_of(arguments.smmu, arguments.ram, arguments.ram_file)
+    except OSError as error:
+        raise InputError(
+            f"{visible(str(error.filename or 'The memory'))} can't be mapped: {error.strerror}.", "Name a file: FILE@ADDRESS."
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{visible(str(error))}.", "`smmu-wizard smmu-server --help` shows the forms.") from None
+    if arguments.stdio:
+        talk(Protocol(machine), sys.stdin.buffer, sys.stdout.buffer)
+    else:
+        _serve(Protocol(machine), arguments.socket, once=arguments.once)
+    return Exit.OK
+
+
+def _serve(protocol: Protocol, path: str, *, once: bool) -> None:
+    from wizard.smmu.server.serve import Server, ended_by_signals, listening
+
+    with ExitStack() as stack:
+        ended = stack.enter_context(ended_by_signals())
+        try:
+            server = stack.enter_context(listening(path))
+        except OSError as error:
+            raise _refused(visible(path), error) from error
+        # Whoever started it may connect from this line on.
+        print(f"listening on {visible(path)}", flush=True)
+        Server(protocol, server, ended, once=once).run()
+
+
+def _refused(name: str, error: OSError) -> WizardError:
+    if error.errno == errno.EADDRINUSE:
+        return UsageError(f"A server listens at {name} already.", "End it, or name another path.")
+    if error.errno == errno.EEXIST:
+        return UsageError(f"{name} is there, and is no socket.", "Name a path that is free.")
+    if error.errno is None:  # Python's own: "AF_UNIX path too long"
+        return UsageError(f"{name} is longer than the path of a socket may be.", "Name one of at most 107 bytes.")
+    return OutputError(f"{name} can't be made: {error.strerror}.", "Name a path in a directory that exists and is yours.")
