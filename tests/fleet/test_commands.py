@@ -14,6 +14,7 @@ import pytest
 
 from tests.fleet.hosts import bound, write
 from tests.tools.hosts import FIXTURES, facts
+from wizard.base.errors import UsageError
 from wizard.cli import fleet
 from wizard.cli.main import main
 from wizard.cli.parser import parse
@@ -262,12 +263,31 @@ def test_an_engines_file_of_a_host(capsys: Output, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "permitted.json").read_text())["spec"]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("kubevirt-permitted", "--partial"), "kubevirt-permitted has no use for --partial"),
+        (("nfd", "--resource", "10de:2941=nvidia.com/x"), "nfd has no use for --resource"),
+        (("kubevirt-permitted", "--resource", "2941=nvidia.com/x"), "is no vendor and device with a name"),
+        (("kubevirt-permitted", "--resource", "10de:2941=GB200"), "is no vendor and device with a name"),
+    ],
+)
+def test_options_of_an_engine_that_it_has_no_use_for(capsys: Output, words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        engine(capsys, *words)
+
+
 def test_an_engines_file_of_a_vm(capsys: Output, tmp_path: Path, request_file: str) -> None:
     assert said(capsys, "match", request_file, CANWBS, "--no-index", "-o", str(tmp_path / "out"))[0] == 0
     profile = str(tmp_path / "out" / "net-1.toml")
-    status, out, _ = engine(capsys, "kubevirt-vmi", profile)
+    with pytest.raises(UsageError, match="makes no accelerated vSMMU"):
+        engine(capsys, "kubevirt-vmi", profile)
+    status, out, err = engine(capsys, "kubevirt-vmi", profile, "--partial", "--resource", "8086:10C9=intel.example/igb")
     assert status == 0
-    assert json.loads(out)["metadata"]["name"] == "net-1"
+    value = json.loads(out)
+    assert value["metadata"]["name"] == "net-1"
+    assert value["spec"]["domain"]["devices"]["hostDevices"][0]["deviceName"] == "intel.example/igb"
+    assert value["metadata"]["annotations"]["smmu-wizard/left-out"] in err
     status, out, err = engine(capsys, "opennebula-template", profile, replay=REFUSED)
     assert (status, out) == (1, "")
     assert "accel-refused" in err

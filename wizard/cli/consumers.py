@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 OF_HOST = ("dra-slices",)
 OF_VM = ("dra-claim",)
 NAMES = (*OF_HOST, *OF_VM)
-_TAKES = {"node": ("dra-slices",), "driver": ("dra-slices", "dra-claim"), "expires": ("nfd",)}
+_TAKES = {
+    "node": ("dra-slices",),
+    "driver": ("dra-slices", "dra-claim"),
+    "expires": ("nfd",),
+    "partial": ("kubevirt-vm", "kubevirt-vmi"),
+    "resource": ("kubevirt-permitted", "kubevirt-vm", "kubevirt-vmi"),
+}
 """Which format has a use for an option; of the others it is refused, since it would be left aside in silence."""
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wizard.base.errors import InputError, OutputError, UsageError
 from wizard.base.exits import Exit
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Add = Callable[..., argparse.ArgumentParser]
 _HERE = "wizard.cli.fleet"
-ENGINES = ("nfd", "kubevirt-permitted", "kubevirt-vmi", "opennebula-host", "opennebula-pci", "opennebula-template", "opennebula-raw")
+ENGINES = ("nfd", "kubevirt-permitted", "kubevirt-vm", "kubevirt-vmi", "opennebula-host", "opennebula-pci", "opennebula-template", "opennebula-raw")
 
 
 def declare(add: Add) -> None:
@@ -49,7 +49,19 @@ def declare(add: Add) -> None:
     command = add("engine", _HERE, "a host's labels and devices, or a profile's VM, in the format of Kubernetes, OpenNebula and others")
     formats = (*ENGINES, *consumers.NAMES)
     command.add_argument("format", metavar="FORMAT", choices=formats, help=", ".join(formats))
-    command.add_argument("profile", metavar="PROFILE", nargs="?", help="for kubevirt-vmi, opennebula-template, opennebula-raw and dra-claim")
+    command.add_argument(
+        "profile", metavar="PROFILE", nargs="?", help="for kubevirt-vm, kubevirt-vmi, opennebula-template, opennebula-raw and dra-claim"
+    )
+    command.add_argument(
+        "--partial",
+        action="store_true",
+        default=None,
+        help="kubevirt-vm, kubevirt-vmi: also a VM with less than its profile; what is left out is said",
+    )
+    command.add_argument(
+        "--resource", metavar="VVVV:DDDD=NAME", action="append",
+        help="kubevirt: the resource that another device plugin advertises these functions as (may be repeated)",
+    )  # fmt: skip
     consumers.declare(command)
     add_output(command, "write to a file instead of standard output")
 
@@ -219,25 +231,26 @@ def run_engine(arguments: argparse.Namespace) -> int:
     from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS, VM_REMARKS
     from wizard.fleet.summary import summary_of
 
+    options = _engine_options(arguments)
     host = host_for(arguments)
     if arguments.format in OF_HOST:
         if arguments.profile:
             raise UsageError(f"{arguments.format} speaks of a host and takes no profile.", f"Leave {visible(arguments.profile)} away.")
         summary = summary_of(host)
         try:
-            text = OF_HOST[arguments.format](summary)
+            text = OF_HOST[arguments.format](summary, **options)
         except ValueError as error:
             raise OutputError(
                 f"{visible(str(error))}.".capitalize(), "Send us the snapshot: no host should have so many kinds of devices."
             ) from error
-        for remark in REMARKS[arguments.format](summary) if arguments.format in REMARKS else ():
+        for remark in REMARKS[arguments.format](summary, **options) if arguments.format in REMARKS else ():
             say(remark)
         emit(arguments, text)
         return Exit.OK
     vm = _planned(arguments, host)
     if vm is None:
         return Exit.FINDINGS
-    text = OF_VM[arguments.format](vm)
+    text = OF_VM[arguments.format](vm, **options)
     for remark in VM_REMARKS[arguments.format](vm) if arguments.format in VM_REMARKS else ():
         say(remark)
     emit(arguments, text)
@@ -260,3 +273,16 @@ def _planned(arguments: argparse.Namespace, host: Host) -> VmPlan | None:
         _tell(plan.errors)
         return None
     return plan.vms[0]
+
+
+def _engine_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was given beside the format, by the names of the exports' parameters."""
+    import re
+
+    names = {}
+    for text in arguments.resource or ():
+        ids, _, name = text.partition("=")
+        if not re.fullmatch(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{4}", ids) or not re.fullmatch(r"[^/\s]+/[^/\s]+", name):
+            raise UsageError(f"--resource {visible(text)} is no vendor and device with a name.", "For example --resource 10de:2941=nvidia.com/GB200.")
+        names[ids.lower()] = name
+    return ({"names": names} if names else {}) | ({"partial": True} if arguments.partial else {})

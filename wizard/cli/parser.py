@@ -25,6 +25,9 @@ WIZARD = "smmu-wizard"
 """The command of a command line without one."""
 WHEN = ("auto", "always", "never")
 
+FORMATS = ("qemu", "qemu-json", "libvirt", "virt-install", "openvmm", "prepare", "qmp")
+"""What a VM is exported as."""
+
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The arguments, with ``run`` the command's function; raises SystemExit for usage, UsageError for contradictions."""
@@ -237,7 +240,7 @@ def _planning(add: Add) -> None:
     add_json(command)
     command = add("export", "wizard.cli.planning", "a VM as QEMU, OpenVMM or virt-install command, libvirt XML, preparation script or QMP commands")
     command.add_argument("profile", metavar="PROFILE|DOMAIN")
-    command.add_argument("--format", required=True, choices=["qemu", "qemu-json", "libvirt", "virt-install", "openvmm", "prepare", "qmp"])
+    command.add_argument("--format", required=True, choices=FORMATS)
     command.add_argument("--traces", action="store_true", help="qemu, qemu-json: write the guest's invalidations to QEMU's log from its start")
     add_severity(command)
     _permissions(command)

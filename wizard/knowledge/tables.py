@@ -168,12 +168,18 @@ class KubevirtGpu(Entry, frozen=True, kw_only=True):
 
 
 class Kubevirt(Table, frozen=True, kw_only=True):
-    """``kubevirt.toml``."""
+    """``kubevirt.toml``; the file says what each field means."""
 
     gate: str
+    gates: tuple[str, ...]
     libvirt_needed: str
     libvirt_shipped: str
     qemu_shipped: str
+    vsmmu: dict[str, int]  # properties of every vSMMU, by their names
+    nodes: int
+    window_floor: int
+    window_margin: int
+    plugin_driver: str
     gpu: tuple[KubevirtGpu, ...]
 
 

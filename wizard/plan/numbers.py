@@ -8,10 +8,12 @@ dead and its devices unseen. QEMU checks none of this (sources: qemu-P3, qemu-P4
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterable
 
 BUSES = 256
 SLOTS = 32
+_NAMESPACE = uuid.UUID("5a3b6d1e-0f0c-5a0e-9c4b-3c1f6a9d2e71")  # of this program: a VM's UUID follows from its name
 STEP = 8  # bus numbers start on a multiple of 8 where there is room: easier to read, and room to grow
 
 
@@ -80,3 +82,8 @@ def mac_of(name: str, count: int) -> str:
     """An address of QEMU's own range, the same for the same VM: 52:54:00 and three bytes of the name's hash."""
     tail = hashlib.sha256(f"{name}\0{count}".encode("utf-8", "surrogatepass")).digest()[:3]
     return ":".join(f"{byte:02x}" for byte in (0x52, 0x54, 0x00, *tail))
+
+
+def uuid_of(name: str) -> str:
+    """A UUID, the same for the same VM."""
+    return str(uuid.uuid5(_NAMESPACE, name.encode("utf-8", "backslashreplace").decode()))

@@ -6,7 +6,6 @@ stays as it is written. A profile that was edited by hand, or comes from another
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +33,7 @@ from wizard.plan.model import (
     VmPlan,
     VsmmuPlan,
 )
-from wizard.plan.numbers import Names, mac_of
+from wizard.plan.numbers import Names, mac_of, uuid_of
 from wizard.plan.packing import packed
 from wizard.plan.places import NO_SOCKET, socket_of, variables_of
 from wizard.plan.regions import power_of_two, window
@@ -45,7 +44,6 @@ from wizard.plan.target import Target, target_of
 IOMMUFD = "iommufd0"
 AAVMF_CODE = "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd"  # as Debian, Ubuntu and (by a link) Fedora have it
 AAVMF_VARS = "/usr/share/AAVMF/AAVMF_VARS.fd"
-_NAMESPACE = uuid.UUID("5a3b6d1e-0f0c-5a0e-9c4b-3c1f6a9d2e71")  # of this program: a VM's UUID follows from its name
 
 
 def make_plan(host: Host, request: Request) -> Plan:
@@ -208,7 +206,7 @@ def _draft(
         qmp=_socket(request, target),
         emulator=target.path,
         qemu=target.name if target.vmm is Vmm.QEMU else None,
-        uuid=request.uuid or str(uuid.uuid5(_NAMESPACE, request.name.encode("utf-8", "backslashreplace").decode())),
+        uuid=request.uuid or uuid_of(request.name),
         user=request.user,
         notes=request.notes,
         made_for=request.made_for or MadeFor(host=host.facts.identity.host, digest=host.digest, product=host.facts.identity.product),

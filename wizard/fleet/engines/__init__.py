@@ -3,6 +3,7 @@
 nfd                   labels of a node, as a feature file of Node Feature Discovery
 kubevirt-permitted    a merge patch of the KubeVirt resource: permittedHostDevices
 kubevirt-vmi          a VirtualMachineInstance with the host devices of a profile
+kubevirt-vm           a VirtualMachine with the same
 opennebula-host       attributes of a host, for onehost update --append
 opennebula-pci        pci.conf of the monitoring probe
 opennebula-template   a VM template of a profile, in OpenNebula's own words (IOMMU, PCI)
@@ -12,30 +13,36 @@ opennebula-raw        the same with the devices as libvirt XML
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from wizard.fleet.engines import common, kubevirt, nfd, opennebula
-from wizard.fleet.summary import HostSummary
 from wizard.plan.model import VmPlan
 
-OF_HOST: dict[str, Callable[[HostSummary], str]] = {
+OF_HOST: dict[str, Callable[..., str]] = {
     "nfd": nfd.feature_file,
     "kubevirt-permitted": kubevirt.permitted,
     "opennebula-host": opennebula.host_attributes,
     "opennebula-pci": opennebula.pci_conf,
 }
-OF_VM: dict[str, Callable[[VmPlan], str]] = {
+OF_VM: dict[str, Callable[..., str]] = {
     "kubevirt-vmi": kubevirt.instance,
+    "kubevirt-vm": kubevirt.machine,
     "opennebula-template": opennebula.template,
     "opennebula-raw": opennebula.raw,
 }
-REMARKS: dict[str, Callable[[HostSummary], list[str]]] = {
+REMARKS: dict[str, Callable[..., list[str]]] = {
     "nfd": common.remarks,
     "kubevirt-permitted": kubevirt.remarks,
-    "opennebula-host": common.remarks,
+    "opennebula-host": partial(common.remarks, granules=False),
     "opennebula-pci": opennebula.remarks,
 }
 """What a person has to be told beside the file: what the engine can't tell apart or can't reach."""
 
-VM_REMARKS: dict[str, Callable[[VmPlan], list[str]]] = {"opennebula-template": opennebula.template_remarks}
+VM_REMARKS: dict[str, Callable[[VmPlan], list[str]]] = {
+    "kubevirt-vmi": kubevirt.vm_remarks,
+    "kubevirt-vm": kubevirt.vm_remarks,
+    "opennebula-template": opennebula.template_remarks,
+    "opennebula-raw": opennebula.raw_remarks,
+}
 
 __all__ = ["OF_HOST", "OF_VM", "REMARKS", "VM_REMARKS"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wizard.base.errors import InputError
 from wizard.base.text import plural
 from wizard.fleet.baseline import can_accelerate
 from wizard.fleet.summary import GRANULES, HostSummary, Pool
@@ -61,6 +62,12 @@ def tell(summary: HostSummary) -> Told:
     )
 
 
+def need_functions(summary: HostSummary) -> None:
+    """``InputError`` where nobody looked for functions: a list of none would take away what the cluster has."""
+    if not summary.functions_read:
+        raise InputError("This host's PCI functions were not read, so no list of its devices can be written.", "Record the host again, as root.")
+
+
 def _least(summary: HostSummary, used: list[int], name: str) -> int | None:
     """What every one of these SMMUs supplies; None where one of them is not known, and no other has the least there is."""
     offers = [summary.smmus[smmu].offer(name) for smmu in used]
@@ -68,11 +75,14 @@ def _least(summary: HostSummary, used: list[int], name: str) -> int | None:
     return min(known) if len(known) == len(offers) or declared(name).least in known else None
 
 
-def remarks(summary: HostSummary) -> list[str]:
-    """What is left out because nobody read it, and functions that may or may not be accelerated: they are not counted as able."""
+def remarks(summary: HostSummary, *, granules: bool = True) -> list[str]:
+    """What is left out because nobody read it, and functions that may or may not be accelerated: they are not counted as able.
+
+    ``granules``: whether the form would have them.
+    """
     told, said = tell(summary), []
-    if told.not_known:
-        said.append(f"Not known, and so left out or unknown: {', '.join(told.not_known)}. To know: sudo smmu-wizard record --probe on the host.")
+    if not_known := [name for name in told.not_known if granules or name != "granules"]:
+        said.append(f"Not known, and so left out or unknown: {', '.join(not_known)}. To know: sudo smmu-wizard record --probe on the host.")
     if open_ := sum(len(pool.addresses) for pool in summary.pools if pool.accel == "unknown" and not pool.to_make):
         said.append(f"Of {plural(open_, 'function')} it is not known whether they can be accelerated: they are in no count of those that can.")
     return said

@@ -20,7 +20,9 @@ from wizard.base.errors import UsageError
 from wizard.base.text import visible
 from wizard.export import libvirt_xml
 from wizard.export.libvirt import QEMU_NS
-from wizard.fleet.engines.common import tell
+from wizard.fleet.engines.account import settle
+from wizard.fleet.engines.common import need_functions, tell
+from wizard.fleet.engines.opennebula_account import OWN_WORDS, RAW
 from wizard.fleet.summary import HostSummary
 from wizard.plan.memory import cpu_text
 from wizard.plan.model import VmPlan, VsmmuPlan
@@ -48,6 +50,7 @@ def host_attributes(summary: HostSummary) -> str:
 
 def pci_conf(summary: HostSummary) -> str:
     """The probe's configuration: the kinds of devices of which a function can be accelerated and is free."""
+    need_functions(summary)
     filters = sorted({f"{count.ids}:{count.class_code:04x}" for count in tell(summary).counts if count.free})
     lines = ["# /var/lib/one/remotes/etc/im/kvm-probes.d/pci.conf; afterwards: onehost sync --force"]
     lines += [":filter:", *(f"  - '{one}'" for one in filters)] if filters else [":filter: '0:0'"]
@@ -65,26 +68,27 @@ def remarks(summary: HostSummary) -> list[str]:
 
 def template(vm: VmPlan) -> str:
     """A VM template for ``onetemplate create``; disks and networks are OpenNebula's own matter. UsageError where its words do not do."""
-    return "\n".join(_template(vm)) + "\n"
+    settle(OWN_WORDS, vm, "smmu-wizard engine opennebula-raw PROFILE writes an accelerated VM as it is, as libvirt XML.")
+    return "\n".join((*_machine(vm), *_vsmmus(vm), *_functions(vm), *_guest(vm))) + "\n"
 
 
 def raw(vm: VmPlan) -> str:
     """The same of an accelerated VM with its devices as libvirt's XML: the very topology of the profile, on its own host."""
     if vm.mode is not Mode.ACCEL or not vm.vsmmus:
         raise UsageError(f"VM {visible(vm.name)} has no accelerated vSMMU to write down.", "smmu-wizard engine opennebula-template PROFILE")
-    lines = [*_machine(vm), f'RAW = [ TYPE = "kvm", VALIDATE = "NO", DATA = {_quoted(_devices(vm))} ]']
+    settle(RAW, vm, "smmu-wizard export PROFILE --format libvirt has all of it, for libvirt without OpenNebula.")
+    lines = [*_machine(vm), *_guest(vm), f'RAW = [ TYPE = "kvm", VALIDATE = "NO", DATA = {_quoted(_devices(vm))} ]']
     return "\n".join(lines) + "\n"
 
 
 def template_remarks(vm: VmPlan) -> list[str]:
     """What the template leaves to OpenNebula."""
-    if vm.mode is not Mode.ACCEL or not vm.vsmmus:
-        return []
-    said = ["OpenNebula chooses functions of these kinds, and makes root complexes and vSMMUs itself: guest addresses may not be the profile's."]
-    width = vm.vsmmus[0].ssidsize
-    if width.resolved and not width.auto:
-        said.append(f"pasid=on stands for ssidsize={width.written}: OpenNebula's option has no width.")
-    return said
+    return OWN_WORDS.said(vm)
+
+
+def raw_remarks(vm: VmPlan) -> list[str]:
+    """The same of the other form."""
+    return RAW.said(vm)
 
 
 def _machine(vm: VmPlan) -> Iterator[str]:
@@ -98,30 +102,26 @@ def _machine(vm: VmPlan) -> Iterator[str]:
         yield _attribute("SCHED_REQUIREMENTS", _requirements(vm))
 
 
-def _template(vm: VmPlan) -> Iterator[str]:
-    yield from _machine(vm)
-    if vm.mode is Mode.ACCEL and vm.vsmmus:
-        yield from _accelerated(vm)
-        return
-    for device in vm.devices:
-        segment, _, short = device.host.partition(":")
-        if segment != _SEGMENT:
-            raise UsageError(
-                f"{device.host} of VM {visible(vm.name)} is in PCI segment {segment}, which SHORT_ADDRESS can't name.",
-                "Plan the VM with --mode accel, or choose a function in segment 0000.",
-            )
-        yield _vector("PCI", SHORT_ADDRESS=short)
+def _vsmmus(vm: VmPlan) -> Iterator[str]:
+    """As the example of the Grace guide: one IOMMU for all."""
+    if vm.vsmmus:
+        yield _vector("IOMMU", MODE="device", MODEL="smmuv3", OPTIONS=_options_of(vm.vsmmus[0]))
 
 
-def _accelerated(vm: VmPlan) -> Iterator[str]:
-    """As the example of the Grace guide: one IOMMU for all, and a PCI for each function."""
-    _one_each(vm)
-    yield _vector("IOMMU", MODE="device", MODEL="smmuv3", OPTIONS=_options(vm))
+def _functions(vm: VmPlan) -> Iterator[str]:
+    """A PCI for each: by kind where there are vSMMUs, else by address."""
     for device in vm.devices:
-        vendor, _, kind = (device.ids or "").partition(":")
-        nodes = [node.id for node in vm.memory.nodes if node.initiator == device.id]
-        own = {"ACPI_NODES": cpu_text(nodes)} if nodes else {}
-        yield _vector("PCI", **own, DEVICE=kind, IOMMU="YES", IOMMUFD="YES", ROOT="dedicated", VENDOR=vendor)
+        if vm.vsmmus:
+            vendor, _, kind = (device.ids or "").partition(":")
+            nodes = [node.id for node in vm.memory.nodes if node.initiator == device.id]
+            own = {"ACPI_NODES": cpu_text(nodes)} if nodes else {}
+            yield _vector("PCI", **own, DEVICE=kind, IOMMU="YES", IOMMUFD="YES" if device.iommufd else "NO", ROOT="dedicated", VENDOR=vendor)
+        else:
+            yield _vector("PCI", SHORT_ADDRESS=device.host.partition(":")[2])
+
+
+def _guest(vm: VmPlan) -> Iterator[str]:
+    """NUMA nodes, pages, features and CPU, as the same example has them."""
     if len(vm.memory.nodes) > 1:
         for node in vm.memory.nodes:
             yield _vector("NUMA_NODE", MEMORY=str(node.memory >> 20), TOTAL_CPUS=str(len(node.cpus)))
@@ -131,33 +131,8 @@ def _accelerated(vm: VmPlan) -> Iterator[str]:
         pages = {"HUGEPAGE_SIZE": str(vm.memory.hugepages >> 20)} if vm.memory.hugepages else {}
         yield _vector("TOPOLOGY", CORES=str(vm.cpus // sockets), **pages, SOCKETS=str(sockets), THREADS="1")
     hole = {"PCIHOLE64": str(vm.memory.mmio_window >> 10)} if vm.memory.mmio_written else {}
-    yield _vector("FEATURES", ACPI="yes", GIC=vm.machine.gic, **hole)
+    yield _vector("FEATURES", ACPI="yes" if vm.machine.acpi else "no", GIC=vm.machine.gic, **hole)
     yield _vector("CPU_MODEL", MODEL="host-passthrough")
-
-
-def _one_each(vm: VmPlan) -> None:
-    """UsageError for what OpenNebula's own attributes can't say of this VM."""
-    instead = "smmu-wizard engine opennebula-raw PROFILE writes the VM as it is, as libvirt XML."
-    name = visible(vm.name)
-    behind: dict[str | None, list[str]] = {}
-    for device in vm.devices:
-        if device.vsmmu is None:
-            raise UsageError(f"{device.host} of VM {name} has no vSMMU, and OpenNebula's IOMMU attribute is for all functions.", instead)
-        if device.ids is None:
-            raise UsageError(f"{device.host} of VM {name} has no vendor and device that OpenNebula could select it by.", instead)
-        behind.setdefault(device.smmu, []).append(device.host)
-    for smmu, hosts in behind.items():
-        if len(hosts) > 1:
-            what = (
-                f"{', '.join(hosts)} of VM {name} are behind one SMMU ({visible(smmu or 'unknown')}), and OpenNebula makes a vSMMU for each function"
-            )
-            raise UsageError(f"{what}: it supports one function of each SMMU.", instead)
-    if len({_options_of(vsmmu) for vsmmu in vm.vsmmus}) > 1:
-        raise UsageError(f"The vSMMUs of VM {name} have unlike properties, and OpenNebula has one IOMMU attribute for all.", instead)
-
-
-def _options(vm: VmPlan) -> str:
-    return _options_of(vm.vsmmus[0])
 
 
 def _options_of(vsmmu: VsmmuPlan) -> str:

@@ -9,7 +9,7 @@ from wizard.base.text import plural, visible
 from wizard.host.vmm import Vmm
 from wizard.plan.codes import ERROR, INFO, WARNING, plan_code
 from wizard.plan.model import ROOT_BUS
-from wizard.plan.numbers import mac_of
+from wizard.plan.numbers import mac_of, uuid_of
 from wizard.plan.properties import DECLARED, declared
 from wizard.plan.request import KeptLibvirt, KeptQemu, Mode
 from wizard.plan.rules.base import Scene, repeated, rule_of
@@ -111,6 +111,7 @@ def without(scene: Scene) -> Iterator[Finding]:
     lost += [f"no expansion ROM for {device.host}" for device in vm.devices if not device.rom]
     given = [network.mac for count, network in enumerate(vm.networks) if network.mac != mac_of(vm.name, count)]
     lost += [f"the MAC address {mac}" for mac in given]
+    lost += [f"the UUID {vm.uuid}"] if vm.uuid != uuid_of(vm.name) else []
     lost += [f"the emulated device {visible(other.id)}" for other in vm.others if other.kind == "endpoint"]
     kept = [*(request.kept_qemu or KeptQemu()).options, *(request.kept_qemu or KeptQemu()).properties]
     kept += [text for part in ("domain", "devices", "inside") for text in getattr(request.kept_libvirt or KeptLibvirt(), part)]
