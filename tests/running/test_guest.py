@@ -42,7 +42,7 @@ FAULT = """\
 WRONG: dict[str, tuple[Callable[[str], str], str, set[str]]] = {
     "iommu.passthrough=1": (lambda text: text.replace("|DMA\n", "|identity\n"), "no", {"guest-bypasses"}),
     "lazy": (lambda text: text.replace("|DMA\n", "|DMA-FQ\n"), "yes", set()),
-    "no RMR": (lambda text: text.replace(REGION, ""), "yes", {"guest-without-msi-window"}),
+    "no RMR": (lambda text: text.replace(REGION, ""), "partly", {"guest-without-msi-window"}),
     "no driver for the SMMU": (
         lambda text: "\n".join(line for line in text.split("\n") if "smmu3.0x" not in line and "iommu_group" not in line),
         "no",

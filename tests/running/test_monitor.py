@@ -13,7 +13,8 @@ import pytest
 from tests.running.servers import GREETING, Answer, returning, serving
 from tests.tools.processes import LIMIT
 from wizard.running.devices import ask_machine
-from wizard.running.monitor import Ended, Foreign, MonitorError, Nonsense, Refused, Silent, SocketMonitor, VirshMonitor
+from wizard.running.monitor import SocketMonitor, VirshMonitor
+from wizard.running.wire import Ended, Foreign, MonitorError, Nonsense, Refused, Silent
 
 SOON = 0.3  # seconds that an answer may take here
 

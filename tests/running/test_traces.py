@@ -15,9 +15,10 @@ from tests.running.servers import GREETING, returning, serving
 from tests.tools.processes import LIMIT, ending, wait_until
 from wizard.export.qemu import TRACES
 from wizard.running.model import Answer
-from wizard.running.monitor import MonitorError, SocketMonitor
+from wizard.running.monitor import SocketMonitor
 from wizard.running.process import look
 from wizard.running.traces import Followed, Trace, came_to, interruptible, log_of, read_traces, step_of, wait
+from wizard.running.wire import MonitorError
 
 # Seen with QEMU 11.1.2 on the emulated arm64 host (docs/sources/running.md), "pid@time:" as its log back end puts it in front.
 LINES = """\

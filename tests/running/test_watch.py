@@ -25,7 +25,6 @@ from wizard.existing.load import open_text, open_vms
 from wizard.export.qemu import qemu_script
 from wizard.profile import write_profile
 from wizard.running.functions import Interrupts, State
-from wizard.running.monitor import Foreign
 from wizard.running.process import PROC, Process
 from wizard.running.watch.events import KernelEvents, Owner, propagated
 from wizard.running.watch.places import Map, Places
@@ -34,6 +33,7 @@ from wizard.running.watch.records import Record, line
 from wizard.running.watch.sources import Events, FileTail
 from wizard.running.watch.states import Look, VmState, changes
 from wizard.running.watch.watching import counted
+from wizard.running.wire import Foreign
 
 # Linux 7.2.13, a function of a VM that reads what its guest does not have (a guest with iommu.passthrough=1)
 STAGE_2 = """\

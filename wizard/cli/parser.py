@@ -266,7 +266,11 @@ def _running_vms(add: Add) -> None:
     )
     command.add_argument("--translating", metavar="SECONDS", type=_seconds, help="trace QEMU for at most so long, which tells whether it translates")
     command.add_argument("--yes", action="store_true", help="do not ask before a trace")
-    command.add_argument("--guest", metavar="SNAPSHOT", help="what was recorded in the guest (record, or --guest-script), held against the VM")
+    command.add_argument(
+        "--guest",
+        metavar="SNAPSHOT|agent",
+        help="what was recorded in the guest (record, --guest-script), or asked by its agent (agent, agent:SOCKET)",
+    )
     command.add_argument(
         "--postmortem", metavar="FILE", help="write all that a maintainer needs of these VMs, running or not, into one redacted file"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -15,9 +15,10 @@ from wizard.base.finding import Finding, Severity, grouped, ordered
 from wizard.base.text import plural, visible
 from wizard.cli.lines import PIPE
 from wizard.cli.output import confirmed, face, item_lines, print_json, print_lines, put, say, summary
-from wizard.running.model import SCHEMA, Step, VerifyView, VmView
+from wizard.running.model import SCHEMA, Evidence, Rights, Step, VerifyView, VmView
 
 if TYPE_CHECKING:
+    from wizard.base.address import Address
     from wizard.running.expected import Expected
     from wizard.running.verify import Found, World
 
@@ -47,7 +48,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
             vms = traced(found, vms, arguments.translating, world)
     guest = None
     if arguments.guest is not None:
-        guest, told = _of_guest(arguments.guest, expected or [one.expected for one in found], vms)
+        guest, told = _of_guest(arguments.guest, expected or [one.expected for one in found], found, vms, world)
         findings = (*findings, *told)
         missing = [replace(one, severity=Severity.INFO) for one in missing]  # its guest's word is held all the same
     said = ordered((*findings, *missing, *rights(vms)))
@@ -105,8 +106,10 @@ def _postmortem(arguments: argparse.Namespace, world: World) -> int:
     return Exit.OK
 
 
-def _of_guest(path: str, expected: Sequence[Expected], vms: Sequence[VmView]) -> tuple[Step, list[Finding]]:
-    """What a snapshot of the guest says of one VM."""
+def _of_guest(
+    word: str, expected: Sequence[Expected], found: Sequence[Found], vms: Sequence[VmView], world: World
+) -> tuple[Step | None, list[Finding]]:
+    """What the guest of one VM says: in a snapshot of it, or asked by its agent (``agent``, ``agent:SOCKET``)."""
     from wizard.base.address import Address
     from wizard.facts.source import recorded
     from wizard.host.opening import open_host
@@ -114,8 +117,34 @@ def _of_guest(path: str, expected: Sequence[Expected], vms: Sequence[VmView]) ->
 
     if len(expected) != 1:
         raise UsageError(f"--guest is the word of one VM, and these are {len(expected)}.", "Name the VM whose guest it is.")
+    name = visible(expected[0].name or expected[0].source)
     places = {one.host: Address.parse(one.guest) for vm in vms for one in vm.functions if one.host is not None and one.guest is not None}
-    return hold(visible(expected[0].name or expected[0].source), expected[0], open_host(recorded(path)), places)
+    kind, _, socket = word.partition(":")
+    if kind != "agent":
+        return hold(name, expected[0], open_host(recorded(word)), places)
+    return _by_agent(name, expected[0], found, places, os.path.abspath(socket) if socket else None, world) if found else (None, [])
+
+
+def _by_agent(
+    name: str, expected: Expected, found: Sequence[Found], places: Mapping[str, Address], socket: str | None, world: World
+) -> tuple[Step, list[Finding]]:
+    from wizard.facts.source import decode_recording
+    from wizard.host.build import host_of
+    from wizard.running.agent import next_step, open_agent, printed
+    from wizard.running.guest import hold, not_asked
+    from wizard.running.wire import MonitorError
+
+    try:
+        agent = open_agent(found[0], world, socket)
+        try:
+            data = printed(agent)
+        finally:
+            agent.close()
+    except MonitorError as error:
+        return not_asked(name, str(error), next_step(error))
+    step, findings = hold(name, expected, host_of(decode_recording(data, "what the guest's agent gave")), places)
+    asked = Evidence(f"asked by {agent.how}", "guest-exec of the script that `verify --guest-script` prints", Rights.AGENT)
+    return replace(step, evidence=(asked, *step.evidence)), findings
 
 
 def _show(vms: Sequence[VmView], said: Sequence[Finding], guest: Step | None) -> None:
@@ -169,7 +198,7 @@ def _with_socket(found: list[Found], socket: str | None, world: World) -> list[F
     socket = os.path.abspath(socket)
     if len(found) == 1:
         return [replace(found[0], socket=socket)]
-    from wizard.running.monitor import listener
+    from wizard.running.wire import listener
 
     owner = listener(socket)
     mine = [one for one in found if one.process.guest.running == owner]

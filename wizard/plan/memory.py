@@ -143,7 +143,7 @@ def memory_plan(
     )
 
 
-def pinned(request: VmRequest, page_size: int | None, spaces: int) -> int:
+def pinned(memory: int, cpus: int, page_size: int | None, spaces: int) -> int:
     """Bytes that iommufd charges a VM's process with: in each of ``spaces`` the guest's memory and QEMU's ``pvtime``.
 
     That is 64 bytes for each CPU, rounded up to the host's pages (virt_cpu_post_init() of hw/arm/virt.c); where their size was
@@ -152,8 +152,8 @@ def pinned(request: VmRequest, page_size: int | None, spaces: int) -> int:
     is NONE, or not at all (drivers/iommu/iommufd/pages.c, Linux 7.2 and 7.3).
     """
     page = page_size or LARGEST_PAGE
-    pvtime = -(-max(request.cpus, 1) * PVTIME_PER_CPU // page) * page
-    return spaces * (max(request.memory, 0) + pvtime)
+    pvtime = -(-max(cpus, 1) * PVTIME_PER_CPU // page) * page
+    return spaces * (max(memory, 0) + pvtime)
 
 
 def address_spaces(mode: Mode, behind: Sequence[bool]) -> int:

@@ -170,7 +170,7 @@ def _draft(
                 if other.kind not in ("endpoint", "expander")
             ),
         ],
-        memory_room.pinned(request, host.page_size, memory_room.address_spaces(mode, behind)),
+        memory_room.pinned(request.memory, request.cpus, host.page_size, memory_room.address_spaces(mode, behind)),
     )
     vsmmus = _vsmmus(host, request, layout, devices, target, no_cmdqv) if mode is Mode.ACCEL else ()
     buses = tuple(_on_node(host, bus, layout, nodes) for bus in layout.buses)

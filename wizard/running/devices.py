@@ -13,7 +13,8 @@ import msgspec
 
 from wizard.base.address import Address
 from wizard.plan.properties import NAMES
-from wizard.running.monitor import Monitor, Nonsense, Refused
+from wizard.running.monitor import Monitor
+from wizard.running.wire import Nonsense, Refused
 
 PERIPHERAL = "/machine/peripheral"
 ANONYMOUS = "/machine/peripheral-anon"
@@ -63,6 +64,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     status: str  # running, paused, prelaunch …
     running: bool
     version: str
+    type: str | None  # virt-11.1
     kvm: bool | None
     vsmmus: tuple[QemuVsmmu, ...]
     functions: tuple[QemuFunction, ...]
@@ -83,6 +85,7 @@ def ask_machine(monitor: Monitor) -> Machine:
     return Machine(
         name=_text(_object(monitor.ask("query-name")).get("name")), status=str(status.get("status")), running=status.get("running") is True,
         version=".".join(str(version.get(part, "?")) for part in ("major", "minor", "micro")),
+        type=(_text(_get(monitor, "/machine", "type")) or "").removesuffix("-machine") or None,
         kvm=_flag(_optional(monitor, "query-kvm").get("enabled")),
         vsmmus=tuple(_vsmmu(monitor, id, path) for id, (path, kind) in devices.items() if kind == "arm-smmuv3"),
         functions=tuple(_function(monitor, id, path, primary, places) for id, (path, kind) in devices.items() if kind.startswith("vfio-pci")),

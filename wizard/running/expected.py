@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from wizard.base.address import Address
 from wizard.existing.guest import ROOT_BUS, Bridge, Function, Guest, Vsmmu
 from wizard.existing.placement import complete
+from wizard.plan.memory import address_spaces, pinned
 from wizard.plan.model import VmPlan
 from wizard.plan.properties import AUTO
+from wizard.plan.request import Mode
 
 
 class WantedVsmmu(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +59,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int | None = None
     hugepages: int | None = None
     memlock: int | None = None
+    machine: str | None = None  # virt-11.1
+    qemu: str | None = None  # the version that it was planned for, 11.1
     host_nodes: frozenset[int] = frozenset()  # where its memory is bound to
     planned: bool = False  # it is a profile's: what is added beside it was not planned
 
@@ -89,6 +94,7 @@ def of_plan(vm: VmPlan, source: str) -> Expected:
             *(WantedBridge(id=port.id, bus=port.bus) for port in vm.ports),
         ),
         memory=vm.memory.size, cpus=vm.cpus, hugepages=vm.memory.hugepages, memlock=vm.memory.memlock if vm.devices else None,
+        machine=vm.machine.type, qemu=_version(vm.request.target),
         host_nodes=frozenset(node.host_node for node in vm.memory.nodes if node.host_node is not None and node.memory), planned=True,
     )  # fmt: skip
 
@@ -101,23 +107,37 @@ def of_guest(guest: Guest, source: str) -> Expected:
     vsmmus = [one for one in whole.of(Vsmmu) if isinstance(one, Vsmmu)]
     primary = {one.bus or ROOT_BUS: one.id for one in vsmmus if one.id}
     nodes = guest.nodes or ()
+    functions = tuple(
+        WantedFunction(id=one.id, host=one.host, bus=one.bus, vsmmu=_behind(one.bus, above, primary), iommufd=one.iommufd is not None)
+        for one in whole.of(Function) if isinstance(one, Function)
+    )  # fmt: skip
     return Expected(
         source=source, name=guest.name, uuid=guest.uuid,
         vsmmus=tuple(
             WantedVsmmu(id=one.id, bus=one.bus or ROOT_BUS, accel=one.accel, properties=dict(one.properties)) for one in vsmmus if one.id
         ),
-        functions=tuple(
-            WantedFunction(
-                id=one.id, host=one.host, bus=one.bus, vsmmu=_behind(one.bus, above, primary), iommufd=one.iommufd is not None,
-            ) for one in whole.of(Function) if isinstance(one, Function)
-        ),
+        functions=functions,
         bridges=tuple(
             WantedBridge(id=one.id, bus=one.bus, bus_nr=one.bus_nr, numa_node=one.numa_node)
             for one in bridges if one.id and one.kind in ("expander", "port")
         ),
-        memory=guest.memory.size, cpus=guest.cpus, hugepages=guest.memory.hugepages,
+        memory=guest.memory.size, cpus=guest.cpus, hugepages=guest.memory.hugepages, memlock=_pinned(guest, functions), machine=guest.machine.type,
         host_nodes=frozenset(node.host_node for node in nodes if node.host_node is not None and node.memory),
     )  # fmt: skip
+
+
+def _version(target: str | None) -> str | None:
+    """``qemu=11.1`` -> ``11.1``; None for another VMM."""
+    kind, _, version = (target or "").partition("=")
+    return version if kind == "qemu" and version else None
+
+
+def _pinned(guest: Guest, functions: Sequence[WantedFunction]) -> int | None:
+    """What the process has to be allowed to lock on this machine; None for a VM without functions, or whose memory is not known."""
+    if not functions or guest.memory.size is None:
+        return None
+    spaces = address_spaces(Mode.ACCEL, [one.vsmmu is not None for one in functions])
+    return pinned(guest.memory.size, guest.cpus or 1, os.sysconf("SC_PAGE_SIZE"), spaces)
 
 
 def _behind(bus: str | None, above: Mapping[str, str], primary: Mapping[str, str]) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from wizard.arch.pci import Command
+from wizard.base.text import plural
 from wizard.facts.vfio import is_vfio_driver
 from wizard.running.process import PROC, SYS
 
@@ -23,6 +24,11 @@ class Interrupts(msgspec.Struct, frozen=True, kw_only=True):
     kind: str  # intx, msi, msix
     vectors: int
     count: int
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"{plural(self.vectors, 'vector')} of {self.kind}, {self.count} so far"
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from wizard.base.address import Address
-from wizard.base.finding import Finding, Kind, Severity, define
+from wizard.base.finding import Area, Finding, Kind, Severity, define
 from wizard.base.text import plural, visible
 from wizard.facts.held import Place, why_unread
 from wizard.host.model import Function, Group, Host
@@ -62,6 +62,20 @@ FAULTS = define(
     fix="Give the guest's log to `smmu-wizard explain`.",
 )  # fmt: skip
 
+AGENT = define(
+    "guest-not-asked", _E, Kind.RUNNING, Area.HOST,
+    what="VM {subject}: the agent of its guest told nothing: {because}.",
+    why="Only the guest knows whether it translates. What is seen from outside the VM stands, and says nothing of that.",
+    fix="{fix}",
+)  # fmt: skip
+
+
+def not_asked(name: str, because: str, fix: str) -> tuple[Step, list[Finding]]:
+    """The third question where the guest's agent told nothing."""
+    return Step(question=TRANSLATING, answer=Answer.UNKNOWN, said=f"The agent of the guest told nothing: {because}."), [
+        AGENT.at(name, because=because, fix=fix)
+    ]
+
 
 def hold(name: str, expected: Expected, guest: Host, places: Mapping[str, Address]) -> tuple[Step, list[Finding]]:
     """The third question by the guest's word, and what differs. ``places``: host address -> where QEMU says that the guest has it."""
@@ -82,6 +96,8 @@ def hold(name: str, expected: Expected, guest: Host, places: Mapping[str, Addres
         answers.append(_translates(guest, function, group))
         evidence += _evidence(place, function, group)
         findings += _of_function(name, expected, wanted, guest, function, group, place)
+    if not answers and not any(expected.accelerated(one) for one in expected.functions):
+        return Step(question=TRANSLATING, answer=Answer.NO, said="No function should be behind an accelerated vSMMU."), findings
     return _step(answers, evidence), findings
 
 
@@ -90,7 +106,9 @@ def _translates(guest: Host, function: Function, group: Group | None) -> Answer:
         return Answer.UNKNOWN if why_unread(guest.facts, Place.LINKS) else Answer.NO
     if group is None or group.type is None:
         return Answer.UNKNOWN
-    return Answer.YES if group.type.startswith("DMA") else Answer.NO  # DMA, DMA-FQ: a page table; identity: bypass
+    if not group.type.startswith("DMA"):
+        return Answer.NO  # identity: bypass; DMA and DMA-FQ have a page table
+    return Answer.PARTLY if group.regions_known and not _window(group) else Answer.YES  # each of its interrupts is a fault
 
 
 def _evidence(place: Address, function: Function, group: Group | None) -> Iterator[Evidence]:
@@ -140,10 +158,10 @@ def _features(name: str, expected: Expected, wanted: WantedFunction, guest: Host
 
 def _step(answers: list[Answer], evidence: list[Evidence]) -> Step:
     kinds = set(answers)
-    answer = kinds.pop() if len(kinds) == 1 else Answer.PARTLY if Answer.YES in kinds else Answer.UNKNOWN
+    answer = kinds.pop() if len(kinds) == 1 else Answer.PARTLY if kinds & {Answer.YES, Answer.PARTLY} else Answer.UNKNOWN
     said = {
         Answer.YES: "By the guest's own word: its groups have page tables of their own.",
-        Answer.PARTLY: "By the guest's own word: some of its functions are translated for.",
+        Answer.PARTLY: "By the guest's own word: not for all of its functions, or not for their interrupts.",
         Answer.NO: "By the guest's own word: no page table is set for its functions.",
         Answer.UNKNOWN: "The snapshot of the guest does not say it.",
     }[answer]

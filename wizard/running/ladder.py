@@ -13,7 +13,7 @@ from wizard.base.text import plural, visible
 from wizard.existing.guest import Guest
 from wizard.running.devices import Machine
 from wizard.running.expected import Expected
-from wizard.running.functions import Interrupts, State
+from wizard.running.functions import State
 from wizard.running.model import CONSTRUCTED, SWITCHED_ON, TRANSLATING, Answer, Evidence, Rights, Step
 from wizard.running.process import EVENT_QUEUE, Process
 
@@ -170,7 +170,7 @@ def _switched_on(seen: Seen, answers: Mapping[str, Answer]) -> Step:
     for one in driven(seen, answers):
         state = seen.states[one.host or ""].interrupts
         if state is not None:
-            evidence.append(Evidence(f"{one.host}: {told(state)}", "/proc/interrupts", Rights.ANYONE))
+            evidence.append(Evidence(f"{one.host}: {state.told}", "/proc/interrupts", Rights.ANYONE))
     seen_evidence = tuple(evidence)
 
     def step(answer: Answer, said: str, more: str = "") -> Step:
@@ -195,11 +195,6 @@ def _switched_on(seen: Seen, answers: Mapping[str, Answer]) -> Step:
     if driven(seen, answers):
         return step(Answer.NO, "The guest's driver of a function runs, and without the vSMMU: nothing is isolated inside the guest.", GUEST_TELLS)
     return step(Answer.NO, "Not yet: its firmware runs, it is booting, or its kernel has no driver for the vSMMU.", "a look in a minute")
-
-
-def told(interrupts: Interrupts) -> str:
-    """Interrupts in words."""
-    return f"{plural(interrupts.vectors, 'vector')} of {interrupts.kind}, {interrupts.count} so far"
 
 
 def _translating(answers: Mapping[str, Answer]) -> Step:

@@ -36,6 +36,7 @@ class Rights(StrEnum):
     ANYONE = "anyone"
     ROOT = "root, or the VM's user"
     MONITOR = "QEMU's monitor"
+    AGENT = "the guest's agent"
     LOG = "who may read the log"
 
 

@@ -67,6 +67,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     nodes: Mapping[int, int] | None = None  # host node -> bytes of the guest's memory on it
     page_sizes: Mapping[int, int] | None = None  # page size -> bytes of the guest's memory in such pages
     threads: tuple[Thread, ...] | None = None
+    replaced: bool | None = None  # whether its program was replaced since it began
     unread: Mapping[str, str] = {}
 
     @property
@@ -106,13 +107,20 @@ def look(pid: int, began: int | None, *, proc: Path = PROC, sys: Path = SYS) -> 
         root=status["Uid"].split()[1:2] == ["0"] if "Uid" in status else None,
         pinned=_kib(status, "VmPin"), locked=_kib(status, "VmLck"), hugepages=_kib(status, "HugetlbPages"),
         memlock=None if locked is None else -1 if locked == "unlimited" else int(locked) if locked.isdecimal() else None,
-        nodes=guest[0], page_sizes=guest[1], threads=_threads(place, unread), unread=unread,
+        nodes=guest[0], page_sizes=guest[1], threads=_threads(place, unread), replaced=_replaced(place), unread=unread,
     )  # fmt: skip
     found = _opened(found, place, descriptors, sys) if descriptors is not None else found
     if found.event_queues != 0:  # what has no vIOMMU has no VINTF
         mapped = text("maps", _MAPS) if descriptors is not None else None
         found = msgspec.structs.replace(found, vintfs=None if mapped is None else len(_VINTF.findall(mapped)))
     return found if started(proc, pid) == began and began is not None else None
+
+
+def _replaced(place: Path) -> bool | None:
+    try:
+        return os.readlink(place / "exe").endswith(" (deleted)")
+    except OSError:
+        return None  # another user's; what else of it is hidden is said by other places
 
 
 def _fields(text: str | None) -> dict[str, str]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from wizard.base.finding import Area, Finding, Kind, Severity, define
 from wizard.base.text import size, visible
 from wizard.running.devices import Machine
 from wizard.running.expected import Expected, WantedFunction, is_auto
 from wizard.running.functions import State
+from wizard.running.guest import WINDOW
+from wizard.running.ladder import Behind
 from wizard.running.process import Process
 
 _E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
+_PASSTHROUGH = re.compile(r"(?:^|\s)iommu\.passthrough=(\w{1,8})")
+_ON = re.compile(r"[yYtT1]|[oO][nN]")  # kstrtobool() of the kernel
 _MOVED = "A guest addresses its functions by it, and its vSMMU knows them by it: what was planned and proved is another VM."
 
 NOT_RUNNING = define(
@@ -74,6 +80,31 @@ WITHOUT_SMMU = define(
     why="Its interrupts arrive ({interrupts}), and the kernel has no event queue for the vSMMU. Without a driver for the SMMU the function works and "
     "nothing is isolated inside the guest: it reaches all of the guest's memory.",
     fix="Use a guest kernel with CONFIG_ARM_SMMU_V3, ACPI and UEFI, and look in the guest's log for arm-smmu-v3.",
+)  # fmt: skip
+TOLD_TO_BYPASS = define(
+    "running-guest-told-to-bypass", _W, Kind.RUNNING, Area.HOST,
+    what="VM {subject}: the guest's kernel was started with {word}, so its vSMMU does not translate.",
+    why="DMA goes by the vSMMU's bypass: the functions work, and reach all of the guest's memory. No sign outside of the VM changes by it.",
+    fix="Leave it off the kernel's command line (-append; libvirt: <cmdline>), and start the VM again.",
+)  # fmt: skip
+NO_INTERRUPT = define(
+    "running-interrupts-missing", _W, Kind.RUNNING, Area.HOST,
+    what="VM {subject}: the guest's driver of {function} has asked for interrupts ({interrupts}), and none has come.",
+    why="The function writes them to the MSI window {start:#x} to {end:#x}. Where a guest has switched its SMMU on and does not map that (no RMR "
+    "node in its IORT, or a kernel of before 6.0), each is a fault that the host never sees. A function that has had nothing to say looks the same.",
+    fix="Look again when it is used. `verify --guest` tells whether the guest maps the window, and which faults its log has.",
+)  # fmt: skip
+OTHER_QEMU = define(
+    "running-other-qemu", _W, Kind.RUNNING, Area.HOST,
+    what="VM {subject} is run by QEMU {found}, and {source} was planned for {said}.",
+    why="What a QEMU accepts, what it makes of auto, and its defaults are those of its version: the plan was checked for another.",
+    fix="Start it with QEMU {said}, or plan it for what you have (`smmu-wizard plan --target qemu={found}`).",
+)  # fmt: skip
+REPLACED = define(
+    "running-qemu-replaced", _I, Kind.RUNNING, Area.HOST,
+    what="VM {subject}: the QEMU that runs it is no longer the one that is installed.",
+    why="The program was replaced while the VM ran (an update): the VM keeps the old one, with its faults, until it is started again.",
+    fix="Shut the VM down and start it, when that suits.",
 )  # fmt: skip
 STOPPED = define(
     "running-process-stopped", _W, Kind.RUNNING, Area.HOST,
@@ -200,6 +231,10 @@ def compared(name: str, expected: Expected, machine: Machine, hosts: Mapping[str
         if want.numa_node is not None and bridge.numa_node != want.numa_node:
             yield differs(f"numa_node of {visible(want.id)}", "not set" if bridge.numa_node is None else bridge.numa_node, want.numa_node)
     yield from _functions(name, expected, machine, hosts, differs)
+    if expected.machine is not None and "-" in expected.machine and machine.type not in (None, expected.machine):
+        yield differs("its machine", machine.type, expected.machine, "Devices, their defaults and where they are belong to the machine's version.")
+    if expected.qemu is not None and _release(machine.version) != _release(expected.qemu):
+        yield OTHER_QEMU.at(name, found=visible(machine.version), said=visible(expected.qemu), source=source)
     if expected.memory is not None and machine.memory is not None and machine.memory != expected.memory:
         yield differs(
             "its memory", size(machine.memory), size(expected.memory), "What it pins and what its limit has to be were planned for the other."
@@ -240,6 +275,11 @@ def _shown(wanted: WantedFunction) -> str:
     return wanted.host or f"function {visible(wanted.id or '?')}"
 
 
+def _release(version: str) -> tuple[str, ...]:
+    """``11.1`` of ``11.1.2``: within a release QEMU mends and adds nothing."""
+    return tuple(version.split(".")[:2])
+
+
 def _switch(on: bool) -> str:
     return "on" if on else "off"
 
@@ -251,6 +291,25 @@ def of_memory(name: str, expected: Expected, process: Process) -> Iterator[Findi
     limited = process.memlock is not None and process.memlock >= 0 and process.root is False
     if expected.memlock is not None and limited and (process.memlock or 0) < expected.memlock:
         yield MEMLOCK.at(name, limit=size(process.memlock or 0), needed=size(expected.memlock))
+
+
+def of_guest(name: str, words: Sequence[str], functions: Sequence[Behind], states: Mapping[str, State], process: Process) -> Iterator[Finding]:
+    """What of its guest is to be seen from outside. ``words``: QEMU's command line; ``functions``: those that are accelerated."""
+    if functions and (word := _passthrough(words)):
+        yield TOLD_TO_BYPASS.at(name, word=visible(word))
+    for one in functions:
+        interrupts = state.interrupts if (state := states.get(one.host or "")) else None
+        if process.switched_on and interrupts is not None and interrupts.kind != "intx" and not interrupts.count:
+            yield NO_INTERRUPT.at(name, function=one.host, interrupts=interrupts.told, start=WINDOW[0], end=WINDOW[1])
+    if process.replaced:
+        yield REPLACED.at(name)
+
+
+def _passthrough(words: Sequence[str]) -> str | None:
+    """The word of the guest kernel's command line that lets its IOMMUs pass everything; the last one counts (iommu_set_def_domain_type())."""
+    lines = [value for word, value in pairwise(words) if word in ("-append", "--append")]
+    said = _PASSTHROUGH.findall(lines[-1]) if lines else []
+    return f"iommu.passthrough={said[-1]}" if said and _ON.match(said[-1]) else None
 
 
 def of_places(

@@ -26,8 +26,9 @@ from wizard.base.text import plural, visible
 from wizard.export.qemu import TRACES
 from wizard.running.logs import LIBVIRT_LOGS
 from wizard.running.model import TRANSLATING, Answer, Evidence, Rights, Step
-from wizard.running.monitor import Monitor, MonitorError, Refused
+from wizard.running.monitor import Monitor
 from wizard.running.process import PROC, Process
+from wizard.running.wire import MonitorError, Refused
 
 _ENOUGH = 10_000  # lines: a guest under load writes a million of them a second, and the log is on somebody's disk
 _LINES_BYTES = 64 << 20
@@ -247,8 +248,8 @@ def wait(traces: Iterable[tuple[Trace, int]], seconds: float) -> None:
         waiting = [(trace, vsmmus) for trace, vsmmus in waiting if not trace.enough(vsmmus)]
 
 
-def step_of(traced: Traced, vsmmus: int, seconds: float, missing: Iterable[str] = ()) -> Step:
-    """The third question, answered by a trace."""
+def step_of(traced: Traced, vsmmus: int, seconds: float, missing: Iterable[str] = (), *, interrupts: int = 0) -> Step:
+    """The third question, answered by a trace. ``interrupts``: how many of its functions came meanwhile."""
     evidence = [
         Evidence(f"{plural(count, 'invalidation')} of vIOMMU {id} done by the host's SMMU", f"trace {TRACES[1]}", Rights.LOG)
         for id, count in traced.invalidated.items()
@@ -268,6 +269,11 @@ def step_of(traced: Traced, vsmmus: int, seconds: float, missing: Iterable[str] 
     if TRACES[1] in missing:
         return step(Answer.UNKNOWN, "This QEMU has no such trace event.", "the guest's own word (`verify --guest`)")
     said = f"No invalidation in {seconds:g} seconds: the guest had nothing to do, it bypasses, or it is in lazy mode."
+    if interrupts:
+        evidence.append(Evidence(f"{plural(interrupts, 'interrupt')} of its functions meanwhile", "/proc/interrupts", Rights.ANYONE))
+        said = (
+            f"No invalidation in {seconds:g} seconds, and the guest was not idle: it bypasses, is in lazy mode, or its drivers keep what they mapped."
+        )
     return step(Answer.UNKNOWN, said, "I/O in the guest while it is traced; the guest's own word (`verify --guest`)")
 
 

@@ -10,11 +10,13 @@ from msgspec.structs import replace
 from wizard.base.finding import Finding, ordered
 from wizard.base.text import plural, visible
 from wizard.running import rules
+from wizard.running.functions import interrupts
 from wizard.running.model import TRANSLATING, Answer, Step, VmView
-from wizard.running.monitor import Monitor, MonitorError
+from wizard.running.monitor import Monitor
 from wizard.running.process import Process, look
 from wizard.running.traces import Trace, interruptible, log_of, step_of, wait
 from wizard.running.verify import Found, World, open_monitor
+from wizard.running.wire import MonitorError
 
 
 def traceable(vm: VmView) -> int:
@@ -49,10 +51,13 @@ def traced(found: Sequence[Found], vms: Sequence[VmView], seconds: float, world:
                 except (MonitorError, OSError) as error:
                     said = str(error) if isinstance(error, MonitorError) else f"its log can't be read: {error.strerror or error}"
                     done[place] = _with(vm, Step(question=TRANSLATING, answer=Answer.UNKNOWN, said=f"It was not traced: {said}."))
+            before = interrupts(world.proc)
             wait([(trace, count) for _, trace, count in running], seconds)
+            after = interrupts(world.proc)
         for place, trace, count in running:
+            came = sum(after[host].count - before[host].count for one in vms[place].functions if (host := one.host or "") in before and host in after)
             findings = [rules.LEFT_ON.at(visible(done[place].name or "?"), name=name) for name in trace.left_on]
-            done[place] = _with(done[place], step_of(trace.traced(), count, seconds, trace.missing), findings)
+            done[place] = _with(done[place], step_of(trace.traced(), count, seconds, trace.missing, interrupts=came), findings)
     return tuple(done)
 
 

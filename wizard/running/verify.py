@@ -26,12 +26,13 @@ from wizard.running import rules
 from wizard.running.devices import Machine, ask_machine
 from wizard.running.expected import Expected, is_auto, of_guest
 from wizard.running.functions import states
-from wizard.running.ladder import Seen, accelerated_vsmmus, driven, ladder, told, why_not
-from wizard.running.logs import LIBVIRT_LOGS, Kernel, Written, kernel_log, of_function, qemu_log
+from wizard.running.ladder import Seen, accelerated_vsmmus, driven, ladder, why_not
+from wizard.running.logs import LIBVIRT_LOGS, Kernel, Written, kernel_log, libvirt_log, of_function, qemu_log
 from wizard.running.model import Answer, FunctionView, MemoryView, VmView, VsmmuView
-from wizard.running.monitor import ANSWER_SECONDS, Closed, Foreign, Monitor, MonitorError, Silent, SocketMonitor, VirshMonitor
+from wizard.running.monitor import Monitor, SocketMonitor, VirshMonitor
 from wizard.running.process import NEEDS_ROOT, PROC, SYS, Process, look
 from wizard.running.traces import came_to, read_traces, with_logged
+from wizard.running.wire import ANSWER_SECONDS, Closed, Foreign, MonitorError, Silent
 
 _AT_ONCE = 8  # VMs: each mostly waits for its QEMU
 _TOLD = 8  # messages of a log that are told one by one
@@ -74,6 +75,8 @@ def find(names: Sequence[str], expected: Sequence[Expected], world: World) -> tu
         found |= {process.guest.running or 0: Found(process=process, expected=one) for process in same}
         if not same:
             missing.append(rules.NOT_RUNNING.at(visible(one.name or one.source)))
+            if one.name and "/" not in one.name:  # of a domain libvirt's log is left, with what its last start ended with
+                missing += _said(visible(one.name), libvirt_log(one.name, logs=world.libvirt_logs))
     for name in names:
         same = [process for process in every if name in (process.guest.name, str(process.guest.running))]
         if not same:
@@ -118,7 +121,7 @@ def _one(found: Found, kernel: Kernel, world: World) -> VmView:
     written = qemu_log(process, guest.name, libvirt=found.process.libvirt, proc=world.proc, logs=world.libvirt_logs)
     logged = read_traces(written.text.splitlines())
     steps = with_logged(steps, logged)
-    findings = [*said, *_judged(name, seen, found.expected, answers, world), *_logs(name, seen, kernel, written)]
+    findings = [*said, *_judged(name, seen, found, answers, world), *_logs(name, seen, kernel, written)]
     return VmView(
         name=guest.name, pid=pid, user=guest.user, state=machine.status if machine else _state(process), against=found.expected.source,
         monitor=how, steps=steps, vsmmus=_vsmmus(seen, found.expected, came_to(logged)), functions=_functions(seen, answers),
@@ -154,12 +157,19 @@ def open_monitor(found: Found, process: Process, world: World) -> Monitor | None
     path = found.socket or guest.qmp
     if path is None:
         return None
-    if not path.startswith("/") and found.socket is None:
-        try:
-            path = os.path.join(os.readlink(world.proc / str(process.pid) / "cwd"), path)
-        except OSError as error:
-            raise Closed(f"its socket {visible(path)} is relative to a directory that only root may see") from error
+    if found.socket is None:
+        path = in_its_directory(path, process.pid, world)
     return SocketMonitor(path, process.pid, process.sockets, proc=world.proc, answer=world.answer)
+
+
+def in_its_directory(path: str, pid: int, world: World) -> str:
+    """A path as the process means it. ``Closed`` for one that is relative to a directory that may not be seen."""
+    if path.startswith("/"):
+        return path
+    try:
+        return os.path.join(os.readlink(world.proc / str(pid) / "cwd"), path)
+    except OSError as error:
+        raise Closed(f"its socket {visible(path)} is relative to a directory that only root may see") from error
 
 
 def _asked(found: Found, process: Process, name: str, world: World) -> tuple[Machine | None, str, list[Finding]]:
@@ -193,7 +203,8 @@ def _next(error: MonitorError) -> str:
     return "Look whether the VM still runs, and what listens there (ss -xp)."
 
 
-def _judged(name: str, seen: Seen, expected: Expected, answers: Mapping[str, Answer], world: World) -> Iterable[Finding]:
+def _judged(name: str, seen: Seen, found: Found, answers: Mapping[str, Answer], world: World) -> Iterable[Finding]:
+    expected = found.expected
     yield from _not_accelerated(name, seen, expected, answers)
     if seen.machine is not None:
         yield from rules.compared(name, expected, seen.machine, seen.hosts())
@@ -208,6 +219,8 @@ def _judged(name: str, seen: Seen, expected: Expected, answers: Mapping[str, Ans
     mine = {address: state for address, state in seen.states.items() if address in held_or_had}
     yield from rules.of_functions(name, mine, seen.process, seen.machine.status if seen.machine else None)
     yield from rules.of_places(name, seen.process, mine, seen.machine.cpus if seen.machine else {}, node_cpus(world.sys))
+    accelerated = [one for one in seen.functions if answers[one.id] is not Answer.NO]
+    yield from rules.of_guest(name, found.process.words, accelerated, seen.states, seen.process)
     for held in seen.process.held or ():
         if held.legacy:
             yield rules.LEGACY.at(name, function=held.function)
@@ -215,7 +228,7 @@ def _judged(name: str, seen: Seen, expected: Expected, answers: Mapping[str, Ans
         for one in driven(seen, answers)[:1]:
             interrupts = seen.states[one.host or ""].interrupts
             if interrupts is not None:
-                yield rules.WITHOUT_SMMU.at(name, function=one.host, interrupts=told(interrupts))
+                yield rules.WITHOUT_SMMU.at(name, function=one.host, interrupts=interrupts.told)
 
 
 def _not_accelerated(name: str, seen: Seen, expected: Expected, answers: Mapping[str, Answer]) -> Iterable[Finding]:
@@ -240,12 +253,18 @@ def _logs(name: str, seen: Seen, kernel: Kernel, written: Written) -> Iterable[F
     for one in seen.functions:
         if one.host is not None and (lines := of_function(since, one.host)):
             yield from _events(name, one.host, lines, one.accel)
-    if written.text:
-        report = explain(BytesIO(written.text.encode(errors="replace")))
-        worth = [message for message in report.messages if message.nature in (Nature.ERROR, Nature.WARNING)]
-        for message in worth[:_TOLD]:
-            text = message.text if len(message.text) <= _LONG else message.text[:_LONG] + "…"
-            yield rules.SAID.at(name, where=visible(written.where), text=visible(text), means=message.means)
+    yield from _said(name, written)
+
+
+def _said(name: str, written: Written) -> Iterable[Finding]:
+    """What a log of QEMU's has that is known to be wrong."""
+    if not written.text:
+        return
+    report = explain(BytesIO(written.text.encode(errors="replace")))
+    worth = [message for message in report.messages if message.nature in (Nature.ERROR, Nature.WARNING)]
+    for message in worth[:_TOLD]:
+        text = message.text if len(message.text) <= _LONG else message.text[:_LONG] + "…"
+        yield rules.SAID.at(name, where=visible(written.where), text=visible(text), means=message.means)
 
 
 def _events(name: str, host: str, lines: Sequence[str], accel: bool | None) -> Iterable[Finding]:
@@ -301,7 +320,7 @@ def _functions(seen: Seen, answers: Mapping[str, Answer]) -> tuple[FunctionView,
             id=one.id, host=one.host, vsmmu=one.vsmmu, by_construction=answers[one.id], guest=str(guest) if guest else None,
             stream_id=guest.rid if guest and one.vsmmu else None, driver=state.driver if state else None,
             power=" ".join(filter(None, (state.power, state.runtime))) or None if state else None, link=state.link if state else None,
-            bus_master=state.bus_master if state else None, interrupts=told(state.interrupts) if state and state.interrupts else None,
+            bus_master=state.bus_master if state else None, interrupts=state.interrupts.told if state and state.interrupts else None,
             opened=None if seen.process.held is None else "not open" if opened is None else "group" if opened.legacy else "iommufd",
         ))  # fmt: skip
     return tuple(made)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wizard.facts.kmsg import AT_ONCE
-from wizard.running.monitor import ANSWER_SECONDS, MonitorError, Nonsense, SocketMonitor, decoded, taken
+from wizard.running.monitor import SocketMonitor
+from wizard.running.wire import ANSWER_SECONDS, MonitorError, Nonsense, decoded, taken
 
 _LONGEST = 1 << 20  # bytes of one line
 
@@ -91,28 +92,28 @@ class Events(SocketMonitor):
             raise MonitorError("another client has its only connection")
         super().__init__(path, pid, owners, proc=proc, answer=answer)
         self.ended = False
-        self._socket.setblocking(False)
+        self._wire.socket.setblocking(False)
 
     def fileno(self) -> int:
         """The descriptor to wait for."""
-        return self._socket.fileno()
+        return self._wire.socket.fileno()
 
     def events(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Name and data of each event that came. ``Nonsense`` for what is no QMP."""
         while not self.ended:
             try:
-                data = self._socket.recv(1 << 16)
+                data = self._wire.socket.recv(1 << 16)
             except BlockingIOError:
                 break
             except OSError:
                 data = b""
             if not data:
                 self.ended = True
-            self._data += data
-            if len(self._data) > _LONGEST:
+            self._wire.data += data
+            if len(self._wire.data) > _LONGEST:
                 raise Nonsense(f"what it sends has no end within {_LONGEST >> 20} MiB")
-        *whole, rest = bytes(self._data).split(b"\n")
-        self._data = bytearray(rest)
+        *whole, rest = bytes(self._wire.data).split(b"\n")
+        self._wire.data = bytearray(rest)
         for one in filter(bytes.strip, whole):
             told = decoded(one)
             name = told.get("event") if isinstance(told, dict) else None

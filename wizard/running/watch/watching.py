@@ -11,13 +11,13 @@ import msgspec
 
 from wizard.base.text import plural, visible
 from wizard.facts.kmsg import AT_ONCE, LogTail
-from wizard.running.monitor import MonitorError
 from wizard.running.verify import World
 from wizard.running.watch.events import KernelEvents, Owner, propagated
 from wizard.running.watch.places import Map, Places
 from wizard.running.watch.records import Record, now
 from wizard.running.watch.sources import Events, FileTail
 from wizard.running.watch.states import Look, VmState, changes, cmdqv, take
+from wizard.running.wire import MonitorError
 
 BYPASS = "kernel/debug/iommu/tegra241_cmdqv/bypass_vcmdq"
 SETTLE = 0.2  # seconds until a record of several lines counts as whole
