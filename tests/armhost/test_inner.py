@@ -21,7 +21,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Boot:
     """jobs/inner.sh on a host whose kernel allows nesting."""
     options = ["--canwbs", "--inner", "--mem", "4G"]
     here = Path(__file__).parent
-    return boot(here / "jobs/inner.sh", tmp_path_factory.mktemp("inner"), options, beside=[here / "jobs/busy.sh", here / "initrd.py"])
+    return boot(
+        here / "jobs/inner.sh", tmp_path_factory.mktemp("inner"), options, beside=[here / "jobs/busy.sh", here / "jobs/looks.sh", here / "initrd.py"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,7 @@ def test_verify_says_of_the_running_vm_what_each_question_has_for_an_answer(host
     view = host.json("verify")
     assert answers(view) == {"by construction": "yes", "switched on by a guest": "yes", "translating": "yes"}
     assert codes(view) == set()
+    assert view["guest"]["answer"] == "yes"  # by what its script read
     (seen,) = view["vms"]
     (function,) = seen["functions"]
     expected = re.search(r"expected at guest (\S+), StreamID (\w+)", (host.out / "guest.sh").read_text(encoding="utf-8"))
@@ -140,19 +143,83 @@ def test_watch_sees_a_fault_of_stage_2_within_a_second_of_the_kernel(host: Boot)
     assert max(late) < 1
 
 
+def told(view: Any) -> str:
+    return " ".join(finding["what"] for finding in view["vms"][0]["findings"])
+
+
 def test_verify_names_what_is_wrong(host: Boot) -> None:
     """One thing each: another bus than the profile has, a function taken away by hand, a vSMMU left out."""
     assert host.status("verify-other-bus") == 1
-    told = [finding["what"] for finding in host.json("verify-other-bus")["vms"][0]["findings"]]
-    assert any("bus_nr of pcie.1 is 8, and other.toml says 32" in text for text in told)
-    assert any(f"the guest's address of {NVME} is" in text for text in told)
+    said = told(host.json("verify-other-bus"))
+    assert "bus_nr of pcie.1 is 8, and other.toml says 32" in said
+    assert f"the guest's address of {NVME} is" in said
     assert host.status("unplug") == 0, host.errors("unplug")
     unplugged = host.json("verify-unplugged")
     assert "running-function-missing" in codes(unplugged)
     assert answers(unplugged) == {"by construction": "no", "switched on by a guest": "no", "translating": "no"}
-    without = host.json("verify-without")
+    without = host.json("verify-without-guest")
     assert {"running-not-accelerated", "running-differs"} <= codes(without)
     assert answers(without)["by construction"] == "no"
+
+
+GUESTS: dict[str, tuple[dict[str, str], str, set[str]]] = {
+    "bypasses": (
+        {"by construction": "yes", "switched on by a guest": "yes", "translating": "unknown"},
+        "no",
+        {"running-guest-told-to-bypass", "guest-bypasses"},
+    ),
+    "without-driver": (
+        {"by construction": "yes", "switched on by a guest": "no", "translating": "unknown"},
+        "no",
+        {"running-guest-without-smmu", "guest-without-smmu"},
+    ),
+    "without-window": (
+        {"by construction": "yes", "switched on by a guest": "yes", "translating": "unknown"},
+        "partly",
+        {"running-interrupts-missing", "guest-without-msi-window", "guest-events"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_a_guest_that_is_wrong_is_never_said_to_translate(name: str, host: Boot) -> None:
+    """iommu.passthrough=1; no driver for the SMMU; firmware without the RMR. From outside, traced, and by what the guest's own script read."""
+    view = host.json(f"verify-{name}")
+    outside, inside, found = GUESTS[name]
+    assert (answers(view), view["guest"]["answer"], codes(view)) == (outside, inside, found)
+    step = next(step for step in view["vms"][0]["steps"] if step["question"] == "translating")
+    # Where its data moved, an idle guest is no explanation.
+    assert ("the guest was not idle" in step["said"]) is (name != "without-window")
+
+
+def test_a_vm_that_was_started_otherwise(host: Boot) -> None:
+    """The function on another bus and the vSMMU without accel, which QEMU starts; another machine; no hugepages, and hugepages."""
+    view = host.json("verify-elsewhere-guest")
+    assert answers(view) == {"by construction": "no", "switched on by a guest": "no", "translating": "no"}
+    assert {"running-not-accelerated", "running-differs"} <= codes(view)
+    for said in (
+        "accel of smmuv3.1 is off, and guest.toml says on",
+        f"the bus of {NVME} is other, and guest.toml says pcie.1.port1",
+        f"the vSMMU above {NVME} is none, and guest.toml says smmuv3.1",
+        "its machine is virt-11.0, and guest.toml says virt-11.1",
+    ):
+        assert said in told(view)
+    assert "has 0 of its memory in hugepages of 2M, and huge.toml says all of 768M" in told(host.json("verify-without-huge"))
+    assert codes(host.json("verify-huge-huge")) == {"running-paused"}
+
+
+def test_what_qemu_does_not_start(host: Boot) -> None:
+    """A function behind a vSMMU without accel, and hugepages that nobody reserved: a VM that lives has neither."""
+    assert host.status("accel-off") == 1
+    assert "requires iommu MAP notifier which is not currently supported" in host.errors("accel-off")
+    assert host.status("huge-none") == 1
+    assert "unable to map backing store for guest RAM" in host.errors("huge-none")
+
+
+def test_a_limit_that_the_next_function_does_not_fit(host: Boot) -> None:
+    view = host.json("verify-later")
+    assert {"running-memlock-small", "running-function-missing"} <= codes(view)
+    assert f"may lock 8M, and needs {768 * 1024 + 4}K for its functions" in told(view)
 
 
 def test_the_planned_limit_of_locked_memory_is_what_an_ordinary_user_needs(host: Boot) -> None:
