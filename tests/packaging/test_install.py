@@ -145,6 +145,13 @@ def test_the_wheel_has_what_a_distribution_wants(wheel: Path) -> None:
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
 
 
+def test_the_wheel_names_the_pytest_plugin_and_has_the_client_in_c(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        [points] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+        assert "[pytest11]\nsmmu_wizard = wizard.pytest_plugin" in archive.read(points).decode()
+        assert "wizard/smmu/client/smmu_wizard.h" in archive.namelist()
+
+
 def test_version_names_the_formats(installed: Path, place: Path) -> None:
     done = run(installed, "--version", cwd=place)
     assert done.stdout == f"smmu-wizard {wizard.__version__} (snapshot format 1, profile format 1, output schema 1)\n"
