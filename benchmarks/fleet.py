@@ -42,10 +42,11 @@ def build(directory: Path, hosts: int) -> None:
     kinds: list[Facts] = [load(str(ROOT / "fixtures" / f"{name}.json")) for name in KINDS]
     for number in range(hosts):
         facts = kinds[number % len(kinds)]
-        name = f"host-{number - 1 if number % 500 == 499 else number:05}"
-        serials = tuple(replace(f, serial_number=f"serial-{number:05}-{f.address}") if f.serial_number else f for f in facts.functions)
+        machine = number - 1 if number % 500 == 499 else number
+        name = f"host-{machine:05}"
+        serials = tuple(replace(f, serial_number=f"serial-{machine:05}-{f.address}") if f.serial_number else f for f in facts.functions)
         memory = (facts.memory_total or 64 << 30) + number * (64 << 10)
-        data = encode(replace(facts, identity=replace(facts.identity, host=name), functions=serials, memory_total=memory))
+        data = encode(replace(facts, identity=replace(facts.identity, host=name, machine=name), functions=serials, memory_total=memory))
         (directory / f"host-{number:05}.json").write_bytes(data[: len(data) // 2] if number % 100 == 57 else data)
 
 

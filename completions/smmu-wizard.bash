@@ -29,8 +29,8 @@ _shtab_smmu_wizard_tables_option_strings=(-h --help --color --no-pager --mem --r
 _shtab_smmu_wizard_smmu_server_option_strings=(-h --help --color --no-pager --socket --stdio --once --smmu --ram --ram-file --include)
 _shtab_smmu_wizard_schema_option_strings=(-h --help --color --no-pager)
 _shtab_smmu_wizard_diff_option_strings=(-h --help --policy --color --no-pager --profile --severity --json)
-_shtab_smmu_wizard_baseline_option_strings=(-h --help --color --no-pager --index --no-index --dask --device --class --assume-accel --severity -o --output --force --json)
-_shtab_smmu_wizard_match_option_strings=(-h --help --color --no-pager --index --no-index --dask --severity -o --output --force --json)
+_shtab_smmu_wizard_baseline_option_strings=(-h --help --color --no-pager --index --no-index --old-after --dask --device --class --assume-accel --severity -o --output --force --json)
+_shtab_smmu_wizard_match_option_strings=(-h --help --color --no-pager --index --no-index --old-after --dask --severity -o --output --force --json)
 _shtab_smmu_wizard_engine_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --partial --resource --node --driver --expires -o --output --force)
 _shtab_smmu_wizard_option_strings=(-h --help --version --replay --root --demo --policy --script --color --no-pager)
 

@@ -79,6 +79,17 @@ def renamed(base: Facts, host: str) -> Facts:
     return replace(base, identity=replace(base.identity, host=host))
 
 
+def renumbered_parts(base: Facts, mark: str) -> Facts:
+    """The same cards by other serial numbers, as another machine of the model has them."""
+    functions = (replace(f, serial_number=f"{mark}-{f.serial_number}") if f.serial_number else f for f in base.functions)
+    return replace(base, functions=tuple(functions))
+
+
+def unnumbered(base: Facts) -> Facts:
+    """The same, recorded by somebody who may not read serial numbers."""
+    return replace(base, functions=tuple(replace(f, serial_number=None) for f in base.functions))
+
+
 def write(directory: Path, hosts: dict[str, Facts]) -> list[str]:
     """Snapshots in a directory; their paths."""
     paths = []

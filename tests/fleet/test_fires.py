@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.fleet.hosts import SMMUS, bound, renamed, tuned, write
+from tests.fleet.hosts import SMMUS, bound, renamed, renumbered_parts, tuned, unnumbered, write
 from tests.fleet.test_baseline import baseline
 from tests.fleet.test_diff import compare, renumbered, with_function
 from tests.fleet.test_match import NETWORK, NVME, asked, hosts, match
@@ -210,7 +210,7 @@ def files(code: str, **whole: Facts | str) -> None:
             for name, text in whole.items():
                 if isinstance(text, str):
                     Path(f"{name}.json").write_text(text)
-            return gather(find(["."])).findings
+            return gather(find(["."]), old_days=30).findings
 
     CASES[code] = found
 
@@ -226,6 +226,21 @@ files(
     nameless=renamed(bound("h3"), ""),
     nobody=renamed(bound("h4"), ""),
 )
+files(
+    "fleet-shared-machine-id",
+    one=renumbered_parts(bound("h1"), "1"),
+    other=renumbered_parts(bound("h1", oas=48), "2"),
+    third=replace(bound("h1"), identity=replace(bound("h1").identity, product="another model"), functions=unnumbered(bound("h1")).functions),
+)
+files(
+    "fleet-same-host-unsure",
+    at_once=bound("h1"),
+    at_once_too=bound("h1", oas=48),
+    plain=unnumbered(bound("h2")),
+    plain_too=unnumbered(bound("h2", oas=48)),
+)
+files("fleet-old-snapshot", old=bound("h1", time="2020-02-03T04:05:06Z"), odd=bound("h2", time="long ago"), unsaid=bound("h3"))
+files("fleet-time-ahead", ahead=bound("h1", time="2190-02-03T04:05:06+01:00"))
 
 
 def _codes() -> Iterator[str]:

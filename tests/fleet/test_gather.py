@@ -20,11 +20,11 @@ from tests.tools.hosts import facts as fixture
 from tests.tools.processes import LIMIT, ending
 from wizard.base.errors import OutputError, UsageError
 from wizard.facts.snapshot import encode
-from wizard.fleet import gather as room
 from wizard.fleet import index as index_room
 from wizard.fleet.entry import entry_of_file, summary_of_entry
 from wizard.fleet.gather import Fleet, find, gather
 from wizard.fleet.index import Index, Spare
+from wizard.fleet.workers import ALONE
 
 
 def named(fleet: Fleet) -> list[str]:
@@ -256,13 +256,13 @@ def test_the_index_is_private(tmp_path: Path) -> None:
 
 
 def test_several_processes_say_what_one_says(tmp_path: Path) -> None:
-    write(tmp_path, {f"host-{n:02}": renamed(bound(), f"h{n}") for n in range(room.ALONE + 8)})
+    write(tmp_path, {f"host-{n:02}": renamed(bound(), f"h{n}") for n in range(ALONE + 8)})
     (tmp_path / "host-05.json").write_text("{}")
     paths = find([str(tmp_path)])
     many = gather(paths)
     one = gather(paths, read=lambda missing: ([entry_of_file(path)] for path in missing))
     assert many == one
-    assert len(many.entries) == room.ALONE + 7
+    assert len(many.entries) == ALONE + 7
 
 
 def test_a_snapshot_that_breaks_the_decoder_breaks_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

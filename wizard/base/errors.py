@@ -45,3 +45,11 @@ class OutputError(WizardError):
     """Output that can't be written."""
 
     status = Exit.OUTPUT
+
+
+class Ended(BaseException):
+    """A signal (``number``, ``str`` of it is its name) told the process to end: ``wizard.base.signals``."""
+
+    def __init__(self, number: int, name: str) -> None:
+        super().__init__(name)
+        self.number = number

@@ -70,7 +70,14 @@ def _snapshots(command: argparse.ArgumentParser) -> None:
     command.add_argument("snapshots", metavar="SNAPSHOT", nargs="+", help="snapshots, or directories of them")
     command.add_argument("--index", metavar="FILE", help="where summaries are kept (default: fleet.sqlite in the cache directory)")
     command.add_argument("--no-index", action="store_true", help="read every snapshot, keep nothing")
+    command.add_argument("--old-after", metavar="DAYS", type=_days, default=30, help="say which snapshots are as old (default 30; 0: never)")
     command.add_argument("--dask", metavar="ADDRESS", help="have the workers of this Dask scheduler read them (tcp://HOST:8786)")
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 6:
+        raise argparse.ArgumentTypeError(f"{visible(text)} is no number of days")
+    return int(text)
 
 
 def run_diff(arguments: argparse.Namespace) -> int:
@@ -118,6 +125,13 @@ def _profiles(paths: Iterable[str]) -> tuple[list[NamedRequest], tuple[Finding, 
 
 def run_baseline(arguments: argparse.Namespace) -> int:
     """The baseline, and its template with -o; status 1 when not every host can."""
+    from wizard.base.signals import ending_in_order
+
+    with ending_in_order():
+        return _baseline(arguments)
+
+
+def _baseline(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from wizard.base.files import write_atomic
@@ -149,6 +163,13 @@ def run_baseline(arguments: argparse.Namespace) -> int:
 
 def run_match(arguments: argparse.Namespace) -> int:
     """Where the VMs of a request can go, and their profiles with -o; status 1 when they can't all be placed."""
+    from wizard.base.signals import ending_in_order
+
+    with ending_in_order():
+        return _match(arguments)
+
+
+def _match(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from wizard.base.directories import make_directory
@@ -206,7 +227,7 @@ def _gather(arguments: argparse.Namespace) -> Fleet:
         from wizard.fleet.cluster import reader
 
         read = reader(arguments.dask)
-    fleet = gather(paths, index=index, read=read, say=say)
+    fleet = gather(paths, index=index, read=read, say=say, old_days=arguments.old_after)
     if not fleet.entries and fleet.skipped.get("unreadable") == fleet.files:
         first = fleet.findings[0]
         raise InputError(f"None of {plural(fleet.files, 'file')} could be read as a snapshot. {first.what}", first.fix)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from wizard.base.errors import OutputError, WizardError
+from wizard.base.errors import Ended, OutputError, WizardError
 from wizard.base.exits import Exit
 from wizard.base.text import visible
 
@@ -49,6 +49,10 @@ def main(words: Sequence[str]) -> int:
         return _failed(error)
     except KeyboardInterrupt:
         return _interrupted()
+    except Ended as ended:
+        tell(f"smmu-wizard: ended by {ended}; nothing is left half-written.")
+        os.kill(os.getpid(), ended.number)  # by that very signal, as whoever sent it expects
+        return 128 + ended.number
     except BrokenPipeError:
         return int(Exit.OK)
     except ModuleNotFoundError as error:

@@ -24,7 +24,10 @@ UNPLACED = "?/"
 AddressText = Annotated[str, Meta(pattern=r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7](?![\s\S])", max_length=16)]
 Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]*(?![\s\S])")]  # of an even length, which `snapshot.decode` looks after
 IdText = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{1,8}(?![\s\S])", max_length=10)]
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # what an index and other programs can hold
+Bytes = Annotated[int, Meta(ge=0, le=1 << 56)]  # of memory: no Arm machine addresses more (DDI 0487, FEAT_D128)
+Cpus = Annotated[int, Meta(ge=0, le=1 << 20)]
+VfCount = Annotated[int, Meta(ge=0, le=0xFFFF)]  # TotalVFs and NumVFs are 16 bits (PCIe 6.0, 9.3.3)
 Offset = Annotated[int, Meta(ge=0, le=4096)]  # of a byte in configuration space
 Ranges = Annotated[str, Meta(pattern=r"^(?:0x[0-9a-f]{1,16} 0x[0-9a-f]{1,16}(?:\n(?=0)|(?![\s\S])))*(?![\s\S])", max_length=1 << 18)]
 PageSize = Annotated[str, Meta(pattern=r"^[0-9]{1,12}(?![\s\S])")]  # KiB
@@ -61,9 +64,9 @@ class PciFunction(Fact, frozen=True):
     numa_node: Annotated[int, Meta(ge=-1)] = -1
     physfn: AddressText | None = None
     virtfns: tuple[AddressText, ...] = ()  # in order of virtfnN
-    sriov_totalvfs: Count | None = None
-    sriov_numvfs: Count | None = None
-    sriov_drivers_autoprobe: int | None = None
+    sriov_totalvfs: VfCount | None = None
+    sriov_numvfs: VfCount | None = None
+    sriov_drivers_autoprobe: Count | None = None
     sriov_vf_device: str | None = None
     reset_method: str | None = None
     vfio_dev: tuple[str, ...] = ()
@@ -109,7 +112,7 @@ class Node(Fact, frozen=True):
 
     id: Count
     cpus: str = ""
-    memory: Count | None = None
+    memory: Bytes | None = None
     distance: str | None = None
     generic_initiator: bool = False
     hugepages: dict[PageSize, Count] = {}  # page size in KiB as sysfs writes it -> pages in the pool
@@ -140,9 +143,14 @@ class Kernel(Fact, frozen=True):
 
 
 class Identity(Fact, frozen=True):
-    """Which machine this is. ``host`` is a pseudonym (an HMAC under the machine-id), the same on each record."""
+    """Which machine this is. ``host`` is a pseudonym (an HMAC under the machine-id), the same on each record.
+
+    Machines that were made from one image may have one machine-id, and then one ``host``: ``machine`` is the same pseudonym of the UUID and
+    the serial numbers that the firmware gives, by which they are two.
+    """
 
     host: str | None = None
+    machine: str | None = None
     digest: str | None = None  # of the redacted Facts, where these are not redacted and the key is not here
     vendor: str | None = None
     product: str | None = None
@@ -156,7 +164,7 @@ class HwInfo(Fact, frozen=True):
     address: AddressText
     error: str | None = None  # the errno's name
     step: str | None = None  # the call that failed with it: open, bind, regions, hw_info, ioas
-    data_type: int | None = None  # enum iommu_hw_info_type: 2 is ARM_SMMUV3
+    data_type: Count | None = None  # enum iommu_hw_info_type: 2 is ARM_SMMUV3
     data: Hex | None = None  # the type's struct as the kernel filled it
     capabilities: Count | None = None  # out_capabilities
     max_pasid_log2: Count | None = None
@@ -223,8 +231,8 @@ class Moment(Fact, frozen=True):
     """What moves from minute to minute: outside the digest and the promise of equal records."""
 
     time: str | None = None  # ISO 8601, UTC
-    memory_available: Count | None = None
-    memory_free: Count | None = None
+    memory_available: Bytes | None = None
+    memory_free: Bytes | None = None
     hugepages_free: dict[str, dict[PageSize, Count]] = {}  # node -> page size in KiB -> free pages
     log: tuple[str, ...] = ()  # kernel log lines of the running system, after the boot's own
     open_devices: dict[str, str] = {}  # /dev/vfio/… -> who holds it open
@@ -244,9 +252,9 @@ class Facts(Fact, frozen=True, omit_defaults=False):
     redacted: bool = False
     identity: Identity = Identity()
     kernel: Kernel = Kernel()
-    cpus: Count | None = None
+    cpus: Cpus | None = None
     cpu_model: str | None = None
-    memory_total: Count | None = None  # bytes
+    memory_total: Bytes | None = None  # bytes
     functions: tuple[PciFunction, ...] = ()
     iommus: tuple[IommuDevice, ...] = ()
     groups: tuple[Group, ...] = ()

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 from wizard.base.shares import Part, read_together
 from wizard.facts.model import Group, Identity, IommuDevice, Kernel, Node
-from wizard.facts.pseudonym import host_pseudonym, key_of
+from wizard.facts.pseudonym import host_pseudonym, key_of, machine_pseudonym
 from wizard.facts.tree import DirectoryTree, Tree
 
 TABLES = ("IORT", "MCFG", "APIC")  # APIC is the MADT
 """What is kept of ACPI, by signature."""
 _PAGE_SHIFT = {"CONFIG_ARM64_4K_PAGES": 4096, "CONFIG_ARM64_16K_PAGES": 16384, "CONFIG_ARM64_64K_PAGES": 65536}
 _CONFIG_PLACES = (("boot/config-", ""), ("usr/lib/modules/", "/config"), ("lib/modules/", "/config"))
+_NUMBERS = ("product_uuid", "product_serial", "board_serial")  # of this machine alone: blades of one chassis share that one's
 _COMMAND_LINE = 16384  # characters; COMMAND_LINE_SIZE is 2048 on arm64
 _LIST_LIMIT = 65536
 _CONFIG_LIMIT = 4 << 20  # bytes; 300 KB is usual
@@ -236,8 +237,10 @@ def read_identity(tree: Tree) -> Identity:
 
     firmware = " ".join(part for name in ("bios_vendor", "bios_version", "bios_date") if (part := text(name)))
     key = key_of(tree)
+    numbers = [tree.text(f"{directory}/{name}") for name in _NUMBERS] if key else []
     return Identity(
         host=host_pseudonym(key) if key else None,
+        machine=machine_pseudonym(key, filter(None, numbers)) if key else None,
         vendor=text("sys_vendor"),
         product=text("product_name"),
         board=text("board_name"),

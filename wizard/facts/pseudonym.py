@@ -17,6 +17,7 @@ from wizard.facts.cmdline import INTERFACE, MARK, words_of
 from wizard.facts.tree import Tree
 
 HOST = "smmu-wizard host"  # the value whose pseudonym is the host's identity
+MACHINE = "smmu-wizard machine"  # the first word of the value whose pseudonym is the hardware's
 
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
 # Words that kernel logs and command lines are made of: a host of that name gives nothing away, and its log stays readable.
@@ -140,6 +141,9 @@ def _below(tree: Tree, kind: str, names: tuple[str, ...]) -> Iterator[str]:
             yield tree.text(f"{place}/{name}") or ""
 
 
+_UUIDS_OF_MANY = ("03000200-0400-0500-0006-000700080009", "00020003-0004-0005-0006-000700080009")  # AMI's firmware, where nobody set one
+
+
 def _tells(number: str) -> bool:
     # Firmware that has no serial number writes "To be filled by O.E.M.", "0123456789", "None": none of them tells anything.
     return 6 <= len(number) <= 128 and len(set(number)) > 3 and any(map(str.isdigit, number)) and number not in "01234567890123456789"
@@ -185,6 +189,12 @@ _PLURALS = {"MAC address": "MAC addresses", "IP address": "IP addresses", COMMAN
 def host_pseudonym(key: bytes) -> str:
     """The name that stands for a host: the same in each of its snapshots, profiles and scripts."""
     return "host-" + _hmac(key, HOST)[:16]
+
+
+def machine_pseudonym(key: bytes, numbers: Iterable[str]) -> str | None:
+    """The name that stands for the hardware, of what its firmware calls it; None where that is what every board says, or nothing."""
+    telling_ones = sorted({number for number in numbers if _tells(number) and number.lower() not in _UUIDS_OF_MANY})
+    return "machine-" + _hmac(key, " ".join((MACHINE, *telling_ones)))[:16] if telling_ones else None
 
 
 def _hmac(key: bytes, value: str) -> str:

@@ -100,7 +100,7 @@ DECISIONS: Mapping[type[msgspec.Struct], Mapping[str, Decision]] = {
         "module_parameters": _keep(r"[a-z0-9_]{1,32}\.[a-z0-9_]{1,40}|[YN]|\d{1,9}|[0-9a-f:,]{0,512}|nvhe|protected|nested|none", "eight parameters"),
         "drivers": KERNEL_NAMES,
     },
-    m.Identity: {"host": OUR_WORD, "digest": OUR_WORD, **dict.fromkeys(("vendor", "product", "board", "firmware"), PRODUCT)},
+    m.Identity: {"host": OUR_WORD, "machine": OUR_WORD, "digest": OUR_WORD, **dict.fromkeys(("vendor", "product", "board", "firmware"), PRODUCT)},
     m.HwInfo: {
         "address": ADDRESSES,
         "iova_ranges": _keep(r"(?:0x[0-9a-f]{1,16} 0x[0-9a-f]{1,16}\n?)*", "ranges of IOVAs"),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import sys
+from collections import Counter
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -38,6 +39,10 @@ class _Head(msgspec.Struct):
     acpi: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class _NotPacked(Exception):
+    """Packed data that can't be unpacked, and why."""
+
+
 def load(source: str) -> Facts:
     """The snapshot in file ``source`` (JSON, ``.gz`` or ``.xz``), or on standard input for ``-`` (packed or not); raises InputError."""
     data, name = read_bounded(source)
@@ -54,7 +59,11 @@ def read_bounded(source: str, limit: int = LIMIT) -> tuple[bytes, str]:
             data = _read(source, limit)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {name}.", "Check the path, or record one with `smmu-wizard record -o FILE`.") from error
-    except (OSError, EOFError, ValueError) as error:
+    except EOFError as error:
+        raise InputError(f"{name} is cut short: its packed data end too early.", "Copy it again. " + _RECORD) from error
+    except _NotPacked as error:
+        raise InputError(f"{name} is damaged, or not packed as its name says: {visible(str(error))}.", "Copy it again. " + _RECORD) from error
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "it ends too early"
         raise InputError(f"{name} can't be read: {visible(reason)}.", "Check the path and its permissions.") from error
     if len(data) > limit:
@@ -78,7 +87,7 @@ def _read(path: str, limit: int) -> bytes:
 def _read_piped(stream: BinaryIO, limit: int) -> bytes:
     # A pipe has no name that says how it is packed; its first bytes do, and JSON begins otherwise.
     data = stream.read(limit + 1)
-    for suffix, magic in (("gz", b"\x1f\x8b"), ("xz", b"\xfd7zXZ\0")):
+    for suffix, magic in MAGIC.items():
         if data.startswith(magic):
             return _UNPACKERS[suffix](io.BytesIO(data), limit)
     return data
@@ -92,8 +101,8 @@ def _gunzip(source: str | BinaryIO, limit: int) -> bytes:
     try:
         with gzip.open(source, "rb") as packed:
             return packed.read(limit + 1)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise _NotPacked(str(error)) from error
 
 
 def _unxz(source: str | BinaryIO, limit: int) -> bytes:
@@ -103,16 +112,52 @@ def _unxz(source: str | BinaryIO, limit: int) -> bytes:
         with lzma.open(source, "rb") as packed:
             return packed.read(limit + 1)
     except lzma.LZMAError as error:
-        raise ValueError(str(error)) from error
+        raise _NotPacked(str(error)) from error
 
 
-_UNPACKERS: dict[str, Callable[[str | BinaryIO, int], bytes]] = {"gz": _gunzip, "xz": _unxz}
+def _unzstd(source: str | BinaryIO, limit: int) -> bytes:
+    import importlib
+
+    try:
+        zstd: Any = importlib.import_module("compression.zstd")  # Python 3.14 (PEP 784)
+    except ImportError as error:
+        raise _NotPacked("Zstandard needs Python 3.14 or later; `zstd -d FILE` unpacks it") from error
+    try:
+        with zstd.open(source, "rb") as packed:
+            return bytes(packed.read(limit + 1))
+    except zstd.ZstdError as error:
+        raise _NotPacked(str(error)) from error
+
+
+MAGIC = {"gz": b"\x1f\x8b", "xz": b"\xfd7zXZ\0", "zst": b"\x28\xb5\x2f\xfd"}
+"""The first bytes of packed data, by the suffix of a name."""
+_UNPACKERS: dict[str, Callable[[str | BinaryIO, int], bytes]] = {"gz": _gunzip, "xz": _unxz, "zst": _unzstd}
+
+
+_ENCODINGS = {b"\xef\xbb\xbf": "a byte order mark", b"\xff\xfe": "the byte order mark of UTF-16", b"\xfe\xff": "the byte order mark of UTF-16"}
+
+
+def not_utf8_json(data: bytes) -> str | None:
+    """What bytes are that should be JSON and do not begin as JSON does, as the end of a sentence; None where nothing like it is seen."""
+    if not data.strip():
+        return "is empty"
+    if not data.strip(b"\0"):
+        return "holds nothing but zero bytes, as a file that was not on disk yet when the power failed"
+    for suffix, magic in MAGIC.items():
+        if data.startswith(magic):
+            return f"is packed, and its name does not end in .{suffix}"
+    for mark, what in _ENCODINGS.items():
+        if data.startswith(mark):
+            return f"begins with {what}; a snapshot is JSON in UTF-8 without one"
+    if b"\0" in data[:4] and data[:64].replace(b"\0", b"").lstrip().startswith((b"{", b"[")):
+        return "is in UTF-16 or UTF-32; a snapshot is JSON in UTF-8"
+    return None
 
 
 def decode(data: bytes, name: str) -> Facts:
     """Facts from JSON bytes; InputError names what is wrong and where."""
-    if not data.strip():
-        raise InputError(f"{name} is empty.", _RECORD)
+    if odd := not_utf8_json(data):
+        raise InputError(f"{name} {odd}.", _RECORD)
     if wrong := out_of_bounds(data):
         raise InputError(f"{name} {wrong}.", "It is no snapshot. " + _RECORD)
     try:
@@ -134,7 +179,7 @@ def decode(data: bytes, name: str) -> Facts:
     if count > FUNCTIONS:
         raise InputError(f"{name} has {count} functions, more than {FUNCTIONS}.", "No host has that many. " + _RECORD)
     try:
-        return put_back(_with_gaps(_whole_bytes(msgspec.json.decode(data, type=Facts)), head))
+        return put_back(_with_gaps(_each_once(_whole_bytes(msgspec.json.decode(data, type=Facts))), head))
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise InputError(f"{name} is a damaged snapshot: {visible(str(error))}.", _RECORD) from error
 
@@ -153,6 +198,21 @@ def _whole_bytes(facts: Facts) -> Facts:
     odd += [f"hw_info.{info.address}" for info in facts.hw_info if len(info.data or "") % 2 or len(info.cmdqv or "") % 2]
     if odd:
         raise ValueError(f"{odd[0]} ends in half a byte")
+    return facts
+
+
+def _each_once(facts: Facts) -> Facts:
+    """The same facts; ``ValueError`` where a thing that there is once is listed twice: which of the two holds nobody knows."""
+    listed: tuple[tuple[str, list[object]], ...] = (
+        ("function", [function.address for function in facts.functions]),
+        ("SMMU", [iommu.name for iommu in facts.iommus]),
+        ("group", [group.id for group in facts.groups]),
+        ("NUMA node", [node.id for node in facts.nodes]),
+    )
+    for what, names in listed:
+        if len(set(names)) < len(names):
+            twice = next(name for name, count in Counter(names).items() if count > 1)
+            raise ValueError(f"{what} {twice} is listed twice")
     return facts
 
 

@@ -30,6 +30,7 @@ _ROOTS = frozenset(("sys", "sos_commands"))  # one of them is at the root of eve
 _LSPCI_OF_SOS = "sos_commands/pci"
 _SNAPSHOT = re.compile(rb'\s{0,64}\{\s{0,64}"format"\s{0,64}:')  # as every one begins that was written here
 _ATTRIBUTE = re.compile(rb"^[AH]: ", re.MULTILINE)  # udev's own database has none, and is read as a paste
+_MARKS = b"\0\xef\xbb\xbf\xff\xfe"  # of UTF-8, UTF-16 and UTF-32
 _UMOCKDEV = re.compile(rb"\s{0,64}P: /")  # the path of its first device
 
 
@@ -92,8 +93,11 @@ def decode_recording(data: bytes, name: str) -> Facts:
         from wizard.facts.umockdev import from_umockdev
 
         return from_umockdev(data, name)
-    from wizard.facts.snapshot import LIMIT, decode, too_large
+    from wizard.facts.snapshot import LIMIT, decode, not_utf8_json, too_large
 
+    odd = not _SNAPSHOT.match(data) and len(data) <= LIMIT and not_utf8_json(data)
+    if odd and data[:64].translate(None, _MARKS).lstrip()[:1] in (b"{", b""):
+        return decode(data, name)  # it says what is wrong: a text with such marks may be a paste, a snapshot has none
     if not _SNAPSHOT.match(data):
         from wizard.facts.treetext import is_tree, read_tree
 
@@ -110,6 +114,8 @@ def decode_recording(data: bytes, name: str) -> Facts:
         if pieces := pieces_of(data, name):
             return facts_of(pieces, name)
         if data.strip() and not data.lstrip().startswith((b"{", b"[")):
+            if odd:
+                raise InputError(f"{name} {odd}.", understood())
             raise InputError(f"{name} is nothing that can be read here.", understood())
     if len(data) > LIMIT:
         raise too_large(name)

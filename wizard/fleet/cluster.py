@@ -18,7 +18,8 @@ from wizard import __version__
 from wizard.base.errors import InputError, ProgramError, UsageError
 from wizard.base.text import visible
 from wizard.fleet.entry import Entry, content_of, entries_of
-from wizard.fleet.gather import AHEAD, Read
+from wizard.fleet.gather import Read
+from wizard.fleet.workers import AHEAD
 
 BATCH_BYTES = 4 << 20  # of snapshots that are sent at once
 BATCH_FILES = 32

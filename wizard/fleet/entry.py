@@ -14,11 +14,18 @@ import msgspec
 
 from wizard.base.errors import InputError
 from wizard.base.text import visible
-from wizard.facts.model import Facts
+from wizard.facts.model import PASTE, Facts
 from wizard.facts.snapshot import read_bounded
-from wizard.facts.source import decode_recording
+from wizard.facts.source import SUFFIXES, decode_recording
+from wizard.fleet.machines import Traits, traits_of
 from wizard.fleet.summary import HostSummary, summary_of
 from wizard.host.build import host_of
+from wizard.host.model import Host
+
+LIMIT = 8 << 20
+"""Bytes of a summary; most hosts have a few thousand, one with 65,536 functions 2 MiB."""
+
+_AGAIN = "Record the host again with `smmu-wizard record -o FILE`; the other hosts are answered."
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -29,9 +36,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     host: str | None = None  # the same on each record of one host
     digest: str = ""
     time: str = ""
-    machine: str = ""
+    machine: str = ""  # its architecture, as uname names it
     problem: str = ""
     fix: str = ""
+    traits: Traits = Traits()
 
 
 Made = TypeVar("Made")
@@ -46,16 +54,10 @@ def entry_of(data: bytes, name: str) -> Entry:
 
 def _entry(read: Callable[[], Facts], name: str) -> Entry:
     def make() -> Entry:
-        host = host_of(read())
-        summary = summary_of(host)
-        return Entry(
-            name,
-            summary=msgspec.msgpack.encode(summary),
-            host=host.facts.identity.host,
-            digest=host.digest,
-            time=host.facts.moment.time or "",
-            machine=summary.machine,
-        )
+        facts = read()
+        if facts.origin == PASTE and name.endswith(SUFFIXES):
+            raise InputError(f"{visible(name)} is not a snapshot of smmu-wizard, but text that was found in one, or of another kind.", _AGAIN)
+        return entry_of_host(host_of(facts), name)
 
     found = guarded(make, name)
     return found if isinstance(found, Entry) else Entry(name, problem=found[0], fix=found[1])
@@ -73,6 +75,27 @@ def guarded(make: Callable[[], Made], name: str) -> Made | tuple[str, str]:
         return what, "Please report it with this line; the other hosts are answered."
 
 
+def entry_of_host(host: Host, name: str) -> Entry:
+    """The entry of a host; InputError where its summary is beyond what any host has."""
+    summary = summary_of(host)
+    try:
+        data = msgspec.msgpack.encode(summary)
+    except OverflowError as error:
+        raise InputError(f"{visible(name)} has a number that no host can have.", _AGAIN) from error
+    if len(data) > LIMIT:
+        raise InputError(f"{visible(name)} has more than any host: its summary passes {LIMIT >> 20} MiB.", _AGAIN)
+    facts = host.facts
+    return Entry(
+        name,
+        summary=data,
+        host=facts.identity.host,
+        digest=host.digest,
+        time=facts.moment.time or "",
+        machine=summary.machine,
+        traits=traits_of(facts),
+    )
+
+
 def entry_of_file(path: str) -> Entry:
     """The same of a file by its path: a snapshot, or a recording of umockdev."""
     try:
@@ -83,18 +106,35 @@ def entry_of_file(path: str) -> Entry:
 
 
 def content_of(path: str) -> bytes:
-    """The bytes of a snapshot, unpacked; InputError. A pipe in a directory of snapshots would be waited for; one of the shell's (`<(…)`) is read."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        mode = 0  # reading it says why
-    if stat.S_ISDIR(mode) and os.access(path, os.R_OK | os.X_OK):
+    """The bytes of a snapshot, unpacked; InputError. What is no file is never waited for, but for a pipe of the shell's own (`<(…)`)."""
+    before = _status(path)
+    if before is None or path.startswith(("/dev/fd/", "/proc/")):
+        return read_bounded(path)[0]  # it says why
+    if stat.S_ISDIR(before.st_mode) and os.access(path, os.R_OK | os.X_OK):
         raise InputError(
             f"{visible(path)} is a directory that holds no snapshot.", "Name files that `smmu-wizard record -o FILE` wrote, or a directory of them."
         )
-    if (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)) and not path.startswith(("/dev/fd/", "/proc/")):
-        raise InputError(f"{visible(path)} is a pipe or a device, not a file.", "Write what comes out of it to a file first.")
-    return read_bounded(path)[0]
+    for is_kind, kind in _NO_FILES:
+        if is_kind(before.st_mode):
+            raise InputError(f"{visible(path)} is a {kind}, not a file.", "Write what comes out of it to a file first.")
+    data = read_bounded(path)[0]
+    if (after := _status(path)) is None or _stamp(after) != _stamp(before):
+        raise InputError(f"{visible(path)} is being written: it changed while it was read.", "Ask again when whoever writes it is done.")
+    return data
+
+
+_NO_FILES = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def entries_of_files(paths: tuple[str, ...]) -> list[Entry]:

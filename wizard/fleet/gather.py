@@ -6,31 +6,31 @@ Memory is bounded: a few hundred files are on their way at a time, and of each o
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from wizard.base.errors import ProgramError, UsageError
+from wizard.base.errors import UsageError
 from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
 from wizard.facts.source import SUFFIXES
 from wizard.fleet import codes
-from wizard.fleet.entry import Entry, Made, entries_of_files, summary_of_entry
+from wizard.fleet.entry import Entry, summary_of_entry
 from wizard.fleet.index import Index, Spare, settle, stamp_of
+from wizard.fleet.machines import Machine, Record, Traits, machines_of, order_of, when
 from wizard.fleet.summary import HostSummary
+from wizard.fleet.workers import read_here
 
-BATCH = 16  # files that a worker is handed at once
-AHEAD = 4  # batches on their way for each worker
-ROUND = 2048  # files that a worker process lives for: what it has piled up goes with it
-ALONE = 24  # so few files are read before a second process would have started
+OLD_DAYS = 30
+"""Days after which a snapshot is called old, where nobody says."""
+
+NAMED = (*SUFFIXES, ".json.zst")
+"""Ends of names that are looked for in a directory. Not every Python can unpack the last: then that is said."""
+
 TICK = 0.5  # seconds between two words about progress
 
 Read = Callable[[Sequence[str]], Iterable[list[Entry]]]
@@ -66,7 +66,7 @@ def find(arguments: Iterable[str]) -> list[str]:
 
 def _inside(directory: str) -> list[str]:
     try:
-        return [entry.path for entry in os.scandir(directory) if entry.name.endswith(SUFFIXES) and not entry.name.startswith(".")]
+        return [entry.path for entry in os.scandir(directory) if entry.name.endswith(NAMED) and not entry.name.startswith(".")]
     except OSError:
         return []
 
@@ -77,8 +77,12 @@ def gather(
     index: Path | Index | Spare | None = None,
     read: Read | None = None,
     say: Callable[[str], None] | None = None,
+    old_days: int | None = None,
 ) -> Fleet:
-    """Every file's entry: from the index where it holds (closed at the end), else by ``read`` (default: processes of this machine)."""
+    """Every file's entry: from the index where it holds (closed at the end), else by ``read`` (default: processes of this machine).
+
+    ``old_days``: a host whose snapshot is as old is said to be.
+    """
     progress = Progress(len(paths), say, "snapshot", "read")
     known: dict[str, Entry] = {}
     store = Index(index) if isinstance(index, Path) else index
@@ -90,16 +94,20 @@ def gather(
         missing = [path for path in paths if path not in known]
         stamps = {path: stamp_of(path) for path in missing} if store is not None else {}
         settle(stamps.values())
-        for batch in (read or read_here)(missing):
-            known |= {entry.name: entry for entry in batch}
-            if store is not None:
-                store.keep([(entry, stamps.get(entry.name)) for entry in batch])
-            progress.step(len(batch))
+        with ExitStack() as stack:
+            batches = (read or read_here)(missing)
+            if isinstance(batches, Generator):
+                stack.callback(batches.close)  # now, and with it its workers: not when somebody has read the traceback
+            for batch in batches:
+                known |= {entry.name: entry for entry in batch}
+                if store is not None:
+                    store.keep([(entry, stamps.get(entry.name)) for entry in batch])
+                progress.step(len(batch))
     finally:
         progress.end()
         if store is not None:
             store.close()
-    return _sorted_out([known[path] for path in paths])
+    return _sorted_out([known[path] for path in paths], old_days)
 
 
 def _is_utf8(path: str) -> bool:
@@ -115,81 +123,72 @@ def _unnameable(path: str) -> Entry:
     return Entry(visible(path), problem=f"The name of {visible(path)} is not UTF-8.", fix="Give the file another name.")
 
 
-def read_here(paths: Sequence[str]) -> Iterator[list[Entry]]:
-    """By processes of this machine, in order; in this very process when there are few files."""
-    return spread(paths, entries_of_files)
-
-
-def spread(paths: Sequence[str], work: Callable[[tuple[str, ...]], list[Made]]) -> Iterator[list[Made]]:
-    """``work`` done to every file, in order, by as many processes as there are processors; ``work`` is a function of a module."""
-    if len(paths) <= ALONE:
-        for path in paths:
-            yield work((path,))
-        return
-    for first in range(0, len(paths), ROUND):
-        yield from _round(paths[first : first + ROUND], work)
-
-
-def _round(paths: Sequence[str], work: Callable[[tuple[str, ...]], list[Made]]) -> Iterator[list[Made]]:
-    batches = deque(tuple(paths[at : at + BATCH]) for at in range(0, len(paths), BATCH))
-    workers = min(len(os.sched_getaffinity(0)), len(batches))
-    # "spawn": the workers get nothing of this process but the module's name, whatever threads or files it has open.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: deque[Future[list[Made]]] = deque()
-        try:
-            while batches or waiting:
-                with _held_back():
-                    while batches and len(waiting) < workers * AHEAD:
-                        waiting.append(pool.submit(work, batches.popleft()))
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            fix = "The machine may be out of memory: give it fewer snapshots at a time."
-            raise ProgramError("A worker process ended without an answer.", fix) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _held_back() -> Iterator[None]:
-    """Ctrl-C goes to the whole process group: workers, which start here and inherit the mask, leave it to us, whatever they are doing."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _sorted_out(entries: list[Entry]) -> Fleet:
+def _sorted_out(entries: list[Entry], old_days: int | None) -> Fleet:
     """Broken files, older records of one host, and machines of another architecture are named; the rest is the fleet."""
     findings: list[Finding] = []
     skipped: dict[str, int] = {}
-    newest: dict[str, Entry] = {}
-    order: list[str] = []
+    hosts: dict[str, list[Record]] = {}
 
     def leave(reason: str, finding: Finding) -> None:
         skipped[reason] = skipped.get(reason, 0) + 1
         findings.append(finding)
 
-    for entry in entries:
+    for place, entry in enumerate(entries):
         if entry.summary is None:
             leave("unreadable", codes.UNREADABLE.at(visible(entry.name), problem=entry.problem, fix=entry.fix))
-            continue
-        if entry.machine not in ("aarch64", "arm64", ""):
+        elif entry.machine not in ("aarch64", "arm64", ""):
             leave("not arm64", codes.NOT_ARM.at(visible(entry.name), machine=visible(entry.machine)))
-            continue
-        key = entry.host or entry.digest
-        kept = newest.get(key)
-        if kept is None:
-            order.append(key)
-            newest[key] = entry
-            continue
-        newer, older = (entry, kept) if entry.time > kept.time else (kept, entry)
-        newest[key] = newer
-        leave("duplicate", codes.DUPLICATE.at(visible(older.name), newer=visible(newer.name), when=_when(older, newer)))
-    return Fleet(tuple(sorted((newest[key] for key in order), key=lambda entry: entry.name)), len(entries), tuple(findings), skipped)
+        else:
+            # Without a machine-id serial numbers are redacted to numbers as they come: they can't be compared with another snapshot's.
+            traits = entry.traits if entry.host else Traits(model=entry.traits.model)
+            hosts.setdefault(entry.host or entry.digest, []).append(Record(place, traits, entry.digest, entry.summary, when(entry.time)))
+    kept: list[Entry] = []
+    for records in hosts.values():
+        machines = machines_of(records)
+        for machine in machines:
+            newest, older, open_ = order_of(machine.records)
+            name = visible(entries[newest.place].name)
+            kept += [entries[record.place] for record in (newest, *open_)]
+            for record in older:
+                entry = entries[record.place]
+                leave("duplicate", codes.DUPLICATE.at(visible(entry.name), newer=name, when=_how(entry, entries[newest.place])))
+            for record in open_:
+                how = "it is the same machine, but neither says which was recorded later, and they differ"
+                findings.append(codes.UNSURE.at(visible(entries[record.place].name), other=name, how=how))
+            findings += _shared(machine, machines, newest, entries)
+    kept.sort(key=lambda entry: entry.name)
+    findings += _ages(kept, old_days)
+    return Fleet(tuple(kept), len(entries), tuple(findings), skipped)
 
 
-def _when(older: Entry, newer: Entry) -> str:
+def _shared(machine: Machine, machines: Sequence[Machine], newest: Record, entries: Sequence[Entry]) -> Iterator[Finding]:
+    """What there is to say of a machine that has its machine-id not alone."""
+    if len(machines) == 1:
+        return
+    name = visible(entries[newest.place].name)
+    if machine.told:
+        how = "by its serial numbers" if newest.traits.machine or newest.traits.serials else "of another model"
+        yield codes.SHARED.at(name, others=plural(len(machines) - 1, "host"), how=how)
+        return
+    other = machines[0] if machines[0] is not machine else machines[1]
+    one_id = entries[newest.place].host is not None
+    how = "they have one machine-id, and nothing in them tells machines apart" if one_id else "neither has a machine-id, and they are alike"
+    yield codes.UNSURE.at(name, other=visible(entries[other.records[0].place].name), how=how)
+
+
+def _ages(entries: Iterable[Entry], old_days: int | None) -> Iterator[Finding]:
+    if not old_days:
+        return
+    now = datetime.now(UTC)
+    for entry in entries:
+        time = when(entry.time)
+        if time is not None and time < now - timedelta(days=old_days):
+            yield codes.OLD.at(visible(entry.name), days=plural(old_days, "day"), time=visible(entry.time))
+        elif time is not None and time > now + timedelta(days=1):
+            yield codes.AHEAD.at(visible(entry.name), time=visible(entry.time))
+
+
+def _how(older: Entry, newer: Entry) -> str:
     if not older.host:
         return "neither says whose it is, and their facts are the same"
     if older.time and newer.time and older.time != newer.time:

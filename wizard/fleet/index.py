@@ -32,7 +32,7 @@ APPLICATION = 0x534D4D55  # "SMMU"
 TICK = 0.02
 """Seconds in which a file may change twice with one time: the kernel's clock for files stands still for up to a jiffy, 10 ms at HZ=100."""
 
-_FORM = 3
+_FORM = 4
 _ENTRY = msgspec.msgpack.Decoder(Entry)
 _TABLES = {
     "files": "CREATE TABLE files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, entry BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID",

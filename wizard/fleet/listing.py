@@ -14,8 +14,8 @@ from wizard.base.text import visible
 from wizard.facts.held import Place, why_unread
 from wizard.facts.source import decode_recording
 from wizard.fleet.entry import content_of, guarded
-from wizard.fleet.gather import spread
 from wizard.fleet.rows import Row, as_csv, as_ndjson, rows_of
+from wizard.fleet.workers import spread
 from wizard.host.build import host_of
 
 FORMS: dict[str, Callable[[Iterable[Row]], str]] = {"ndjson": as_ndjson, "csv": as_csv}
@@ -34,7 +34,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 def listing(paths: Sequence[str], form: str) -> Iterator[list[Listed]]:
     """Every file in order, a few at a time; never raises for a file that is broken."""
-    return spread(paths, partial(_files, form))
+    return spread(paths, partial(_files, form), lambda name, problem, fix: Listed(name, problem=problem, fix=fix))
 
 
 def _files(form: str, paths: tuple[str, ...]) -> list[Listed]:

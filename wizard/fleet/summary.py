@@ -160,7 +160,7 @@ def _smmu(host: Host, smmu: Smmu, target: Target) -> SmmuSummary:
         offers=tuple(_offer(host, smmu, name, target) for name in NAMES),
         granules=tuple(size for size in GRANULES if smmu.known(f"gran{size}").proved),
         cmdqv_fits=None if param is None else cmdqv_fits(param),
-        cmdqv_functions=1 << param.log2vsids if param else 16,
+        cmdqv_functions=1 << min(param.log2vsids, 16) if param else 16,
         granules_unknown=tuple(size for size in GRANULES if not smmu.known(f"gran{size}").measured),
     )
 

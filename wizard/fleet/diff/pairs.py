@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
+from wizard.fleet.machines import are_two, traits_of
 from wizard.host.model import Function, Host, Smmu
 
 
@@ -56,7 +57,7 @@ def pair(a: Host, b: Host) -> Pairing:
 def _same_host(a: Host, b: Host) -> bool | None:
     one, other = a.facts.identity.host, b.facts.identity.host
     if one and other:
-        return one == other
+        return one == other and not are_two(traits_of(a.facts), traits_of(b.facts))
     if (a.facts.identity.vendor, a.facts.identity.product, a.facts.kernel.machine) != (
         b.facts.identity.vendor,
         b.facts.identity.product,
