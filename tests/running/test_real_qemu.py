@@ -69,6 +69,12 @@ def test_what_it_is_and_what_it_should_be(qemu: Path, tmp_path: Path, plan: VmPl
         profile.write_text(other)
         told = " ".join(finding["what"] for finding in verify(capsys, *against)[1]["vms"][0]["findings"])
         assert f"bus_nr of pcie.1 is {plan.buses[0].bus_nr}, and {profile} says 100" in told
+        # Its guest can't be asked: what was seen from outside is told all the same, and what to do.
+        status, view = verify(capsys, plan.name, "--guest", "agent")
+        assert (status, view["guest"]["answer"], len(view["vms"])) == (1, "unknown", 1)
+        (finding,) = (one for one in view["findings"] if one["code"] == "guest-not-asked")
+        assert "the VM has no port org.qemu.guest_agent.0 with a socket" in finding["what"]
+        assert "--guest agent:SOCKET" in finding["fix"]
         assert main(["verify", plan.name]) == 0
         assert "by construction: no. QEMU has no function of the host." in capsys.readouterr().out
         assert set(vm.asked()) <= ONLY_READ
