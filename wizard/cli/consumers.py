@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from wizard.host.model import Host
     from wizard.plan.model import VmPlan
 
-OF_HOST = ("dra-slices",)
+OF_HOST = ("dra-slices", "nfd-nodefeature")
 OF_VM = ("dra-claim",)
 NAMES = (*OF_HOST, *OF_VM)
 _TAKES = {
-    "node": ("dra-slices",),
+    "node": ("dra-slices", "nfd-nodefeature"),
     "driver": ("dra-slices", "dra-claim"),
     "expires": ("nfd",),
     "partial": ("kubevirt-vm", "kubevirt-vmi"),

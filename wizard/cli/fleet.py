@@ -245,7 +245,7 @@ def _tell(findings: tuple[Finding, ...]) -> None:
 def run_engine(arguments: argparse.Namespace) -> int:
     """One file for an engine; status 1 when the profile has an error on this host."""
     consumers.refuse(arguments)
-    if arguments.format in consumers.NAMES:
+    if arguments.format in consumers.NAMES or arguments.expires is not None:
         return consumers.run(arguments, _planned)
     from wizard.cli.output import emit, say
     from wizard.cli.source import host_for

@@ -36,9 +36,13 @@ def labels(summary: HostSummary) -> Iterator[tuple[str, str]]:
             yield f"{device}.free", str(count.free)
 
 
-def feature_file(summary: HostSummary) -> str:
-    """The file's text; ``ValueError`` when NFD would ignore it for its size."""
+def feature_file(summary: HostSummary, expires: str | None = None) -> str:
+    """The file's text; ``ValueError`` when NFD would ignore it for its size.
+
+    ``expires``, a moment in RFC 3339: NFD drops the labels then (source/local/local.go: the directive holds for the lines behind it).
+    """
     lines = [
+        *((f"# +expiry-time={expires}",) if expires else ()),
         "# Written by smmu-wizard: what this host's SMMUv3s give virtual machines. docs/engines.md explains each label.",
         f"# Kernel {visible(summary.kernel)}",
         *(f"{NAMESPACE}/{name}={value}" for name, value in labels(summary)),
