@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wizard.host.model import Host
     from wizard.plan.model import VmPlan
 
-OF_HOST = ("dra-slices", "nfd-nodefeature")
+OF_HOST = ("dra-slices", "nfd-nodefeature", "prometheus")
 OF_VM = ("dra-claim",)
 NAMES = (*OF_HOST, *OF_VM)
 _TAKES = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wizard.fleet.consumers import dra, nodefeature
+from wizard.fleet.consumers import dra, nodefeature, textfile
 from wizard.fleet.consumers.common import Options, Output
 from wizard.host.model import Host
 from wizard.plan.model import VmPlan
@@ -16,6 +16,7 @@ OF_HOST: dict[str, Callable[[Host, Options], Output]] = {
     "dra-slices": dra.slices,
     "nfd": nodefeature.feature_file,  # with --expires; without, it is an engine's
     "nfd-nodefeature": nodefeature.node_feature,
+    "prometheus": textfile.textfile,
 }
 OF_VM: dict[str, Callable[[VmPlan, Options], Output]] = {"dra-claim": dra.claim}
 

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from wizard.base.files import write_atomic
+from wizard.base.prometheus import Values, metric
 from wizard.running.watch.records import Record
 from wizard.running.watch.states import Look
 
-Labels = tuple[tuple[str, str], ...]
-Values = dict[Labels, float]
 _KINDS = 4096
 
 
@@ -49,25 +48,25 @@ class Textfile:
         write_atomic(self.path, "\n".join(self._lines(look)) + "\n", force=True, mode=0o644)
 
     def _lines(self, look: Look) -> Iterator[str]:
-        yield from _metric("smmu_wizard_events_total", "counter", "Events of SMMUs and of QEMU since watch began.", self._events)
+        yield from metric("smmu_wizard_events_total", "counter", "Events of SMMUs and of QEMU since watch began.", self._events)
         lost: Values = {(("by", by),): count for by, count in self._lost.items()}
-        yield from _metric("smmu_wizard_events_lost_total", "counter", "Events that the kernel did not print, or that watch did not read.", lost)
+        yield from metric("smmu_wizard_events_lost_total", "counter", "Events that the kernel did not print, or that watch did not read.", lost)
         if self._verdicts:
             verdicts: Values = {(("smmu", smmu), ("accel", accel)): count for (smmu, accel), count in sorted(self._verdicts.items())}
-            yield from _metric("smmu_wizard_functions", "gauge", "Functions below an SMMU by their verdict of acceleration.", verdicts)
+            yield from metric("smmu_wizard_functions", "gauge", "Functions below an SMMU by their verdict of acceleration.", verdicts)
             free: Values = {(("smmu", smmu),): count for smmu, count in sorted(self._free.items())}
-            yield from _metric("smmu_wizard_functions_free", "gauge", "Functions that can be accelerated and that no VM has.", free)
+            yield from metric("smmu_wizard_functions_free", "gauge", "Functions that can be accelerated and that no VM has.", free)
         vms = sorted(look.vms.values(), key=lambda vm: vm.pid)
         info: Values = {(("vm", vm.name), ("pid", str(vm.pid))): 1 for vm in vms}
-        yield from _metric("smmu_wizard_vm_info", "gauge", "VMs that run.", info)
+        yield from metric("smmu_wizard_vm_info", "gauge", "VMs that run.", info)
         on: Values = {(("vm", vm.name),): vm.accelerated for vm in vms}
-        yield from _metric("smmu_wizard_vm_vsmmus", "gauge", "Accelerated vSMMUs of a VM.", on)
+        yield from metric("smmu_wizard_vm_vsmmus", "gauge", "Accelerated vSMMUs of a VM.", on)
         switched: Values = {(("vm", vm.name),): vm.process.switched_on for vm in vms if vm.process.switched_on is not None}
-        yield from _metric("smmu_wizard_vm_vsmmus_switched_on", "gauge", "Accelerated vSMMUs that a guest has switched on.", switched)
+        yield from metric("smmu_wizard_vm_vsmmus_switched_on", "gauge", "Accelerated vSMMUs that a guest has switched on.", switched)
         vintfs: Values = {(("vm", vm.name),): vm.process.vintfs for vm in vms if vm.process.vintfs is not None}
-        yield from _metric("smmu_wizard_vm_cmdqv_vintfs", "gauge", "Interfaces of a CMDQV that a VM has, whether its guest uses them or not.", vintfs)
+        yield from metric("smmu_wizard_vm_cmdqv_vintfs", "gauge", "Interfaces of a CMDQV that a VM has, whether its guest uses them or not.", vintfs)
         pinned: Values = {(("vm", vm.name),): vm.process.pinned for vm in vms if vm.process.pinned is not None}
-        yield from _metric("smmu_wizard_vm_pinned_bytes", "gauge", "Memory that a VM has pinned.", pinned)
+        yield from metric("smmu_wizard_vm_pinned_bytes", "gauge", "Memory that a VM has pinned.", pinned)
         use: Values = {}
         interrupts: Values = {}
         for address, state in sorted(look.functions.items()):
@@ -77,22 +76,7 @@ class Textfile:
                 use[labels] = int(state.in_use)
             if state.interrupts is not None:
                 interrupts[labels] = state.interrupts.count
-        yield from _metric("smmu_wizard_function_in_use", "gauge", "Whether a function of a VM is held open.", use)
+        yield from metric("smmu_wizard_function_in_use", "gauge", "Whether a function of a VM is held open.", use)
         text = "Interrupts of a function since its guest's driver asked for them."
-        yield from _metric("smmu_wizard_function_interrupts_total", "counter", text, interrupts)
-        yield from _metric("smmu_wizard_watch_timestamp_seconds", "gauge", "When this was written.", {(): time.time()})
-
-
-def _metric(name: str, kind: str, text: str, values: Values) -> Iterator[str]:
-    if not values:
-        return
-    yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
-    for labels, value in values.items():
-        shown = ",".join(f'{label}="{_escaped(content)}"' for label, content in labels)
-        yield f"{name}{{{shown}}} {value}" if shown else f"{name} {value}"
-
-
-def _escaped(text: str) -> str:
-    """A label's value: backslash, double quote and line feed have to be escaped (exposition formats, text format)."""
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        yield from metric("smmu_wizard_function_interrupts_total", "counter", text, interrupts)
+        yield from metric("smmu_wizard_watch_timestamp_seconds", "gauge", "When this was written.", {(): time.time()})
