@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from wizard.export.qemu import qemu_script
 from wizard.profile import write_profile
 from wizard.running.functions import Interrupts, State
 from wizard.running.process import PROC, Process
+from wizard.running.verify import World
+from wizard.running.watch import watching
 from wizard.running.watch.events import KernelEvents, Owner, propagated
 from wizard.running.watch.places import Map, Places
 from wizard.running.watch.prometheus import Textfile
@@ -192,6 +195,44 @@ def test_a_log_that_rotates_loses_nothing(way: str, tmp_path: Path) -> None:
     assert tail.lines() == (["two", "three", "four"] if way == "renamed" else ["tw", "four"])
 
 
+def test_what_was_not_read_yet_is_read_when_the_log_has_rotated(tmp_path: Path) -> None:
+    """More lines wait in the old log than are read at once: the new one is begun when all of them were."""
+    path = tmp_path / "log"
+    path.write_text("")
+    tail = FileTail(path)
+    path.write_text("".join(f"{number}\n" for number in range(20_000)))
+    path.rename(tmp_path / "log.1")
+    path.write_text("new\n")
+    found: list[str] = []
+    while batch := tail.lines():
+        found += batch
+    assert found == [*map(str, range(20_000)), "new"]
+
+
+def test_a_look_that_takes_its_time_holds_no_event_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred VMs, a QEMU that does not answer: while the look goes on (here: until the event was told) events are told."""
+    log, told = tmp_path / "log", threading.Event()
+    log.write_text("")
+    monkeypatch.setattr(watching, "LOOK", 0.0)
+    watch = watching.Watch(World(proc=tmp_path, sys=tmp_path), log=log, take_qmp=False)
+    watch.begin()
+    looked = watch._looked
+
+    def slow() -> Look:
+        assert told.wait(LIMIT)
+        return looked()
+
+    monkeypatch.setattr(watch, "_looked", slow)
+    batches = watch.records(told.is_set)
+    assert next(batches) == [], "a look has begun"
+    log.write_text(STAGE_2 + "\n")
+    found = next(batch for batch in batches if batch)
+    assert [one.kind for one in found] == ["F_TRANSLATION"]
+    told.set()
+    assert list(batches) == []
+    watch.close()
+
+
 def test_a_flood_is_counted_and_loses_nothing() -> None:
     one = Record(at="", source="kernel", kind="F_TRANSLATION", text="", vm="web", function="0000:14:00.0")
     found = counted([one] * 100_000 + [Record(at="", source="qemu", kind="RESET", text="", vm="web")])
@@ -275,6 +316,8 @@ def test_a_real_qemu_is_heard(tmp_path: Path) -> None:
             vm_.process.kill()
             while kinds[-1] != "ended":
                 kinds.append(json.loads(watch.stdout.readline())["kind"])
+            watch.terminate()
+            assert watch.wait(LIMIT) == 0, "as a service is ended"
 
 
 def _monitor(vm_: Vm, command: str) -> None:

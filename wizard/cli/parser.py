@@ -316,6 +316,10 @@ def _simulation(add: Add) -> None:
         help="what a VM was planned as, which says where addresses lie in it (default: its command line; may be repeated)",
     )
     command.add_argument("--no-qmp", action="store_true", help="leave QMP sockets to other clients: no events of QEMU's own")
+    command.add_argument(
+        "--tracepoints", nargs="?", const="domains", choices=["domains", "all"],
+        help="switch the kernel's IOMMU tracepoints on, in a trace instance that is taken away at the end (all: map and unmap too, which are many)",
+    )  # fmt: skip
     command.add_argument("--prometheus", metavar="FILE", help="keep a textfile for node_exporter up to date")
     add_json(command)
     command = add(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
+import signal
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -36,15 +39,18 @@ def run_watch(arguments: argparse.Namespace) -> int:
     watch = Watch(
         World(), log=Path(arguments.log) if arguments.log else None, take_qmp=not arguments.no_qmp, names=arguments.vms,
         function=lambda device, stream: _streams().get((device, stream)), smmu=lambda device: _names().get(device, device),
-        places=Places(_host, read_vms(arguments.profile)),
+        places=Places(_host, read_vms(arguments.profile)), tracepoints=_tracepoints(arguments.tracepoints),
     )  # fmt: skip
-    end = time.monotonic() + arguments.seconds if arguments.seconds is not None else None
+    end = time.monotonic() + arguments.seconds if arguments.seconds is not None else math.inf
+    stopped = threading.Event()
+    # A service is ended by SIGTERM: what was switched on is switched off all the same.
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     textfile = _textfile(arguments.prometheus)
     try:
         for sentence in watch.begin():
             say(sentence)
         written = 0.0
-        for batch in watch.records(lambda: end is not None and time.monotonic() >= end):
+        for batch in watch.records(lambda: stopped.is_set() or time.monotonic() >= end):
             if arguments.json:
                 sys.stdout.writelines(msgspec.json.encode(one).decode() + "\n" for one in batch)
             elif batch and textfile is None:
@@ -57,7 +63,14 @@ def run_watch(arguments: argparse.Namespace) -> int:
                     written = time.monotonic()
     finally:
         watch.close()
+        signal.signal(signal.SIGTERM, before)
     return Exit.OK
+
+
+def _tracepoints(asked: str | None) -> tuple[str, ...]:
+    from wizard.running.watch.tracepoints import DOMAINS, MAPPINGS
+
+    return () if asked is None else (*DOMAINS, *MAPPINGS) if asked == "all" else DOMAINS
 
 
 def _textfile(path: str | None) -> Textfile | None:

@@ -9,7 +9,7 @@ import msgspec
 
 from wizard.base.text import visible
 
-Source = Literal["kernel", "qemu", "vm", "function", "watch"]
+Source = Literal["kernel", "trace", "qemu", "vm", "function", "watch"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -22,6 +22,7 @@ class FileTail:
         self.unread: str | None = None
         self._file: int | None = None
         self._rest = b""
+        self._ended = False  # whether all that is there now was read
         self._open(end=True)
 
     def fileno(self) -> int | None:
@@ -40,8 +41,10 @@ class FileTail:
     def lines(self) -> list[str]:
         """Whole lines; the last one waits until it is ended."""
         found = self._read()
-        if self._rotated():
-            found += self._read()
+        if self._ended and self._rotated():
+            found += self._read()  # what came between
+            if not self._ended:
+                return found
             if self._rest:
                 found.append(self._rest.decode(errors="backslashreplace"))
             self._rest = b""
@@ -68,9 +71,11 @@ class FileTail:
 
     def _read(self) -> list[str]:
         found: list[str] = []
+        self._ended = self._file is None
         while self._file is not None and len(found) < AT_ONCE:
             data = os.read(self._file, 1 << 16)
             if not data:
+                self._ended = True
                 break
             *whole, self._rest = (self._rest + data).split(b"\n")
             found += [one.decode(errors="backslashreplace") for one in whole]

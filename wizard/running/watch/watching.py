@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from wizard.running.watch.places import Map, Places
 from wizard.running.watch.records import Record, now
 from wizard.running.watch.sources import Events, FileTail
 from wizard.running.watch.states import Look, VmState, changes, cmdqv, take
+from wizard.running.watch.tracepoints import Tracepoints, unseen
 from wizard.running.wire import MonitorError
 
 BYPASS = "kernel/debug/iommu/tegra241_cmdqv/bypass_vcmdq"
@@ -31,18 +33,22 @@ _KINDS = 4096  # different records that are counted at a time
 class Watch:
     """What happens from now on.
 
-    ``log`` is a file in place of the kernel's own log; ``take_qmp`` whether free QMP sockets are taken for their events.
+    ``log`` is a file in place of the kernel's own log; ``take_qmp`` whether free QMP sockets are taken for their events; ``tracepoints`` those
+    of the kernel's IOMMU tracepoints that are switched on, in a trace instance that is made for them.
     """
 
     def __init__(
         self, world: World, *, log: Path | None = None, take_qmp: bool = True, names: Sequence[str] = (),
         function: Callable[[str, int], str | None] = lambda device, stream: None, smmu: Callable[[str], str] = str, places: Places | None = None,
+        tracepoints: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.world, self.names, self.take_qmp = world, frozenset(names), take_qmp
         self.look = Look()
         self.kernel: LogTail | FileTail = FileTail(log) if log is not None else LogTail(from_now=True)
         self.events = KernelEvents(self._owner, function, smmu)
         self.places = places
+        self._tracepoints = tracepoints
+        self._trace: Tracepoints | None = None
         self._monitors: dict[int, Events] = {}
         self._logs: dict[int, FileTail] = {}
         self._refused: dict[int, str] = {}
@@ -58,8 +64,7 @@ class Watch:
 
     def begin(self) -> list[str]:
         """Look for the first time; answers with what can be seen, and what can't and why, in sentences."""
-        self.look = self._take()
-        self._follow()
+        self.look = self._looked()
         said = []
         if self.kernel.unread is not None:
             said.append(f"The kernel's log can't be read ({self.kernel.unread}): events of SMMUs are not seen.")
@@ -79,7 +84,19 @@ class Watch:
             said += self._bypassed()
             if any(vm.process.held is None for vm in self.look.vms.values()):
                 said.append("Root would add what VMs have open: functions that came by descriptor, and whether a guest has switched its SMMU on.")
-        return said
+        return [*said, self._begin_trace()]
+
+    def _begin_trace(self) -> str:
+        if not self._tracepoints:
+            return unseen(self.world.sys)
+        try:
+            self._trace = Tracepoints(self.world.sys, self._tracepoints, self._owner)
+        except FileNotFoundError:
+            return unseen(self.world.sys)
+        except OSError as error:
+            why = "it needs root" if isinstance(error, PermissionError) else error.strerror or str(error)
+            return f"{unseen(self.world.sys)} It was asked for, and could not be made: {why}."
+        return f"IOMMU tracepoints are on in the trace instance {self._trace.place}, which goes away at the end: {', '.join(self._trace.names)}."
 
     def _bypassed(self) -> list[str]:
         """Whether the host's own kernel uses its CMDQV: it says nothing of guests (tegra241_cmdqv_init_structures() of Linux)."""
@@ -97,21 +114,28 @@ class Watch:
         kept = {function for vm in vms.values() for function in vm.functions}
         return Look(vms=vms, functions={address: state for address, state in look.functions.items() if address in kept})
 
-    def _follow(self) -> None:
-        """Hear new VMs, and let go of those that have ended."""
+    def _looked(self) -> Look:
+        """Look again, and hear new VMs: what may take its time (200 VMs, a QEMU that does not answer, a host that is read), away from events."""
+        look = self._take()
         if self.places is not None:
-            self.places.keep(self.look.vms)
-        if any(vm.functions for vm in self.look.vms.values()):
+            self.places.keep(look.vms)
+        if any(vm.functions for vm in look.vms.values()):
             self.events.ready()
-        for pid, vm in self.look.vms.items():
+        for pid, vm in look.vms.items():
             if pid not in self._logs and vm.process.log is not None and vm.process.log_descriptor is not None:
                 self._logs[pid] = FileTail(self.world.proc / str(pid) / "fd" / vm.process.log_descriptor)
             if self.take_qmp and pid not in self._monitors and pid not in self._refused:
                 self._hear(vm)
+        return look
+
+    def _changed(self, look: Look) -> Iterator[Record]:
+        """What another look shows; who has ended is let go of."""
+        yield from changes(self.look, look)
+        self.look = look
         for opened in (self._monitors, self._logs):
-            for pid in [pid for pid in opened if pid not in self.look.vms]:
+            for pid in [pid for pid in opened if pid not in look.vms]:
                 opened.pop(pid).close()
-        self._refused = {pid: why for pid, why in self._refused.items() if pid in self.look.vms}
+        self._refused = {pid: why for pid, why in self._refused.items() if pid in look.vms}
 
     def _hear(self, vm: VmState) -> None:
         if vm.libvirt:
@@ -127,28 +151,33 @@ class Watch:
     def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[list[Record]]:
         """Batches of what happens, also empty ones (each ``LOOK`` at the latest), until ``stop`` says so."""
         due = time.monotonic() + LOOK
-        while not stop():
-            wait = max(0.0, min(due - time.monotonic(), LOOK))
-            if self.events.waits or isinstance(self.kernel, FileTail):
-                wait = SETTLE
-            elif self._logs:
-                wait = min(wait, LOOKS_AT_LOGS)
-            self._wait(wait)
-            found = list(self._read())
-            if time.monotonic() >= due:
-                due = time.monotonic() + LOOK
-                after = self._take()
-                found += changes(self.look, after)
-                self.look = after
-                self._follow()
-            yield counted(found)
+        with ThreadPoolExecutor(1, "looks") as aside:
+            looking: Future[Look] | None = None
+            while not stop():
+                wait = max(0.0, min(due - time.monotonic(), LOOK))
+                if self._full:
+                    wait = 0.0
+                elif self.events.waits or isinstance(self.kernel, FileTail):
+                    wait = SETTLE
+                elif self._logs or looking is not None:
+                    wait = min(max(wait, SETTLE), LOOKS_AT_LOGS)
+                self._wait(wait)
+                found = list(self._read())
+                if looking is not None and looking.done():
+                    found += self._changed(looking.result())
+                    looking, due = None, time.monotonic() + LOOK
+                elif looking is None and time.monotonic() >= due:
+                    looking = aside.submit(self._looked)
+                yield counted(found)
 
     def _wait(self, seconds: float) -> None:
         poll = select.poll()
         if (descriptor := self.kernel.fileno()) is not None:
             poll.register(descriptor, select.POLLIN)
-        for monitor in self._monitors.values():
+        for monitor in list(self._monitors.values()):
             poll.register(monitor.fileno(), select.POLLIN)
+        if self._trace is not None:
+            poll.register(self._trace.fileno(), select.POLLIN)
         if poll.poll(seconds * 1000) and not self._full:
             time.sleep(GATHER)
 
@@ -163,7 +192,9 @@ class Watch:
             lost, self._told_lost = self.kernel.lost - self._told_lost, self.kernel.lost
             text = f"{plural(lost, 'record')} of the kernel's log were overwritten before they were read"
             yield Record(at=now(), source="watch", kind="lost", text=text, count=lost)
-        for pid, log in self._logs.items():
+        if self._trace is not None:
+            yield from self._trace.records()
+        for pid, log in list(self._logs.items()):
             if pid in self.look.vms:
                 vm = self.look.vms[pid]
                 yield from propagated(log.lines(), vm.name, self._map(vm))
@@ -187,6 +218,9 @@ class Watch:
             while opened:
                 opened.popitem()[1].close()
         self.kernel.close()
+        if self._trace is not None:
+            self._trace.close()
+            self._trace = None
 
 
 def _told(about: object) -> str:
