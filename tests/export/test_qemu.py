@@ -71,8 +71,9 @@ def test_the_traces_are_events_of_qemu(qemu: Path) -> None:
     listed = subprocess.run([qemu, "-trace", "help"], capture_output=True, text=True, timeout=LIMIT, check=True).stdout.splitlines()
     words = [word for option in all_options(with_traces(planned(NVME))) for word in option.words()]
     named = [words[place + 1] for place, word in enumerate(words) if word == "-trace"]
-    assert len(named) == 2
+    assert len(named) == 3
     assert set(named) <= set(listed)
+    assert words[words.index("-msg") + 1] == "timestamp=on"
 
 
 def test_a_vm_has_a_socket_of_its_own_unless_it_is_to_have_none() -> None:

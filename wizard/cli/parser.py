@@ -241,7 +241,7 @@ def _planning(add: Add) -> None:
     command = add("export", "wizard.cli.planning", "a VM as QEMU, OpenVMM or virt-install command, libvirt XML, preparation script or QMP commands")
     command.add_argument("profile", metavar="PROFILE|DOMAIN")
     command.add_argument("--format", required=True, choices=FORMATS)
-    command.add_argument("--traces", action="store_true", help="qemu, qemu-json: write the guest's invalidations to QEMU's log from its start")
+    command.add_argument("--traces", action="store_true", help="qemu, qemu-json: write the guest's unmaps and faults to QEMU's log from its start")
     add_severity(command)
     _permissions(command)
     add_output(command)

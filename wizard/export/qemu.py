@@ -56,11 +56,17 @@ def qemu_script(vm: VmPlan) -> str:
 TRACES = ("smmuv3_accel_install_ste", "iommufd_backend_invalidate_cache")
 """QEMU's trace events that show a guest translating: what it configures for a function, and each invalidation that the host's SMMU does for it."""
 
+FAULTS = "smmuv3_propagate_event"
+"""The one for a fault that QEMU hands to its guest, which nothing else outside of the guest shows."""
+
 
 def with_traces(vm: VmPlan) -> VmPlan:
-    """The VM with these events written to QEMU's log from its start: a line for each unmap of the guest (sources: running-trace)."""
+    """The VM with these events written to QEMU's log from its start, with their time: a line for each unmap and fault of the guest.
+
+    sources: running-trace.
+    """
     kept = vm.request.kept_qemu or KeptQemu()
-    options = (*kept.options, *(f"-trace {name}" for name in TRACES))
+    options = (*kept.options, *(f"-trace {name}" for name in (*TRACES, FAULTS)), "-msg timestamp=on")
     return replace(vm, request=replace(vm.request, kept_qemu=replace(kept, options=options)))
 
 
