@@ -86,6 +86,17 @@ def test_cut_anywhere_the_same_is_told() -> None:
         assert [(one.kind, one.stage, one.count) for one in found] == [("F_TRANSLATION", 2, 1)], cut
 
 
+def test_a_record_whose_end_comes_late_is_told_once() -> None:
+    """Whoever prints it was held up for longer than the end of a record is waited for; what follows is another record."""
+    lines = STAGE_2.splitlines()
+    for cut in range(1, len(lines)):
+        events = reader()
+        found = [*events.read(lines[:cut]), *events.flush(), *events.read(lines[cut:]), *events.flush()]
+        found += [*events.read(lines), *events.flush()]
+        assert [one.kind for one in found] == ["F_TRANSLATION"] * 2, cut
+        assert not events.waits
+
+
 def test_in_a_flood_nothing_waits_for_its_end() -> None:
     """Lines without a pause between them: each batch tells all but the last record of each SMMU, and other messages between its lines split none."""
     events, lines = reader(), STAGE_2.splitlines()

@@ -92,13 +92,18 @@ class EventReader:
         for device in list(self._open):
             self.close(device)
 
-    def take(self) -> list[Event]:
-        """The records that no line to come belongs to, which are forgotten here: all that are kept but the last of each SMMU."""
-        may_change = set(self._place.values())
+    def take(self, *, all: bool = False) -> list[Event]:
+        """The records that no line to come belongs to, which are forgotten here: those that are kept but the last of each SMMU.
+
+        ``all``: the last ones too. A line that comes for them all the same makes no second record, and changes none that was taken.
+        """
+        may_change = set() if all else set(self._place.values())
         done = [event for place, event in enumerate(self.events) if place not in may_change]
         kept = [event for place, event in enumerate(self.events) if place in may_change]
         self.events, self._place = kept, {event.smmu: place for place, event in enumerate(kept)}
         self.counts = dict(Counter((event.smmu, event.number, event.stream_id) for event in kept))
+        if all:
+            self._skipped.clear()
         return done
 
     def _words(self, device: str, text: str) -> None:
@@ -133,7 +138,7 @@ class EventReader:
             self.events.append(event)
 
     def _change(self, old: Event, new: Event) -> None:
-        if old.stream_id != new.stream_id:
+        if old.stream_id != new.stream_id and (old.smmu, old.number, old.stream_id) in self.counts:
             key = (old.smmu, old.number, old.stream_id)
             self.counts[key] -= 1
             if not self.counts[key]:

@@ -100,7 +100,7 @@ class KernelEvents:
             return
         self._reader.finish()
         self._stamped("")
-        found, self._reader, self._stamps = list(zip(self._reader.events, self._stamps, strict=True)), EventReader(), []
+        found, self._stamps = list(zip(self._reader.take(all=True), self._stamps, strict=True)), []
         for event, stamp in found:
             yield self._record(event, stamp)
 

@@ -22,7 +22,6 @@ class FileTail:
         self.unread: str | None = None
         self._file: int | None = None
         self._rest = b""
-        self._ended = False  # whether all that is there now was read
         self._open(end=True)
 
     def fileno(self) -> int | None:
@@ -40,17 +39,18 @@ class FileTail:
 
     def lines(self) -> list[str]:
         """Whole lines; the last one waits until it is ended."""
-        found = self._read()
-        if self._ended and self._rotated():
-            found += self._read()  # what came between
-            if not self._ended:
+        found, ended = self._read()
+        if ended and self._rotated():
+            more, ended = self._read()  # what came between
+            found += more
+            if not ended:
                 return found
             if self._rest:
                 found.append(self._rest.decode(errors="backslashreplace"))
             self._rest = b""
             self.close()
             self._open(end=False)
-            found += self._read()
+            found += self._read()[0]
         return found
 
     def close(self) -> None:
@@ -69,20 +69,19 @@ class FileTail:
             return True
         return self._file is not None and there.st_size < os.lseek(self._file, 0, os.SEEK_CUR)  # copytruncate
 
-    def _read(self) -> list[str]:
+    def _read(self) -> tuple[list[str], bool]:
+        """Some lines, and whether they are all that is there now."""
         found: list[str] = []
-        self._ended = self._file is None
         while self._file is not None and len(found) < AT_ONCE:
             data = os.read(self._file, 1 << 16)
             if not data:
-                self._ended = True
-                break
+                return found, True
             *whole, self._rest = (self._rest + data).split(b"\n")
             found += [one.decode(errors="backslashreplace") for one in whole]
             if len(self._rest) > _LONGEST:
                 self._rest = b""
                 self.lost += 1
-        return found
+        return found, self._file is None
 
 
 class Events(SocketMonitor):
