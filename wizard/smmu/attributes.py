@@ -155,7 +155,7 @@ class Override:
         return Attributes(base.device, base.inner, base.outer, incoming.share if self.share is None else self.share)
 
 
-class Sources(Struct, frozen=True):
+class Sources(Struct, frozen=True, gc=False):
     """All that decides the output attributes; evaluated only when asked, since most translations never ask.
 
     ``stage1`` is (MAIR byte, SH) and ``stage2`` (MemAttr, SH, S2FWB) of the leaf descriptors, None where the stage did not translate.

@@ -16,7 +16,7 @@ from wizard.smmu.context import GLOBAL, GLOBAL_SHARED, Space
 EVERYTHING = 1 << 64
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """One cached translation of ``1 << span`` bytes from ``start`` to ``output``.
 
     ``reach`` is log2 of the bytes that the stage 1 (or only) leaf covers: an invalidation of any address in there hits the entry, even

@@ -10,13 +10,14 @@ from wizard.arch.cd import CD, CD_BYTES, L1CD, L1CD_BYTES
 from wizard.arch.event import EventType, FaultClass
 from wizard.arch.registers import TableFormat
 from wizard.arch.ste import L1STD, L1STD_BYTES, STE, STE_BYTES, StreamConfig
-from wizard.smmu.context import Context, Stage2, context_of, stage2_of
+from wizard.smmu.context import Context, Stage2
 from wizard.smmu.outcome import Fault
 from wizard.smmu.permissions import PR
 from wizard.smmu.registers import Registers
 from wizard.smmu.stages import Stages
 from wizard.smmu.trace import Trace, told
-from wizard.smmu.validity import NOT_VALID, World, cd_illegal, stage1_on, stage2_on, ste_illegal, world
+from wizard.smmu.validity import NOT_VALID, World, stage1_on, stage2_on, world
+from wizard.smmu.worked import Worked
 
 Contents = MutableMapping[int, Any]
 
@@ -73,10 +74,11 @@ def _drop(cached: Contents, low: int, high: int) -> None:
 class Configuration:
     """Looks up contexts; ``cache`` None fetches every structure anew."""
 
-    __slots__ = ("cache", "features", "registers", "stages")
+    __slots__ = ("cache", "features", "registers", "stages", "worked")
 
     def __init__(self, registers: Registers, stages: Stages, cache: ConfigurationCache | None) -> None:
         self.registers, self.features, self.stages, self.cache = registers, registers.features, stages, cache
+        self.worked = Worked(registers.features)
 
     @property
     def split(self) -> int:
@@ -109,14 +111,14 @@ class Configuration:
         if ste is None:
             where = self._ste_address(sid, trace)
             words = self._fetch(where, STE_BYTES, EventType.F_STE_FETCH, "stream table entry")
-            ste = STE.of_words(words)
+            ste = self.worked.ste(words)
             if trace is not None:
                 trace.add("ste", f"stream table entry of StreamID {sid:#x}", where, tuple(words), **told(ste, "V", "Config"))
             if self.cache is not None:
                 self.cache.stes[sid] = ste
         elif trace is not None:
             trace.add("ste", f"stream table entry of StreamID {sid:#x} is cached", None, (), V=ste.V, Config=ste.Config)
-        why = ste_illegal(ste, self.features)
+        why = self.worked.ste_illegal(ste)
         if why is not None:
             raise Fault(EventType.C_BAD_STE, f"stream table entry is ILLEGAL: {why}", ste=ste if ste.V else None)
         return ste
@@ -155,7 +157,7 @@ class Configuration:
 
     def stage2_context(self, ste: STE) -> Context:
         """A context of stage 2 alone, for translated traffic of split-stage ATS."""
-        return context_of(ste, None, self._world(ste), self.features, skip_stage1=True)
+        return self.worked.context(ste, None, self._world(ste), skip_stage1=True)
 
     # -- context descriptors ------------------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class Configuration:
         stream_world = self._world(ste)
         index, skip = self.substream(ste, ssid)
         cd = self._cd(sid, index, ste, stream_world, trace) if index is not None else None
-        return context_of(ste, cd, stream_world, self.features, skip_stage1=skip)
+        return self.worked.context(ste, cd, stream_world, skip_stage1=skip)
 
     def _world(self, ste: STE) -> World:
         return world(ste, self.features, bool(self.registers.cr2.E2H))
@@ -192,20 +194,19 @@ class Configuration:
         raise Fault(EventType.F_STREAM_DISABLED, "transactions without SubstreamID are disabled (S1DSS 0)")
 
     def _cd(self, sid: int, index: int, ste: STE, stream_world: World, trace: Trace | None) -> CD:
-        features = self.features
         cd = self.cache.cds.get(sid, {}).get(index) if self.cache is not None else None
         if cd is None:
-            stage2 = stage2_of(ste, features) if stage2_on(ste) else None
+            stage2 = self.worked.stage2(ste) if stage2_on(ste) else None
             where = self._cd_address(sid, index, ste, stage2, trace)
             pa, words = self._fetch_cd(where, CD_BYTES, stage2, "context descriptor", trace)
-            cd = CD.of_words(words)
+            cd = self.worked.cd(words)
             if trace is not None:
                 trace.add("cd", f"context descriptor {index}", pa, tuple(words), **told(cd, "V"))
             if self.cache is not None:
                 self.cache.cds.setdefault(sid, {})[index] = cd
         elif trace is not None:
             trace.add("cd", f"context descriptor {index} is cached", None, (), V=cd.V, ASID=cd.ASID)
-        why = cd_illegal(cd, ste, features, stream_world)
+        why = self.worked.cd_illegal(cd, ste, stream_world)
         if why is not None:
             raise Fault(EventType.C_BAD_CD, f"context descriptor is ILLEGAL: {why}")
         return cd

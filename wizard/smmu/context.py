@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from wizard.arch.cd import CD, GRANULES0, GRANULES1
+from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf
 from wizard.arch.ste import GRANULES, STE, StreamConfig
-from wizard.smmu.attributes import Override, share_of
+from wizard.smmu import permissions
+from wizard.smmu.attributes import Override, is_device, share_of
 from wizard.smmu.ids import Features
+from wizard.smmu.permissions import HIERARCHICAL_BITS, STAGE1_BITS, STAGE2_BITS
 from wizard.smmu.regime import Regime, make, stage1_start, stage2_start
 from wizard.smmu.validity import World, effective_size
 
@@ -19,6 +24,13 @@ Space = tuple[str, int, int]
 """What tags a cached translation: kind (``EL1``, ``EL2``, ``E2H`` or ``IPA``), VMID, ASID."""
 
 
+LEAF1_BITS = STAGE1_BITS | permissions.bits(Stage1Leaf.AttrIndx, Stage1Leaf.SH, Stage1Leaf.AF, Stage1Leaf.nG, Stage1Leaf.Contiguous)
+LEAF2_BITS = STAGE2_BITS | permissions.bits(Stage2Leaf.MemAttr, Stage2Leaf.SH, Stage2Leaf.AF, Stage2Leaf.Contiguous)
+"""All of a leaf but its address that decides anything."""
+MOST = 4096
+"""Leaves that a stage keeps: tables of a guest gone mad have more kinds than anybody's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Half:
     """One of the two tables of a context descriptor; ``regime`` None is EPDx=1."""
@@ -28,6 +40,23 @@ class Half:
     had: bool
     e0pd: bool
     upper: bool
+
+
+class Leaf(Struct, frozen=True, gc=False):
+    """What a stage makes of a leaf's attributes: its own bits and those of the tables above it.
+
+    ``clean`` says that a write still has to update the dirty state, ``accessed`` that the access flag does not stand in the way, ``device`` that
+    stage 2 makes it Device memory. ``stage1`` is (MAIR byte, SH) and ``stage2`` (MemAttr, SH, S2FWB) of a leaf of that stage.
+    """
+
+    allowed: int
+    clean: bool
+    accessed: bool
+    contiguous: bool
+    globally: bool = False
+    device: bool = False
+    stage1: tuple[int, int] | None = None
+    stage2: tuple[int, int, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +79,17 @@ class Stage1:
     stall: bool
     space: Space
     global_space: Space
+    leaves: dict[int, Leaf] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def leaf(self, code: int) -> Leaf:
+        """What a leaf means: ``code`` is its descriptor's ``LEAF1_BITS`` and the ``HIERARCHICAL_BITS`` of those above it, which are others."""
+        allowed, clean = permissions.stage1(code & STAGE1_BITS, code & HIERARCHICAL_BITS, self.el2, self.wxn, self.pan, self.epan, self.hd)
+        leaf = Leaf(
+            allowed, clean, accessed=bool(Stage1Leaf.AF.get(code)) or self.ha or self.affd, contiguous=bool(Stage1Leaf.Contiguous.get(code)),
+            globally=not Stage1Leaf.nG.get(code),
+            stage1=(self.mair >> (Stage1Leaf.AttrIndx.get(code) << 3) & 0xFF, Stage1Leaf.SH.get(code)),
+        )  # fmt: skip
+        return _kept(self.leaves, code, leaf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +106,24 @@ class Stage2:
     record: bool
     stall: bool
     space: Space
+    leaves: dict[int, Leaf] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def leaf(self, code: int) -> Leaf:
+        """What a leaf means: ``code`` is its descriptor's ``LEAF2_BITS``."""
+        allowed, clean = permissions.stage2(code & STAGE2_BITS, self.xnx, self.hd)
+        memattr = Stage2Leaf.MemAttr.get(code)
+        leaf = Leaf(
+            allowed, clean, accessed=bool(Stage2Leaf.AF.get(code)) or self.ha or self.affd, contiguous=bool(Stage2Leaf.Contiguous.get(code)),
+            device=is_device(memattr, self.fwb), stage2=(memattr, Stage2Leaf.SH.get(code), self.fwb),
+        )  # fmt: skip
+        return _kept(self.leaves, code, leaf)
+
+
+def _kept(leaves: dict[int, Leaf], code: int, leaf: Leaf) -> Leaf:
+    if len(leaves) >= MOST:
+        leaves.clear()
+    leaves[code] = leaf
+    return leaf
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,11 +45,13 @@ def by_page(address: int, size: int) -> Iterator[tuple[int, int]]:
 class Memory:
     """Sparse memory. What is neither written nor inside ``ram`` does not answer: the SMMU meets an external abort there."""
 
-    __slots__ = ("pages", "ram")
+    __slots__ = ("pages", "ram", "whole")
 
     def __init__(self, ram: Iterable[tuple[int, int]] = RAM) -> None:
         self.ram = tuple(ram)
         self.pages: dict[int, array[int]] = {}
+        # The pages of which every word is what ``read`` answers: a walk need not ask it.
+        self.whole: Mapping[int, array[int]] = self.pages
 
     def answers(self, address: int) -> bool:
         """Whether something is there."""
@@ -92,6 +94,9 @@ class Memory:
 
     def read_words(self, address: int, count: int) -> list[int] | None:
         """``count`` words from ``address``, or None when any of them does not answer."""
+        page, first = self.whole.get(address >> PAGE_SHIFT), (address & PAGE_BYTES - 1) >> 3
+        if page is not None and first + count <= WORDS:
+            return page[first : first + count].tolist()
         words = []
         for index in range(count):
             word = self.read(address + 8 * index)

@@ -66,7 +66,7 @@ class AtsResponse(Struct, frozen=True):
     untranslated: bool = False
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """The end of a transaction.
 
     ``pa`` is the output address when it may pass; ``event`` the record of the fault when there was one, and ``recorded`` whether it was

@@ -17,13 +17,14 @@ UNPRIVILEGED = 3
 """How far the unprivileged bits are above the privileged ones."""
 
 
-def _mask(*fields: Field) -> int:
+def bits(*fields: Field) -> int:
+    """The bits of several fields."""
     return sum(f.mask << f.lo for f in fields)
 
 
-STAGE1_BITS = _mask(Stage1Leaf.AP, Stage1Leaf.PXN, Stage1Leaf.UXN, Stage1Leaf.DBM)
-STAGE2_BITS = _mask(Stage2Leaf.S2AP, Stage2Leaf.XN, Stage2Leaf.DBM)
-HIERARCHICAL_BITS = _mask(TableDescriptor.APTable, TableDescriptor.PXNTable, TableDescriptor.UXNTable)
+STAGE1_BITS = bits(Stage1Leaf.AP, Stage1Leaf.PXN, Stage1Leaf.UXN, Stage1Leaf.DBM)
+STAGE2_BITS = bits(Stage2Leaf.S2AP, Stage2Leaf.XN, Stage2Leaf.DBM)
+HIERARCHICAL_BITS = bits(TableDescriptor.APTable, TableDescriptor.PXNTable, TableDescriptor.UXNTable)
 """The descriptor bits that decide permissions; with the others masked off, few distinct values are left to remember."""
 
 

@@ -29,6 +29,10 @@ _PASSES = Context(ste=STE(0), cd=None, stage1=None, stage2=None, override=Overri
 """Translated traffic that no stage translates: no override of the STE reaches it either (table 13.5)."""
 
 
+_UNTRANSLATED, _REQUEST, _TRANSLATED = Ats.UNTRANSLATED, Ats.REQUEST, How.TRANSLATED
+"""Named here: looking an enumeration's member up costs as much as a look at memory."""
+
+
 class Procedure:
     """The steps, over the parts that each of them uses."""
 
@@ -40,7 +44,7 @@ class Procedure:
 
     def run(self, transaction: Transaction, story: Trace | None) -> Outcome:
         """What becomes of one transaction."""
-        ordinary = transaction.ats is Ats.UNTRANSLATED
+        ordinary = transaction.ats is _UNTRANSLATED
         if not ordinary:
             transaction = ats.presented(transaction)
         context = None
@@ -51,7 +55,7 @@ class Procedure:
             privileged = transaction.privileged if context.privileged is None else context.privileged
             if context.stage1 is None and context.stage2 is None:
                 return self._pass(transaction, context, story)
-            if transaction.ats is Ats.REQUEST:
+            if transaction.ats is _REQUEST:
                 need = ats.needed(context, transaction, privileged)
             else:
                 instruction = transaction.instruction if context.instruction is None else context.instruction
@@ -61,7 +65,7 @@ class Procedure:
             if context is not None:
                 fault.ste = context.ste
             return self.report.end(fault, transaction, story)
-        if transaction.ats is Ats.REQUEST:
+        if transaction.ats is _REQUEST:
             return self._complete(transaction, ats.completion(self.features, context, transaction, privileged, pa, entry), story)
         return _go_out(transaction, context, pa, entry, story)
 
@@ -130,6 +134,6 @@ def _go_out(transaction: Transaction, context: Context, pa: int, entry: Entry, s
     """The access goes out to ``pa``, with the attributes of chapter 13; table 13.5: no override reaches translated traffic."""
     if story is not None:
         story.add("done", f"output address {pa:#x}", None, (), size=1 << entry.span)
-    override = context.override if transaction.ats is Ats.UNTRANSLATED else Override()
+    override = context.override if transaction.ats is _UNTRANSLATED else Override()
     sources = Sources(transaction.incoming or DEFAULT, override, entry.stage1, entry.stage2)
-    return Outcome(How.TRANSLATED, pa, None, False, entry.span, "", None, None, sources, story)
+    return Outcome(_TRANSLATED, pa, None, False, entry.span, "", None, None, sources, story)

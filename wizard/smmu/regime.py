@@ -5,7 +5,7 @@ A ``Regime`` is worked out once per configuration, so that a walk only indexes a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 LAST = 3
@@ -27,12 +27,16 @@ class Level:
     run: int
 
 
+Step = tuple[int, int, tuple[tuple[int, int], ...], Level]
+"""A level: the offset of its descriptor is ``address >> first & second``; by descriptor type, what it means and its address bits; the level."""
+
+
 @dataclass(frozen=True, slots=True)
 class Regime:
     """One table as a walk needs it.
 
     ``input_bits`` is the size of its input range, ``output_bits`` of its outputs; ``wide`` means that 64 KiB descriptors carry address
-    bits 51:48 in bits 15:12; ``swap`` that descriptors are big-endian.
+    bits 51:48 in bits 15:12; ``swap`` that descriptors are big-endian. ``steps`` is what a walk does at each level, worked out of the rest.
     """
 
     granule: int
@@ -43,6 +47,13 @@ class Regime:
     table_mask: int
     wide: bool
     swap: bool
+    steps: tuple[Step, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        steps = tuple(
+            (one.shift - 3, one.mask << 3, tuple((kind, (0, one.leaf_mask, self.table_mask)[kind]) for kind in one.kinds), one) for one in self.levels
+        )
+        object.__setattr__(self, "steps", steps)
 
 
 RUNS = {(12, 1): 4, (12, 2): 4, (12, 3): 4, (14, 2): 5, (14, 3): 7, (16, 2): 5, (16, 3): 5}

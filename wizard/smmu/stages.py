@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from msgspec import Struct
 from msgspec.structs import replace
 
 from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf
@@ -14,21 +13,22 @@ from wizard.arch.event import EventType, FaultClass
 from wizard.smmu import permissions
 from wizard.smmu.attributes import is_device
 from wizard.smmu.cache import Entry, Tlb
-from wizard.smmu.context import Context, Half, Stage1, Stage2
+from wizard.smmu.context import LEAF1_BITS, LEAF2_BITS, Context, Half, Leaf, Stage1, Stage2
 from wizard.smmu.ids import Features
 from wizard.smmu.memory import Memory
 from wizard.smmu.outcome import Fault
-from wizard.smmu.permissions import ALL, HIERARCHICAL_BITS, PR, PW, STAGE1_BITS, STAGE2_BITS, WRITE
+from wizard.smmu.permissions import ALL, PR, PW, WRITE
 from wizard.smmu.trace import Trace
-from wizard.smmu.walk import WalkEnd, in_place, span_of, swapped, walk
+from wizard.smmu.walk import WalkEnd, in_place, swapped, walk
 
-_AF1, _AF2 = (f.mask << f.lo for f in (Stage1Leaf.AF, Stage2Leaf.AF))
+_AF1 = Stage1Leaf.AF.mask << Stage1Leaf.AF.lo
+_TTD, _IN = FaultClass.TTD, FaultClass.IN
+"""Named here: looking an enumeration's member up costs as much as a look at memory."""
 _TOP_BYTE = 0xFF << 56
 _ADDRESS = (1 << 64) - 1
 
 
-@dataclass(slots=True)
-class Found:
+class Found(Struct, gc=False):
     """A leaf of one stage: the output address of the access, and what an entry for it would hold.
 
     ``attribute`` is MemAttr, SH and S2FWB of a stage 2 leaf. ``descriptor`` is where a stage 1 leaf lies in physical memory, when hardware
@@ -99,43 +99,31 @@ class Stages:
                     entry.granule, entry.level, entry.stage2,
                 )  # fmt: skip
 
-        def fetch(where: int) -> int:
-            word = self.memory.read(where)
-            if word is None:
-                raise Fault(
-                    EventType.F_WALK_EABT,
-                    f"nothing answers at {where:#x}, a stage 2 descriptor",
-                    stage2=True,
-                    fault_class=purpose,
-                    address=where,
-                )
-            return word
-
         tables = self.tlb.walks(stage2.space) if self.tlb is not None else None
         try:
-            word, level, _, where, output = walk(regime, ipa, fetch, tables, trace, 2, hierarchical=False)
+            word, level, _, where, output = walk(self.memory, regime, ipa, None, tables, trace, 2, hierarchical=False)
         except WalkEnd as end:
+            if end.kind is EventType.F_WALK_EABT:
+                raise Fault(end.kind, end.reason, stage2=True, fault_class=purpose, address=end.address) from None
             raise _fault2(stage2, end.kind, end.reason, purpose, ipa) from None
-        if not word & _AF2 and not stage2.ha and not stage2.affd:
+        leaf = stage2.leaves.get(code := word & LEAF2_BITS) or stage2.leaf(code)
+        if not leaf.accessed:
             raise _fault2(stage2, EventType.F_ACCESS, "stage 2 access flag is 0", purpose, ipa)
-        allowed, clean = permissions.stage2(word & STAGE2_BITS, stage2.xnx, stage2.hd)
-        attribute = Stage2Leaf.MemAttr.get(word), Stage2Leaf.SH.get(word), stage2.fwb
-        self._permit2(stage2, allowed, attribute, need, purpose, ipa)
-        updated = word
-        if stage2.ha and not word & _AF2:
-            updated = Stage2Leaf.AF.put(updated, 1)
-        if clean and need & allowed & WRITE:
-            updated, clean = Stage2Leaf.S2AP.put(updated, Stage2Leaf.S2AP.get(updated) | 2), False
-        if updated != word:
-            self._update(regime.swap, where, updated, trace)
-        span = span_of(word, level, run=not stage2.ha and in_place(level, ipa, output))
-        found = Found(output + (ipa & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number, attribute)
+        allowed, clean = leaf.allowed, leaf.clean
+        if not need & allowed or stage2.ptw:
+            self._permit2(stage2, allowed, leaf.stage2, need, purpose, ipa)
+        if stage2.ha:
+            clean = self._settle2(stage2, leaf, word, where, need, trace)
+        span = level.shift
+        if leaf.contiguous and not stage2.ha and in_place(level, ipa, output):
+            span = level.run
+        found = Found(output + (ipa & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number, leaf.stage2)
         if self.tlb is not None:
             start = ipa & -1 << span
             base = found.output - (ipa - start)
             self.tlb.add(
                 stage2.space,
-                Entry(start, span, base, start, span, regime.granule, level.number, ALL, allowed, False, clean, None, attribute),
+                Entry(start, span, base, start, span, regime.granule, level.number, ALL, allowed, False, clean, None, leaf.stage2),
             )
         return found
 
@@ -144,10 +132,19 @@ class Stages:
         reason = None
         if not need & allowed:
             reason = f"stage 2 allows {permissions.describe(allowed)}, needed {permissions.describe(need)}"
-        elif stage2.ptw and purpose is not FaultClass.IN and attribute is not None and is_device(attribute[0], attribute[2]):
+        elif stage2.ptw and purpose is not _IN and attribute is not None and is_device(attribute[0], attribute[2]):
             reason = "S2PTW is 1 and stage 2 maps the table as Device memory"
         if reason is not None:
             raise _fault2(stage2, EventType.F_PERMISSION, reason, purpose, ipa, tt_read=not need & WRITE)
+
+    def _settle2(self, stage2: Stage2, leaf: Leaf, word: int, where: int, need: int, trace: Trace | None) -> bool:
+        """Update a stage 2 leaf for an access that is granted: its access flag and its dirty state; whether it is still clean."""
+        updated, clean = Stage2Leaf.AF.put(word, 1), leaf.clean
+        if clean and need & leaf.allowed & WRITE:
+            updated, clean = Stage2Leaf.S2AP.put(updated, Stage2Leaf.S2AP.get(updated) | 2), False
+        if updated != word:
+            self._update(stage2.regime.swap, where, updated, trace)
+        return clean
 
     def _update(self, swap: bool, where: int, word: int, trace: Trace | None) -> None:
         """Hardware update of a descriptor (HTTU)."""
@@ -157,8 +154,8 @@ class Stages:
 
     # -- stage 1 ------------------------------------------------------------------------------------------------------
 
-    def stage1(self, stage1: Stage1, stage2: Stage2 | None, va: int, need: int, trace: Trace | None) -> tuple[Found, bool]:
-        """Translate ``va`` by stage 1, whose tables stage 2 translates when there is one; answers the leaf and whether it is global.
+    def stage1(self, stage1: Stage1, stage2: Stage2 | None, va: int, need: int, trace: Trace | None) -> tuple[Found, Leaf]:
+        """Translate ``va`` by stage 1, whose tables stage 2 translates when there is one; answers where it leads and what its leaf means.
 
         The leaf is not updated yet (``_settle``): whether the access is granted, stage 2 has a word in.
         """
@@ -171,33 +168,36 @@ class Stages:
             raise _fault1(stage1, EventType.F_TRANSLATION, f"walks through TTB{int(half.upper)} are disabled (EPD{int(half.upper)})")
         if half.e0pd and not need & permissions.PR and not need & (PW | permissions.PX):
             raise _fault1(stage1, EventType.F_TRANSLATION, f"unprivileged access is disabled (E0PD{int(half.upper)})")
-        memory_read = self.memory.read
+        below = None
+        if stage2 is not None:
 
-        def fetch(where: int) -> int:
-            pa = where if stage2 is None else self.stage2(stage2, where, PR, FaultClass.TTD, trace).output
-            if trace is not None and stage2 is not None:
-                trace.add("ipa", f"intermediate address {where:#x} is {pa:#x}")
-            word = memory_read(pa)
-            if word is None:
-                raise Fault(EventType.F_WALK_EABT, f"nothing answers at {pa:#x}, a stage 1 descriptor", fault_class=FaultClass.TTD, address=pa)
-            return word
+            def below(where: int) -> int:
+                place = self.stage2(stage2, where, PR, _TTD, trace).output
+                if trace is not None:
+                    trace.add("ipa", f"intermediate address {where:#x} is {place:#x}")
+                return place
 
         tables = self.tlb.walks(stage1.space) if self.tlb is not None else None
         try:
-            word, level, above, where, output = walk(regime, address, fetch, tables, trace, 1, hierarchical=not half.had)
+            word, level, above, where, output = walk(self.memory, regime, address, below, tables, trace, 1, hierarchical=not half.had)
         except WalkEnd as end:
+            if end.kind is EventType.F_WALK_EABT:
+                raise Fault(end.kind, end.reason, fault_class=_TTD, address=end.address) from None
             raise _fault1(stage1, end.kind, end.reason) from None
-        if not word & _AF1 and not stage1.ha and not stage1.affd:
+        leaf = stage1.leaves.get(code := word & LEAF1_BITS | above) or stage1.leaf(code)
+        if not leaf.accessed:
             raise _fault1(stage1, EventType.F_ACCESS, "stage 1 access flag is 0")
-        allowed, clean = permissions.stage1(word & STAGE1_BITS, above & HIERARCHICAL_BITS, stage1.el2, stage1.wxn, stage1.pan, stage1.epan, stage1.hd)
+        allowed, clean = leaf.allowed, leaf.clean
         if not need & allowed:
             raise _denied(stage1, allowed, need)
-        span = span_of(word, level, run=not stage1.ha and in_place(level, address, output))
+        span = level.shift
+        if leaf.contiguous and not stage1.ha and in_place(level, address, output):
+            span = level.run
         found = Found(output + (address & (1 << level.shift) - 1), span, span, allowed, clean, word, regime.granule, level.number)
-        if (stage1.ha and not word & _AF1) or (clean and need & allowed & WRITE):
+        if stage1.ha and (not word & _AF1 or (clean and need & allowed & WRITE)):
             # The update is a write: stage 2 has to allow it for the table (3.13.5), and a fault of that comes before those of the output address.
-            found.descriptor = where if stage2 is None else self.stage2(stage2, where, PW, FaultClass.TTD, trace).output
-        return found, not Stage1Leaf.nG.get(word)
+            found.descriptor = where if stage2 is None else self.stage2(stage2, where, PW, _TTD, trace).output
+        return found, leaf
 
     def _settle(self, stage1: Stage1, found: Found, where: int, granted: int, trace: Trace | None) -> None:
         """Update a stage 1 leaf after both stages: its access flag, and its dirty state where a write is ``granted`` (3.13.2, 3.13.3, 3.13.7)."""
@@ -222,14 +222,13 @@ class Stages:
             hit = self._hit(stage1, stage2, address, need, trace)
             if hit is not None:
                 return hit
-        first, is_global = self.stage1(stage1, stage2, address, need, trace)
-        attribute = stage1.mair >> (Stage1Leaf.AttrIndx.get(first.word) << 3) & 0xFF, Stage1Leaf.SH.get(first.word)
+        first, leaf = self.stage1(stage1, stage2, address, need, trace)
         pa, span, allowed2, clean2, attribute2 = first.output, first.span, ALL, False, None
         if stage2 is not None:
             if trace is not None:
                 trace.add("ipa", f"stage 1 maps {address:#x} to the intermediate address {first.output:#x}")
             # What stage 1 denies stage 2 need not grant, and its dirty state stays (3.13.7.1): an ATS request asks for several at once.
-            second = self.stage2(stage2, first.output, need & first.allowed, FaultClass.IN, trace)
+            second = self.stage2(stage2, first.output, need & first.allowed, _IN, trace)
             pa, span, allowed2, clean2 = second.output, min(span, second.span), second.allowed, second.clean
             attribute2 = second.attribute
         if first.descriptor is not None:
@@ -239,19 +238,19 @@ class Stages:
         start = address - offset
         entry = Entry(
             start, span, pa - offset, first.output - offset, first.reach, first.granule, first.level,
-            first.allowed, allowed2, first.clean, clean2, attribute, attribute2,
+            first.allowed, allowed2, first.clean, clean2, leaf.stage1, attribute2,
         )  # fmt: skip
         if self.tlb is not None:
             chosen = select(stage1, address)
             if chosen is not None and chosen[1] != address:
                 entry = replace(entry, start=chosen[1] - offset)
-            self.tlb.add(stage1.global_space if is_global else stage1.space, entry)
+            self.tlb.add(stage1.global_space if leaf.globally else stage1.space, entry)
         return pa, entry
 
     def _only2(self, stage2: Stage2, ipa: int, need: int, trace: Trace | None) -> tuple[int, Entry]:
         if ipa >> self.features.ias:
             raise Fault(EventType.F_ADDR_SIZE, f"input address {ipa:#x} is beyond {self.features.ias} bits")
-        found = self.stage2(stage2, ipa, need, FaultClass.IN, trace)
+        found = self.stage2(stage2, ipa, need, _IN, trace)
         offset = ipa & (1 << found.span) - 1
         entry = Entry(
             ipa - offset, found.span, found.output - offset, ipa - offset, found.reach, found.granule, found.level,
@@ -275,5 +274,5 @@ class Stages:
         if not need & entry.allowed1:
             raise _denied(stage1, entry.allowed1, need)
         if stage2 is not None:
-            self._permit2(stage2, entry.allowed2, entry.stage2, need & entry.allowed1, FaultClass.IN, entry.ipa + address - entry.start)
+            self._permit2(stage2, entry.allowed2, entry.stage2, need & entry.allowed1, _IN, entry.ipa + address - entry.start)
         return entry.output + address - entry.start, entry

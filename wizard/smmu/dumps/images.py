@@ -57,6 +57,8 @@ class ImageMemory(Memory):
 
     def __init__(self, extents: Iterable[Extent]) -> None:
         super().__init__(ram=())
+        # What no image holds of a page is not known, and every word that was asked for counts.
+        self.whole = {}
         self.extents = sorted(extents, key=lambda one: (one.start, one.end))
         for first, second in zip(self.extents, self.extents[1:], strict=False):
             if second.start < first.end:
