@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from wizard.arch.command import Op
 from wizard.arch.event import EventType
 from wizard.arch.ste import STE
 from wizard.nesting import Group, Iommufd, Kernel, KernelError, ViommuType
-from wizard.nesting.host import MSI_IOVA
+from wizard.nesting.host import MSI_IOVA, MSI_LENGTH
 from wizard.nesting.invalidate import encode
 from wizard.nesting.iommufd import Area
 from wizard.nesting.qemu import Incompatible, compare, ids_of
@@ -121,6 +123,28 @@ def test_vmids_run_out() -> None:
 
 
 # -- IOAS -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_area_in_the_msi_window_is_named_wherever_it_lies() -> None:
+    """``attach()`` looks where it would be, not at every area; held against looking at every area."""
+    host, rng, found = Machine(), Random(3), 0
+    device = host.function(host.smmu(), "a", 8)
+    for _ in range(150):
+        vm = Iommufd("vm", None)
+        for _ in range(rng.randrange(6)):
+            start = MSI_IOVA + rng.randrange(-4, 2 * MSI_LENGTH >> 16) * 0x1_0000
+            with suppress(KernelError):
+                vm.map(Area(start, BACKING, rng.choice([0x1000, 0x1_0000, 0x4_0000, 0x80_0000])))
+        inside = [area for area in vm.areas if area.iova < MSI_IOVA + MSI_LENGTH and area.iova + area.size > MSI_IOVA]
+        parent = vm.alloc_parent(device)
+        if not inside:
+            vm.attach(device, parent)
+            vm.detach(device)
+            continue
+        found += 1
+        with pytest.raises(KernelError, match=f"{inside[0].iova:#x} to {inside[0].iova + inside[0].size - 1:#x} "):
+            vm.attach(device, parent)
+    assert 30 < found < 140
 
 
 def test_memory_in_the_msi_window_or_above_the_aperture_is_refused() -> None:

@@ -83,6 +83,11 @@ class Iommufd:
             else:
                 parent.smmu.submit([invalidate.encode(Op.TLBI_NH_ASID, ASID=parent.asid)])
 
+    def _in_window(self) -> Area | None:
+        """The first area that overlaps the SW MSI window; areas are in order and do not overlap each other."""
+        place = bisect_left(self.areas, MSI_IOVA, key=attrgetter("iova"))
+        return next((area for area in self.areas[max(place - 1, 0) : place + 1] if _overlaps_window(area)), None)
+
     def window_page(self, page_size: int) -> int:
         """Where in the SW MSI window the doorbell's page is: the first one, as there is one ITS page (iommufd_sw_msi_get_map())."""
         return MSI_IOVA & -page_size
@@ -110,7 +115,7 @@ class Iommufd:
             _aperture(parent, area)
         for area in self.areas:
             _fill(parent, area)
-        if self.doorbell is not None and all(not _overlaps_window(area) for area in self.areas):
+        if self.doorbell is not None and self._in_window() is None:
             page = smmu.kernel.page_size
             parent.table.map(self.window_page(page), self.doorbell & -page, page, execute=False, attr=_attribute(parent, device=True))
         self.parents.append(parent)
@@ -193,9 +198,8 @@ class Iommufd:
         """
         self.ioctls += 1
         group = device.group
-        for area in self.areas:
-            if _overlaps_window(area):
-                raise _in_window("iopt_table_enforce_dev_resv_regions()", area)
+        if (area := self._in_window()) is not None:
+            raise _in_window("iopt_table_enforce_dev_resv_regions()", area)
         if device not in group.members and group.hwpt is not None and group.hwpt is not hwpt:
             raise KernelError("EINVAL", "iommufd_hw_pagetable_attach()", f"group {group.number} is attached to another HWPT")
         if group.hwpt is not hwpt:
