@@ -135,7 +135,7 @@ def test_the_wheel_has_what_a_distribution_wants(wheel: Path) -> None:
         names = archive.namelist()
     for end in (
         "doc/smmu-wizard/docs/snapshot.md",
-        "smmu-wizard/engines/ansible/record.yml",
+        "smmu-wizard/engines/ansible/galaxy.yml",
         "man/man1/smmu-wizard.1",
         "bash-completion/completions/smmu-wizard",
         "zsh/site-functions/_smmu-wizard",
