@@ -25,6 +25,29 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARK)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One option."""
+    text = "say at the end which behaviours of the SMMU's specification the tests with smmu_server exercised, and which not"
+    parser.getgroup("smmu-wizard").addoption("--smmu-coverage", action="store_true", help=text)
+
+
+_EXERCISED = pytest.StashKey[set[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What was exercised, where it was asked for. Of workers of pytest-xdist it is not known."""
+    if not config.getoption("--smmu-coverage"):
+        return
+    from wizard.smmu.coverage import Coverage
+
+    coverage = Coverage()
+    exercised: set[str] = config.stash.setdefault(_EXERCISED, set())
+    coverage.add(exercised)
+    terminalreporter.section("coverage of the SMMU's specification")
+    for line in coverage.lines():
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture
 def smmu_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """A server of the simulated SMMU for one test, named by $SMMU_WIZARD_SOCKET in the environment of what the test starts.
@@ -40,11 +63,14 @@ def smmu_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         words += map(str, mark.args)
         given = mark.kwargs.get("allow", ())
         allowed |= {given} if isinstance(given, str) else set(given)
-    with started(words) as served:
+    noting = request.config.getoption("--smmu-coverage")
+    with started([*words, "--coverage"] if noting else words) as served:
         served.allow(*allowed)
         for name, value in served.environment.items():
             monkeypatch.setenv(name, value)
         yield served
+        if noting:
+            request.config.stash.setdefault(_EXERCISED, set()).update(served.exercised())
         if wrong := served.end():
             pytest.fail("\n".join(wrong), pytrace=False)
 

@@ -19,7 +19,7 @@ from wizard.arch.bits import Record
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/smmu-library.md"
-PUBLIC = ["wizard.smmu", "wizard.smmu.machine", "wizard.smmu.shared", "wizard.smmu.state", "wizard.smmu.tables", "wizard.smmu.arrays"]
+PUBLIC = ["wizard.smmu"] + [f"wizard.smmu.{name}" for name in ("machine", "shared", "state", "tables", "arrays", "behaviours", "coverage", "client")]
 ALONE = [name for name in PUBLIC if name != "wizard.smmu.arrays"]
 
 
@@ -37,10 +37,12 @@ def lines(module: str) -> Iterator[str]:
         elif isinstance(found, type):
             yield f"{name}{inspect.signature(found)}"
             yield from (f"{name}.{line}" for line in members(found))
+        elif isinstance(found, dict):
+            yield from (f"{name}[{key!r}]" for key in found)
         elif callable(found) and inspect.isfunction(found):
             yield f"{name}{inspect.signature(found)}"
         else:
-            yield f"{name} = {found!r}" if isinstance(found, int) else f"{name}: {found}"
+            yield f"{name} = {found!r}" if isinstance(found, int | str) else f"{name}: {found if not isinstance(found, Path) else found.name}"
 
 
 def members(kind: type) -> Iterator[str]:

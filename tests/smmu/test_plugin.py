@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_driver_in_c_and_what_its_tests_are_told(driver: Path, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TESTS.format(driver=str(driver)))
-    done = session(tmp_path)
+    done = session(tmp_path, "--smmu-coverage")
     results = {line.split("::")[1].split()[0]: line.split()[0] for line in done.stdout.splitlines() if line.startswith(("PASSED", "ERROR", "FAILED"))}
     failed = {name for name, result in results.items() if result != "PASSED"}
     assert failed == {
@@ -91,6 +92,11 @@ def test_a_driver_in_c_and_what_its_tests_are_told(driver: Path, tmp_path: Path)
     assert "smmu-server did not begin: smmu-wizard: 'no name' is no name" in said
     assert "The server did not answer at the end of the test" in said
     assert "Traceback" not in said
+    counted = re.search(r"^(\d+) of (\d+) behaviours of the specification exercised$", said, re.MULTILINE)
+    assert counted is not None
+    assert 20 < int(counted[1]) < int(counted[2])
+    assert "not fault.stage1.translation" not in said, "the driver takes one"
+    assert "  not ats.granted: a translation request is granted something (3.9.1.2, 13.7)" in said
 
 
 def test_a_server_ends_with_the_one_who_started_it() -> None:

@@ -257,6 +257,8 @@ def test_clients_share_the_machine_and_a_broken_one_harms_nobody(path: Path, cli
         f"FAIL the line is longer than {LARGEST_LINE} bytes.", "OK 0x000000000000004d", "FAIL the line is not ASCII.", "FAIL the line is empty.",
     ]  # fmt: skip
     assert client.ask("hello 1").startswith("1 smmu-wizard ")
+    with pytest.raises(Failed, match="start the server with --coverage"):
+        client.ask("coverage")
     with pytest.raises(Failed, match="version 2 of the protocol is not spoken here"):
         client.ask("hello 2")
 
@@ -314,9 +316,10 @@ def test_beginning_and_end(tmp_path: Path) -> None:
                 client.ask("help")
         assert process.communicate(timeout=LIMIT)[1] == ""
     assert not where.exists()
-    with serving(where, "--once") as process:
+    with serving(where, "--once", "--coverage") as process:
         with Client.at(where, LIMIT) as client:
-            client.ask("help")
+            client.ask("dma read 1 0x40000000 4")
+            assert re.fullmatch(r"1 \d+ gbpa\.pass", client.ask("coverage"))
         assert process.wait(LIMIT) == 0
     assert not where.exists()
 

@@ -301,6 +301,7 @@ def _simulation(add: Add) -> None:
     command.add_argument("case", metavar="CASE|-|SID", help="a file with one case or a list of them, - for one case a line; of a dump, a StreamID")
     command.add_argument("iova", metavar="IOVA", nargs="?", help="of a dump: the input address")
     command.add_argument("--trace", nargs="?", const="text", choices=["text", "json"], help="say which words were read and why the walk ended")
+    command.add_argument("--coverage", action="store_true", help="say at the end which behaviours of the specification the cases have exercised")
     _dump(command)
     command.add_argument("--read", action="store_true", help="of a dump: a read, not a write")
     command.add_argument("--ssid", metavar="N", help="of a dump: the SubstreamID (PASID) of the access")
@@ -349,6 +350,7 @@ def _simulation(add: Add) -> None:
     command.add_argument("--ram", metavar="START+SIZE", action="append", default=[], help=text)
     text = "memory that is a file's or memfd's, mapped shared (may be repeated)"
     command.add_argument("--ram-file", metavar="FILE@ADDRESS", action="append", default=[], help=text)
+    command.add_argument("--coverage", action="store_true", help="note which behaviours of the specification are exercised, for the command coverage")
     command.add_argument("--include", action="store_true", help="print the directory of smmu_wizard.h, the client in C, and end")
     command = add("schema", "wizard.cli.schema", "JSON Schema of an input format or of a --json output", host=False)
     command.add_argument("name", metavar="NAME", nargs="?", help="without a name: the names there are")

@@ -11,6 +11,8 @@ from wizard.base.errors import UsageError
 def run_translate(arguments: argparse.Namespace) -> int:
     """Translation cases on the simulated SMMUv3, or one address in a dump."""
     if arguments.mem or arguments.registers:
+        if arguments.coverage:
+            raise UsageError("A dump exercises nothing.", "Leave --coverage away, or give cases.")
         from wizard.cli.tables import run_one
 
         return run_one(arguments)
@@ -19,7 +21,7 @@ def run_translate(arguments: argparse.Namespace) -> int:
     if arguments.iova is not None or arguments.ssid is not None or arguments.read:
         raise UsageError("A StreamID and an address are of a dump.", "Give its memory and registers: --mem FILE@ADDRESS --registers FILE.")
 
-    return run(arguments.case, arguments.trace, sys.stdout)
+    return run(arguments.case, arguments.trace, sys.stdout, coverage=arguments.coverage)
 
 
 def run_dry_run(arguments: argparse.Namespace) -> int:

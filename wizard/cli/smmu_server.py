@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -25,12 +26,8 @@ def run_smmu_server(arguments: argparse.Namespace) -> int:
         return Exit.OK
     if (arguments.socket is None) != arguments.stdio:
         raise UsageError("A server talks at a socket or on its standard streams.", "Give --socket PATH, or --stdio.")
-    from wizard.smmu.server.protocol import Protocol
-    from wizard.smmu.server.serve import talk
-    from wizard.smmu.server.setup import machine_of
-
     try:
-        machine = machine_of(arguments.smmu, arguments.ram, arguments.ram_file)
+        protocol = _protocol(arguments)
     except OSError as error:
         raise InputError(
             f"{visible(str(error.filename or 'The memory'))} can't be mapped: {error.strerror}.", "Name a file: FILE@ADDRESS."
@@ -38,10 +35,25 @@ def run_smmu_server(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(f"{visible(str(error))}.", "`smmu-wizard smmu-server --help` shows the forms.") from None
     if arguments.stdio:
-        talk(Protocol(machine), sys.stdin.buffer, sys.stdout.buffer)
+        from wizard.smmu.server.serve import talk
+
+        talk(protocol, sys.stdin.buffer, sys.stdout.buffer)
     else:
-        _serve(Protocol(machine), arguments.socket, once=arguments.once)
+        _serve(protocol, arguments.socket, once=arguments.once)
     return Exit.OK
+
+
+def _protocol(arguments: argparse.Namespace) -> Protocol:
+    from wizard.smmu.server.protocol import Protocol
+    from wizard.smmu.server.setup import machine_of
+
+    described = arguments.smmu, arguments.ram, arguments.ram_file
+    if not arguments.coverage:
+        return Protocol(machine_of(*described))
+    from wizard.smmu.coverage import Coverage, ObservedMachine
+
+    coverage = Coverage()
+    return Protocol(machine_of(*described, functools.partial(ObservedMachine, coverage=coverage)), coverage)
 
 
 def _serve(protocol: Protocol, path: str, *, once: bool) -> None:

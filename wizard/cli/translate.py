@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,29 +16,39 @@ from wizard.base.json import out_of_bounds
 from wizard.base.text import visible
 from wizard.smmu import cases
 from wizard.smmu.caseformat import Answer, Case, TraceStep
-from wizard.smmu.cases import CaseError, decode, decode_all
+from wizard.smmu.cases import CaseError, Make, decode, decode_all
+from wizard.smmu.device import Smmu
 
 LARGEST_FILE = 64 << 20
 """Bytes of a file or of one line of standard input."""
 
 
-def run(source: str, trace: str | None, out: TextIO) -> int:
+def run(source: str, trace: str | None, out: TextIO, *, coverage: bool = False) -> int:
     """Answer the case or cases of ``source``, a path or ``-`` for one case per line; one JSON line each.
 
-    ``trace`` is None, ``json`` (in the answer) or ``text`` (lines before it, each beginning with ``#``). Answers the exit status: 3 when
+    ``trace`` is None, ``json`` (in the answer) or ``text`` (lines before it, each beginning with ``#``). With ``coverage`` lines at the end, which
+    begin with ``#`` too, say which behaviours of the specification were exercised and which were not. Answers the exit status: 3 when
     any case was wrong. ``InputError`` when a file cannot be read or holds no case at all.
     """
     if trace not in (None, "text", "json"):
         raise ValueError(f"no trace format {trace!r}")
-    status = Exit.OK
+    status, noted = Exit.OK, None
+    make: Make = Smmu
+    if coverage:
+        from wizard.smmu.coverage import Coverage, Observed
+
+        noted = Coverage()
+        make = functools.partial(Observed, coverage=noted)
     for case in cases_of(source):
-        answer = Answer(error=str(case)) if isinstance(case, CaseError) else cases.run(case, trace=trace is not None)
+        answer = Answer(error=str(case)) if isinstance(case, CaseError) else cases.run(case, trace=trace is not None, make=make)
         if answer.error is not msgspec.UNSET:
             status = Exit.INPUT
         if trace == "text":
             _tell(case, answer, out)
         out.write(msgspec.json.encode(answer).decode() + "\n")
         out.flush()
+    if noted is not None:
+        out.writelines(f"# {line}\n" for line in noted.lines())
     return status
 
 

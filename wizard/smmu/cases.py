@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -31,6 +32,10 @@ HOWS: dict[How, Literal["success", "bypass", "disable"]] = {How.TRANSLATED: "suc
 
 
 _NUMBER = re.compile(r"-?(0x[0-9a-f]+|0|[1-9][0-9]*)", re.ASCII | re.IGNORECASE)
+
+
+Make = Callable[..., Smmu]
+"""Makes an SMMU as ``Smmu`` is made."""
 
 
 class CaseError(ValueError):
@@ -109,10 +114,13 @@ def decode_all(data: bytes | str) -> list[Case | CaseError]:
     return found
 
 
-def run(case: Case, *, trace: bool = False) -> Answer:
-    """Answer one case; one that makes no sense answers ``error``. With ``trace`` each DMA's answer says what was read where, and why."""
+def run(case: Case, *, trace: bool = False, make: Make = Smmu) -> Answer:
+    """Answer one case; one that makes no sense answers ``error``. With ``trace`` each DMA's answer says what was read where, and why.
+
+    ``make`` makes the SMMU: ``functools.partial(Observed, coverage=…)`` notes what the case exercises (``wizard.smmu.coverage``).
+    """
     try:
-        return _run(case, trace)
+        return _run(case, trace, make)
     except CaseError as error:
         return Answer(error=str(error))
 
@@ -196,7 +204,7 @@ def answer_of(outcome: Outcome) -> Answer:
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-def build(case: Case, *, trace: bool = False) -> Bench:
+def build(case: Case, *, trace: bool = False, make: Make = Smmu) -> Bench:
     """The SMMU of a case, with its memory and registers set."""
     base = STAGES[case.stage]
     changed = {}
@@ -209,7 +217,7 @@ def build(case: Case, *, trace: bool = False) -> Bench:
     ram: tuple[tuple[int, int], ...] = RAM
     if case.ram is not UNSET:
         ram = tuple((number(start, f"ram[{i}][0]"), number(end, f"ram[{i}][1]", 65)) for i, (start, end) in enumerate(case.ram))
-    smmu = Smmu(ids, Memory(ram), tlb=case.caches, configuration_cache=case.caches)
+    smmu = make(ids, Memory(ram), tlb=case.caches, configuration_cache=case.caches)
     bench = Bench(smmu, trace, [MaskedField(register=m.register, field=m.field, value=m.value, why=m.why) for m in masked_bits(ids)])
     _load(bench, case.mem, "mem")
     # GBPA is what the register holds, however it was written; the others come before CR0, which closes them.
@@ -219,8 +227,8 @@ def build(case: Case, *, trace: bool = False) -> Bench:
     return bench
 
 
-def _run(case: Case, trace: bool) -> Answer:
-    bench = build(case, trace=trace)
+def _run(case: Case, trace: bool, make: Make) -> Answer:
+    bench = build(case, trace=trace, make=make)
     answer = _play(bench, case)
     if bench.masked:
         answer.masked = bench.masked

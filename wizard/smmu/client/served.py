@@ -42,6 +42,13 @@ class Served:
             raise ValueError(f"{', '.join(sorted(unknown))}: there is {', '.join(ALLOWED)}")
         self.allowed |= set(what)
 
+    def exercised(self) -> set[str]:
+        """The behaviours that were exercised (``--coverage``), by key; none of a server that is gone."""
+        try:
+            return set(self.client.ask("coverage").split()[2:])
+        except OSError:
+            return set()
+
     def end(self) -> list[str]:
         """End the server; what is wrong with its SMMUs or itself, a sentence each."""
         wrong: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from wizard import __version__
 from wizard.arch.event import EVENT_BYTES, Event, PageRequest, name_of
@@ -15,6 +16,9 @@ from wizard.smmu.queue import slot_address
 from wizard.smmu.server import words as read
 from wizard.smmu.server.words import Refused
 from wizard.smmu.state import StateError
+
+if TYPE_CHECKING:
+    from wizard.smmu.coverage import Coverage
 
 VERSION = 1
 LARGEST_LINE = 1 << 18
@@ -29,9 +33,14 @@ _DEVICE = ("ssid", "smmu")
 
 @dataclass(slots=True)
 class Protocol:
-    """Commands on one machine. ``saved`` are states by name; ``why`` is the reason that the last access which did not pass was given."""
+    """Commands on one machine.
+
+    ``coverage`` is what they exercise, where it is noted; ``saved`` are states by name; ``why`` is the reason that the last access which did not
+    pass was given.
+    """
 
     machine: Machine
+    coverage: Coverage | None = None
     saved: dict[str, bytes] = field(default_factory=dict)
     why: str = ""
 
@@ -283,6 +292,14 @@ def _reset(protocol: Protocol, rest: list[str]) -> str:
     else:
         protocol.machine.reset()
     return ""
+
+
+@command("coverage")
+def _coverage(protocol: Protocol, rest: list[str]) -> str:
+    if protocol.coverage is None:
+        raise Refused("nothing is noted: start the server with --coverage")
+    known, exercised = protocol.coverage.known, protocol.coverage.exercised
+    return " ".join([str(len(exercised)), str(known), *(one.key for one in exercised)])
 
 
 @command("save NAME")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from wizard.arch.registers import GBPA
 from wizard.base.text import parse_size
@@ -17,10 +17,11 @@ _LIKE = {"everything": Ids.everything, "qemu": Ids}
 _IDS = ("idr0", "idr1", "idr3", "idr5", "aidr")
 
 
-def machine_of(smmus: Iterable[str], ram: Iterable[str], files: Iterable[str]) -> Machine:
+def machine_of(smmus: Iterable[str], ram: Iterable[str], files: Iterable[str], make: Callable[[Memory], Machine] = Machine) -> Machine:
     """A machine with the SMMUs of ``NAME[@BASE][,KEY=VALUE…]``, memory of ``START+SIZE`` and shared memory of ``FILE@ADDRESS``.
 
-    Without an SMMU there is one, ``smmu0``; without memory and files, memory is as ``translate`` has it. ``OSError`` for a file that can't be mapped.
+    Without an SMMU there is one, ``smmu0``; without memory and files, memory is as ``translate`` has it. ``make`` makes the machine of a memory.
+    ``OSError`` for a file that can't be mapped.
     """
     try:
         windows = [_window(one) for one in files]
@@ -32,7 +33,7 @@ def machine_of(smmus: Iterable[str], ram: Iterable[str], files: Iterable[str]) -
             for window in windows:
                 if start < window.start + window.size and window.start < end:
                     raise ValueError(f"memory from {start:#x} overlaps the file at {window.start:#x}")
-        machine = Machine(SharedMemory(windows, ranges) if windows else Memory(ranges))
+        machine = make(SharedMemory(windows, ranges) if windows else Memory(ranges))
         for one in list(smmus) or ["smmu0"]:
             _add(machine, one)
     except Refused as error:
