@@ -247,7 +247,11 @@ def restore(data: bytes | str, memory: Memory) -> Smmu:
 def smmu_of(state: State, memory: Memory) -> Smmu:
     """The SMMU of a state, on ``memory``."""
     _known(state.version)
-    smmu = Smmu(state.ids, memory, tlb=state.tlb is not None, configuration_cache=state.configuration is not None, gbpa=state.gbpa)
+    caches = {"tlb": state.tlb is not None, "configuration_cache": state.configuration is not None}
+    try:
+        smmu = Smmu(state.ids, memory, **caches, gbpa=state.gbpa)
+    except ValueError as error:
+        raise StateError(f"the saved SMMU can't be: {error}") from None
     put(smmu, state)
     return smmu
 
@@ -301,6 +305,8 @@ def _put(smmu: Smmu, state: State) -> None:
     stalls = smmu.report.stalls
     stalls.held, stalls.waiting, stalls.next_tag = dict(state.stalls.held), list(state.stalls.waiting), state.stalls.next_tag & 0xFFFF
     endpoints = smmu.endpoints
+    if any(not 0 <= response.size <= 64 for _, _, held in state.endpoints.held for _, response in held):
+        raise StateError("an endpoint keeps a translation of a size that there is not")
     endpoints.held = {(sid, ssid): list(held) for sid, ssid, held in state.endpoints.held}
     endpoints.silent, endpoints.pending = set(state.endpoints.silent), state.endpoints.pending
     smmu.interrupts.edges, smmu.interrupts.msis, smmu.executor.responses = list(state.told.edges), list(state.told.msis), list(state.told.responses)
@@ -335,11 +341,22 @@ def _fill_tlb(tlb: Tlb, spaces: list[SpaceState]) -> None:
         # The first size that has an entry answers: overlapping ones are told apart by this order alone.
         held.by_span = {span: {} for span in one.spans}
         for entry in one.entries:
+            if not all(0 <= bits <= 64 for bits in (entry.span, entry.reach)) or any(not 0 <= at < 1 << 64 for at in (entry.start, entry.ipa)):
+                raise StateError(f"a cached translation of 2^{entry.span} bytes at {entry.start:#x}")
+            _physical(entry.output)
             held.add(entry)
         for remembered in one.tables:
             walks = tlb.walks(one.space)
             for prefix, base, above in remembered.tables:
+                _physical(base)
+                if not 0 <= remembered.shift <= 64:
+                    raise StateError(f"a remembered table of 2^{remembered.shift} bytes")
                 walks.put(remembered.shift, prefix, (base, above), remembered.level, remembered.granule)
+
+
+def _physical(address: int) -> None:
+    if not 0 <= address < 1 << 52:
+        raise StateError(f"{address:#x} is no physical address")
 
 
 def _fill_configuration(smmu: Smmu, cache: ConfigurationCache, state: ConfigurationState) -> None:
