@@ -19,4 +19,4 @@ def test_coverage_names_tests_that_exist() -> None:
 def test_the_example_runs() -> None:
     text = (ROOT / "docs/smmu.md").read_text()
     block = text.split("## From Python\n\n")[1].split("\n\n|")[0]
-    exec("\n".join(line[4:] for line in block.splitlines()), {})
+    exec("\n".join(line[4:] for line in block.splitlines() if line.startswith("    ")), {})

@@ -338,6 +338,8 @@ def _fill(queue: OutputQueue, state: QueueState) -> None:
 def _fill_tlb(tlb: Tlb, spaces: list[SpaceState]) -> None:
     for one in spaces:
         held = tlb.entries[one.space] = SpaceEntries()
+        if not all(0 <= span <= 64 for span in one.spans):
+            raise StateError("cached translations of a size that there is not")
         # The first size that has an entry answers: overlapping ones are told apart by this order alone.
         held.by_span = {span: {} for span in one.spans}
         for entry in one.entries:
