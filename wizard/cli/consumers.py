@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from wizard.host.model import Host
     from wizard.plan.model import VmPlan
 
-OF_HOST = ("dra-slices", "nfd-nodefeature", "prometheus")
-OF_VM = ("dra-claim",)
+OF_HOST = ("cdi", "dra-slices", "nfd-nodefeature", "nova", "prometheus", "proxmox", "slurm")
+OF_VM = ("dra-claim", "incus")
 NAMES = (*OF_HOST, *OF_VM)
 _TAKES = {
-    "node": ("dra-slices", "nfd-nodefeature"),
+    "node": ("dra-slices", "nfd-nodefeature", "proxmox", "slurm"),
     "driver": ("dra-slices", "dra-claim"),
     "expires": ("nfd",),
-    "partial": ("kubevirt-vm", "kubevirt-vmi"),
+    "partial": ("incus", "kubevirt-vm", "kubevirt-vmi"),
     "resource": ("kubevirt-permitted", "kubevirt-vm", "kubevirt-vmi"),
 }
 """Which format has a use for an option; of the others it is refused, since it would be left aside in silence."""
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace, planned: Callable[[argparse.Namespace, Ho
     from wizard.fleet.consumers import OF_VM as VMS
     from wizard.fleet.consumers import Options
 
-    options = Options(node=arguments.node, driver=arguments.driver, expires=expiry(arguments.expires))
+    options = Options(node=arguments.node, driver=arguments.driver, expires=expiry(arguments.expires), partial=bool(arguments.partial))
     host = host_for(arguments)
     if arguments.format in HOSTS:
         if arguments.profile:
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace, planned: Callable[[argparse.Namespace, Ho
         vm = planned(arguments, host)
         if vm is None:
             return Exit.FINDINGS
-        made = VMS[arguments.format](vm, options)
+        made = VMS[arguments.format](vm, host, options)
     for remark in made.remarks:
         say(remark)
     emit(arguments, made.text)

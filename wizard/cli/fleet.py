@@ -50,13 +50,13 @@ def declare(add: Add) -> None:
     formats = (*ENGINES, *consumers.NAMES)
     command.add_argument("format", metavar="FORMAT", choices=formats, help=", ".join(formats))
     command.add_argument(
-        "profile", metavar="PROFILE", nargs="?", help="for kubevirt-vm, kubevirt-vmi, opennebula-template, opennebula-raw and dra-claim"
+        "profile", metavar="PROFILE", nargs="?", help="for kubevirt-vm, kubevirt-vmi, opennebula-template, opennebula-raw, dra-claim and incus"
     )
     command.add_argument(
         "--partial",
         action="store_true",
         default=None,
-        help="kubevirt-vm, kubevirt-vmi: also a VM with less than its profile; what is left out is said",
+        help="incus, kubevirt-vm, kubevirt-vmi: also a VM with less than its profile; what is left out is said",
     )
     command.add_argument(
         "--resource", metavar="VVVV:DDDD=NAME", action="append",

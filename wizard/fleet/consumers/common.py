@@ -17,7 +17,7 @@ from wizard.facts.held import Place, why_unread
 from wizard.fleet.rows import Row, rows_of
 from wizard.fleet.summary import stops
 from wizard.host.known import Source
-from wizard.host.model import Function, Host
+from wizard.host.model import Accel, Function, Host
 
 NAMED = 4
 """Functions that are named where some are left out; the others are counted."""
@@ -29,6 +29,7 @@ class Options(msgspec.Struct, frozen=True):
     node: str | None = None  # what the cluster calls this host
     driver: str | None = None  # the DRA driver that hands its functions out
     expires: str | None = None  # RFC 3339, when what is written stops to be true
+    partial: bool = False  # a VM that has less than its profile is wanted all the same
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -43,6 +44,13 @@ class Offered(msgspec.Struct, frozen=True):
 
     rows: tuple[Row, ...]
     left: dict[str, tuple[str, ...]]
+
+    def without(self, why: str, addresses: Iterable[str]) -> Offered:
+        """The same, with some more left out."""
+        these = tuple(addresses)
+        if not these:
+            return self
+        return Offered(tuple(row for row in self.rows if row.function not in these), {**self.left, why: these})
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -85,6 +93,15 @@ def _why_not(host: Host, function: Function) -> str | None:
         return "whose IOMMU group was not read"
     others = [one for one in group.devices if one != function.facts.address and not (one in host.functions and host.functions[one].is_bridge)]
     return "that share their IOMMU group with others, so that one VM has to get all of it" if others else None
+
+
+SORTS = {Accel.YES: "accel", Accel.NO: "plain", Accel.UNKNOWN: "unknown"}
+"""What stands before the name of a kind where a consumer has names alone: functions of one name are handed out one for another."""
+
+
+def kind(row: Row, between: str) -> str:
+    """``accel-8086-10d3``: verdict, vendor and device."""
+    return between.join((SORTS[row.accel], row.vendor, row.device))
 
 
 def measured(row: Row, name: str) -> bool | int | str | None:
