@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
+from random import Random
+
 import pytest
 
 from wizard.arch.event import EventType
@@ -175,3 +178,38 @@ def test_a_guests_view_is_zeroed_where_its_pages_are() -> None:
     view.zero(0x4000_0FF0, 0x1018)
     zero = {address - RAM for address in range(RAM, RAM + 0x4000, 8) if not memory.read(address)}
     assert zero == {*range(0x2FF0, 0x3000, 8), *range(0, 0x1000, 8)}
+
+
+def test_many_words_are_stored_as_one_by_one() -> None:
+    """Runs that cross pages, and words that are none: those before them are stored."""
+    rng = Random(4)
+    for _ in range(200):
+        start, count = 8 * rng.randrange(1 << 12), rng.randrange(1500)
+        some = [rng.getrandbits(64) for _ in range(count)]
+        if count and rng.randrange(2):
+            some[rng.randrange(count)] = rng.choice([-1, 1 << 64])
+        words = rng.choice([some, range(rng.getrandbits(40), 1 << 62, 1 << rng.randrange(12, 20))[:count]])
+        many, each = Memory(), Memory()
+        with suppress(ValueError):
+            for index, word in enumerate(words):
+                each.write(start + 8 * index, word)
+        wrong = any(not 0 <= word < 1 << 64 for word in words)
+        with pytest.raises(ValueError, match="not a 64-bit word") if wrong else nullcontext():
+            many.write_words(start, iter(words) if rng.randrange(2) else words)
+        assert {number: page for number, page in many.pages.items() if any(page)} == {n: page for n, page in each.pages.items() if any(page)}
+
+
+def test_tables_are_the_same_in_a_memory_that_takes_one_word_at_a_time() -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.memory = Memory()
+            self.read, self.write, self.zero = self.memory.read, self.memory.write, self.memory.zero
+
+    for granule, wide, pa in ((12, False, 0x1_4000_0000), (14, False, 0x1_4000_0000), (16, True, 0xF_0000_4000_0000)):
+        made = []
+        for memory in (Memory(), Slow()):
+            table = PageTable(memory, Allocator(0x4000_0000, 0x5000_0000), stage=2, granule=granule, input_bits=42, wide=wide)
+            table.map(0x8000_0000, pa, 1 << 30, S2AP=1)
+            table.map(0x4000_0000, pa, 64 << granule, level=3)
+            made.append((memory if isinstance(memory, Memory) else memory.memory).pages)
+        assert made[0] == made[1]

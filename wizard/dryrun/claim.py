@@ -8,7 +8,7 @@ from functools import cached_property
 
 from wizard.dryrun.grants import Grant, Interval, covers, merged, overlaps
 from wizard.dryrun.layout import HOST_TABLES, ITS_TRANSLATER, FunctionLayout
-from wizard.dryrun.world import ITS_FRAME, Vm, World
+from wizard.dryrun.world import Vm, World
 from wizard.nesting import HostSmmu, Nested, Parent, Viommu
 from wizard.smmu.inventory import Inventory, StreamEntry
 
@@ -99,17 +99,9 @@ class Claim:
         """The VM's functions of free ports that are plugged now, wherever they are."""
         return (f for f in self.world.layout.functions_of(self.vm.layout.name) if f.hotplug and self.there(f))
 
-    @cached_property
-    def guests(self) -> list[Interval]:
-        """All that any guest can write, by its processors or its functions: memory, BARs, the ITS page."""
-        layout = self.world.layout
-        found = [Interval(chunk.pa, chunk.pa + chunk.size) for vm in layout.vms for chunk in vm.chunks]
-        found += [Interval(bar.pa, bar.pa + bar.size) for function in layout.functions if function.vm is not None for bar in function.bars]
-        return merged([*found, Interval(*ITS_FRAME)])
-
     def guests_have(self, start: int, size: int) -> str | None:
         """In words, whose of the guests' memory is among ``size`` bytes from ``start``; None where none is."""
-        where = overlaps(self.guests, start, size)
+        where = overlaps(self.world.guests, start, size)
         return None if where is None else f"{self.world.owner_of(where)}, which a guest can write"
 
 

@@ -123,11 +123,16 @@ class Owned:
 def merged(intervals: Sequence[Interval]) -> list[Interval]:
     """Sorted, neighbours that touch or overlap joined."""
     joined: list[Interval] = []
+    start = end = None
     for interval in sorted(intervals, key=attrgetter("start")):
-        if joined and interval.start <= joined[-1].end:
-            joined[-1] = Interval(joined[-1].start, max(joined[-1].end, interval.end))
-        else:
-            joined.append(interval)
+        if end is not None and interval.start <= end:
+            end = max(end, interval.end)
+            continue
+        if start is not None and end is not None:
+            joined.append(Interval(start, end))
+        start, end = interval.start, interval.end
+    if start is not None and end is not None:
+        joined.append(Interval(start, end))
     return joined
 
 

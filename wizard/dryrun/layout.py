@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from wizard.base.finding import Finding
 from wizard.dryrun.rests import Guess
@@ -19,6 +19,7 @@ HOST_TABLES = (0x8000_0000, 0x1_0000_0000)
 HOST_RAM = 0x1_0000_0000
 HOST_BARS = 1 << 39
 ITS_TRANSLATER = 0x0809_0040
+ITS_FRAME = (ITS_TRANSLATER & ~0xFFFF, (ITS_TRANSLATER & ~0xFFFF) + 0x1_0000)
 BLOCK = {12: 2 << 20, 14: 32 << 20, 16: 512 << 20}
 """Bytes of a level 2 block, by log2 of the granule: what transparent huge pages give at best."""
 LEAST_MEMORY = 16 << 20
@@ -145,6 +146,14 @@ class Layout:
     findings: tuple[Finding, ...] = ()
     assumptions: tuple[str, ...] = ()
     guesses: tuple[Guess, ...] = ()
+    _of_vms: dict[str, tuple[FunctionLayout, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        of_vms: dict[str, list[FunctionLayout]] = {}
+        for function in self.functions:
+            if function.vm is not None:
+                of_vms.setdefault(function.vm, []).append(function)
+        object.__setattr__(self, "_of_vms", {vm: tuple(functions) for vm, functions in of_vms.items()})
 
     def vm(self, name: str) -> VmLayout:
         """A VM by its name; ``KeyError``."""
@@ -167,7 +176,7 @@ class Layout:
 
     def functions_of(self, vm: str) -> tuple[FunctionLayout, ...]:
         """The same and those that may be plugged later."""
-        return tuple(function for function in self.functions if function.vm == vm)
+        return self._of_vms.get(vm, ())
 
 
 def in_window(start: int, size: int) -> bool:

@@ -12,14 +12,12 @@ nobody reaches this VM is the proof of all the others.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from wizard.base.text import plural, size
-from wizard.dryrun.layout import HOST_TABLES
 from wizard.dryrun.model import Proof
 from wizard.dryrun.trust import assumptions, may_use_ats
-from wizard.dryrun.world import ITS_FRAME, World
+from wizard.dryrun.world import World
 from wizard.dryrun.writable import commands, entries
 from wizard.nesting import Parent
 from wizard.smmu.inventory import Inventory
@@ -41,7 +39,7 @@ def prove(world: World, vm: str, smmu: str) -> Proof:
     said: list[str] = []
     reached = asfound.Reached()
     broken = (
-        _shared(world)
+        world.shared
         or asfound.structures(claim, said)
         or asfound.registers(claim, said)
         or asfound.strangers(claim)
@@ -88,18 +86,6 @@ def _frames(claim: Claim, reached: Reached, steps: list[str]) -> str | None:
 
 def _stages(parents: list[Parent]) -> str:
     return " and ".join(sorted({"stage 2" if parent.contexts is None else "the host's stage 1" for parent in parents}))
-
-
-def _shared(world: World) -> str | None:
-    """Two owners of one frame: VMs, functions' BARs, the host's own tables, the ITS."""
-    held = [(chunk.pa, chunk.pa + chunk.size, f"VM {vm.name}") for vm in world.layout.vms for chunk in vm.chunks]
-    held += [(bar.pa, bar.pa + bar.size, f"a BAR of {f.address}") for f in world.layout.functions for bar in f.bars]
-    held += [(*HOST_TABLES, "the host's tables"), (*ITS_FRAME, "the host's ITS")]
-    for (start, end, name), (next_start, _, other) in pairwise(sorted(held)):
-        if next_start < end:
-            whose = f"{name} and {other} share" if name != other else f"{name} has twice"
-            return f"{whose} the host's memory at {max(start, next_start):#x}"
-    return None
 
 
 # -- identities -------------------------------------------------------------------------------------------------------

@@ -45,7 +45,19 @@ REGISTERS = frozenset({Fact.OAS, Fact.SSIDSIZE, Fact.RIL})
 """What QEMU compares."""
 
 
-def told(guesses: Iterable[Guess], facts: frozenset[Fact], of: Iterable[str]) -> tuple[str, ...]:
-    """The guesses about these facts, of these things or of the host, each once."""
-    about = {"", *of}
-    return tuple(dict.fromkeys(guess.text for guess in guesses if guess.fact in facts and guess.of in about))
+class Guesses:
+    """Guesses by what they are of, in their order: a question is about few of them."""
+
+    def __init__(self, guesses: Iterable[Guess]) -> None:
+        self._of: dict[str, list[tuple[int, Guess]]] = {}
+        for place, guess in enumerate(guesses):
+            self._of.setdefault(guess.of, []).append((place, guess))
+
+    def told(self, facts: frozenset[Fact], of: Iterable[str]) -> tuple[str, ...]:
+        """The guesses about these facts, of these things or of the host, each once."""
+        found = sorted((place, guess.text) for name in {"", *of} for place, guess in self._of.get(name, ()) if guess.fact in facts)
+        return tuple(dict.fromkeys(text for _, text in found))
+
+    def about(self, fact: Fact, of: str) -> bool:
+        """Whether this fact of a thing was guessed."""
+        return any(guess.fact is fact for _, guess in self._of.get(of, ()))

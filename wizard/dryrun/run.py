@@ -19,7 +19,7 @@ from wizard.dryrun.findings import FAILED, NOT_ISOLATED
 from wizard.dryrun.layout import FunctionLayout, Layout
 from wizard.dryrun.model import Cancelled, Cell, Cost, FunctionView, Progress, Proof, Report, Status, Step
 from wizard.dryrun.proof import prove
-from wizard.dryrun.rests import ATTACHED, NESTED, Fact, told
+from wizard.dryrun.rests import ATTACHED, NESTED, Fact
 from wizard.dryrun.scenarios import SCENARIOS
 from wizard.dryrun.world import World
 from wizard.host.model import Host
@@ -169,7 +169,7 @@ def _once(world: World, function: FunctionLayout, scenario: Scenario, proofs: Ca
     stopped_by = bench.stopped_by if status is not Status.NOT_APPLICABLE else None
     world.reset(name, replug=scenario.replug or function.hotplug)
     steps: tuple[Step, ...] = tuple(bench.steps)
-    assuming = told(world.layout.guesses, _facts(world, function, scenario, status, ready=ready), (function.address, function.smmu, name))
+    assuming = world.guesses.told(_facts(world, function, scenario, status, ready=ready), (function.address, function.smmu, name))
     return Cell(
         vm=name, function=function.address, scenario=scenario.view.id, status=status, text=text, stopped_by=stopped_by, trace=steps, assuming=assuming
     )
@@ -178,7 +178,7 @@ def _once(world: World, function: FunctionLayout, scenario: Scenario, proofs: Ca
 def _facts(world: World, function: FunctionLayout, scenario: Scenario, status: Status, *, ready: bool) -> frozenset[Fact]:
     """What a status rests on: on what the scenario needs, and on what it declares. That a VM has no vSMMU rests on nothing but the plan."""
     needs = NESTED if function.vsmmu is not None else ATTACHED
-    if function.canwbs and not any(guess.fact is Fact.CANWBS and guess.of == function.address for guess in world.layout.guesses):
+    if function.canwbs and not world.guesses.about(Fact.CANWBS, function.address):
         needs -= {Fact.S2FWB}  # coherent whatever the SMMU has: arm_smmu_get_viommu_size() asks for one of them
     own = (scenario.rests - NESTED) | needs if scenario.rests >= NESTED else scenario.rests
     if status is Status.NOT_APPLICABLE:

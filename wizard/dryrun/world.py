@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import takewhile
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
-from wizard.dryrun.layout import HOST_TABLES, ITS_TRANSLATER, Chunk, FunctionLayout, Layout, VmLayout, VsmmuLayout
+from wizard.dryrun import owners
+from wizard.dryrun.layout import HOST_TABLES, ITS_FRAME, Chunk, FunctionLayout, Layout, VmLayout, VsmmuLayout
+from wizard.dryrun.rests import Guesses
 from wizard.nesting import Device, Group, HostSmmu, Iommufd, KernelError, ViommuType, Vsmmu
 from wizard.nesting.iommufd import Area
 from wizard.nesting.qemu import Incompatible
-from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, Memory, by_page
+from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, Memory, by_page, store_words
 from wizard.smmu.tables import Allocator
 
-ITS_FRAME = (ITS_TRANSLATER & ~0xFFFF, (ITS_TRANSLATER & ~0xFFFF) + 0x1_0000)
+if TYPE_CHECKING:
+    from wizard.dryrun.grants import Interval
 
 
 @dataclass(slots=True)
@@ -64,13 +71,20 @@ class GuestMemory:
 
     def write(self, address: int, word: int) -> None:
         """Store a word; ``ValueError`` outside RAM."""
+        self._page(address)[(address & PAGE_BYTES - 1) >> 3] = word
+
+    def write_words(self, address: int, words: Iterable[int]) -> None:
+        """Store words from an address on; ``ValueError`` outside RAM."""
+        store_words(self._page, address, words)
+
+    def _page(self, address: int) -> array[int]:
         words = self._words.get(address >> PAGE_SHIFT)
         if words is None:
             where = self.pa(address)
             if where is None:
                 raise ValueError(f"the guest has no memory at {address:#x}")
             words = self._words[address >> PAGE_SHIFT] = self._memory.page(where & -PAGE_BYTES)
-        words[(address & PAGE_BYTES - 1) >> 3] = word
+        return words
 
     def zero(self, address: int, size: int) -> None:
         """Zero a part of RAM, as far as there is any."""
@@ -99,6 +113,7 @@ class World:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self.guesses = Guesses(layout.guesses)
         top = max((c.pa + c.size for vm in layout.vms for c in vm.chunks), default=HOST_TABLES[1])
         bars = [(bar.pa, bar.pa + bar.size) for function in layout.functions for bar in function.bars]
         self.memory = Memory(((HOST_TABLES[0], max(HOST_TABLES[1], top)), ITS_FRAME, *bars))
@@ -119,6 +134,18 @@ class World:
                 self.stop(function.vm)
                 self.start(function.vm)
         self._kept = frozenset(self.memory.pages)
+
+    @cached_property
+    def shared(self) -> str | None:
+        """Two owners of one frame, in words (``owners.shared``)."""
+        return owners.shared(self.layout)
+
+    @cached_property
+    def guests(self) -> list[Interval]:
+        """All that any guest can write, joined."""
+        from wizard.dryrun.grants import Interval, merged  # numpy: only a proof walks whole tables
+
+        return merged([Interval(start, end) for start, end in owners.writable(self.layout)])
 
     def _add(self, function: FunctionLayout) -> None:
         group = self.groups.setdefault(function.group, Group(function.group))
@@ -240,8 +267,7 @@ class World:
                 vsmmu.forwarded = 0
         if replug:
             self.start(name)
-        for number in self.memory.pages.keys() - self._kept:
-            del self.memory.pages[number]
+        self._forget_pages()
         vm.memory.forget()
         for smmu in self.smmus.values():
             smmu.smmu.events()
@@ -254,6 +280,15 @@ class World:
             smmu.log.clear()
             smmu.skipped.clear()
             smmu.commands = smmu.syncs = 0
+
+    def _forget_pages(self) -> None:
+        """The pages that came into being since the world was built: behind those that were there, if none of those went."""
+        pages, kept = self.memory.pages, self._kept
+        fresh = list(takewhile(lambda number: number not in kept, reversed(pages)))
+        if len(pages) - len(fresh) != len(kept):
+            fresh = [number for number in pages if number not in kept]
+        for number in fresh:
+            del pages[number]
 
     def owner_of(self, pa: int) -> str:
         """In words: what is at a host physical address."""

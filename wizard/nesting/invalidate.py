@@ -19,6 +19,7 @@ BATCH = 63
 
 TLBI = frozenset({Op.TLBI_NH_VA, Op.TLBI_NH_VAA, Op.TLBI_NH_ALL, Op.TLBI_NH_ASID})
 STREAM = frozenset({Op.ATC_INV, Op.CFGI_CD, Op.CFGI_CD_ALL})
+_OPCODES = frozenset(Op)
 ALLOWED = TLBI | STREAM | {Op.TLBI_NSNH_ALL}
 """Opcodes that pass; any other is EIO."""
 
@@ -45,7 +46,7 @@ def convert(words: Words, vmid: int, stream_of: Callable[[int], int | None], che
         if sid is None:
             raise KernelError("EIO", "arm_vsmmu_vsid_to_sid()", f"vSID {named.StreamID:#x} has no vDEVICE")
         return _words(named.replace(StreamID=sid))
-    name = f"CMD_{Op(opcode).name}" if opcode in set(Op) else f"opcode {opcode:#x}"
+    name = f"CMD_{Op(opcode).name}" if opcode in _OPCODES else f"opcode {opcode:#x}"
     raise KernelError("EIO", where, f"{name} is not among the commands that a guest may pass")
 
 

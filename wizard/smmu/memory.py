@@ -6,7 +6,7 @@ Pages are ``array('Q')`` so that whole tables can be viewed as arrays without a 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 PAGE_BYTES = 4096
@@ -40,6 +40,24 @@ def by_page(address: int, size: int) -> Iterator[tuple[int, int]]:
         stop = min(end, (address | PAGE_BYTES - 1) + 1)
         yield address, stop - address
         address = stop
+
+
+def store_words(page_of: Callable[[int], array[int]], address: int, words: Iterable[int]) -> None:
+    """Store words page by page; ``page_of`` answers the page that holds an address, or raises."""
+    if not isinstance(words, range):
+        words = list(words)
+    done = 0
+    while done < len(words):
+        at = address + 8 * done
+        page, first = page_of(at), (at & PAGE_BYTES - 1) >> 3
+        part = words[done : done + WORDS - first]
+        try:
+            page[first : first + len(part)] = array("Q", part)
+        except OverflowError:
+            wrong = next(index for index, word in enumerate(part) if not 0 <= word <= WORD_MASK)
+            page[first : first + wrong] = array("Q", part[:wrong])
+            raise ValueError(f"not a 64-bit word: {part[wrong]:#x}") from None
+        done += len(part)
 
 
 class Memory:
@@ -106,9 +124,8 @@ class Memory:
         return words
 
     def write_words(self, address: int, words: Iterable[int]) -> None:
-        """Store words from ``address`` on."""
-        for index, word in enumerate(words):
-            self.write(address + 8 * index, word)
+        """Store words from ``address`` on; ``ValueError`` for a word or address that is none, with those before it stored."""
+        store_words(self.page, address, words)
 
     def load(self, contents: Mapping[int, Iterable[int]]) -> None:
         """Store the words of every address."""

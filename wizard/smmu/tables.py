@@ -12,8 +12,9 @@ A guest's tables live in its own address space: build them through a ``GuestView
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wizard.arch.bits import Record
 from wizard.arch.cd import CD, CD_BYTES, L1CD
@@ -104,6 +105,7 @@ class PageTable:
             raise ValueError(f"no stage {stage} tables with granule 2^{granule}")
         self.memory, self.space, self.stage, self.granule, self.input_bits = memory, space, stage, granule, input_bits
         self.upper, self.wide = upper, wide
+        self._store: Callable[[int, Iterable[int]], None] = getattr(memory, "write_words", self._write_each)
         if start is None:
             start = stage1_start(granule, input_bits)
             # Level 3 as the first one of a 4 KiB table takes small table support (IDR3.STT).
@@ -136,7 +138,7 @@ class PageTable:
             raise ValueError(f"{iova:#x} to {iova + size:#x} is outside the table's {self.input_bits} bits")
         if (taken := self._first_mapped(iova, size)) is not None:
             raise ValueError(f"{taken:#x} is mapped already: unmap it before it is mapped anew")
-        leaf = self._leaf(read, write, execute, user, attr, share, contiguous, shared, fields)
+        leaf = _leaf(self.stage, read, write, execute, user, attr, share, contiguous, shared, tuple(fields.items()))
         allowed = blocks(self.granule, self.wide) | {LAST}
         while size:
             for step in self.levels:
@@ -153,8 +155,12 @@ class PageTable:
             if step.number != LAST and count > 1 and level is None:
                 count = self._run_of(iova, pa, size, step, count)
             word = leaf | (_PAGE if step.number == LAST else _BLOCK)
-            for offset in range(count):
-                self.memory.write(table + 8 * (index + offset), word | self._address(pa + offset * span))
+            if pa + count * span >> 48:
+                words: Iterable[int] = (word | self._address(pa + offset * span) for offset in range(count))
+            else:
+                # No address bit is one of the others: what counts up in the address counts up in the descriptor.
+                words = range(word | pa, (word | pa) + count * span, span)
+            self._store(table + 8 * index, words)
             iova, pa, size = iova + count * span, pa + count * span, size - count * span
 
     def _run_of(self, iova: int, pa: int, size: int, step: Level, count: int) -> int:
@@ -234,23 +240,10 @@ class PageTable:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _leaf(
-        self, read: bool, write: bool, execute: bool, user: bool, attr: int | None, share: int, contiguous: bool, shared: bool,
-        fields: dict[str, int],
-    ) -> int:  # fmt: skip
-        leaf: Record
-        if self.stage == 1:
-            access = (0 if write else 2) | (1 if user else 0)
-            never = 0 if execute else 1
-            leaf = Stage1Leaf.build(
-                AP=access, AttrIndx=attr or 0, SH=share, AF=1, nG=int(not shared), UXN=never, PXN=never, Contiguous=int(contiguous)
-            )
-        else:
-            leaf = Stage2Leaf.build(
-                S2AP=int(read) | int(write) << 1, MemAttr=0xF if attr is None else attr, SH=share, AF=1, XN=0 if execute else 2,
-                Contiguous=int(contiguous),
-            )  # fmt: skip
-        return leaf.replace(**fields).value
+    def _write_each(self, address: int, words: Iterable[int]) -> None:
+        """Store words in a memory that takes one at a time."""
+        for index, word in enumerate(words):
+            self.memory.write(address + 8 * index, word)
 
     def _address(self, pa: int) -> int:
         """A descriptor's address bits, 51:48 in their odd place for 64 KiB pages."""
@@ -292,6 +285,25 @@ class PageTable:
                 return None, word, step
             table = word & (1 << 48) - (1 << self.granule)
         raise AssertionError("the last level has no table descriptors")
+
+
+@lru_cache(maxsize=256)
+def _leaf(
+    stage: int, read: bool, write: bool, execute: bool, user: bool, attr: int | None, share: int, contiguous: bool, shared: bool,
+    fields: tuple[tuple[str, int], ...],
+) -> int:  # fmt: skip
+    """The attributes of a leaf descriptor."""
+    leaf: Record
+    if stage == 1:
+        access = (0 if write else 2) | (1 if user else 0)
+        never = 0 if execute else 1
+        leaf = Stage1Leaf.build(AP=access, AttrIndx=attr or 0, SH=share, AF=1, nG=int(not shared), UXN=never, PXN=never, Contiguous=int(contiguous))
+    else:
+        leaf = Stage2Leaf.build(
+            S2AP=int(read) | int(write) << 1, MemAttr=0xF if attr is None else attr, SH=share, AF=1, XN=0 if execute else 2,
+            Contiguous=int(contiguous),
+        )  # fmt: skip
+    return leaf.replace(**dict(fields)).value
 
 
 # -- stream tables ----------------------------------------------------------------------------------------------------
