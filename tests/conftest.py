@@ -50,7 +50,7 @@ LONG = (
         "export/test_hotplug.py",
         "tui/test_fresh_clone.py",
         "packaging/test_install.py",
-        "packaging/test_debian.py",
+        "packaging/test_distributions.py",
     ),
 )
 
