@@ -96,5 +96,15 @@ def test_odd_values_are_no_exception(domain: Any) -> None:
     assert read_vms(json.dumps(document, indent=1).encode(), "x")[0].findings
 
 
-def test_quantities() -> None:
-    assert [quantity(text) for text in ("4Gi", "512M", "1024", "1k", "x", "-1Gi", "4GiB")] == [4 << 30, 512_000_000, 1024, 1000, None, None, None]
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4Gi", 4 << 30), ("512M", 512_000_000), ("1024", 1024), ("1k", 1000), ("1.5Gi", 3 << 29), (".5Ki", 512), ("1e3", 1000), ("12E", 12 * 10**18),
+        ("1Ei", 1 << 60), ("1500m", 2), ("0.1m", 1), ("+1Mi", 1 << 20), ("1E3", 1000), ("1.", 1), (2048, 2048),
+        ("x", None), ("-1Gi", None), ("4GiB", None), ("", None), ("1K", None), ("1 Gi", None), ("٣", None), ("9" * 40, None), ("1e999", None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_quantities(text: Any, size: int | None) -> None:
+    """By Kubernetes' own words on quantities: fractions are rounded up, E alone is a suffix and E3 an exponent."""
+    assert quantity(text) == size

@@ -268,8 +268,9 @@ def test_an_engines_file_of_a_host(capsys: Output, tmp_path: Path) -> None:
     [
         (("kubevirt-permitted", "--partial"), "kubevirt-permitted has no use for --partial"),
         (("nfd", "--resource", "10de:2941=nvidia.com/x"), "nfd has no use for --resource"),
-        (("kubevirt-permitted", "--resource", "2941=nvidia.com/x"), "is no vendor and device with a name"),
-        (("kubevirt-permitted", "--resource", "10de:2941=GB200"), "is no vendor and device with a name"),
+        (("kubevirt-permitted", "--resource", "2941=nvidia.com/x"), "is no vendor and device with the name of a resource"),
+        (("kubevirt-permitted", "--resource", "10de:2941=GB200"), "is no vendor and device with the name of a resource"),
+        (("kubevirt-permitted", "--resource", f"10de:2941=nvidia.com/{'g' * 64}"), "is no vendor and device with the name of a resource"),
     ],
 )
 def test_options_of_an_engine_that_it_has_no_use_for(capsys: Output, words: tuple[str, ...], said: str) -> None:

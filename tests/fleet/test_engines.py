@@ -17,6 +17,7 @@ from tests.fleet.hosts import SMMUS, bound, fixture_names, tuned
 from tests.tools import golden
 from tests.tools.hosts import facts as fixture
 from wizard.base.errors import UsageError
+from wizard.existing.load import read_vms
 from wizard.facts.model import Facts
 from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS, VM_REMARKS, kubevirt, nfd, opennebula
 from wizard.fleet.engines.kubevirt_rules import broken
@@ -140,6 +141,13 @@ def test_a_vm_with_grace_gpus_as_kubevirt_wants_it() -> None:
     instance = json.loads(kubevirt.instance(vm, names=GPUS))
     valid(instance, "v1.VirtualMachineInstance")
     assert instance["spec"] == spec
+
+
+def test_what_is_written_for_kubevirt_is_read_again() -> None:
+    vm = grace()
+    (read,) = read_vms(kubevirt.machine(vm, names=GPUS).encode(), "grace.json")
+    request = read.request
+    assert (request.name, request.cpus, request.memory, request.hugepages, request.uuid) == ("default_grace", 2, 64 << 30, 512 << 20, vm.uuid)
 
 
 def test_the_node_that_the_affinity_asks_for_is_the_one_that_nfd_labels() -> None:
@@ -380,6 +388,18 @@ def test_an_accelerated_vm_for_opennebula_carries_its_own_devices() -> None:
     assert len(raw.findall("devices/iommu")) == 2
     assert [h.find("source/address").get("bus") for h in raw.findall("devices/hostdev")] == ["0x14", "0x41"]  # type: ignore[union-attr]
     assert {c.get("model") for c in raw.findall("devices/controller")} >= {"pcie-expander-bus", "pcie-root-port"}
+
+
+def test_what_the_devices_refer_to_is_in_the_template_once() -> None:
+    """A generic initiator names guest NUMA nodes, which OpenNebula's words make; the window is on controller 0, of which libvirt takes one: RAW's."""
+    found = parsed_template(opennebula.raw(grace("0008:01:00.0", "0009:01:00.0")))
+    values = dict(found)
+    raw = etree.fromstring(f"<domain>{values['RAW']['DATA']}</domain>")
+    named = {int(part) for acpi in raw.findall("devices/hostdev/acpi") for part in re.findall(r"\d+", acpi.get("nodeset", ""))}
+    assert named
+    assert named < set(range(sum(name == "NUMA_NODE" for name, _ in found)))
+    assert raw.find("devices/controller[@model='pcie-root']/pcihole64") is not None
+    assert "PCIHOLE64" not in values["FEATURES"]
 
 
 def test_a_vm_without_viommu_uses_opennebulas_own_pci() -> None:

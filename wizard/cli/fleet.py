@@ -300,10 +300,13 @@ def _engine_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was given beside the format, by the names of the exports' parameters."""
     import re
 
+    from wizard.fleet.engines.kubevirt_rules import is_resource
+
     names = {}
     for text in arguments.resource or ():
         ids, _, name = text.partition("=")
-        if not re.fullmatch(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{4}", ids) or not re.fullmatch(r"[^/\s]+/[^/\s]+", name):
-            raise UsageError(f"--resource {visible(text)} is no vendor and device with a name.", "For example --resource 10de:2941=nvidia.com/GB200.")
+        if not re.fullmatch(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{4}", ids) or not is_resource(name):
+            fix = "For example --resource 10de:2941=nvidia.com/GB200; at most 63 characters after the /."
+            raise UsageError(f"--resource {visible(text)} is no vendor and device with the name of a resource.", fix)
         names[ids.lower()] = name
     return ({"names": names} if names else {}) | ({"partial": True} if arguments.partial else {})

@@ -8,7 +8,10 @@ each device is named as one whose function is not known, and the fix says where 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 from wizard.base.errors import InputError
@@ -17,11 +20,12 @@ from wizard.existing.guest import Fate, Firmware, Function, Guest, Left, Machine
 from wizard.existing.numbers import integer
 
 KINDS = ("VirtualMachine", "VirtualMachineInstance", "List")
-_UNITS = {
-    "": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "P": 1000**5,
-    "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50,
+_UNITS: dict[str, int | Fraction] = {
+    "m": Fraction(1, 1000), "": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "P": 1000**5, "E": 1000**6,
+    "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50, "Ei": 1 << 60,
 }  # fmt: skip
-"""Kubernetes' suffixes of quantities."""
+_QUANTITY = re.compile(r"\+?([0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE]([+-]?[0-9]{1,2})|(m|k|[KMGTPE]i|[MGTPE])?)")
+"""Kubernetes' grammar of quantities (apimachinery/pkg/api/resource), of numbers that could be bytes; suffixes in ``_UNITS``."""
 _DEPTH = 32
 _YAML = 8 << 20  # characters; the reader is plain Python
 _HOW = "Give it as `kubectl get vmi NAME -o yaml` or `-o json` writes it."
@@ -96,11 +100,13 @@ def _documents(document: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def quantity(value: Any) -> int | None:
-    """Bytes of a quantity of Kubernetes (``4Gi``, ``512M``)."""
-    text = str(value)
-    digits = text.rstrip("kMGTPi")
-    number, unit = integer(digits), _UNITS.get(text[len(digits) :])
-    return None if number is None or unit is None or number < 0 else number * unit
+    """Bytes of a quantity of Kubernetes (``4Gi``, ``1.5Gi``, ``512M``, ``1e9``), rounded up as it does; None for what is none, or negative."""
+    found = _QUANTITY.fullmatch(str(value))
+    if found is None:
+        return None
+    number, exponent, unit = found.groups()
+    scale = Fraction(10) ** int(exponent) if exponent else Fraction(_UNITS[unit or ""])
+    return ceil(Fraction(number) * scale)
 
 
 def _at(value: Any, *names: str) -> Any:

@@ -36,11 +36,11 @@ class Account:
 
     def said(self, vm: VmPlan) -> list[str]:
         """What is left out of this VM, most serious first."""
-        return [said for left in sorted(self.left, key=lambda one: not one.alters) if (said := left.say(vm))]
+        return list(dict.fromkeys(said for left in sorted(self.left, key=lambda one: not one.alters) if (said := left.say(vm))))
 
     def altered(self, vm: VmPlan) -> list[str]:
         """The part of it that makes another VM."""
-        return [said for left in self.left if left.alters and (said := left.say(vm))]
+        return list(dict.fromkeys(said for left in self.left if left.alters and (said := left.say(vm))))
 
     def places(self) -> dict[str, list[str]]:
         """Each field and where it is: ``written``, ``left``, ``alters``, or a reason."""

@@ -37,6 +37,11 @@ class Broken:
     fix: str
 
 
+def is_resource(name: str) -> bool:
+    """Whether Kubernetes takes it for the name of a resource: a domain, a slash and at most 63 characters (IsQualifiedName)."""
+    return "/" in name and _QUALIFIED.fullmatch(name) is not None
+
+
 def is_grace(ids: str) -> bool:
     """Whether KubeVirt takes it for a GPU that gets an accelerated vSMMU: by its own list (pkg/util/hardware/grace.go), not by what the GPU is."""
     vendor, _, device = ids.partition(":")
@@ -88,7 +93,7 @@ def _names(document: Mapping[str, Any], domain: Mapping[str, Any]) -> Iterator[B
                 f"{device['name']} can't be the name of a device", "verifyGraceHostDevices", "Give the function an id of letters, digits, - and _."
             )
         seen.add(device["name"])
-        if not _QUALIFIED.fullmatch(device.get("deviceName", "")) or "/" not in device["deviceName"]:
+        if not is_resource(device.get("deviceName", "")):
             yield Broken(f"{device.get('deviceName')} is no name of a resource", "IsQualifiedName", "DOMAIN/NAME, at most 63 characters after the /.")
 
 

@@ -68,7 +68,9 @@ def remarks(summary: HostSummary) -> list[str]:
 
 def template(vm: VmPlan) -> str:
     """A VM template for ``onetemplate create``; disks and networks are OpenNebula's own matter. UsageError where its words do not do."""
-    settle(OWN_WORDS, vm, "smmu-wizard engine opennebula-raw PROFILE writes an accelerated VM as it is, as libvirt XML.")
+    accel = vm.mode is Mode.ACCEL and vm.vsmmus
+    instead = "smmu-wizard engine opennebula-raw PROFILE writes the VM as it is, as libvirt XML." if accel else "Plan the VM with --mode accel."
+    settle(OWN_WORDS, vm, instead)
     return "\n".join((*_machine(vm), *_vsmmus(vm), *_functions(vm), *_guest(vm))) + "\n"
 
 
@@ -77,7 +79,7 @@ def raw(vm: VmPlan) -> str:
     if vm.mode is not Mode.ACCEL or not vm.vsmmus:
         raise UsageError(f"VM {visible(vm.name)} has no accelerated vSMMU to write down.", "smmu-wizard engine opennebula-template PROFILE")
     settle(RAW, vm, "smmu-wizard export PROFILE --format libvirt has all of it, for libvirt without OpenNebula.")
-    lines = [*_machine(vm), *_guest(vm), f'RAW = [ TYPE = "kvm", VALIDATE = "NO", DATA = {_quoted(_devices(vm))} ]']
+    lines = [*_machine(vm), *_guest(vm, hole=False), f'RAW = [ TYPE = "kvm", VALIDATE = "NO", DATA = {_quoted(_devices(vm))} ]']
     return "\n".join(lines) + "\n"
 
 
@@ -120,8 +122,8 @@ def _functions(vm: VmPlan) -> Iterator[str]:
             yield _vector("PCI", SHORT_ADDRESS=device.host.partition(":")[2])
 
 
-def _guest(vm: VmPlan) -> Iterator[str]:
-    """NUMA nodes, pages, features and CPU, as the same example has them."""
+def _guest(vm: VmPlan, *, hole: bool = True) -> Iterator[str]:
+    """NUMA nodes, pages, features and CPU, as the same example has them. Without ``hole`` the window stands on a controller 0 of RAW's own."""
     if len(vm.memory.nodes) > 1:
         for node in vm.memory.nodes:
             yield _vector("NUMA_NODE", MEMORY=str(node.memory >> 20), TOTAL_CPUS=str(len(node.cpus)))
@@ -130,8 +132,8 @@ def _guest(vm: VmPlan) -> Iterator[str]:
         sockets = sockets if vm.cpus % sockets == 0 else 1
         pages = {"HUGEPAGE_SIZE": str(vm.memory.hugepages >> 20)} if vm.memory.hugepages else {}
         yield _vector("TOPOLOGY", CORES=str(vm.cpus // sockets), **pages, SOCKETS=str(sockets), THREADS="1")
-    hole = {"PCIHOLE64": str(vm.memory.mmio_window >> 10)} if vm.memory.mmio_written else {}
-    yield _vector("FEATURES", ACPI="yes" if vm.machine.acpi else "no", GIC=vm.machine.gic, **hole)
+    window = {"PCIHOLE64": str(vm.memory.mmio_window >> 10)} if hole and vm.memory.mmio_written else {}
+    yield _vector("FEATURES", ACPI="yes" if vm.machine.acpi else "no", GIC=vm.machine.gic, **window)
     yield _vector("CPU_MODEL", MODEL="host-passthrough")
 
 
