@@ -112,15 +112,21 @@ def said(capsys: Output, *words: str) -> tuple[int, str, str]:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Path:
-    """Two hosts, of which one is there twice, and a host of which little is known."""
+    """Hosts, of which one is there twice, two were made from one image, and of one little is known."""
     directory = tmp_path / "fleet"
     directory.mkdir()
     hosts = {
         "old": bound("h1", oas=44, time="2026-01-01T00:00:00Z"), "one": bound("h1", oas=48, time="2026-06-01T00:00:00Z"),
         "two": bound("h2", oas=44, time="2026-06-01T00:00:00Z"), "nasty": nasty(bound("h3", smmus=SMMUS, oas=48)), "grace": fixture("grace-1s"),
     }  # fmt: skip
+    hosts["twin"] = made_from_image(bound("h2", oas=48, time="2026-03-01T00:00:00Z"), "m2")
+    hosts["two"] = made_from_image(hosts["two"], "m1")
     write(directory, hosts)
     return directory
+
+
+def made_from_image(facts: Facts, machine: str) -> Facts:
+    return replace(facts, identity=replace(facts.identity, machine=machine))
 
 
 def newest(fleet: Path) -> list[dict[str, Any]]:
@@ -162,7 +168,7 @@ def test_duckdb_answers_the_documented_questions(fleet: Path, tmp_path: Path, ca
         skip_loudly("no DuckDB", "pip install duckdb, as the extra `test` does: its documented queries were not run")
     status, out, err = said(capsys, "list", str(fleet), "--csv")
     assert status == 0
-    assert "1 host of 4 stand in more than one snapshot" in err
+    assert "1 of 5 hosts stands in more than one snapshot" in err
     (tmp_path / "functions.csv").write_text(out, newline="")
     (tmp_path / "functions.ndjson").write_text(said(capsys, "list", str(fleet), "--ndjson")[1])
     create, copy, _, view, kinds, pairs, codes, netbox = SQL
@@ -184,7 +190,7 @@ def test_duckdb_answers_the_documented_questions(fleet: Path, tmp_path: Path, ca
     # netbox/dcim/forms/bulk_import.py of 4.2: InventoryItemImportForm; `device`, `name` and `status` are wanted.
     assert set(items[0]) <= {"device", "name", "label", "status", "role", "manufacturer", "parent", "part_id", "serial", "asset_tag", "discovered",
                              "description", "tags", "component_type", "component_name"}  # fmt: skip
-    assert {"grace", "one", "two", "nasty"} == {item["device"] for item in items}
+    assert {"grace", "one", "two", "twin", "nasty"} == {item["device"] for item in items}
     assert all(item["name"] and item["status"] == "active" and len(item["part_id"]) <= 50 and len(item["name"]) <= 64 for item in items)
 
 
@@ -248,10 +254,12 @@ def test_postgresql_answers_the_documented_questions(fleet: Path, postgres: list
 def test_broken_files_are_named_and_the_others_written(tmp_path: Path, capsys: Output) -> None:
     write(tmp_path, {"a": bound("h1"), "c": replace(bound("h2"), functions=(), unread={"/sys/bus/pci/devices": "absent"})})
     (tmp_path / "b.json").write_text("{")
+    (tmp_path / "d.json").write_text("0000:01:00.0 0200: 8086:10d3\n")  # lspci -n, and no snapshot
     status, out, err = said(capsys, "list", str(tmp_path), "--ndjson")
     assert status == 0
     assert len(out.splitlines()) == len(bound("h1").functions)
     assert "b.json was left out" in err
+    assert "d.json was left out" in err
     assert f"{tmp_path / 'c.json'} gives no row: PCI functions were not read (absent)." in err
 
 
@@ -309,7 +317,7 @@ def test_rows_are_written_before_the_next_files_are_read(fleet: Path, capsys: Ou
     real = room.listing
     monkeypatch.setattr(room, "listing", watched)
     assert main(["list", str(fleet), "--ndjson"]) == 0
-    assert len(written) == 5
+    assert len(written) == 6
     assert all(written)
 
 

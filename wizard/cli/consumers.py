@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from wizard.base.errors import UsageError
@@ -49,6 +48,8 @@ def expiry(text: str | None) -> str | None:
     """The moment, in RFC 3339, that is so long from now."""
     if text is None:
         return None
+    from datetime import UTC, datetime, timedelta
+
     match = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text)
     if match is None:
         raise UsageError(f"--expires {visible(text)} is no duration.", "Write for example 30m, 12h or 7d.")

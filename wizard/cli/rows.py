@@ -65,7 +65,7 @@ def _of_snapshots(arguments: argparse.Namespace, form: str) -> int:
                 read += 1
                 if one.why_empty:
                     say(f"{visible(one.name)} gives no row: {one.why_empty}.")
-                hosts[one.host or ""] = hosts.get(one.host or "", 0) + 1
+                hosts[one.host] = hosts.get(one.host, 0) + 1
                 put(one.text)
             progress.step(len(batch))
     finally:
@@ -73,5 +73,6 @@ def _of_snapshots(arguments: argparse.Namespace, form: str) -> int:
     if not read and first is not None:
         raise InputError(f"None of {plural(len(paths), 'file')} could be read as a snapshot. {first[0]}", first[1])
     if twice := sum(1 for count in hosts.values() if count > 1):
-        say(f"{plural(twice, 'host')} of {len(hosts)} stand in more than one snapshot: each has its rows, `host` and `recorded` tell them apart.")
+        stand = "stands" if twice == 1 else "stand"
+        say(f"{twice} of {plural(len(hosts), 'host')} {stand} in more than one snapshot, each with its rows: docs/rows.md takes the newest.")
     return Exit.OK

@@ -49,18 +49,16 @@ _DECODER = msgspec.msgpack.Decoder(HostSummary)
 
 def entry_of(data: bytes, name: str) -> Entry:
     """The entry of a recording's bytes. Never raises: among 10,000 files one that is broken must not end the others."""
-    return _entry(lambda: decode_recording(data, visible(name)), name)
-
-
-def _entry(read: Callable[[], Facts], name: str) -> Entry:
-    def make() -> Entry:
-        facts = read()
-        if facts.origin == PASTE and name.endswith(SUFFIXES):
-            raise InputError(f"{visible(name)} is not a snapshot of smmu-wizard, but text that was found in one, or of another kind.", _AGAIN)
-        return entry_of_host(host_of(facts), name)
-
-    found = guarded(make, name)
+    found = guarded(lambda: entry_of_host(host_of(facts_in(data, name)), name), name)
     return found if isinstance(found, Entry) else Entry(name, problem=found[0], fix=found[1])
+
+
+def facts_in(data: bytes, name: str) -> Facts:
+    """What a recording of this name holds; InputError, also where a file called a snapshot is text that a host could be read out of."""
+    facts = decode_recording(data, visible(name))
+    if facts.origin == PASTE and name.endswith(SUFFIXES):
+        raise InputError(f"{visible(name)} is not a snapshot of smmu-wizard, but text that was found in one, or of another kind.", _AGAIN)
+    return facts
 
 
 def guarded(make: Callable[[], Made], name: str) -> Made | tuple[str, str]:

@@ -10,10 +10,8 @@ from functools import partial
 
 import msgspec
 
-from wizard.base.text import visible
 from wizard.facts.held import Place, why_unread
-from wizard.facts.source import decode_recording
-from wizard.fleet.entry import content_of, guarded
+from wizard.fleet.entry import content_of, facts_in, guarded
 from wizard.fleet.rows import Row, as_csv, as_ndjson, rows_of
 from wizard.fleet.workers import spread
 from wizard.host.build import host_of
@@ -26,7 +24,7 @@ class Listed(msgspec.Struct, frozen=True):
 
     name: str
     text: str = ""
-    host: str | None = None  # pseudonym, or the digest of the state where there is none
+    host: str = ""  # which machine, as far as the snapshot says: the same text for the same
     why_empty: str | None = None  # why no function is in it
     problem: str = ""
     fix: str = ""
@@ -43,12 +41,13 @@ def _files(form: str, paths: tuple[str, ...]) -> list[Listed]:
 
 def _file(form: str, path: str) -> Listed:
     def read() -> Listed:
-        host = host_of(decode_recording(content_of(path), visible(path)))
+        host = host_of(facts_in(content_of(path), path))
         why = None
         if not host.functions:
             unread = why_unread(host.facts, Place.FUNCTIONS)
             why = "it has no PCI function" if unread is None else f"PCI functions were not read ({unread})"
-        return Listed(path, FORMS[form](rows_of(host, path)), host.facts.identity.host or host.digest, why)
+        identity = host.facts.identity
+        return Listed(path, FORMS[form](rows_of(host, path)), f"{identity.host or host.digest} {identity.machine or ''}", why)
 
     found = guarded(read, path)
     return found if isinstance(found, Listed) else Listed(path, problem=found[0], fix=found[1])

@@ -31,6 +31,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     snapshot: Annotated[Text, Meta(description="the file that it comes from; null: no file")]
     host: Annotated[Text, Meta(description="the host's pseudonym, the same in each of its snapshots; null: the snapshot does not say")]
+    hardware: Annotated[Text, Meta(description="the machine by its own serial numbers: tells apart what one image gave one `host`; null: not read")]
     recorded: Annotated[Text, Meta(description="when the snapshot was made, ISO 8601 in UTC; null: it does not say")]
     recorded_by: Annotated[Text, Meta(description="the version of smmu-wizard that made it")]
     digest: Annotated[Text, Meta(description="of the host's state: equal for two records of a host that did not change")]
@@ -123,6 +124,7 @@ def rows_of(host: Host, snapshot: str | None = None) -> Iterator[Row]:
         yield Row(
             snapshot=None if snapshot is None else visible(snapshot),
             host=_shown(identity.host),
+            hardware=_shown(identity.machine),
             recorded=_shown(facts.moment.time),
             recorded_by=_shown(facts.tool),
             digest=digest,

@@ -1,6 +1,6 @@
 """Prometheus: a host's verdicts, free functions and what its SMMUs reported, for node_exporter's textfile collector.
 
-The names begin with ``smmu_accel_``: those of ``watch --textfile`` begin with ``smmu_wizard_``, since no series may stand in two files. Labels are
+The names begin with ``smmu_accel_``: those of ``watch --prometheus`` begin with ``smmu_wizard_``, since no series may stand in two files. Labels are
 SMMUs, verdicts, codes of findings and types of events, so that their number grows with none of functions, VMs or addresses. A value that
 nobody knows has no series, and a count says beside it how many functions are unknown.
 """
