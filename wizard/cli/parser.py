@@ -297,7 +297,13 @@ def _simulation(add: Add) -> None:
     add_severity(command)
     _permissions(command)
     add_json(command)
-    command = add("translate", "wizard.cli.simulate", "translation cases on the simulated SMMUv3, or one address in a dump", host=False, paged=False)
+    command = add(
+        "translate",
+        "wizard.cli.simulate",
+        "translation cases on the simulated SMMUv3, or one address in a dump or a QEMU that runs",
+        host=False,
+        paged=False,
+    )
     command.add_argument("case", metavar="CASE|-|SID", help="a file with one case or a list of them, - for one case a line; of a dump, a StreamID")
     command.add_argument("iova", metavar="IOVA", nargs="?", help="of a dump: the input address")
     command.add_argument("--trace", nargs="?", const="text", choices=["text", "json"], help="say which words were read and why the walk ended")
@@ -328,7 +334,7 @@ def _simulation(add: Add) -> None:
     )
     command.add_argument("case", metavar="CASE|-", help="a file with one case or a list of them, or - for one case a line")
     add_json(command)
-    command = add("tables", "wizard.cli.tables", "what an SMMU's memory and registers say, out of a dump", host=False)
+    command = add("tables", "wizard.cli.tables", "what an SMMU's memory and registers say, out of a dump or a QEMU that runs", host=False)
     command.add_argument(
         "action", metavar="ACTION", choices=["streams", "map", "who", "check", "events", "diff"],
         help="streams: every valid StreamID; map SID: all that it reaches; who ADDRESS [BYTES]: which streams reach physical memory; "
@@ -360,6 +366,12 @@ def _dump(command: argparse.ArgumentParser) -> None:
     text = "an image of memory (FILE@ADDRESS), a vmcore or a listing of words; also more than once"
     command.add_argument("--mem", metavar="FILE@ADDRESS", action="append", help=text)
     command.add_argument("--registers", metavar="FILE", help="the SMMU's registers: name = value, devmem's words, QEMU's xp")
+    command.add_argument("--qmp", metavar="SOCKET", help="instead: a QEMU that runs, by its monitor; nothing is changed, the guest goes on")
+    command.add_argument(
+        "--gdb", metavar="HOST:PORT|SOCKET", help="instead: a QEMU that runs, by its gdbstub; the guest stands meanwhile, and it asks before"
+    )
+    command.add_argument("--smmu", metavar="ADDRESS", help="with --qmp or --gdb: where the SMMU's registers are, of several")
+    command.add_argument("--yes", action="store_true", help="do not ask before --gdb stops the guest")
 
 
 def _seconds(text: str) -> float:

@@ -10,7 +10,7 @@ from wizard.base.errors import UsageError
 
 def run_translate(arguments: argparse.Namespace) -> int:
     """Translation cases on the simulated SMMUv3, or one address in a dump."""
-    if arguments.mem or arguments.registers:
+    if arguments.mem or arguments.registers or arguments.qmp or arguments.gdb:
         if arguments.coverage:
             raise UsageError("A dump exercises nothing.", "Leave --coverage away, or give cases.")
         from wizard.cli.tables import run_one
@@ -19,7 +19,9 @@ def run_translate(arguments: argparse.Namespace) -> int:
     from wizard.cli.translate import run
 
     if arguments.iova is not None or arguments.ssid is not None or arguments.read:
-        raise UsageError("A StreamID and an address are of a dump.", "Give its memory and registers: --mem FILE@ADDRESS --registers FILE.")
+        raise UsageError(
+            "A StreamID and an address are of a dump.", "Give its memory and registers: --mem FILE@ADDRESS --registers FILE, or --qmp SOCKET."
+        )
 
     return run(arguments.case, arguments.trace, sys.stdout, coverage=arguments.coverage)
 

@@ -1,11 +1,12 @@
 """QEMU's monitor (QMP) of a VM that runs, for questions alone: its own socket, or through libvirt, which keeps the only client of its own.
 
-Every wait and every answer has a bound (``wire``), and only commands of ``ASKED`` are ever sent. The two that change something, the traces'
-switches, go by ``Monitor.switch`` and nowhere else.
+Every wait and every answer has a bound (``wire``), and only commands of ``ASKED`` and lines of ``SHOWN`` are ever sent. The two that change
+something, the traces' switches, go by ``Monitor.switch`` and nowhere else.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -16,6 +17,8 @@ from wizard.running.asking import WHOLE_SECONDS, Asking, by_virsh, message, retu
 from wizard.running.process import PROC
 from wizard.running.wire import ANSWER_SECONDS, Nonsense, Wire, decoded
 
+SHOWN = re.compile(r"info mtree -f|xp /[1-9][0-9]{0,3}[gw]x 0x[0-9a-f]{1,16}")
+"""Lines of the human monitor that may be sent: each shows something, and changes nothing (QEMU 11.1, hmp-commands.hx)."""
 SWITCH = "trace-event-set-state"
 _EVENTS = 10_000  # that may come before an answer
 
@@ -30,6 +33,13 @@ class Monitor(Asking):
     })  # fmt: skip
     """Every command that is sent without being asked for by the person. Each of them only reads (QEMU 11.1, qapi/*.json)."""
 
+    def show(self, line: str) -> str:
+        """What a line of ``SHOWN`` shows, for whom memory was asked of. Raises ``MonitorError``."""
+        if not SHOWN.fullmatch(line):
+            raise ValueError(f"{line} does more than to show")
+        self._end = max(self._end, time.monotonic() + self.answer)
+        return str(self._send("human-monitor-command", {"command-line": line}))
+
     def switch(self, name: str, on: bool) -> None:
         """Switch one trace event on or off: what the person asked for and confirmed. Raises ``MonitorError``."""
         # Switching off again is never refused for the time that all of it took.
@@ -42,10 +52,13 @@ class Monitor(Asking):
 
 
 class SocketMonitor(Monitor):
-    """By a socket of QEMU's own. ``owners``: the inode numbers of the sockets that the VM has open; None: not known."""
+    """By a socket of QEMU's own. ``owners``: the inode numbers of the sockets that the VM has open; None: not known.
+
+    ``pid`` None is for a socket that the person named: whoever listens there is meant.
+    """
 
     def __init__(
-        self, path: str, pid: int, owners: Collection[str] | None = None, *,
+        self, path: str, pid: int | None, owners: Collection[str] | None = None, *,
         proc: Path = PROC, answer: float = ANSWER_SECONDS, whole: float = WHOLE_SECONDS,
     ) -> None:  # fmt: skip
         super().__init__(answer=answer, whole=whole)

@@ -53,13 +53,13 @@ class Refused(MonitorError):
 
 
 class Wire:
-    """A connection to the process ``pid``. ``owners``: the inode numbers of the sockets that the VM has open; None: not known.
+    """A connection to the process ``pid`` (None: to whoever listens). ``owners``: inode numbers of the sockets that the VM has open; None: not known.
 
     Raises ``MonitorError``. ``busy``: somebody was connected before; QEMU serves one client at a time.
     """
 
     def __init__(
-        self, path: str, pid: int, owners: Collection[str] | None = None, *, seconds: float = ANSWER_SECONDS, longest: int = 16 << 20,
+        self, path: str, pid: int | None, owners: Collection[str] | None = None, *, seconds: float = ANSWER_SECONDS, longest: int = 16 << 20,
         proc: Path = PROC,
     ) -> None:  # fmt: skip
         self.data = bytearray()
@@ -71,7 +71,7 @@ class Wire:
             owner = peer(self.socket)
             listening = listeners(path, proc)
             # A launcher may have made the socket and handed it over: then the VM has the very socket open.
-            if owner not in (0, pid) and not (owners is not None and listening & set(owners)):
+            if pid is not None and owner not in (0, pid) and not (owners is not None and listening & set(owners)):
                 raise Foreign(f"{visible(path)} belongs to process {owner}{_called(owner, proc)}, not to this VM (process {pid})")
         except BaseException:
             self.close()

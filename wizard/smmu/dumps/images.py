@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from wizard.base.errors import InputError
 from wizard.base.text import visible
@@ -35,13 +36,21 @@ _KINDS = "Name an image of memory: FILE@ADDRESS, a vmcore or a listing."
 _LINE = re.compile(rb"[ \t]*(?:0x)?([0-9a-f]{4,16})[:>]?[: \t]((?:[ \t]*(?:0x)?(?:[0-9a-f]{16}|[0-9a-f]{8})(?=[ \t\r\n]|$))+)", re.IGNORECASE)
 
 
+class Data(Protocol):
+    """Bytes that are there when they are asked for: a mapped file, or a machine that runs."""
+
+    def __getitem__(self, part: slice, /) -> bytes | memoryview:
+        """The bytes of a slice with both ends."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """Bytes of physical memory from ``start`` to ``end`` (excluded), in ``data`` from ``offset`` on; ``name`` is the file."""
 
     start: int
     end: int
-    data: memoryview
+    data: Data
     offset: int
     name: str
 
