@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,22 @@ def test_openvmm_expects_the_same_but_where_a_verdict_says_why_not(name: str) ->
     agrees = contained(PEER[name]["peer"], run_plain(CASES[name]))
     assert agrees or PEER[name]["verdict"], f"OpenVMM expects {PEER[name]['peer']}"
     assert not agrees or not PEER[name]["verdict"].startswith("peer wrong"), PEER[name]["verdict"]
+
+
+FAULTS = {case["name"] for case in load("faults.json")}
+OPENVMM = ("translate.rs:", "shared.rs:", "emulator.rs:", "pt.rs:")
+
+
+def test_every_case_says_whose_it_is_and_every_verdict_why() -> None:
+    """data/SOURCES.md has the repositories and versions. The 27 transitions are 22 functions of the kernel's, some of them with several."""
+    assert all(PEER[name]["test"].startswith(OPENVMM) for name in CASES if name.startswith("openvmm_"))
+    assert {name for name in CASES if name.startswith("openvmm_")} == PEER.keys()
+    assert all(re.search(r"\b\d+\.\d|DDI 0487", peer["verdict"]) for peer in PEER.values() if peer["verdict"])
+    functions = {CASES[name]["note"].split(" written")[0] for name in CASES if name.startswith("kunit_")}
+    assert len(functions) == 22
+    assert all(name.startswith("arm_smmu_v3_write_") for name in functions)
+    assert {name for name in CASES if name.startswith("kunit_")} == PLAN.keys()
+    assert all(case.get("note") for name, case in CASES.items() if name not in FAULTS)
 
 
 def by_mark(name: str) -> list[list[dict[str, Any]]]:
