@@ -126,7 +126,7 @@ class World:
         word1 |= self.chance(0.02) << 27
         word2 = 5 | self.chance(0.15) << 53 | self.chance(0.25) << 54 | 1 << 51 | self.chance(0.8) << 58
         stallable = bits(registers.idr0, 25, 24) == 0
-        word2 |= (self.chance(0.2) if stallable and word1 >> 28 & 3 != 1 else self.chance(0.01)) << 57
+        word2 |= self.chance(0.01 if not stallable else 0.2 if word1 >> 28 & 3 != 1 else 0.04) << 57
         word2 |= self.chance(0.6 if httu else 0.01) << 56 | self.chance(0.5 if httu > 1 else 0.01) << 55 | 3 * self.busy << 55
         word2 |= self.some(1, 0.3 if bits(registers.idr0, 22, 21) == 0 else 0.01) << 52
         word2, word3 = self.stage2_geometry(word2)
@@ -156,7 +156,8 @@ class World:
             sl0, size = rng.randrange(4), rng.randrange(10, 50)
         word2 |= (64 - size & 63) << 32 | sl0 << 38 | {12: 0, 14: 2, 16: 1}[granule] << 46 | rng.choice((*range(8), 5, 5, 6)) << 48
         entries = 1 << max(0, min(size - granule, granule + 1))
-        return word2, self.take(max(4096, min(8 * entries, 16 << granule)))
+        base = self.take(max(4096, min(8 * entries, 16 << granule)))
+        return word2, base | self.some(5, 0.3) << 4 | self.chance(0.02) << 48
 
     # -- stage 2 ------------------------------------------------------------------------------------------------------
 
@@ -216,7 +217,7 @@ class World:
             word = word & ~(3 << 6) | rng.getrandbits(2) << 6
         if self.chance(0.4 if self.busy else 2 * odd):
             word &= ~(1 << 7)
-            word |= self.chance(0.8) << 51
+            word |= self.chance(0.5) << 51
         if self.chance(0.4 if self.busy else 2 * odd):
             word &= ~(1 << 10)
         if self.chance(odd):
@@ -290,6 +291,9 @@ class World:
                 tsz = rng.getrandbits(6)
             word0 |= tsz << 16 * half | ({12: 2, 14: 1, 16: 3} if half else {12: 0, 14: 2, 16: 1})[granule] << 6 + 16 * half
             base = self.take(1 << granule) if self.second is None else self.take_ipa(1 << granule)
+            # Bits that the table's alignment takes as zero, and an address of 52 bits where the granule has none.
+            base |= self.some(5, 0.3) << 4
+            base |= self.chance(0.02) << 48
             bases.append(base | self.chance(0.2) << 1 | self.chance(0.2) << 2 | (self.some(4, 0.2)))
         mair = sum(rng.choice(MAIRS) << 8 * index for index in range(8))
         return [word0, bases[0] | self.chance(0.4) << 59, bases[1], mair, 0, 0, 0, 0]
