@@ -17,7 +17,7 @@ ROOMS = ("arch", "base", "cli", "export", "facts", "fleet", "host", "profile")
 # What takes a minute and more, asks for programs and not for Python, or looks at the project as a whole.
 SLOW = (
     *("export/test_libvirt.py", "export/test_prepare_runs.py", "export/test_shellcheck.py"),
-    "fleet/test_ansible.py",
+    *("cli/test_planning.py", "cli/test_schemas.py", "fleet/test_ansible.py"),
 )
 
 

@@ -19,7 +19,7 @@ from tests.fuzz.readers import READERS, answer
 from tests.tools.cache import LEFT_OUT
 from tests.tools.processes import LIMIT
 
-BUDGET = 60.0  # seconds of processor time for all of them: a busy machine leaves no more out than a quiet one
+BUDGET = 40.0  # seconds of processor time for all of them: a busy machine leaves no more out than a quiet one
 EXAMPLES = 150
 
 found = [pytest.param(path.parent.name, path.read_bytes(), id=f"{path.parent.name}-{path.name}") for path in sorted(FOUND.glob("*/*"))]
