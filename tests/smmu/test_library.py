@@ -25,6 +25,11 @@ ALONE = [name for name in PUBLIC if name != "wizard.smmu.arrays"]
 
 def lines(module: str) -> Iterator[str]:
     """Every public name of a module with all that one can rely on of it: signatures, fields, members, constants."""
+    # An array's type by whichever of its names: Bools is NDArray[np.bool_].
+    yield from (line.replace("NDArray[np.bool_]", "Bools") for line in _lines(module))
+
+
+def _lines(module: str) -> Iterator[str]:
     loaded = importlib.import_module(module)
     for name in sorted(loaded.__all__):
         found = getattr(loaded, name)

@@ -136,7 +136,9 @@ def test_a_driver_by_the_socket_alone(client: Client) -> None:
     driver.begin()
     client.ask("irq on")
     assert client.ask("dma write 3 0x80000000 4 0x01020304").startswith("aborted iova=0x80000000 size=4 event=C_BAD_STE recorded=1")
-    assert client.told == ["IRQ one eventq", f"MSI one eventq {MESSAGES + 4:#x} 0x101"]
+    record_as_data = client.ask("events").split()[1]
+    assert client.told == [f"EVENT one C_BAD_STE {record_as_data}", "IRQ one eventq", f"MSI one eventq {MESSAGES + 4:#x} 0x101"]
+    assert record_as_data == "0x" + client.load(EVENTS_AT, 32).hex()
     assert client.read(MESSAGES + 4, 4) == 0x101
     record = driver.record()
     assert record is not None

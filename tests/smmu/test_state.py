@@ -20,9 +20,9 @@ from wizard.arch.event import PageRequest
 from wizard.arch.registers import REGISTERS, QueueBase
 from wizard.smmu import Ats, How, Ids, Memory, PageResponse, Smmu, Transaction, cases, state
 from wizard.smmu.caseformat import Case
-from wizard.smmu.machine import Edge, Ended, Machine, Message, NothingAnswers, Responded
+from wizard.smmu.machine import Edge, Ended, Machine, Message, NothingAnswers, Recorded, Responded
 from wizard.smmu.shared import SharedMemory, Window
-from wizard.smmu.tables import Allocator, StreamTable, abort_entry, bypass_entry
+from wizard.smmu.tables import Allocator, PageTable, StreamTable, abort_entry, bypass_entry, stage2_entry
 
 DATA = Path(__file__).parent / "data"
 EVENTS, COMMANDS, REQUESTS = 0x7000_0000, 0x7100_0000, 0x7200_0000
@@ -237,6 +237,9 @@ def test_a_stalled_access_moves_its_data_when_it_is_resumed() -> None:
     where = VA + 0x20_0000
     [moved] = made.dma("smmu0", Transaction(SID, where, write=True), data=b"later")
     assert moved.outcome.how is How.STALLED
+    [recorded] = made.news()
+    assert isinstance(recorded, Recorded)
+    assert recorded.event == moved.outcome.event
     w.first.map(where, PA, 0x1000)
     saved = made.save()
     for _ in range(2):
@@ -256,6 +259,11 @@ def test_news_are_told_once() -> None:
     assert [type(one) for one in made.news(forget=True)] == [Edge, Message, Responded]
     assert made.news() == []
     assert made["a"].msis == []
+    made.dma("b", Transaction(5, 0))
+    assert [one.event.Type for one in made.news() if isinstance(one, Recorded)] == [0x04]
+    made.dma("b", Transaction(5, 0))
+    made.reset()
+    assert made.news() == [], "a record that a reset took away"
     assert isinstance(made["a"].page_request(PageRequest.build(StreamID=3, Last=1, R=1)), PageResponse)
 
 
@@ -270,6 +278,12 @@ def test_memory_of_a_file_is_both_sides() -> None:
         file.write(b"".join(word.to_bytes(8, "little") for word in bypass_entry().words))
         for name, value in (("STRTAB_BASE", streams.base), ("STRTAB_BASE_CFG", streams.config), ("CR0", 0xD)):
             smmu.write(name, value)
+        table = PageTable(made.memory, Allocator(0x4001_0000, 0x4008_0000), stage=2, input_bits=32)
+        table.map(0x1000, 0x8000_0000, 0x1000, AF=0)
+        streams.set(2, stage2_entry(table, vmid=1, S2HA=1))
+        assert made.dma("smmu0", Transaction(2, 0x1010))[0].outcome.pa == 0x8000_0010
+        file.seek((table.entry_address(0x1000) or 0) - 0x4000_0000)
+        assert int.from_bytes(file.read(8), "little") >> 10 & 1, "the access flag that hardware set (3.13.2)"
         made.dma("smmu0", Transaction(1, 0x8000_0010, write=True), data=b"seen")
         file.seek((1 << 19) + 16)
         assert file.read(4) == b"seen"

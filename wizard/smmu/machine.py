@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from wizard.arch.command import PriResp
+from wizard.arch.event import Event
 from wizard.arch.registers import PAGE_1
 from wizard.smmu.device import Smmu
 from wizard.smmu.ids import Ids
@@ -83,6 +84,13 @@ class Edge(Struct, frozen=True):
     source: str
 
 
+class Recorded(Struct, frozen=True):
+    """A record was written to the event queue of an SMMU, where software finds it."""
+
+    smmu: str
+    event: Event
+
+
 class Ended(Struct, frozen=True):
     """An access that was stalled has ended."""
 
@@ -98,7 +106,7 @@ class Responded(Struct, frozen=True):
     response: PriResp
 
 
-News = Edge | Message | Ended | Responded
+News = Recorded | Edge | Message | Ended | Responded
 
 
 @dataclass(slots=True)
@@ -108,6 +116,7 @@ class Placed:
     smmu: Smmu
     base: int
     told: tuple[int, int, int] = (0, 0, 0)
+    written: int = 0
     waiting: list[tuple[Transaction, int, bytes | None]] = field(default_factory=list)
 
 
@@ -267,6 +276,10 @@ class Machine:
 
     def _news(self, name: str, placed: Placed) -> Iterator[News]:
         smmu, (edges, ended, responses) = placed.smmu, placed.told
+        # Fewer than were told of: the SMMU was reset, and the queue begins anew.
+        known = placed.written if placed.written <= smmu.queue.written else 0
+        yield from (Recorded(name, event) for event in smmu.queue.newest(smmu.queue.written - known))
+        placed.written = smmu.queue.written
         for interrupt in smmu.edges[edges:]:
             yield Edge(name, interrupt.source)
             if interrupt.msi is not None:
@@ -292,6 +305,7 @@ class Machine:
         """Reset every SMMU (``Smmu.reset``). Memory stays."""
         for placed in self.smmus.values():
             placed.smmu.reset()
+            placed.written = 0
 
     def save(self) -> bytes:
         """The machine as JSON: SMMUs, stalled accesses and memory; of windows that are shared nothing, they are somebody else's."""
@@ -322,6 +336,7 @@ class Machine:
             put(placed.smmu, one.state)
             placed.waiting = list(one.waiting)
             placed.told = len(placed.smmu.edges), len(placed.smmu.resumed), len(placed.smmu.responses)
+            placed.written = placed.smmu.queue.written
 
     @classmethod
     def of(cls, data: bytes | str) -> Machine:

@@ -131,8 +131,9 @@ class OutputQueue:
 
 @dataclass(slots=True)
 class EventQueue(OutputQueue):
-    """The event queue. ``lost`` and ``merged`` count records; ``last`` is the newest one, which like ones are merged with."""
+    """The event queue. ``written``, ``lost`` and ``merged`` count records; ``last`` is the newest one, which like ones are merged with."""
 
+    written: int = 0
     lost: int = 0
     merged: int = 0
     last: Event | None = None
@@ -162,7 +163,26 @@ class EventQueue(OutputQueue):
             self.lost += 1
             return False
         self.last = record
+        self.written += 1
         return True
+
+    def look(self, index: int, count: int) -> tuple[Event, ...]:
+        """``count`` records from an index on, one queue's worth at most; nothing is taken out of it."""
+        indices, nothing = self.indices, (0,) * (self.entry_bytes // 8)
+        listed: list[Event] = []
+        for _ in range(min(count, 1 << indices.log2)):
+            if self.base is None:
+                words = self.aside.get(indices.slot(index), nothing)
+            else:
+                words = tuple(self.memory.read_words(slot_address(self.base, indices, index, self.entry_bytes), self.entry_bytes // 8) or nothing)
+            listed.append(events.decode(Event.of_words(words).value))
+            index = indices.after(index)
+        return tuple(listed)
+
+    def newest(self, count: int) -> tuple[Event, ...]:
+        """The last ``count`` records that were written, oldest first."""
+        count = min(count, 1 << self.indices.log2)
+        return self.look(self.indices.known(self.indices.prod - count), count)
 
     def take(self) -> tuple[Event, ...]:
         """Read every record."""

@@ -144,6 +144,7 @@ class State(Struct, tag="smmu-wizard-smmu", tag_field="state"):
     told: Told
     tlb: list[SpaceState] | None
     configuration: ConfigurationState | None
+    written: int = 0
 
 
 class MemoryState(Struct, tag="smmu-wizard-memory", tag_field="state"):
@@ -182,6 +183,7 @@ def state_of(smmu: Smmu) -> State:
         ),
         tlb=_tlb(smmu.tlb) if smmu.tlb is not None else None,
         configuration=_configuration(smmu.configuration_cache) if smmu.configuration_cache is not None else None,
+        written=smmu.queue.written,
     )  # fmt: skip
 
 
@@ -300,7 +302,7 @@ def _put(smmu: Smmu, state: State) -> None:
     commands.base, commands.error = _base(state.commands), state.command_error
     _index(commands.indices, state.commands, smmu.features.cmdqs)
     _fill(smmu.queue, state.events)
-    smmu.queue.lost, smmu.queue.merged, smmu.queue.last = state.lost, state.merged, state.last
+    smmu.queue.written, smmu.queue.lost, smmu.queue.merged, smmu.queue.last = state.written, state.lost, state.merged, state.last
     _fill(smmu.requests, state.requests)
     stalls = smmu.report.stalls
     stalls.held, stalls.waiting, stalls.next_tag = dict(state.stalls.held), list(state.stalls.waiting), state.stalls.next_tag & 0xFFFF

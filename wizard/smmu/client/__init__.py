@@ -22,7 +22,7 @@ HEADER = Path(__file__).with_name("smmu_wizard.h")
 VARIABLE = "SMMU_WIZARD_SOCKET"
 """The environment variable that names the socket, for programs that a test starts."""
 
-_ASYNCHRONOUS = ("MSI ", "IRQ ", "ENDED ", "PRGRESP ")
+_ASYNCHRONOUS = ("EVENT ", "MSI ", "IRQ ", "ENDED ", "PRGRESP ")
 _LETTERS = {1: "b", 2: "w", 4: "l", 8: "q"}
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * smmu_wizard.h: talk to `smmu-wizard smmu-server` from a test in C. One header, C99 and POSIX; docs/smmu-protocol.md describes the lines.
+ * smmu_wizard.h: talk to `smmu-wizard smmu-server` from a test in C. One header, C99 (or C++) and POSIX; docs/smmu-protocol.md describes the lines.
  *
  *     static struct smmu_wizard s;                            // half a megabyte
  *     if (smmu_wizard_open(&s, NULL))                        // NULL: the socket that $SMMU_WIZARD_SOCKET names
@@ -95,7 +95,7 @@ SMMU_WIZARD_UNUSED static int smmu_wizard_wait(struct smmu_wizard *s, short even
 SMMU_WIZARD_UNUSED static int smmu_wizard_next(struct smmu_wizard *s)
 {
     for (;;) {
-        char *end = memchr(s->buffer, '\n', s->have);
+        char *end = (char *)memchr(s->buffer, '\n', s->have);
         ssize_t got;
 
         if (end) {
@@ -240,7 +240,7 @@ SMMU_WIZARD_UNUSED static int smmu_wizard_writeq(struct smmu_wizard *s, uint64_t
 /* Two digits a byte behind "0x", and the bytes of such; -1 where there are fewer. */
 SMMU_WIZARD_UNUSED static char *smmu_wizard_digits(char *text, const void *data, size_t size)
 {
-    const unsigned char *bytes = data;
+    const unsigned char *bytes = (const unsigned char *)data;
 
     for (size_t i = 0; i < size; i++)
         text += sprintf(text, "%02x", bytes[i]);
@@ -249,7 +249,7 @@ SMMU_WIZARD_UNUSED static char *smmu_wizard_digits(char *text, const void *data,
 
 SMMU_WIZARD_UNUSED static int smmu_wizard_bytes(struct smmu_wizard *s, const char *text, void *data, size_t size)
 {
-    unsigned char *bytes = data;
+    unsigned char *bytes = (unsigned char *)data;
 
     if (!text || strncmp(text, "0x", 2) || strlen(text) < 2 + 2 * size)
         return smmu_wizard_fail(s, "the server sent no data");
@@ -276,7 +276,7 @@ SMMU_WIZARD_UNUSED static int smmu_wizard_write(struct smmu_wizard *s, uint64_t 
 
     if (size > SMMU_WIZARD_BYTES)
         return smmu_wizard_fail(s, "%zu bytes are more than one command moves", size);
-    if (!(text = malloc(2 * size + 100)))
+    if (!(text = (char *)malloc(2 * size + 100)))
         return smmu_wizard_fail(s, "no memory");
     end = smmu_wizard_digits(text + sprintf(text, "write 0x%" PRIx64 " %zu 0x", address, size), data, size);
     strcpy(end, "\n");
@@ -307,7 +307,7 @@ SMMU_WIZARD_UNUSED static int smmu_wizard_dma(struct smmu_wizard *s, int write, 
     dma->stag = -1;
     if (!size || (iova & 4095) + size > 4096)
         return smmu_wizard_fail(s, "the access does not lie in one page");
-    if (!(text = malloc(2 * size + 200 + (options ? strlen(options) : 0))))
+    if (!(text = (char *)malloc(2 * size + 200 + (options ? strlen(options) : 0))))
         return smmu_wizard_fail(s, "no memory");
     end = text + sprintf(text, "dma %s 0x%" PRIx32 " 0x%" PRIx64 " %zu ", write ? "write" : "read", sid, iova, size);
     if (write)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,8 @@ from wizard import __version__
 from wizard.arch.event import EVENT_BYTES, Event, PageRequest, name_of
 from wizard.smmu.attributes import Attributes
 from wizard.smmu.device import Smmu
-from wizard.smmu.machine import Edge, Ended, Machine, Message, Moved, News, NothingAnswers, Responded
+from wizard.smmu.machine import Edge, Ended, Machine, Message, Moved, News, NothingAnswers, Recorded, Responded
 from wizard.smmu.outcome import Ats, How, Outcome, Transaction
-from wizard.smmu.queue import slot_address
 from wizard.smmu.server import words as read
 from wizard.smmu.server.words import Refused
 from wizard.smmu.state import StateError
@@ -265,21 +264,13 @@ def _status(protocol: Protocol, rest: list[str]) -> str:
 
 @command("events [SMMU]")
 def _events(protocol: Protocol, rest: list[str]) -> str:
-    _, smmu = protocol.smmu(rest[0] if rest else None)
-    return " ".join([str(smmu.queue.indices.held), *(f"0x{one.to_bytes(EVENT_BYTES, 'little').hex()}" for one in _unread(smmu))])
+    queue = protocol.smmu(rest[0] if rest else None)[1].queue
+    unread = queue.look(queue.indices.cons, min(queue.indices.held, LISTED))
+    return " ".join([str(queue.indices.held), *map(_data, unread)])
 
 
-def _unread(smmu: Smmu) -> Iterator[int]:
-    """The first records of the event queue that software has not read, left as they are."""
-    queue, nothing = smmu.queue, (0,) * (EVENT_BYTES // 8)
-    index = queue.indices.cons
-    for _ in range(min(queue.indices.held, LISTED)):
-        if queue.base is None:
-            words = queue.aside.get(queue.indices.slot(index), nothing)
-        else:
-            words = tuple(smmu.memory.read_words(slot_address(queue.base, queue.indices, index, EVENT_BYTES), EVENT_BYTES // 8) or nothing)
-        yield Event.of_words(words).value
-        index = queue.indices.after(index)
+def _data(event: Event) -> str:
+    return f"0x{event.value.to_bytes(EVENT_BYTES, 'little').hex()}"
 
 
 # -- state ------------------------------------------------------------------------------------------------------------
@@ -341,6 +332,8 @@ def _part(moved: Moved) -> str:
 
 
 def _line(news: News) -> str:
+    if isinstance(news, Recorded):
+        return f"EVENT {news.smmu} {name_of(news.event.Type)} {_data(news.event)}"
     if isinstance(news, Edge):
         return f"IRQ {news.smmu} {news.source.lower()}"
     if isinstance(news, Message):
