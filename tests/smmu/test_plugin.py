@@ -82,7 +82,7 @@ def test_the_client_in_c_is_one_in_cpp_too(tmp_path: Path) -> None:
         skip_loudly("the client can't be compiled as C++", "install a C++ compiler (c++)")
     source = tmp_path / "driver.cpp"
     source.write_text('#include "smmu_wizard.h"\nint main() { static struct smmu_wizard s; return smmu_wizard_open(&s, 0); }\n')
-    words = [compiler, "-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", HEADER.parent, source]
+    words: list[str | Path] = [compiler, "-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", HEADER.parent, source]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
 

@@ -11,6 +11,8 @@ A bus in front of them: ``load``, ``store``, ``read`` and ``write`` reach the re
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -23,7 +25,7 @@ from wizard.arch.registers import PAGE_1
 from wizard.smmu.device import Smmu
 from wizard.smmu.ids import Ids
 from wizard.smmu.interrupts import Msi
-from wizard.smmu.memory import Memory, by_page
+from wizard.smmu.memory import PAGE_BYTES, Memory, by_page
 from wizard.smmu.outcome import How, Outcome, Transaction
 from wizard.smmu.shared import SharedMemory
 from wizard.smmu.state import VERSION, MemoryState, State, StateError, decode, encode, memory_of, memory_state, put, smmu_of, state_of
@@ -46,6 +48,13 @@ WINDOW = 2 * PAGE_1
 """Bytes of an SMMU's registers: pages 0 and 1 (6.1)."""
 LARGEST_ACCESS = 1 << 20
 """Bytes that one access of a device carries."""
+
+
+def _little(words: array[int]) -> array[int]:
+    """Words as this machine has them to words as the SMMU's memory has them, and back."""
+    if sys.byteorder != "little":
+        words.byteswap()
+    return words
 
 
 class NothingAnswers(LookupError):
@@ -195,8 +204,8 @@ class Machine:
         if not self.memory.answers(address) or address + size > 1 << 64:
             raise NothingAnswers(address)
         first, last = address & ~7, (address + size + 7) & ~7
-        words = [self.memory.read(where) or 0 for where in range(first, last, 8)]
-        return b"".join(word.to_bytes(8, "little") for word in words)[address - first :][:size]
+        words = array("Q", self.memory.read_words(first, (last - first) // 8) or ())
+        return _little(words).tobytes()[address - first :][:size]
 
     def store(self, address: int, data: bytes) -> None:
         """Store bytes at an address; ``NothingAnswers`` where part of it is nowhere, and nothing is stored then."""
@@ -214,8 +223,8 @@ class Machine:
         first, last = address & ~7, (address + len(data) + 7) & ~7
         held = bytearray(self._load(first, last - first)) if (first, last) != (address, address + len(data)) else bytearray(len(data))
         held[address - first : address - first + len(data)] = data
-        for offset in range(0, last - first, 8):
-            self.memory.write(first + offset, int.from_bytes(held[offset : offset + 8], "little"))
+        at = (first & PAGE_BYTES - 1) >> 3
+        self.memory.page(first)[at : at + (last - first) // 8] = _little(array("Q", bytes(held)))
 
     def read(self, address: int, size: int) -> int:
         """The number of ``size`` bytes at an address, little-endian; ``NothingAnswers`` where nothing is."""
