@@ -66,37 +66,6 @@ def installed(place: Path, wheel: Path) -> Path:
     return fresh / "bin/smmu-wizard"
 
 
-@pytest.fixture(scope="module")
-def model_alone(place: Path, wheel: Path) -> Path:
-    """A Python with the wheel and what its extra "model" names, and nothing else: packages are linked out of the environment of these tests."""
-    fresh = place / "model"
-    assert run(sys.executable, "-m", "venv", "--without-pip", fresh).returncode == 0
-    site = next((fresh / "lib").glob("python3*/site-packages"))
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    requirements = metadata.Distribution.at(next(site.glob("smmu_wizard-*.dist-info"))).requires or []
-    named = {re.split("[^a-z]", one)[0] for one in requirements if 'extra == "model"' in one.replace("'", '"')}
-    assert named == {"msgspec", "numpy"}
-    for name in named:
-        top = {Path(str(file)).parts[0] for file in metadata.files(name) or () if not str(file).startswith("..")}
-        for part in top:
-            (site / part).symlink_to(Path(str(metadata.distribution(name).locate_file(part))))
-    return fresh / "bin/python"
-
-
-def test_the_model_runs_with_msgspec_and_numpy_alone(model_alone: Path, place: Path) -> None:
-    script = "import importlib.util; print([one for one in ('textual', 'lxml', 'psutil', 'shtab', 'pytest') if importlib.util.find_spec(one)])"
-    assert run(model_alone, "-c", script, cwd=place).stdout == "[]\n"
-    page = (PROJECT / "docs/smmu-library.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    done = run(model_alone, "-I", "-c", "\n".join(blocks), cwd=place)
-    assert done.returncode == 0, done.stderr
-    cases = place / "cases.json"
-    cases.write_text('{"sid": 1, "iova": "0x40000000", "cr0": 0}')
-    done = run(model_alone, "-m", "wizard", "translate", cases, cwd=place)
-    assert '"how":"disable"' in done.stdout, done.stderr
-
-
 def everybody_can_run(installed: Path) -> None:
     if os.geteuid() != 0:
         skip_loudly("no other user can be taken on", "run the tests as root")
@@ -239,6 +208,24 @@ def test_a_host_needs_msgspec_alone(small: Path, place: Path, words: list[str], 
     assert len(done.stderr.splitlines()) <= 2
 
 
+def test_the_model_runs_with_msgspec_and_numpy_alone(small: Path, place: Path) -> None:
+    """smmu-wizard-core[smmu]: its page runs, and translate and the server too."""
+    extra = tomllib.loads((PROJECT / "packaging/core/pyproject.toml").read_text())["project"]["optional-dependencies"]["smmu"]
+    assert [re.split("[^a-z]", one)[0] for one in extra] == ["numpy"]
+    site = next((small.parents[1] / "lib").glob("python3*/site-packages"))
+    for part in {Path(str(file)).parts[0] for file in metadata.files("numpy") or () if not str(file).startswith("..")}:
+        (site / part).symlink_to(Path(str(metadata.distribution("numpy").locate_file(part))))
+    script = "import importlib.util; print([one for one in ('textual', 'lxml', 'psutil', 'shtab', 'pytest') if importlib.util.find_spec(one)])"
+    assert run(small, "-c", script, cwd=place).stdout == "[]\n"
+    blocks = re.findall(r"^```python\n(.*?)^```", (PROJECT / "docs/smmu-library.md").read_text(), re.MULTILINE | re.DOTALL)
+    done = run(small, "-I", "-c", "\n".join(blocks), cwd=place)
+    assert done.returncode == 0, done.stderr
+    (place / "cases.json").write_text('{"sid": 1, "iova": "0x40000000", "cr0": 0}')
+    assert '"how":"disable"' in run(small, "-m", "wizard", "translate", "cases.json", cwd=place).stdout
+    served = run(small, "-m", "wizard", "smmu-server", "--stdio", cwd=place)
+    assert (served.returncode, served.stderr) == (0, "")
+
+
 def test_the_small_distribution_is_the_whole_one_in_parts() -> None:
     """packaging/core names the same packages with the same bounds: its extra `all` is what smmu-wizard depends on."""
     whole, core = (tomllib.loads((PROJECT / name / "pyproject.toml").read_text())["project"] for name in (".", "packaging/core"))
@@ -246,5 +233,5 @@ def test_the_small_distribution_is_the_whole_one_in_parts() -> None:
     parts = [extras[name] for name in extras if name != "all"]
     assert sorted([*core["dependencies"], *(one for part in parts for one in part)]) == sorted(whole["dependencies"])
     assert extras["all"] == [f"smmu-wizard-core[{','.join(name for name in extras if name != 'all')}]"]
-    for name in ("requires-python", "license", "authors", "scripts"):
+    for name in ("requires-python", "license", "authors", "scripts", "entry-points"):
         assert core[name] == whole[name], name
