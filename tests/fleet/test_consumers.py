@@ -45,7 +45,8 @@ def offered(host: Host) -> set[str]:
     for row in rows_of(host):
         group = host.groups.get(row.iommu_group) if row.iommu_group is not None else None
         stops = set((row.todo_codes or "").split()) & {"in-use", "pf-has-vfs", "in-use-by-vm", "session"}
-        if not row.bridge and row.assignable and group is not None and not stops:
+        sure = {"*", "address", "vendor", "device", "iommu_group"}.isdisjoint((row.assumed or "").split())
+        if not row.bridge and row.assignable and group is not None and not stops and sure:
             others = [a for a in group.devices if a != row.function and not (a in host.functions and host.functions[a].is_bridge)]
             found |= set() if others else {row.function}
     return found
@@ -237,6 +238,19 @@ def test_a_host_whose_functions_were_not_read_gives_no_file(name: str) -> None:
     unread = host_of(replace(bound("h1"), functions=(), unread={"/sys/bus/pci/devices": "absent"}))
     with pytest.raises(InputError, match="were not read"):
         OF_HOST[name](unread, OPTIONS)
+
+
+def test_what_is_assumed_or_only_a_part_is_not_handed_out_as_the_whole(tmp_path: Path) -> None:
+    from wizard.facts.model import Assumption
+
+    for path in ("functions.0000:14:00.0.iommu_group", "functions.0000:14:00.0.device", "groups.*"):
+        guessed = replace(bound("h1"), assumptions=(Assumption(path=path, why="nobody knows"),))
+        output = nova.device_spec(host_of(guessed), OPTIONS)
+        assert "0000:14:00.0" not in output.text
+        assert any("only assumed" in remark and "0000:14:00.0" in remark for remark in output.remarks)
+    some = replace(bound("h1"), origin="umockdev", unread={})
+    for name in ("nova", "prometheus", "dra-slices"):
+        assert any("holds only some functions" in remark for remark in OF_HOST[name](host_of(some), OPTIONS).remarks)
 
 
 @pytest.mark.parametrize("make", [proxmox.mappings, slurm.gres, OF_HOST["dra-slices"], OF_HOST["nfd-nodefeature"]])

@@ -8,16 +8,20 @@ beside it (yes, no, unknown), never decided by what is left out. Values that are
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from wizard.base.errors import InputError, UsageError
 from wizard.base.text import plural, visible
-from wizard.facts.held import Place, why_unread
+from wizard.facts.held import Place, whole, why_unread
 from wizard.fleet.rows import Row, rows_of
 from wizard.fleet.summary import stops
 from wizard.host.known import Source
-from wizard.host.model import Accel, Function, Host
+from wizard.host.model import Accel, Host
+
+SURE = {"*", "address", "vendor", "device", "iommu_group"}
+"""Fields of a function that have to be measured before another program acts on them (rows: column ``assumed``)."""
 
 NAMED = 4
 """Functions that are named where some are left out; the others are counted."""
@@ -39,23 +43,28 @@ class Output(msgspec.Struct, frozen=True):
     remarks: tuple[str, ...] = ()
 
 
+PART = "The recording holds only some functions of its host: what is not in it is not in the file."
+
+
 class Offered(msgspec.Struct, frozen=True):
     """The rows of the functions that may be given away, and the addresses of the others by why."""
 
     rows: tuple[Row, ...]
     left: dict[str, tuple[str, ...]]
+    whole: bool = True  # False: the recording holds some functions of its host
 
     def without(self, why: str, addresses: Iterable[str]) -> Offered:
         """The same, with some more left out."""
         these = tuple(addresses)
         if not these:
             return self
-        return Offered(tuple(row for row in self.rows if row.function not in these), {**self.left, why: these})
+        return Offered(tuple(row for row in self.rows if row.function not in these), {**self.left, why: these}, self.whole)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """A sentence for each reason that something is left out."""
-        return tuple(f"Left out: {plural(len(these), 'function')} ({_few(these)}) {why}." for why, these in self.left.items())
+        part = () if self.whole else (PART,)
+        return part + tuple(f"Left out: {plural(len(these), 'function')} ({_few(these)}) {why}." for why, these in self.left.items())
 
 
 def _few(addresses: tuple[str, ...]) -> str:
@@ -72,16 +81,18 @@ def offered(host: Host) -> Offered:
     for row in rows_of(host):
         if row.bridge:
             continue
-        why = _why_not(host, host.functions[row.function])
+        why = _why_not(host, row)
         if why is None:
             rows.append(row)
         else:
             left.setdefault(why, []).append(row.function)
-    return Offered(tuple(rows), {why: tuple(these) for why, these in left.items()})
+    return Offered(tuple(rows), {why: tuple(these) for why, these in left.items()}, whole(host.facts))
 
 
-def _why_not(host: Host, function: Function) -> str | None:
-    verdict = host.verdict(function.facts.address)
+def _why_not(host: Host, row: Row) -> str | None:
+    function, verdict = host.functions[row.function], host.verdict(row.function)
+    if not SURE.isdisjoint((row.assumed or "").split()) or (row.iommu_group is not None and host.assumed.covers(f"groups.{row.iommu_group}")):
+        return "of which IDs or IOMMU group are only assumed"
     if verdict.assignable is False:
         return "that no VM can be given"
     if verdict.assignable is None:
@@ -102,6 +113,11 @@ SORTS = {Accel.YES: "accel", Accel.NO: "plain", Accel.UNKNOWN: "unknown"}
 def kind(row: Row, between: str) -> str:
     """``accel-8086-10d3``: verdict, vendor and device."""
     return between.join((SORTS[row.accel], row.vendor, row.device))
+
+
+def told(row: Row, name: str, field: str) -> Any:
+    """A value of the snapshot's own field; None where that field is assumed."""
+    return None if not {"*", field}.isdisjoint((row.assumed or "").split()) else getattr(row, name)
 
 
 def measured(row: Row, name: str) -> bool | int | str | None:

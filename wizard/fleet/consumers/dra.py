@@ -18,7 +18,7 @@ from typing import Any
 
 from wizard.base.errors import UsageError
 from wizard.base.text import visible
-from wizard.fleet.consumers.common import Options, Output, measured, needed, offered, unknown_remark
+from wizard.fleet.consumers.common import Options, Output, measured, needed, offered, told, unknown_remark
 from wizard.fleet.rows import Row
 from wizard.host.model import Host
 from wizard.plan.model import DevicePlan, VmPlan
@@ -89,16 +89,16 @@ def _device(row: Row) -> dict[str, Any]:
 
 
 def _attributes(row: Row) -> Iterator[tuple[str, bool | int | str | None]]:
-    yield "resource.kubernetes.io/pcieRoot", row.pcie_root
+    yield "resource.kubernetes.io/pcieRoot", told(row, "pcie_root", "path")
     yield "address", row.function
     yield "vendor", row.vendor
     yield "device", row.device
     yield "class", row.class_
-    yield "driver", row.driver
+    yield "driver", told(row, "driver", "driver")
     yield "vfioDevice", row.vfio_device
     yield "vf", row.vf
     yield "pf", row.pf
-    yield "numaNode", row.numa_node
+    yield "numaNode", told(row, "numa_node", "numa_node")
     yield "iommuGroup", row.iommu_group
     yield "smmu", measured(row, "smmu")
     yield "iommu", row.iommu_kind

@@ -11,7 +11,7 @@ import re
 
 from wizard.base.errors import OutputError, UsageError
 from wizard.base.text import visible
-from wizard.fleet.consumers.common import Options, Output, measured, needed, offered
+from wizard.fleet.consumers.common import Options, Output, measured, needed, offered, told
 from wizard.fleet.engines import common, nfd
 from wizard.fleet.rows import Row
 from wizard.fleet.summary import summary_of
@@ -68,7 +68,8 @@ def node_feature(host: Host, options: Options) -> Output:
 
 def _attributes(row: Row) -> dict[str, str]:
     """Everything as text: what is not known has no attribute."""
-    plain = {name: getattr(row, name) for name in ("vendor", "device", "driver", "pf", "numa_node", "iommu_group", "granules", "pcie_root", "vf")}
+    plain = {name: getattr(row, name) for name in ("vendor", "device", "pf", "iommu_group", "granules", "vf")}
+    plain |= {name: told(row, name, field) for name, field in (("driver", "driver"), ("numa_node", "numa_node"), ("pcie_root", "path"))}
     known = {
         name: measured(row, name) for name in ("smmu", "oas", "ssidsize", "ats", "ril", "cmdqv", "canwbs", "flr", "function_ats", "function_pasid")
     }

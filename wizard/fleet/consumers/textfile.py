@@ -13,8 +13,8 @@ from datetime import datetime
 from wizard.base.errors import InputError
 from wizard.base.prometheus import Values, metric
 from wizard.base.text import visible
-from wizard.facts.held import Place, why_unread
-from wizard.fleet.consumers.common import Options, Output, measured, unknown_remark
+from wizard.facts.held import Place, whole, why_unread
+from wizard.fleet.consumers.common import PART, Options, Output, measured, unknown_remark
 from wizard.fleet.rows import Row, rows_of
 from wizard.host.model import Accel, Host
 
@@ -29,7 +29,7 @@ def textfile(host: Host, options: Options) -> Output:
         raise InputError(f"The functions of this host were not read ({visible(unread)}).", "Run it as root, with /sys there to be read.")
     rows = [row for row in rows_of(host) if not row.bridge]
     lines = [*_functions(rows), *_smmus(host, rows), *_log(host), *_moment(host)]
-    said = unknown_remark(rows)
+    said = (*(() if whole(host.facts) else (PART,)), *unknown_remark(rows))
     if why_unread(host.facts, Place.LOG) is not None:
         said = (*said, "The kernel's log was not read: events have no series.")
     return Output("\n".join(lines) + "\n", said)
