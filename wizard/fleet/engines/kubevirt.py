@@ -99,10 +99,12 @@ def vm_remarks(vm: VmPlan) -> list[str]:
 
 def _needs(vm: VmPlan) -> Iterator[str]:
     known = tables.kubevirt()
+    ids = {int((device.ids or "0:0").partition(":")[2], 16) for device in graces(vm)}
+    since = ", ".join(f"{gpu.since} (for 10de:{gpu.id:04x})" for gpu in known.gpu if gpu.id in ids)
     yield (
-        f"The cluster needs KubeVirt 1.9 with the feature gates {', '.join(known.gates)}, and in its virt-launcher libvirt {known.libvirt_needed} or "
-        f"later and a QEMU whose arm-smmuv3 has accel (11.0, or an older one that it was brought back to): 1.9 ships libvirt {known.libvirt_shipped} "
-        f"and QEMU {known.qemu_shipped}."
+        f"The cluster needs KubeVirt {since} with the feature gates {', '.join(known.gates)}, and in its virt-launcher libvirt "
+        f"{known.libvirt_needed} or later and a QEMU whose arm-smmuv3 has accel (11.0, or an older one that it was brought back to): 1.9 ships "
+        f"libvirt {known.libvirt_shipped} and QEMU {known.qemu_shipped}."
     )
     yield (
         f"Its nodes need hugepages of {size(vm.memory.hugepages or 0)}, kubelet's static CPU manager, CPUs for this VM on the NUMA node of every GPU "
