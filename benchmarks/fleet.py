@@ -1,11 +1,12 @@
 """A fleet against the figures to reach (sources: design-figures): whole processes, the first question, the second out of the index, memory.
 
-    python -m benchmarks.fleet [--hosts N] [--directory DIR] [--json]
+    python -m benchmarks.fleet [--hosts N] [--directory DIR] [--json] [--dask]
 
 | what                                                                | goal                 |
 |---------------------------------------------------------------------|----------------------|
 | baseline and match over 10,000 snapshots that were never read       | 60 s on two cores    |
 | the second question, out of the index                               | under 1 s            |
+| with --dask: by as many Dask workers as processes, files in sight     | 1.15 times the plain |
 | a placement of one VM on each of 1,000 hosts, planned, with files   | (no goal; shown)     |
 
 Hosts are the recorded arm64 machine with 21 to 23 functions, as it is and with other SMMUs, each with an identity and an amount of memory of
@@ -96,18 +97,34 @@ def measure(directory: Path, hosts: int, told: TextIO) -> list[dict[str, object]
     return rows
 
 
+def measure_dask(directory: Path, told: TextIO) -> list[dict[str, object]]:
+    """The same question by processes of this machine and by as many workers of a scheduler that runs already: whole commands, best of three."""
+    import distributed
+
+    snapshots, workers = str(directory / "snapshots"), len(os.sched_getaffinity(0))
+    rows: list[dict[str, object]] = []
+    with distributed.LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0", protocol="tcp") as cluster:
+        for what, words in (("plain", ()), ("Dask", ("--dask", cluster.scheduler_address))):
+            best = min(run("baseline", snapshots, "--class", "02", "--no-index", *words)[0] for _ in range(3))
+            rows.append({"what": what, "workers": workers, "seconds": round(best, 2)})
+            print(f"baseline without an index, {what:<40} {best:8.2f} s", file=told, flush=True)
+    return rows
+
+
 def main() -> None:
     """Build, measure, clean up."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--hosts", type=int, default=10000)
     parser.add_argument("--directory", type=Path, help="where the snapshots go (default: a temporary directory, removed at the end)")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--dask", action="store_true", help="only compare with a Dask cluster on this machine")
     arguments = parser.parse_args()
     directory = arguments.directory or Path(tempfile.mkdtemp(prefix="smmu-wizard-fleet-"))
     try:
         (directory / "snapshots").mkdir(parents=True, exist_ok=True)
         build(directory / "snapshots", arguments.hosts)
-        rows = measure(directory, arguments.hosts, sys.stderr if arguments.json else sys.stdout)
+        told = sys.stderr if arguments.json else sys.stdout
+        rows = measure_dask(directory, told) if arguments.dask else measure(directory, arguments.hosts, told)
     finally:
         if not arguments.directory:
             shutil.rmtree(directory, ignore_errors=True)

@@ -49,9 +49,9 @@ def load(source: str) -> Facts:
     return decode(data, name)
 
 
-def read_bounded(source: str, limit: int = LIMIT) -> tuple[bytes, str]:
-    """The bytes of a file or of standard input (``-``), unpacked, at most ``limit``, and a name to show for it."""
-    name = "standard input" if source == "-" else visible(source)
+def read_bounded(source: str, limit: int = LIMIT, *, name: str | None = None) -> tuple[bytes, str]:
+    """The bytes of a file or of standard input (``-``), unpacked, at most ``limit``, and a name to show for it (``name``, where one is given)."""
+    name = "standard input" if source == "-" else visible(name or source)
     try:
         if source == "-":
             data = _read_piped(sys.stdin.buffer, limit)

@@ -1,30 +1,52 @@
-"""The same step on the workers of a Dask scheduler: the bytes of snapshots go there, summaries come back.
+"""The same step on the workers of a Dask scheduler: batches of snapshots go there, summaries come back.
 
-Workers need smmu-wizard of the same version, and no access to the files. ``pip install smmu-wizard[dask]`` brings the client.
+Workers need smmu-wizard of the same version, and no access to the files: those that see the very file read it themselves, the others are sent
+its bytes. ``pip install smmu-wizard[dask]`` brings the client. Whoever reaches a port of a scheduler or worker runs code there (docs/fleet.md).
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
+import os
 import re
 import socket
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
 
 from wizard import __version__
 from wizard.base.errors import InputError, ProgramError, UsageError
 from wizard.base.text import visible
-from wizard.fleet.entry import Entry, content_of, entries_of
+from wizard.fleet.entry import Entry, content_of, entry_of, entry_of_file
 from wizard.fleet.gather import Read
-from wizard.fleet.workers import AHEAD
+from wizard.fleet.index import stamp_of
 
-BATCH_BYTES = 4 << 20  # of snapshots that are sent at once
-BATCH_FILES = 32
+BATCH_BYTES = 2 << 20  # of snapshots in one task
+BATCH_FILES = 64
+MESSAGE_BYTES = 8 << 20  # that are sent at once: unpacked, a batch may be larger by far
+AHEAD = 3  # tasks on their way for each worker
 CONNECT = 5  # seconds to wait for the scheduler
+LOOK = 5.0  # seconds between two looks at whether anybody is there
+NOBODY = 30.0
+"""Seconds without any worker before it is given up: a nanny starts a new one within some."""
+SILENCE = 300.0
+"""Seconds without an answer to any task, each of which takes about one."""
 GREETING = 1 << 20  # bytes of its greeting; it has some hundred
+_TLS = "Name certificates in Dask's configuration: distributed.comm.tls.ca-file, .client.cert and .client.key (docs/fleet.md)."
+
+
+class File(NamedTuple):
+    """One file of a task: by its place and stamp, or with its bytes."""
+
+    name: str
+    path: str  # absolute
+    stamp: str | None
+    data: bytes | None = None
 
 
 def reader(address: str) -> Read:
@@ -41,7 +63,7 @@ def reader(address: str) -> Read:
         if not paths:
             return
         with _client(distributed, address) as client:
-            yield from _through(client, paths, address)
+            yield from _Work(distributed, client, address).answers(paths)
 
     return read
 
@@ -49,37 +71,65 @@ def reader(address: str) -> Read:
 @contextmanager
 def _client(distributed: Any, address: str) -> Iterator[Any]:
     """A connection; ProgramError where there is none, or where the scheduler goes away on the way."""
-    _knock(address)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "tornado", "asyncio"):  # what they would say of a scheduler that is gone, we do
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    security = distributed.Security()  # of Dask's own configuration: files and environment
+    _knock(address, security)
     try:
-        client = distributed.Client(address, timeout=CONNECT, set_as_default=False)
+        client = distributed.Client(address, timeout=CONNECT, set_as_default=False, security=security)
     except Exception as error:
         distributed.Client.__del__ = lambda _: None  # the half-made client would complain, seconds later, while Python ends
         raise _nobody(address, str(error) or type(error).__name__) from error
+    gone = (distributed.comm.CommClosedError, distributed.client.FutureCancelledError, OSError, TimeoutError)
     try:
-        with client:
-            yield client
-    except (distributed.comm.CommClosedError, distributed.client.FutureCancelledError, distributed.KilledWorker, OSError) as error:
-        raise ProgramError(
-            f"The Dask cluster at {visible(address)} went away: {visible(str(error))}.", "Look at the logs of its scheduler and workers."
-        ) from error
+        yield client
+    except gone as error:
+        raise _away(address, str(error)) from error
+    finally:
+        with suppress(*gone):
+            client.close(timeout=CONNECT)
 
 
-def _knock(address: str) -> None:
+def _away(address: str, why: str) -> ProgramError:
+    return ProgramError(
+        f"The Dask cluster at {visible(address)} went away: {visible(why)}.",
+        "Look at the logs of its scheduler and workers; without --dask this machine reads the files itself.",
+    )
+
+
+def _knock(address: str, security: Any) -> None:
     """Whether a scheduler is there at all. Dask's client would wait for ever for a server that says nothing, and allocate what the first
     bytes of a stranger's answer seem to ask for. A scheduler speaks first: the length of its greeting, as 64 bits (distributed.comm.tcp).
     """
     host, port = _parts(address)
+    context = None
+    if address.startswith("tls:"):
+        context = security.get_connection_args("client").get("ssl_context")
+        if context is None:
+            raise ProgramError(f"{visible(address)} speaks TLS, and no certificate is named for it.", _TLS)
     try:
-        with socket.create_connection((host, port), timeout=CONNECT) as there:
-            if not address.startswith(("tls:", "ws")):
-                length = int.from_bytes(there.recv(8, socket.MSG_WAITALL), "little")
+        with socket.create_connection((host, port), timeout=CONNECT) as plain:
+            there = plain if context is None else context.wrap_socket(plain)
+            if not address.startswith("ws"):
+                length = int.from_bytes(_greeting(there), "little")
                 if not 0 < length <= GREETING:
                     raise _nobody(address, "what answers there is something else")
     except TimeoutError as error:
-        raise _nobody(address, f"nothing answers within {CONNECT} s") from error
+        more = "" if context is not None else "; if it speaks TLS, write tls://"
+        raise _nobody(address, f"nothing answers within {CONNECT} s{more}") from error
     except OSError as error:
+        if context is not None and not isinstance(error, ConnectionError):  # ssl.SSLError is an OSError
+            why = getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
+            raise ProgramError(f"TLS with the Dask scheduler at {visible(address)} failed: {visible(str(why))}.", _TLS) from error
         raise _nobody(address, error.strerror or str(error)) from error
+
+
+def _greeting(there: socket.socket) -> bytes:
+    """Eight bytes, however they come; fewer where the other side closes."""
+    data = b""
+    while len(data) < 8 and (more := there.recv(8 - len(data))):
+        data += more
+    return data if len(data) == 8 else b""
 
 
 def _parts(address: str) -> tuple[str, int]:
@@ -94,53 +144,153 @@ def _nobody(address: str, why: str) -> ProgramError:
     return ProgramError(f"There is no Dask scheduler at {visible(address)}: {visible(why)}.", "Start one with `dask scheduler`.")
 
 
-def _through(client: Any, paths: Sequence[str], address: str) -> Iterator[list[Entry]]:
-    workers = len(client.scheduler_info()["workers"])
-    if not workers:
-        raise ProgramError(f"The scheduler at {visible(address)} has no worker.", f"Start one with `dask worker {visible(address)}`.")
-    _check_versions(client)
-    waiting: deque[Any] = deque()
-    for batch in _batches(paths):
-        broken = [entry for entry in batch if isinstance(entry, Entry)]
-        if broken:
-            yield broken
-        files = tuple(file for file in batch if not isinstance(file, Entry))
+class _Work:
+    """The tasks of one reading. Every wait in it ends."""
+
+    def __init__(self, distributed: Any, client: Any, address: str) -> None:
+        self.distributed, self.client, self.address = distributed, client, address
+        self.seen_there = True  # workers may see our files, as far as is known
+        self.waiting: dict[Any, tuple[File, ...]] = {}
+        self.done: SimpleQueue[Any] = SimpleQueue()  # tasks that are over, well or not
+        self.ready: deque[list[Entry]] = deque()
+        self.suspects: deque[File] = deque()  # files of tasks under which workers died
+        self.alone = False  # every task has one file, and no other is on its way
+
+    def answers(self, paths: Sequence[str]) -> Iterator[list[Entry]]:
+        workers = self._workers()
+        if not workers:
+            raise ProgramError(f"The scheduler at {visible(self.address)} has no worker.", f"Start one with `dask worker {visible(self.address)}`.")
+        try:
+            for batch in _batches(paths):
+                self._submit(batch)
+                while len(self.waiting) >= workers * AHEAD:
+                    self._hear()
+                while self.ready:
+                    yield self.ready.popleft()
+            while self.waiting or self.suspects:
+                if not self.waiting:
+                    self.alone = True
+                    self._submit([self.suspects.popleft()])
+                if self.waiting:  # else it could not even be read here
+                    self._hear()
+                while self.ready:
+                    yield self.ready.popleft()
+        finally:
+            if self.waiting:
+                with suppress(OSError, TimeoutError, self.distributed.comm.CommClosedError):
+                    self.client.cancel(list(self.waiting), force=True)
+
+    def _submit(self, batch: Sequence[File]) -> None:
+        """A task for these; bytes go along where workers do not see our files."""
+        files: list[File] = []
+        sent = 0
+        for file in batch:
+            if file.data is None and (not self.seen_there or file.stamp is None):
+                try:
+                    file = file._replace(data=content_of(file.name))
+                except InputError as error:
+                    self.ready.append([Entry(file.name, problem=error.what, fix=error.fix)])
+                    continue
+            files.append(file)
+            sent += len(file.data or b"")
+            if sent > MESSAGE_BYTES:
+                self._send(files)
+                files, sent = [], 0
         if files:
-            waiting.append(client.submit(entries_of, files, pure=False))
-        while len(waiting) >= workers * AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+            self._send(files)
 
+    def _send(self, files: list[File]) -> None:
+        future = self.client.submit(read_there, tuple(files), pure=False)
+        self.waiting[future] = tuple(files)
+        future.add_done_callback(self.done.put)
 
-def _check_versions(client: Any) -> None:
-    """A worker without the program, or with another version, would answer otherwise or not at all."""
-    try:
-        found = client.run(version_here)
-    except ImportError as error:
-        raise ProgramError("A Dask worker does not have smmu-wizard.", f"Install smmu-wizard[dask] {__version__} there.") from error
-    for worker, version in found.items():
+    def _hear(self) -> None:
+        """Wait for a task, and take its answer."""
+        since = seen = time.monotonic()
+        while True:
+            with suppress(Empty):
+                future = self.done.get(timeout=LOOK)
+                break
+            now = time.monotonic()
+            if self.client.status not in ("running", "connecting"):
+                raise _away(self.address, "its scheduler ended")
+            if self._workers():
+                seen = now
+            if now - seen > NOBODY:
+                raise _away(self.address, f"it has had no worker for {NOBODY:.0f} s")
+            if now - since > SILENCE:
+                raise _away(self.address, f"no task was answered within {SILENCE:.0f} s")
+        self._take(future, self.waiting.pop(future))
+
+    def _take(self, future: Any, files: tuple[File, ...]) -> None:
+        gone = (self.distributed.comm.CommClosedError, self.distributed.client.FutureCancelledError, OSError, TimeoutError)
+        try:
+            version, entries = future.result(timeout=LOOK)
+        except ImportError as error:
+            raise ProgramError("A Dask worker does not have smmu-wizard.", f"Install smmu-wizard[dask] {__version__} there.") from error
+        except self.distributed.KilledWorker:
+            self._again(files)
+            return
+        except gone:
+            raise
+        except Exception as error:
+            raise ProgramError(
+                f"The Dask cluster at {visible(self.address)} can't do the work ({type(error).__name__}: {visible(str(error))[:200]}).",
+                f"Install smmu-wizard[dask] {__version__} on its scheduler and workers, with the Dask that is here.",
+            ) from error
         if version != __version__:
-            raise ProgramError(f"The Dask worker {visible(str(worker))} has smmu-wizard {version}, and this is {__version__}.", "Install the same.")
+            raise ProgramError(f"A Dask worker has smmu-wizard {visible(str(version))}, and this is {__version__}.", "Install the same.")
+        answered = [entry for entry in entries if entry is not None]
+        if answered:
+            self.ready.append(answered)
+        unseen = [file for file, entry in zip(files, entries, strict=True) if entry is None]
+        if unseen:
+            self.seen_there = False
+            self._submit(unseen)
+
+    def _again(self, files: tuple[File, ...]) -> None:
+        """Workers died while they had this task, or its neighbour: each file by itself later, and one that was alone is the one."""
+        if not self.alone:
+            self.suspects += files
+            return
+        what = f"{visible(files[0].name)} can't be read: every Dask worker that read it ended."
+        self.ready.append([Entry(files[0].name, problem=what, fix="Workers may be out of memory. If they are not, please report it with this line.")])
+
+    def _workers(self) -> int:
+        try:
+            return len(self.client.scheduler_info(n_workers=-1)["workers"])
+        except TypeError:  # before 2025.1 it told all, and took no number
+            return len(self.client.scheduler_info()["workers"])
 
 
-def version_here() -> str:
-    """Asked of every worker."""
-    return __version__
+def read_there(files: tuple[File, ...]) -> tuple[str, list[Entry | None]]:
+    """What a worker does: its version, and the entry of each file; None for one that is sent without its bytes and is not the same here."""
+    # A worker has much in memory: the collector would walk it again and again, and find nothing to free.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return __version__, [_entry_there(file) for file in files]
+    finally:
+        if collecting:
+            gc.enable()
 
 
-def _batches(paths: Sequence[str]) -> Iterator[list[Entry | tuple[str, bytes]]]:
-    """Files by name and content; what can't be read is an entry already."""
-    batch: list[Entry | tuple[str, bytes]] = []
+def _entry_there(file: File) -> Entry | None:
+    if file.data is not None:
+        return entry_of(file.data, file.name)
+    if file.stamp is None or stamp_of(file.path) != file.stamp:
+        return None
+    return entry_of_file(file.path, file.name)
+
+
+def _batches(paths: Sequence[str]) -> Iterator[list[File]]:
+    """Files by their sizes: about as much work in every task."""
+    batch: list[File] = []
     size = 0
     for path in paths:
-        try:
-            data = content_of(path)
-        except InputError as error:
-            batch.append(Entry(path, problem=error.what, fix=error.fix))
-            continue
-        batch.append((path, data))
-        size += len(data)
+        stamp = stamp_of(path)
+        batch.append(File(path, os.path.abspath(path), stamp))
+        size += int(stamp.partition(".")[0]) if stamp else 0
         if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:
             yield batch
             batch, size = [], 0

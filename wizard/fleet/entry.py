@@ -94,30 +94,32 @@ def entry_of_host(host: Host, name: str) -> Entry:
     )
 
 
-def entry_of_file(path: str) -> Entry:
-    """The same of a file by its path: a snapshot, or a recording of umockdev."""
+def entry_of_file(path: str, name: str | None = None) -> Entry:
+    """The same of a file by its path: a snapshot, or a recording of umockdev. ``name`` is what it is called, where that is not its path."""
+    name = name or path
     try:
-        data = content_of(path)
+        data = content_of(path, name)
     except InputError as error:
-        return Entry(path, problem=error.what, fix=error.fix)
-    return entry_of(data, path)
+        return Entry(name, problem=error.what, fix=error.fix)
+    return entry_of(data, name)
 
 
-def content_of(path: str) -> bytes:
+def content_of(path: str, name: str | None = None) -> bytes:
     """The bytes of a snapshot, unpacked; InputError. What is no file is never waited for, but for a pipe of the shell's own (`<(…)`)."""
+    shown = visible(name or path)
     before = _status(path)
     if before is None or path.startswith(("/dev/fd/", "/proc/")):
-        return read_bounded(path)[0]  # it says why
+        return read_bounded(path, name=name)[0]  # it says why
     if stat.S_ISDIR(before.st_mode) and os.access(path, os.R_OK | os.X_OK):
         raise InputError(
-            f"{visible(path)} is a directory that holds no snapshot.", "Name files that `smmu-wizard record -o FILE` wrote, or a directory of them."
+            f"{shown} is a directory that holds no snapshot.", "Name files that `smmu-wizard record -o FILE` wrote, or a directory of them."
         )
     for is_kind, kind in _NO_FILES:
         if is_kind(before.st_mode):
-            raise InputError(f"{visible(path)} is a {kind}, not a file.", "Write what comes out of it to a file first.")
-    data = read_bounded(path)[0]
+            raise InputError(f"{shown} is a {kind}, not a file.", "Write what comes out of it to a file first.")
+    data = read_bounded(path, name=name)[0]
     if (after := _status(path)) is None or _stamp(after) != _stamp(before):
-        raise InputError(f"{visible(path)} is being written: it changed while it was read.", "Ask again when whoever writes it is done.")
+        raise InputError(f"{shown} is being written: it changed while it was read.", "Ask again when whoever writes it is done.")
     return data
 
 
@@ -138,11 +140,6 @@ def _stamp(found: os.stat_result) -> tuple[int, int, int, int]:
 def entries_of_files(paths: tuple[str, ...]) -> list[Entry]:
     """Several files: what one worker is handed at a time."""
     return [entry_of_file(path) for path in paths]
-
-
-def entries_of(files: tuple[tuple[str, bytes], ...]) -> list[Entry]:
-    """Several files by name and content: what a worker on another machine is handed."""
-    return [entry_of(data, name) for name, data in files]
 
 
 def summary_of_entry(entry: Entry) -> HostSummary:
