@@ -326,6 +326,25 @@ def test_beginning_and_end(tmp_path: Path) -> None:
     assert not where.exists()
 
 
+def test_another_process_goes_on_where_one_left(tmp_path: Path) -> None:
+    """--state: registers, queues and memory of one server are those of the next; what is no state of this machine is said and stays."""
+    state = tmp_path / "state"
+    words = [sys.executable, "-m", "wizard", "smmu-server", "--stdio", "--state", str(state)]
+
+    def talk(lines: str, *more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*words, *more], cwd=ROOT, input=lines, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+    assert talk("writel 0x9050020 0xd\nwritel 0x40000000 0x1234\n").stdout == "OK\nOK\n"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o600
+    assert talk("readl 0x9050024\nreadl 0x40000000\n").stdout == "OK 0x000000000000000d\nOK 0x0000000000001234\n"
+    kept = state.read_bytes()
+    other = talk("", "--smmu", "b")
+    assert (other.returncode, other.stderr.splitlines()[0]) == (
+        3, f"smmu-wizard: {state}: the saved machine has other SMMUs, or at other addresses, than this one.",
+    )  # fmt: skip
+    assert state.read_bytes() == kept
+
+
 WORD = st.one_of(
     st.sampled_from([*COMMANDS, "read", "write", "priv", "last", "ssid=1", "smmu=smmu0", "smmu=x", "0x9050020", "0x9050098", "0x90500a0",
                      "0x40000000", "8", "0", "0xffffffffffffffff", "0x0102", "translated",

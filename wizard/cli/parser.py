@@ -54,7 +54,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 _NAMING = {
     "replay": "--replay", "root": "--root", "policy": "--policy", "script": "--script", "output": "-o", "index": "--index", "dask": "--dask",
     "qemu": "--qemu", "smmu": "--smmu", "device": "--device", "class_": "--class", "target": "--target", "firmware": "--firmware", "user": "--user",
-    "qmp": "--qmp", "guest": "--guest", "postmortem": "--postmortem",
+    "qmp": "--qmp", "guest": "--guest", "postmortem": "--postmortem", "state": "--state",
 }  # fmt: skip
 """Options that are the same as left out when their value is empty, were it not refused."""
 
@@ -357,6 +357,7 @@ def _simulation(add: Add) -> None:
     text = "memory that is a file's or memfd's, mapped shared (may be repeated)"
     command.add_argument("--ram-file", metavar="FILE@ADDRESS", action="append", default=[], help=text)
     command.add_argument("--coverage", action="store_true", help="note which behaviours of the specification are exercised, for the command coverage")
+    command.add_argument("--state", metavar="FILE", help="begin with the state that this file holds, where it is there, and write it at the end")
     command.add_argument("--include", action="store_true", help="print the directory of smmu_wizard.h, the client in C, and end")
     command = add("schema", "wizard.cli.schema", "JSON Schema of an input format or of a --json output", host=False)
     command.add_argument("name", metavar="NAME", nargs="?", help="without a name: the names there are")

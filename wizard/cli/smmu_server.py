@@ -7,10 +7,12 @@ import errno
 import functools
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wizard.base.errors import InputError, OutputError, UsageError, WizardError
 from wizard.base.exits import Exit
+from wizard.base.files import PRIVATE, write_atomic
 from wizard.base.text import visible
 
 if TYPE_CHECKING:
@@ -34,13 +36,36 @@ def run_smmu_server(arguments: argparse.Namespace) -> int:
         ) from error
     except ValueError as error:
         raise UsageError(f"{visible(str(error))}.", "`smmu-wizard smmu-server --help` shows the forms.") from None
-    if arguments.stdio:
-        from wizard.smmu.server.serve import talk
+    state = Path(arguments.state) if arguments.state else None
+    if state is not None:
+        _begin_with(protocol, state)
+    try:
+        if arguments.stdio:
+            from wizard.smmu.server.serve import talk
 
-        talk(protocol, sys.stdin.buffer, sys.stdout.buffer)
-    else:
-        _serve(protocol, arguments.socket, once=arguments.once)
+            talk(protocol, sys.stdin.buffer, sys.stdout.buffer)
+        else:
+            _serve(protocol, arguments.socket, once=arguments.once)
+    finally:
+        if state is not None:
+            write_atomic(state, protocol.machine.save(), force=True, mode=PRIVATE)
     return Exit.OK
+
+
+def _begin_with(protocol: Protocol, state: Path) -> None:
+    """The machine as it was when the file was written; a file that is not there yet changes nothing."""
+    from wizard.smmu.state import StateError
+
+    name = visible(str(state))
+    try:
+        protocol.machine.restore(state.read_bytes())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{name} can't be read: {error.strerror}.", "Name a file that is yours, or one that is not there yet.") from error
+    except StateError as error:
+        fix = "Give the SMMUs and memory that it was written with, or name a file that is not there yet."
+        raise InputError(f"{name}: {visible(str(error))}.", fix) from None
 
 
 def _protocol(arguments: argparse.Namespace) -> Protocol:
