@@ -130,7 +130,7 @@ class ByGdb(Live):
 
     def __init__(self, connection: socket.socket, name: str) -> None:
         self.connection, self.what, self._data = connection, f"the gdbstub at {visible(name)}", b""
-        # The mode is the gdbstub's own, not the connection's: a gdb that comes later would read physical memory too (handle_set_qemu_phy_mem_mode()).
+        # The mode is the gdbstub's, not the connection's: a gdb that comes later would be in it too (findings/qemu-gdbstub-stays-physical.sh).
         self._mode = self._ask("qqemu.PhyMemMode")
         if self._ask("Qqemu.PhyMemMode:1") != "OK":
             raise MonitorError("it does not read physical memory: it is no QEMU of 4.0 or later")

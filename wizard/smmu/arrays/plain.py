@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wizard.arch.event import EventType, FaultClass
 from wizard.smmu import permissions
 from wizard.smmu.arrays.rules import AF1, AF2, allowed1, allowed2, devices2
-from wizard.smmu.arrays.snapshot import I64, U8, U64, Snapshot
+from wizard.smmu.arrays.snapshot import I64, U8, U64, Bools, Snapshot
 from wizard.smmu.arrays.walk import Faults, Leaves, Locate, walk
 from wizard.smmu.context import Context, Half, Stage1, Stage2
 from wizard.smmu.ids import Features
@@ -40,7 +39,7 @@ class Translations:
 
     pa: U64
     kind: U8
-    stage2: NDArray[np.bool_]
+    stage2: Bools
     fault_class: U8
     address: U64
     allowed: U8
