@@ -53,28 +53,33 @@ class Owned:
         self.base = own[0].start & -(1 << self.unit) if own else 0
         self.limit = -(-own[-1].end >> self.unit << self.unit) if own else 0
         count = self.limit - self.base >> self.unit
-        self.whole = np.zeros(count, np.bool_)
         self.slot = np.full(count, -1, np.int32)
+        # Only whole frames: a frame that is the VM's in part is not granted.
+        per, below = 1 << (self.unit - shift), (1 << shift) - 1
+        first = np.array([interval.start - self.base + below >> shift for interval in own], np.int64)
+        last = np.array([interval.end - self.base >> shift for interval in own], np.int64)
+        low, high = -(-first // per), last // per
+        some = low < high
+        steps = np.zeros(count + 1, np.int64)
+        steps[low[some]] += 1  # intervals do not touch each other, so that no two begin, or end, at the same unit
+        steps[high[some]] -= 1
+        self.whole = np.cumsum(steps[:-1]) > 0
         edges: dict[int, list[tuple[int, int]]] = {}
-        for interval in own:
-            # Only whole frames: a frame that is the VM's in part is not granted.
-            first, last = -((self.base - interval.start) >> shift), interval.end - self.base >> shift
-            per = 1 << (self.unit - shift)
-            low, high = -(-first // per), last // per
-            self.whole[low:high] = True
-            if low > high:
-                edges.setdefault(high, []).append((first - high * per, last - high * per))
+        in_part = np.flatnonzero((low > high) | (first < low * per) | (last > high * per))
+        for a, z, lower, upper in zip(*(column[in_part].tolist() for column in (first, last, low, high)), strict=True):
+            if lower > upper:
+                edges.setdefault(upper, []).append((a - upper * per, z - upper * per))
                 continue
-            if first < low * per:
-                edges.setdefault(low - 1, []).append((first - (low - 1) * per, per))
-            if last > high * per:
-                edges.setdefault(high, []).append((0, last - high * per))
+            if a < lower * per:
+                edges.setdefault(lower - 1, []).append((a - (lower - 1) * per, per))
+            if z > upper * per:
+                edges.setdefault(upper, []).append((0, z - upper * per))
         self.sums = np.concatenate((np.zeros(1, np.int64), np.cumsum(self.whole)))
         self.parts = np.zeros((len(edges), 1 << (self.unit - shift)), np.bool_)
         for row, (unit, ranges) in enumerate(edges.items()):
             self.slot[unit] = row
-            for first, last in ranges:
-                self.parts[row, first:last] = True
+            for a, z in ranges:
+                self.parts[row, a:z] = True
 
     def between(self, first: Words, last: Words, log2: int) -> Flags:
         """For each pair, whether all from ``first`` to the end of the leaf of ``1 << log2`` bytes at ``last`` is granted: the common case."""
@@ -122,17 +127,14 @@ class Owned:
 
 def merged(intervals: Sequence[Interval]) -> list[Interval]:
     """Sorted, neighbours that touch or overlap joined."""
+    ordered = sorted(intervals, key=attrgetter("start"))
     joined: list[Interval] = []
-    start = end = None
-    for interval in sorted(intervals, key=attrgetter("start")):
-        if end is not None and interval.start <= end:
-            end = max(end, interval.end)
-            continue
-        if start is not None and end is not None:
-            joined.append(Interval(start, end))
-        start, end = interval.start, interval.end
-    if start is not None and end is not None:
-        joined.append(Interval(start, end))
+    place = 0
+    while place < len(ordered):
+        first, end, place = ordered[place], ordered[place].end, place + 1
+        while place < len(ordered) and ordered[place].start <= end:
+            end, place = max(end, ordered[place].end), place + 1
+        joined.append(first if end == first.end else Interval(first.start, end))
     return joined
 
 

@@ -7,7 +7,8 @@ concatenated ones at the start, little-endian or big-endian, with 48-bit address
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -59,8 +60,10 @@ def fetch(memory: Memory, addresses: Sequence[int], words: int) -> Words:
             page = np.frombuffer(pages.get(address >> PAGE_SHIFT, _ZEROS), np.uint64)
             parts.append(page[address % PAGE_BYTES >> 3 :][:words])
         return np.concatenate(parts)
-    numbers = addresses if size == PAGE_BYTES else [address + at for address in addresses for at in range(0, size, PAGE_BYTES)]
-    return np.frombuffer(b"".join([pages.get(address >> PAGE_SHIFT, _ZEROS) for address in numbers]), np.uint64)
+    numbers = [address >> PAGE_SHIFT for address in addresses]
+    if size != PAGE_BYTES:
+        numbers = [number + at for number in numbers for at in range(size >> PAGE_SHIFT)]
+    return np.frombuffer(b"".join([_ZEROS if page is None else page for page in map(pages.get, numbers)]), np.uint64)
 
 
 def check_tables(
@@ -72,7 +75,7 @@ def check_tables(
     several descriptors lead to is looked at for each, unless they are more than memory has pages: then once.
     """
     regime = table if isinstance(table, Regime) else _regime(table)
-    look = _Look(regime, Owned(grant, regime.granule), grant, merged((*grant.own, *grant.others)), walked, tagged)
+    look = _Look(regime, Owned(grant, regime.granule), grant, walked, tagged)
     tables = np.array([regime.base], np.uint64)
     bases = np.array([(1 << 64) - (1 << regime.input_bits) if upper else 0], np.uint64)
     for level in regime.levels:
@@ -81,20 +84,15 @@ def check_tables(
             return stray
         below: list[Words] = []
         below_bases: list[Words] = []
+        if level is regime.levels[-1]:
+            return look.last(memory, tables, bases, level, words)
         for batch, batch_bases in _batches(tables, bases, words):
-            block = fetch(memory, batch.tolist(), words)
-            walked.tables += len(batch)
-            walked.table_bytes += block.nbytes
-            if regime.swap:
-                block = block.byteswap()
+            block = look.read(memory, batch, words)
             if (stray := look.leaves(block, batch_bases, level, words)) is not None:
                 return stray
-            if TABLE in level.kinds:
-                found = np.flatnonzero((block & _KIND) == np.uint64(level.kinds.index(TABLE)))
-                below.append(_addresses(regime, block[found], regime.table_mask))
-                below_bases.append(batch_bases[found // words] + ((found % words).astype(np.uint64) << np.uint64(level.shift)))
-        if not below:
-            break
+            found = np.flatnonzero((block & _KIND) == np.uint64(level.kinds.index(TABLE)))
+            below.append(_addresses(regime, block[found], regime.table_mask))
+            below_bases.append(batch_bases[found // words] + ((found % words).astype(np.uint64) << np.uint64(level.shift)))
         tables, bases = np.concatenate(below), np.concatenate(below_bases)
         if tables.size > len(memory.pages):
             # Many descriptors of one table, as in a loop: what it leads to does not depend on which of them leads there.
@@ -140,16 +138,69 @@ def _batches(tables: Words, bases: Words, words: int) -> Iterator[tuple[Words, W
         yield tables[start : start + step], bases[start : start + step]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Look:
-    """What the leaves of one table are held against. ``every`` is all that is granted, joined."""
+    """What the leaves of one table are held against."""
 
     regime: Regime
     owned: Owned
     grant: Grant
-    every: list[Interval]
     walked: Walked
     tagged: bool
+
+    @cached_property
+    def every(self) -> list[Interval]:
+        """All that is granted, joined."""
+        return merged((*self.grant.own, *self.grant.others))
+
+    def last(self, memory: Memory, tables: Words, bases: Words, level: Level, words: int) -> Stray | None:
+        """The first leaf of last-level tables that leads too far. Most tables are settled at a glance; others are looked at leaf by leaf."""
+        before = replace(self.walked)
+        doubtful = np.flatnonzero(~self._settled(memory, tables, level, words))
+        settled = tables.size - doubtful.size
+        self.walked.tables += settled
+        self.walked.table_bytes += settled * words * 8
+        self.walked.leaves += settled * words
+        self.walked.bytes += settled * words << level.shift
+        stray = self._each(memory, tables[doubtful], bases[doubtful], level, words)
+        if stray is not None and settled:
+            # What is said to have been looked at is what lies before it.
+            self.walked.leaves, self.walked.tables, self.walked.table_bytes, self.walked.bytes = astuple(before)
+            stray = self._each(memory, tables, bases, level, words)
+        return stray
+
+    def _each(self, memory: Memory, tables: Words, bases: Words, level: Level, words: int) -> Stray | None:
+        for batch, batch_bases in _batches(tables, bases, words):
+            if (stray := self.leaves(self.read(memory, batch, words), batch_bases, level, words)) is not None:
+                return stray
+        return None
+
+    def _settled(self, memory: Memory, tables: Words, level: Level, words: int) -> Flags:
+        """Which tables have only leaves that lead to granted memory, by what all descriptors of a table have in common and what any of them has.
+
+        No address is below the bits that all of them have, nor above those that any of them has. Contiguous leaves are not settled here.
+        """
+        code, known = np.uint64(level.kinds.index(LEAF)), np.uint64(_NOT_GLOBAL if self.tagged else 0)
+        every, either = np.empty(tables.size, np.uint64), np.empty(tables.size, np.uint64)
+        step = max(1, BATCH_WORDS // words)
+        for start in range(0, tables.size, step):
+            block = fetch(memory, tables[start : start + step].tolist(), words).reshape(-1, words)
+            np.bitwise_and.reduce(block, axis=1, out=every[start : start + step])
+            np.bitwise_or.reduce(block, axis=1, out=either[start : start + step])
+        if self.regime.swap:
+            every, either = every.byteswap(), either.byteswap()
+        settled = ((every & _KIND) == code) & ((either & _KIND) == code) & ((every & known) == known)
+        if level.run > level.shift:
+            settled &= (either & _CONTIGUOUS) == 0
+        lowest, highest = (_addresses(self.regime, bits, level.leaf_mask) for bits in (every, either))
+        return np.asarray(settled & self.owned.between(lowest, highest, level.shift), np.bool_)
+
+    def read(self, memory: Memory, tables: Words, words: int) -> Words:
+        """All descriptors of some tables, which count as looked at."""
+        block = fetch(memory, tables.tolist(), words)
+        self.walked.tables += len(tables)
+        self.walked.table_bytes += block.nbytes
+        return block.byteswap() if self.regime.swap else block
 
     def leaves(self, block: Words, bases: Words, level: Level, words: int) -> Stray | None:
         """The first leaf of a block of tables that leads too far."""

@@ -8,6 +8,8 @@ counterexample.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import cache, lru_cache
 
 from wizard.arch import command
 from wizard.arch.command import Command, Op, StreamCommand, Sync, Tlbi
@@ -15,7 +17,7 @@ from wizard.arch.ste import STE, StreamConfig
 from wizard.dryrun.world import Vm, World
 from wizard.nesting import KernelError, Parent, Viommu
 from wizard.nesting.invalidate import convert
-from wizard.nesting.vste import ALLOWED, ATS_FULL, ATS_REFUSED, physical, validate
+from wizard.nesting.vste import ALLOWED, ATS_FULL, ATS_REFUSED, Vste, physical, validate
 from wizard.plan.request import Mode
 from wizard.smmu.cmdqv import Vintf
 
@@ -30,6 +32,7 @@ TLBI = frozenset({Op.TLBI_NH_ALL, Op.TLBI_NH_ASID, Op.TLBI_NH_VA, Op.TLBI_NH_VAA
 
 STREAM = frozenset({Op.CFGI_CD, Op.CFGI_CD_ALL, Op.ATC_INV})
 _NAME_A_STREAM = frozenset(op for op, layout in command.FORMATS.items() if "StreamID" in layout.layout)
+_OPCODES = frozenset(Op)
 _ONES = (1 << 64) - 1
 
 
@@ -46,14 +49,15 @@ def entries(parents: Iterable[Parent], steps: list[str], *, ats: bool) -> str | 
         steps.append("entries: none, the guest has no vSMMU to write any for")
         return None
     for parent in nesting:
-        for low, high in _written():
-            try:
-                vste = validate((low, high))
-            except KernelError:
-                continue
+        fine: set[tuple[int, bool]] = set()
+        for low, high, vste in _accepted(validate, ALLOWED):
             for on in (False, True) if vste.ats and ats else (False,):
-                if (why := beyond_host(physical(vste, parent.entry, ats=on), parent, ats=on)) is not None:
+                installed = physical(vste, parent.entry, ats=on)
+                if (installed.value, on) in fine:
+                    continue
+                if (why := beyond_host(installed, parent, ats=on)) is not None:
                     return f"an entry {low:#x} {high:#x} of the guest {why}"
+                fine.add((installed.value, on))
     bits = sum(word.bit_count() for word in ALLOWED)
     steps.append(
         f"entries: {bits} bits that a guest may set, each alone and all together, with 8 values of Config and 4 of EATS: "
@@ -62,18 +66,28 @@ def entries(parents: Iterable[Parent], steps: list[str], *, ats: bool) -> str | 
     return None
 
 
-def _written() -> Iterator[tuple[int, int]]:
+def _written(bits: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     """Words 0 and 1 as a guest may try them."""
     for config in range(8):
         for eats in range(4):
             low, high = STE.build(V=1, Config=config, EATS=eats).words[:2]
             yield low, high
-            yield low | ALLOWED[0] & ~STE.build(Config=7).words[0], high | ALLOWED[1] & ~STE.build(EATS=3).words[1]
+            yield low | bits[0] & ~STE.build(Config=7).words[0], high | bits[1] & ~STE.build(EATS=3).words[1]
             for bit in range(64):
                 yield low | 1 << bit, high
                 yield low, high | 1 << bit
     yield 0, 0
     yield _ONES ^ 1, _ONES
+
+
+@lru_cache(maxsize=4)
+def _accepted(judge: Callable[[tuple[int, int]], Vste], bits: tuple[int, ...]) -> tuple[tuple[int, int, Vste], ...]:
+    """What the kernel takes of all that a guest may try, for every VM alike: by who judges, and the bits that a guest may set."""
+    found = []
+    for low, high in _written(bits):
+        with suppress(KernelError):
+            found.append((low, high, judge((low, high))))
+    return tuple(found)
 
 
 def beyond_host(installed: STE, parent: Parent, *, ats: bool) -> str | None:
@@ -149,13 +163,22 @@ def _ways(viommu: Viommu, table: dict[int, int], *, cmdqv: bool) -> Iterator[tup
 def _sent(table: dict[int, int], foreign: set[int]) -> Iterator[tuple[int, int]]:
     """Commands as a guest may try them: other VMs' StreamIDs and vSIDs that nobody has among them."""
     streams = (*table, *table.values(), *foreign)
+    for opcode, low, high in _opcodes():
+        yield low, high
+        if opcode in _NAME_A_STREAM:
+            for stream in dict.fromkeys(streams):
+                yield low & 0xFFFF_FFFF | stream << 32, high
+
+
+@cache
+def _opcodes() -> tuple[tuple[int, int, int], ...]:
+    """Every opcode with its two words, every other bit 0 and 1."""
+    found = []
     for opcode in range(256):
-        named = streams if opcode in _NAME_A_STREAM else ()
         for rest in (0, _ONES):
             low, high = Command.of_words((rest, rest)).replace(Opcode=opcode).words
-            yield low, high
-            for stream in dict.fromkeys(named):
-                yield low & 0xFFFF_FFFF | stream << 32, high
+            found.append((opcode, low, high))
+    return tuple(found)
 
 
 def _beyond_vm(passed: Command, vmid: int, own: set[int], *, own_queue: bool) -> str | None:
@@ -166,5 +189,5 @@ def _beyond_vm(passed: Command, vmid: int, own: set[int], *, own_queue: bool) ->
         return f"with StreamID {passed.StreamID:#x}, which is not the VM's" if passed.StreamID not in own else None
     if isinstance(passed, Sync) and own_queue:
         return f"as a CMD_SYNC that writes to {passed.MSIAddress:#x} of the host" if passed.MSIAddress else None
-    name = f"CMD_{Op(passed.Opcode).name}" if passed.Opcode in set(Op) else f"opcode {passed.Opcode:#x}"
+    name = f"CMD_{Op(passed.Opcode).name}" if passed.Opcode in _OPCODES else f"opcode {passed.Opcode:#x}"
     return f"as {name}, which is none that a guest may send"
