@@ -105,6 +105,17 @@ def words(unit: str) -> list[str]:
     return shlex.split(line)
 
 
+def test_the_service_leaves_open_what_verdicts_are_read_from() -> None:
+    """systemd.exec(5): each of these hides one of the places that facts come from; ProtectClock= implies a DeviceAllow=, ProtectKernelModules= hides
+    /usr/lib/modules."""
+    lines = (UNITS / "smmu-wizard-textfile.service").read_text().splitlines()
+    set_ = {line.partition("=")[0] for line in lines if "=" in line and not line.startswith("#")}
+    hiding = """PrivateDevices DeviceAllow DevicePolicy ProtectClock ProtectKernelLogs PrivateNetwork RestrictAddressFamilies ProtectProc ProcSubset
+        ProtectKernelModules User DynamicUser CapabilityBoundingSet PrivateUsers SystemCallFilter InaccessiblePaths"""
+    assert not set_ & set(hiding.split())
+    assert "ProtectSystem" in set_
+
+
 def test_systemd_takes_the_units_and_their_command_is_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program, *rest = words("smmu-wizard-textfile.service")
     assert program == "/usr/bin/smmu-wizard"
