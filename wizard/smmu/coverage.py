@@ -102,7 +102,7 @@ class Observed(Smmu):
         """As ``Smmu.write``."""
         name, before = name.removeprefix("SMMU_"), _Before(self)
         found = register(name)
-        refused = name not in ABSENT and not found.read_only and not self.registers._takes(name, found, value)
+        refused = name not in ABSENT and not found.read_only and not self.registers.takes(name, found, value)
         if name in ABSENT:
             self.coverage.note("reg.absent")
         elif found.read_only:

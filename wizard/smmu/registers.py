@@ -38,7 +38,7 @@ class Registers:
         """Store a value; answers whether the register took it. ``KeyError`` for no such register, ``ValueError`` for a value too wide."""
         found = register(name)
         found.layout(value)
-        if name in ABSENT or not self._takes(name, found, value):
+        if name in ABSENT or not self.takes(name, found, value):
             return False
         self.values[name] = value
         if name == "CR0":
@@ -58,7 +58,7 @@ class Registers:
             self.strtab_base_cfg = StrtabBaseCfg(value)
         return True
 
-    def _takes(self, name: str, found: Register, value: int) -> bool:
+    def takes(self, name: str, found: Register, value: int) -> bool:
         """Whether a write has an effect now.
 
         SMMUv3.2 and later ignore writes to registers that are Guarded by an enable bit which is 1 (6.2, "Accessing" of each register), and to
