@@ -5,13 +5,13 @@
 #    source ~/.local/share/bash_completion/smmu-wizard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables smmu-server schema diff baseline match engine)
+_shtab_smmu_wizard_subparsers=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables smmu-server schema diff baseline match index engine)
 
 _shtab_smmu_wizard_list_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -q --quiet --smmu --json --ndjson --csv)
 _shtab_smmu_wizard_show_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --severity --json)
 _shtab_smmu_wizard_doctor_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --knowledge --severity -q --quiet --json)
 _shtab_smmu_wizard_explain_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --profile --list --json)
-_shtab_smmu_wizard_record_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -o --output --force --no-redact --probe --yes)
+_shtab_smmu_wizard_record_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -o --output --force --no-redact --probe --yes --summary)
 _shtab_smmu_wizard_prepare_option_strings=(-h --help --replay --root --demo --policy --color --no-pager -o --output --force)
 _shtab_smmu_wizard_plan_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --vm --memory --cpus --hugepages --firmware --disk --network --mode --fall-back --layout --split --ats --ril --ssidsize --oas --cmdqv --hotplug --target --vmm --assume-accel --allow-in-use --yes --user --severity -q --quiet -o --output --force --json)
 _shtab_smmu_wizard_import_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --running --fix --severity -q --quiet --assume-accel --allow-in-use --yes -o --output --force --json)
@@ -31,6 +31,7 @@ _shtab_smmu_wizard_schema_option_strings=(-h --help --color --no-pager)
 _shtab_smmu_wizard_diff_option_strings=(-h --help --policy --color --no-pager --profile --severity --json)
 _shtab_smmu_wizard_baseline_option_strings=(-h --help --color --no-pager --index --no-index --old-after --dask --device --class --assume-accel --severity -o --output --force --json)
 _shtab_smmu_wizard_match_option_strings=(-h --help --color --no-pager --index --no-index --old-after --dask --severity -o --output --force --json)
+_shtab_smmu_wizard_index_option_strings=(-h --help --color --no-pager --index --no-index --old-after --dask -o --output --force)
 _shtab_smmu_wizard_engine_option_strings=(-h --help --replay --root --demo --policy --color --no-pager --partial --resource --node --driver --expires -o --output --force)
 _shtab_smmu_wizard_option_strings=(-h --help --version --replay --root --demo --policy --script --color --no-pager)
 
@@ -146,6 +147,10 @@ _shtab_smmu_wizard_match_pos_1_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_match___index_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_match__o_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_match___output_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_index_pos_1_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_index___index_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_index__o_COMPGEN=_shtab_compgen_files
+_shtab_smmu_wizard_index___output_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_engine_pos_1_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_engine___replay_COMPGEN=_shtab_compgen_files
 _shtab_smmu_wizard_engine___root_COMPGEN=_shtab_compgen_dirs
@@ -205,9 +210,11 @@ _shtab_smmu_wizard_baseline___color_choices=(auto always never)
 _shtab_smmu_wizard_baseline___severity_choices=(error warning note)
 _shtab_smmu_wizard_match___color_choices=(auto always never)
 _shtab_smmu_wizard_match___severity_choices=(error warning note)
+_shtab_smmu_wizard_index_pos_0_choices=(rows merge)
+_shtab_smmu_wizard_index___color_choices=(auto always never)
 _shtab_smmu_wizard_engine_pos_0_choices=(nfd kubevirt-permitted kubevirt-vm kubevirt-vmi opennebula-host opennebula-pci opennebula-template opennebula-raw cdi dra-slices nfd-nodefeature nova prometheus proxmox slurm dra-claim incus)
 _shtab_smmu_wizard_engine___color_choices=(auto always never)
-_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables smmu-server schema diff baseline match engine)
+_shtab_smmu_wizard_pos_0_choices=(list show doctor explain record prepare plan import check export report topology verify dry-run rehearse translate watch hitless tables smmu-server schema diff baseline match index engine)
 _shtab_smmu_wizard___color_choices=(auto always never)
 
 _shtab_smmu_wizard_list_pos_0_nargs='*'
@@ -249,6 +256,7 @@ _shtab_smmu_wizard_record___force_nargs=0
 _shtab_smmu_wizard_record___no_redact_nargs=0
 _shtab_smmu_wizard_record___probe_nargs=0
 _shtab_smmu_wizard_record___yes_nargs=0
+_shtab_smmu_wizard_record___summary_nargs=0
 _shtab_smmu_wizard_prepare_pos_0_nargs=+
 _shtab_smmu_wizard_prepare__h_nargs=0
 _shtab_smmu_wizard_prepare___help_nargs=0
@@ -403,6 +411,12 @@ _shtab_smmu_wizard_match___no_pager_nargs=0
 _shtab_smmu_wizard_match___no_index_nargs=0
 _shtab_smmu_wizard_match___force_nargs=0
 _shtab_smmu_wizard_match___json_nargs=0
+_shtab_smmu_wizard_index_pos_1_nargs=+
+_shtab_smmu_wizard_index__h_nargs=0
+_shtab_smmu_wizard_index___help_nargs=0
+_shtab_smmu_wizard_index___no_pager_nargs=0
+_shtab_smmu_wizard_index___no_index_nargs=0
+_shtab_smmu_wizard_index___force_nargs=0
 _shtab_smmu_wizard_engine__h_nargs=0
 _shtab_smmu_wizard_engine___help_nargs=0
 _shtab_smmu_wizard_engine___demo_nargs=0

@@ -57,6 +57,7 @@ OF_SEVERAL = {
     "diff": ["diff", CANWBS, REFUSED],
     "baseline": ["baseline", CANWBS, "--no-index"],
     "match": ["match", "request.toml", CANWBS, "--no-index"],
+    "index": ["index", "rows", CANWBS, "--no-index"],
 }
 BAD = ["absent", "truncated", "foreign", "newer", "empty", "binary", "directory"]
 
@@ -149,6 +150,7 @@ WRITING = {
     "report": ["report"],
     "baseline": OF_SEVERAL["baseline"],
     "match": OF_SEVERAL["match"],
+    "index": OF_SEVERAL["index"],
 }
 
 

@@ -46,6 +46,12 @@ def declare(add: Add) -> None:
     add_severity(command, quiet=False)
     add_output(command, "directory for NAME.toml of each VM")
     add_json(command)
+    command = add(
+        "index", "wizard.cli.index", "rows of a fleet's summaries for databases (rows), or indexes as one (merge TARGET INDEX…)", host=False
+    )
+    command.add_argument("action", metavar="ACTION", choices=("rows", "merge"), help="rows SNAPSHOT…, or merge TARGET INDEX…")
+    _snapshots(command)
+    add_output(command, "of rows: a file, .parquet or else NDJSON (default: NDJSON to standard output)")
     command = add("engine", _HERE, "a host's labels and devices, or a profile's VM, in the format of Kubernetes, OpenNebula and others")
     formats = (*ENGINES, *consumers.NAMES)
     command.add_argument("format", metavar="FORMAT", choices=formats, help=", ".join(formats))
@@ -67,7 +73,7 @@ def declare(add: Add) -> None:
 
 
 def _snapshots(command: argparse.ArgumentParser) -> None:
-    command.add_argument("snapshots", metavar="SNAPSHOT", nargs="+", help="snapshots, or directories of them")
+    command.add_argument("snapshots", metavar="SNAPSHOT", nargs="+", help="snapshots or summaries, directories of them, or an index (.sqlite)")
     command.add_argument("--index", metavar="FILE", help="where summaries are kept (default: fleet.sqlite in the cache directory)")
     command.add_argument("--no-index", action="store_true", help="read every snapshot, keep nothing")
     command.add_argument("--old-after", metavar="DAYS", type=_days, default=30, help="say which snapshots are as old (default 30; 0: never)")
@@ -145,14 +151,14 @@ def _baseline(arguments: argparse.Namespace) -> int:
         kind = kind_of(arguments.device, arguments.class_)
     except ValueError as error:
         raise UsageError(f"{visible(str(error))}.", "`smmu-wizard list --json` shows vendor, device and class of every function.") from error
-    fleet = _gather(arguments)
+    fleet = gather_fleet(arguments)
     part = part_of_fleet(fleet, kind, assume=arguments.assume_accel)
     view = conclude(part, kind, skipped=fleet.skipped, findings=fleet.findings)
     if arguments.json:
         print_json(view)
     else:
         print_lines(baseline_lines(view))
-        _tell(view.findings)
+        tell_findings(view.findings)
     if view.baseline is None:
         return Exit.FINDINGS
     if arguments.output:
@@ -189,15 +195,15 @@ def _match(arguments: argparse.Namespace) -> int:
         raise InputError(f"{name} is not UTF-8 (byte {error.start}).", "A request is TOML, and TOML is UTF-8; name another file.") from error
     request, wrong = read_request(text, arguments.request)
     if request is None:
-        _tell(tuple(wrong))
+        tell_findings(tuple(wrong))
         return Exit.FINDINGS
-    fleet = _gather(arguments)
+    fleet = gather_fleet(arguments)
     view = place(answers_of(fleet, request), request, load_recording, findings=(*wrong, *fleet.findings), skipped=fleet.skipped, say=say)
     if arguments.json:
         print_json(view)
     else:
         print_lines(match_lines(view))
-        _tell(view.findings)
+        tell_findings(view.findings)
     if not view.ok:
         say("Nothing was written." if arguments.output else "Not every VM has a place.")
         return Exit.FINDINGS
@@ -213,7 +219,8 @@ def _match(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _gather(arguments: argparse.Namespace) -> Fleet:
+def gather_fleet(arguments: argparse.Namespace) -> Fleet:
+    """The hosts of the snapshots that are named; ``InputError`` where none could be read."""
     from pathlib import Path
 
     from wizard.cli.output import say
@@ -234,7 +241,8 @@ def _gather(arguments: argparse.Namespace) -> Fleet:
     return fleet
 
 
-def _tell(findings: tuple[Finding, ...]) -> None:
+def tell_findings(findings: tuple[Finding, ...]) -> None:
+    """On standard error, of each code the first."""
     from wizard.cli.output import finding_lines, say_lines
     from wizard.fleet.text import few
 
@@ -287,11 +295,11 @@ def _planned(arguments: argparse.Namespace, host: Host) -> VmPlan | None:
 
     profiles, wrong = _profiles([arguments.profile])
     if not profiles:
-        _tell(wrong)
+        tell_findings(wrong)
         return None
     plan = make_plan(host, Request(vms=(profiles[0].request,)))
     if not plan.ok:
-        _tell(plan.errors)
+        tell_findings(plan.errors)
         return None
     return plan.vms[0]
 

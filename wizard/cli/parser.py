@@ -205,6 +205,7 @@ def _inspection(add: Add) -> None:
     command.add_argument("--no-redact", action="store_true", help="keep serial numbers, MAC and IP addresses, UUIDs and names")
     command.add_argument("--probe", action="store_true", help="also ask iommufd, of functions already on a vfio driver; opening one resets it")
     command.add_argument("--yes", action="store_true", help="do not ask before a probe")
+    command.add_argument("--summary", action="store_true", help="write only what baseline and match need of it: they read it at once")
     command = add("prepare", "wizard.cli.planning", "a script that only binds functions to their vfio driver, with its undo")
     command.add_argument("functions", metavar="FUNCTION", nargs="+")
     add_output(command)

@@ -32,7 +32,13 @@ def run_record(arguments: argparse.Namespace) -> int:
     needs_root = [path for path, reason in facts.unread.items() if reason == "needs root"]
     if needs_root:
         say(f"{plural(len(needs_root), 'file')} could not be read without root; what they hold is unknown. Root would tell: sudo smmu-wizard record.")
-    if arguments.output and arguments.output.endswith(RECORDING):
+    if arguments.summary:
+        if arguments.output and arguments.output.endswith(RECORDING):
+            raise UsageError("A summary is no umockdev recording.", "Name a file that ends in .json.")
+        from wizard.fleet.entry import summary_file
+
+        text = visible_json(summary_file(encode(facts)).decode())
+    elif arguments.output and arguments.output.endswith(RECORDING):
         from wizard.facts.umockdev import to_umockdev
 
         say("A .umockdev recording knows nothing of groups, figures and the kernel's log; a snapshot does.")

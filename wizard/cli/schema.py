@@ -38,6 +38,8 @@ MODELS: dict[str, tuple[str, str]] = {
     "hitless": ("wizard.cli.hitless", "HitlessView"),
     "tables": ("wizard.smmu.dumps.view", "DumpView"),
     "diff": ("wizard.fleet.diff.model", "DiffView"),
+    "summary": ("wizard.fleet.summaryfile", "SummaryFile"),
+    "host-row": ("wizard.fleet.hostrows", "HostRow"),
     "baseline": ("wizard.fleet.baseline", "BaselineView"),
     "match": ("wizard.fleet.place", "MatchView"),
 }

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 FORMAT = "smmu-wizard-snapshot"
+SUMMARY = "smmu-wizard-summary"  # the format of what a fleet needs of a host (wizard.fleet.summaryfile): no facts
 VERSION = 1
 PASTE = "paste"
 """``Facts.origin`` of what was read from text that people give (``wizard.facts.paste``), and from files of the kind."""

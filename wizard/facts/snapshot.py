@@ -19,7 +19,7 @@ from wizard.base.errors import InputError
 from wizard.base.json import out_of_bounds
 from wizard.base.text import size, visible
 from wizard.facts.held import COLLECTIONS
-from wizard.facts.model import FORMAT, VERSION, Facts, as_json
+from wizard.facts.model import FORMAT, SUMMARY, VERSION, Facts, as_json
 from wizard.facts.moment import put_back, set_apart
 
 LIMIT = 64 << 20  # bytes of JSON, after unpacking
@@ -166,6 +166,8 @@ def decode(data: bytes, name: str) -> Facts:
         raise InputError(f"{name} is not a snapshot of smmu-wizard.", _RECORD) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{name} is not whole JSON ({visible(str(error))}).", "The file may be cut short. " + _RECORD) from error
+    if head.format == SUMMARY:
+        raise InputError(f"{name} is a summary of a host, without its facts.", "Name the snapshot of that host; baseline and match take both.")
     if head.format != FORMAT:
         raise InputError(f"{name} is not a snapshot of smmu-wizard.", _RECORD)
     if head.version is None or head.version < 1:

@@ -84,7 +84,7 @@ def _client(distributed: Any, address: str) -> Iterator[Any]:
     try:
         yield client
     except gone as error:
-        raise _away(address, str(error)) from error
+        raise _away(address, str(error).rstrip(".") or type(error).__name__) from error
     finally:
         with suppress(*gone):
             client.close(timeout=CONNECT)
@@ -154,6 +154,7 @@ class _Work:
         self.done: SimpleQueue[Any] = SimpleQueue()  # tasks that are over, well or not
         self.ready: deque[list[Entry]] = deque()
         self.suspects: deque[File] = deque()  # files of tasks under which workers died
+        self.heard = self.seen = time.monotonic()  # when a task was answered last, and when there was a worker
         self.alone = False  # every task has one file, and no other is on its way
 
     def answers(self, paths: Sequence[str]) -> Iterator[list[Entry]]:
@@ -206,7 +207,6 @@ class _Work:
 
     def _hear(self) -> None:
         """Wait for a task, and take its answer."""
-        since = seen = time.monotonic()
         while True:
             with suppress(Empty):
                 future = self.done.get(timeout=LOOK)
@@ -215,17 +215,21 @@ class _Work:
             if self.client.status not in ("running", "connecting"):
                 raise _away(self.address, "its scheduler ended")
             if self._workers():
-                seen = now
-            if now - seen > NOBODY:
+                self.seen = now
+            if now - self.seen > NOBODY:
                 raise _away(self.address, f"it has had no worker for {NOBODY:.0f} s")
-            if now - since > SILENCE:
+            if now - self.heard > SILENCE:
                 raise _away(self.address, f"no task was answered within {SILENCE:.0f} s")
         self._take(future, self.waiting.pop(future))
 
     def _take(self, future: Any, files: tuple[File, ...]) -> None:
-        gone = (self.distributed.comm.CommClosedError, self.distributed.client.FutureCancelledError, OSError, TimeoutError)
+        gone = (self.distributed.comm.CommClosedError, self.distributed.client.FutureCancelledError, OSError)
         try:
             version, entries = future.result(timeout=LOOK)
+        except TimeoutError:  # the worker that had the answer is gone: the scheduler has it made again
+            self.waiting[future] = files
+            future.add_done_callback(self.done.put)
+            return
         except ImportError as error:
             raise ProgramError("A Dask worker does not have smmu-wizard.", f"Install smmu-wizard[dask] {__version__} there.") from error
         except self.distributed.KilledWorker:
@@ -238,6 +242,7 @@ class _Work:
                 f"The Dask cluster at {visible(self.address)} can't do the work ({type(error).__name__}: {visible(str(error))[:200]}).",
                 f"Install smmu-wizard[dask] {__version__} on its scheduler and workers, with the Dask that is here.",
             ) from error
+        self.heard = self.seen = time.monotonic()
         if version != __version__:
             raise ProgramError(f"A Dask worker has smmu-wizard {visible(str(version))}, and this is {__version__}.", "Install the same.")
         answered = [entry for entry in entries if entry is not None]

@@ -19,6 +19,7 @@ from wizard.facts.snapshot import read_bounded
 from wizard.facts.source import SUFFIXES, decode_recording
 from wizard.fleet.machines import Traits, traits_of
 from wizard.fleet.summary import HostSummary, summary_of
+from wizard.fleet.summaryfile import SummaryFile, is_summary, read_summary, write_summary
 from wizard.host.build import host_of
 from wizard.host.model import Host
 
@@ -48,8 +49,12 @@ _DECODER = msgspec.msgpack.Decoder(HostSummary)
 
 
 def entry_of(data: bytes, name: str) -> Entry:
-    """The entry of a recording's bytes. Never raises: among 10,000 files one that is broken must not end the others."""
-    found = guarded(lambda: entry_of_host(host_of(facts_in(data, name)), name), name)
+    """The entry of a recording's or a summary's bytes. Never raises: among 10,000 files one that is broken must not end the others."""
+
+    def make() -> Entry:
+        return _of_summary(read_summary(data, name), name) if is_summary(data) else entry_of_host(host_of(facts_in(data, name)), name)
+
+    found = guarded(make, name)
     return found if isinstance(found, Entry) else Entry(name, problem=found[0], fix=found[1])
 
 
@@ -73,15 +78,42 @@ def guarded(make: Callable[[], Made], name: str) -> Made | tuple[str, str]:
         return what, "Please report it with this line; the other hosts are answered."
 
 
-def entry_of_host(host: Host, name: str) -> Entry:
-    """The entry of a host; InputError where its summary is beyond what any host has."""
-    summary = summary_of(host)
+def _of_summary(one: SummaryFile, name: str) -> Entry:
+    data = _encoded(one.summary, name)
+    return Entry(name, summary=data, host=one.host, digest=one.digest, time=one.time, machine=one.machine, traits=one.traits)
+
+
+def summary_file(data: bytes) -> bytes:
+    """The summary of a snapshot's bytes, as a file; InputError where there is none."""
+    entry = entry_of(data, "the snapshot")
+    if entry.summary is None:
+        raise InputError(entry.problem, entry.fix)
+    return write_summary(
+        SummaryFile(
+            host=entry.host,
+            digest=entry.digest,
+            time=entry.time,
+            machine=entry.machine,
+            traits=entry.traits,
+            summary=summary_of_entry(entry),
+        )
+    )
+
+
+def _encoded(summary: HostSummary, name: str) -> bytes:
     try:
         data = msgspec.msgpack.encode(summary)
     except OverflowError as error:
         raise InputError(f"{visible(name)} has a number that no host can have.", _AGAIN) from error
     if len(data) > LIMIT:
         raise InputError(f"{visible(name)} has more than any host: its summary passes {LIMIT >> 20} MiB.", _AGAIN)
+    return data
+
+
+def entry_of_host(host: Host, name: str) -> Entry:
+    """The entry of a host; InputError where its summary is beyond what any host has."""
+    summary = summary_of(host)
+    data = _encoded(summary, name)
     facts = host.facts
     return Entry(
         name,

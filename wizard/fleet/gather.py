@@ -19,9 +19,11 @@ from wizard.base.finding import Finding
 from wizard.base.text import plural, visible
 from wizard.facts.source import SUFFIXES
 from wizard.fleet import codes
-from wizard.fleet.entry import Entry, summary_of_entry
+from wizard.fleet.entry import Entry, guarded, summary_of_entry
 from wizard.fleet.index import Index, Spare, settle, stamp_of
 from wizard.fleet.machines import Machine, Record, Traits, machines_of, order_of, when
+from wizard.fleet.merge import SUFFIX as INDEX
+from wizard.fleet.merge import entries_in
 from wizard.fleet.summary import HostSummary
 from wizard.fleet.workers import read_here
 
@@ -88,6 +90,12 @@ def gather(
     store = Index(index) if isinstance(index, Path) else index
     try:
         known |= {path: _unnameable(path) for path in paths if not _is_utf8(path)}
+        places = dict.fromkeys(path for path in paths if not path.endswith(INDEX))
+        for source in (path for path in paths if path.endswith(INDEX)):
+            for key, entry in _of_index(source).items():
+                if key not in places:
+                    places[key], known[key] = None, entry
+        paths = list(places)
         if store is not None:
             known |= store.known(path for path in paths if path not in known)
         progress.step(len(known))
@@ -108,6 +116,12 @@ def gather(
         if store is not None:
             store.close()
     return _sorted_out([known[path] for path in paths], old_days)
+
+
+def _of_index(path: str) -> dict[str, Entry]:
+    """The entries of an index in place of snapshots; what is wrong with it, where it is none."""
+    found = guarded(lambda: {key: entry for key, _, entry in entries_in(path)}, path)
+    return found if isinstance(found, dict) else {path: Entry(path, problem=found[0], fix=found[1])}
 
 
 def _is_utf8(path: str) -> bool:

@@ -34,7 +34,7 @@ TICK = 0.02
 
 _FORM = 4
 _ENTRY = msgspec.msgpack.Decoder(Entry)
-_TABLES = {
+TABLES = {
     "files": "CREATE TABLE files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, entry BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID",
     "made_by": "CREATE TABLE made_by (program TEXT NOT NULL)",
 }
@@ -138,7 +138,7 @@ class Index:
                 f"{visible(str(self.path))} is a database of another program, and no index of smmu-wizard.",
                 "Name another file with --index FILE, or do without it: --no-index.",
             )
-        if sorted(map(str, rows)) != sorted(map(str, _TABLES.items())):
+        if sorted(map(str, rows)) != sorted(map(str, TABLES.items())):
             raise Damaged(f"The index {visible(str(self.path))} has not the tables that it should have.", "Delete it.")
         return _answer(database, "SELECT program FROM made_by LIMIT 1") == _program()
 
@@ -148,7 +148,7 @@ class Index:
                 return
             for kind, name in database.execute("SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall():
                 database.execute(f'DROP {kind} "{str(name).replace(chr(34), chr(34) * 2)}"')
-            for statement in (*_TABLES.values(), f"PRAGMA application_id = {APPLICATION}"):
+            for statement in (*TABLES.values(), f"PRAGMA application_id = {APPLICATION}"):
                 database.execute(statement)
             database.execute("INSERT INTO made_by VALUES (?)", (_program(),))
 
@@ -229,23 +229,24 @@ class Index:
                 if row is None:
                     continue
                 stamp, data, checksum = row
-                if not isinstance(stamp, str) or not isinstance(data, bytes) or checksum != _checksum(key, stamp, data):
+                if not isinstance(stamp, str) or not isinstance(data, bytes) or checksum != checksum_of(key, stamp, data):
                     raise Damaged(f"The index {visible(str(self.path))} has a damaged row.", "Delete it.")
                 if stamp == stamp_of(path):
                     entry = _ENTRY.decode(data)
                     found[path] = entry if entry.name == path else msgspec.structs.replace(entry, name=path)
         return found
 
-    def keep(self, entries: Iterable[tuple[Entry, str | None]]) -> None:
-        """Store entries with the stamps that their files had before they were read."""
+    def keep(self, entries: Iterable[tuple[Entry, str | None]], *, tidy: bool = True) -> None:
+        """Store entries with the stamps that their files had before they were read. ``tidy``: rows beside them whose files are gone go in the end."""
         told = [(_key(entry.name), stamp, msgspec.msgpack.encode(entry)) for entry, stamp in entries if stamp is not None]
-        rows = [(*row, _checksum(*row)) for row in told]
+        rows = [(*row, checksum_of(*row)) for row in told]
         try:
             self._store(rows)
         except Damaged:
             self._anew()
             self._store(rows)
-        self._kept |= {os.path.dirname(row[0]) for row in rows}
+        if tidy:
+            self._kept |= {os.path.dirname(row[0]) for row in rows}
 
     def _store(self, rows: list[tuple[str, str, bytes, bytes]]) -> None:
         with self._named(), self._writing(self._db):
@@ -307,7 +308,7 @@ def _is_ours(directory: int, name: str) -> bool:
     return header[:16] == b"SQLite format 3\0" and header[68:72] == APPLICATION.to_bytes(4, "big")
 
 
-def _checksum(key: str, stamp: str, data: bytes) -> bytes:
+def checksum_of(key: str, stamp: str, data: bytes) -> bytes:
     """Against damage that SQLite does not see, in a row's own bytes."""
     return hashlib.blake2b(b"\0".join((key.encode(), stamp.encode(), data)), digest_size=16).digest()
 
@@ -315,6 +316,11 @@ def _checksum(key: str, stamp: str, data: bytes) -> bytes:
 def _key(path: str) -> str:
     # A path that is not UTF-8 has surrogates, which SQLite's text can't hold.
     return os.path.abspath(path).encode("utf-8", "backslashreplace").decode()
+
+
+def made_by(program: str | None = None) -> str:
+    """What of a program's name has to be the same for another's summaries to be believed: version and formats, not the times of its files."""
+    return ".".join((program or _program()).split(".")[:-1])
 
 
 def _program() -> str:

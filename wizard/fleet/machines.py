@@ -149,7 +149,7 @@ def _is_told(kind: _Kind, counts: Counter[_Kind]) -> bool:
 
 def order_of(records: Sequence[Record]) -> tuple[Record, tuple[Record, ...], tuple[Record, ...]]:
     """(the newest, older ones, ones of which nobody can say whether they are older, and whose answers differ)."""
-    newest = max(records, key=lambda record: (record.time or _NEVER, -record.place))
+    newest = max(records, key=lambda record: (record.time or NEVER, -record.place))
     older: list[Record] = []
     open_: list[Record] = []
     for record in records:
@@ -160,7 +160,7 @@ def order_of(records: Sequence[Record]) -> tuple[Record, tuple[Record, ...], tup
     return newest, tuple(older), tuple(open_)
 
 
-_NEVER = datetime.min.replace(tzinfo=UTC)
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def when(text: str) -> datetime | None:
