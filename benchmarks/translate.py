@@ -1,29 +1,30 @@
-"""Translations on the simulated SMMU against the figures to reach (sources: design-figures), as ratios within one run.
+"""Translations on the simulated SMMU: against a plain walk in numpy, and against the build before (sources: design-figures), in turn within one run.
 
-    python -m benchmarks.translate [--json] [--repeat N]
+    python -m benchmarks.translate [--json] [--repeat N] [--before COMMIT]
 
-| what                                                                                  | goal                                   |
-|---------------------------------------------------------------------------------------|----------------------------------------|
-| arrays, stage 1, 4 levels                                                             | 4 times a plain chunked numpy walk     |
-| arrays, nested, 4 levels each                                                         | 12 times the same plain walk           |
-| one at a time, stage 1, 4 levels, configuration cached, TLB off, no trace              | 50,000 a second                        |
-| the whole map of a 64 GiB guest's stage 2 in 4 KiB pages                              | 20 times numpy.bitwise_or.reduce       |
+| what                                                                                   | goal                                            |
+|----------------------------------------------------------------------------------------|-------------------------------------------------|
+| arrays, stage 1, 4 levels: random, dense, 10 % unmapped                                | 1 time a plain chunked numpy walk               |
+| arrays, nested, 4 levels each: the same                                                | 1.6 times the same plain walk                   |
+| one at a time, TLB off: stage 1, nested, and nested without a configuration cache      | 3.5, 2.8 and 3 times the build before           |
+| the whole map of a 64 GiB guest's stage 2 in 4 KiB pages                               | 20 times numpy.bitwise_or.reduce                |
 
-The plain walk is what one writes by hand: one array of words, no checks, 65,536 addresses a chunk. The map is what an isolation proof reads.
-Each figure is the best of the repetitions; nothing here is asserted, the goals are printed beside what was measured.
+The plain walk is what one writes by hand: one array of words, no checks, 65,536 addresses a chunk; it walks the addresses in the order that the
+row has. The map is what an isolation proof reads. Each figure is processor time, the best of the repetitions; nothing here is asserted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
+import os
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from benchmarks.before import BEFORE, fastest, serve, sides
 from wizard.smmu import Ids, Memory, Smmu, Transaction
 from wizard.smmu.arrays import Snapshot, stage2_map, translate
 from wizard.smmu.arrays.snapshot import U64
@@ -48,28 +49,20 @@ IOVA, PAGES, TARGET = 0x1234_4000_0000, 1 << 18, 0x8000_0000
 TABLES = 0x4000_0000
 
 
-def best(action: Callable[[], object], repeat: int) -> float:
-    """Processor seconds of the fastest run, so that other work on the machine counts as little as it can."""
-    fastest = float("inf")
-    for _ in range(repeat):
-        started = time.process_time()
-        action()
-        fastest = min(fastest, time.process_time() - started)
-    return fastest
-
-
-def stage1() -> tuple[Smmu, Context, PageTable]:
-    """1 GiB in 4 KiB pages, 48-bit input."""
+def stage1(holes: Iterable[int] = ()) -> tuple[Smmu, Context, PageTable]:
+    """1 GiB in 4 KiB pages, 48-bit input; ``holes`` are pages that are not mapped."""
     memory, space = Memory(), Allocator(TABLES, TABLES + (256 << 20))
     table = PageTable(memory, space, stage=1)
     table.map(IOVA, TARGET, PAGES << 12, level=3)
+    for page in holes:
+        table.unmap(IOVA + (page << 12), 0x1000)
     contexts, streams = ContextTable(memory, space), StreamTable(memory, space, log2size=1)
     contexts.set(0, context_descriptor(table, asid=1))
     streams.set(0, stage1_entry(contexts))
     return *started(memory, streams), table
 
 
-def nested() -> tuple[Smmu, Context]:
+def nested(holes: Iterable[int] = (), *, cached: bool = True) -> tuple[Smmu, Context]:
     """The same in a guest, whose memory and tables are 4 KiB pages of a 48-bit stage 2."""
     memory, host = Memory(), Allocator(TABLES, TABLES + (256 << 20))
     second = PageTable(memory, host, stage=2, input_bits=48, start=0)
@@ -77,10 +70,12 @@ def nested() -> tuple[Smmu, Context]:
     guest, space = GuestView(memory, second.lookup), Allocator(0x4000_0000, 0x4800_0000)
     table = PageTable(guest, space, stage=1)
     table.map(IOVA, 0x5000_0000, PAGES << 12, level=3)
+    for page in holes:
+        table.unmap(IOVA + (page << 12), 0x1000)
     contexts, streams = ContextTable(guest, space), StreamTable(memory, host, log2size=1)
     contexts.set(0, context_descriptor(table, asid=1))
     streams.set(0, nested_entry(contexts, second, vmid=1))
-    return started(memory, streams)
+    return started(memory, streams, cached=cached)
 
 
 def guest_of_64_gib() -> tuple[Smmu, Context]:
@@ -102,9 +97,9 @@ def guest_of_64_gib() -> tuple[Smmu, Context]:
     return started(memory, streams)
 
 
-def started(memory: Memory, streams: StreamTable) -> tuple[Smmu, Context]:
+def started(memory: Memory, streams: StreamTable, *, cached: bool = True) -> tuple[Smmu, Context]:
     """An SMMU that is on, its TLB off, and the context of StreamID 0."""
-    smmu = Smmu(IDS, memory, tlb=False)
+    smmu = Smmu(IDS, memory, tlb=False, configuration_cache=cached)
     smmu.write("STRTAB_BASE", streams.base)
     smmu.write("STRTAB_BASE_CFG", streams.config)
     smmu.write("CR0", 0xD)
@@ -135,62 +130,91 @@ def plain(words: U64, root: int, addresses: U64) -> U64:
     return np.concatenate(parts)
 
 
-def measure(repeat: int) -> list[dict[str, Any]]:
-    """Every row: what, measured, goal, whether it is met."""
-    rows: list[dict[str, Any]] = []
+ORDERS = ("random", "dense", "10 % unmapped")
+SINGLE = {"stage 1": (8000, 3.5), "nested": (3000, 2.8), "nested, without caches": (1500, 3.0)}
+"""One at a time: how many in a run, and the goal."""
 
-    def row(what: str, measured: float, goal: float, unit: str, *, at_least: bool = False) -> None:
-        met = measured >= goal if at_least else measured <= goal
-        rows.append({"what": what, "measured": round(measured, 2), "goal": goal, "unit": unit, "met": met})
 
-    smmu, context, table = stage1()
+def actions() -> dict[str, Callable[[], object]]:
+    """Everything that is measured, once each."""
     rng = np.random.default_rng(1)
-    addresses = np.uint64(IOVA) + rng.integers(0, PAGES << 12, COUNT, dtype=np.uint64)
-    words, snapshot = flat(smmu.memory), Snapshot(smmu.memory)
-    answer = translate(snapshot, context, smmu.features, addresses)
-    if not bool((answer.pa == plain(words, table.root, addresses)).all()):
+    random = np.uint64(IOVA) + rng.integers(0, PAGES << 12, COUNT, dtype=np.uint64)
+    dense = np.uint64(IOVA) + np.arange(COUNT, dtype=np.uint64) * np.uint64((PAGES << 12) // COUNT)
+    holes = rng.permutation(PAGES)[: PAGES // 10].tolist()
+    (one, context, table), (guest, inner) = stage1(), nested()
+    (pierced, context2, _), (guest2, inner2) = stage1(holes), nested(holes)
+    words, features = flat(one.memory), one.features
+    if not bool((translate(Snapshot(one.memory), context, features, random).pa == plain(words, table.root, random)).all()):
         raise AssertionError("the plain walk and the arrays differ")
-    base = best(lambda: plain(words, table.root, addresses), repeat)
-    row("arrays, stage 1", best(lambda: translate(snapshot, context, smmu.features, addresses), repeat) / base, 4, "times the plain walk")
-
-    guest, inner = nested()
-    whole = Snapshot(guest.memory)
-    if not bool((translate(whole, inner, guest.features, addresses).kind == 0).all()):
+    if not bool((translate(Snapshot(guest.memory), inner, features, random).kind == 0).all()):
         raise AssertionError("the nested guest faults")
-    row("arrays, nested", best(lambda: translate(whole, inner, guest.features, addresses), repeat) / base, 12, "times the plain walk")
-
-    some = [Transaction(0, int(address), True) for address in addresses[:20_000]]
-
-    def singly() -> None:
-        for transaction in some:
-            smmu.translate(transaction)
-
-    row("one at a time, stage 1", len(some) / best(singly, repeat), 50_000, "a second", at_least=True)
-
+    found: dict[str, Callable[[], object]] = {
+        "plain, random": lambda: plain(words, table.root, random), "plain, dense": lambda: plain(words, table.root, dense),
+    }  # fmt: skip
+    for stages, smmu, of, broken, of_broken in (("stage 1", one, context, pierced, context2), ("nested", guest, inner, guest2, inner2)):
+        whole, part = Snapshot(smmu.memory), Snapshot(broken.memory)
+        found[f"{stages}, random"] = lambda w=whole, c=of: translate(w, c, features, random)  # type: ignore[misc]
+        found[f"{stages}, dense"] = lambda w=whole, c=of: translate(w, c, features, dense)  # type: ignore[misc]
+        found[f"{stages}, 10 % unmapped"] = lambda w=part, c=of_broken: translate(w, c, features, random)  # type: ignore[misc]
+    singles = {"stage 1": one, "nested": guest, "nested, without caches": nested(cached=False)[0]}
+    for name, (count, _) in SINGLE.items():
+        some = [Transaction(0, int(address), True) for address in random[:count]]
+        found[f"single, {name}"] = lambda s=singles[name], t=some: [s.translate(one) for one in t]  # type: ignore[misc]
     large, stage2 = guest_of_64_gib()
     if stage2.stage2 is None:
         raise AssertionError("no stage 2")
     regime, tables = stage2.stage2, Snapshot(large.memory)
-    reduced = best(lambda: np.bitwise_or.reduce(tables.words), repeat)
-    found = stage2_map(tables, regime)
-    if [row[1] for row in found.rows()] != [64 << 30]:
+    if [row[1] for row in stage2_map(tables, regime).rows()] != [64 << 30]:
         raise AssertionError("the guest's memory is not one range")
-    row("map of 64 GiB in 4 KiB pages", best(lambda: stage2_map(tables, regime), max(1, repeat // 2)) / reduced, 20, "times bitwise_or.reduce")
+    return found | {"reduce": lambda: np.bitwise_or.reduce(tables.words), "map": lambda: stage2_map(tables, regime)}
+
+
+def measure(repeat: int, commit: str) -> list[dict[str, Any]]:
+    """Every row: what, the figure now and before, goal, whether it is met."""
+    names = ["plain, random", "plain, dense", *(f"{stages}, {order}" for stages in ("stage 1", "nested") for order in ORDERS)]
+    names += [*(f"single, {name}" for name in SINGLE), "reduce", "map"]
+    with sides("benchmarks.translate", commit) as builds:
+        best = fastest(builds, names, repeat)
+    rows: list[dict[str, Any]] = []
+    for stages, goal in (("stage 1", 1.0), ("nested", 1.6)):
+        for order in ORDERS:
+            base = best["plain, dense" if order == "dense" else "plain, random"]["now"]
+            times = {side: seconds / base for side, seconds in best[f"{stages}, {order}"].items()}
+            rows.append(_row(f"arrays, {stages}, {order}", times, goal, "times the plain walk", times["now"] <= goal))
+    for name, (count, goal) in SINGLE.items():
+        rates = {side: count / seconds for side, seconds in best[f"single, {name}"].items()}
+        met = rates["now"] / rates["before"] >= goal if "before" in rates else None
+        rows.append(_row(f"one at a time, {name}", rates, goal, "a second, goal in times the build before", met))
+    times = {side: seconds / best["reduce"]["now"] for side, seconds in best["map"].items()}
+    rows.append(_row("map of 64 GiB in 4 KiB pages", times, 20, "times bitwise_or.reduce", times["now"] <= 20))
     return rows
+
+
+def _row(what: str, measured: dict[str, float], goal: float, unit: str, met: bool | None) -> dict[str, Any]:
+    before = round(measured["before"], 2) if "before" in measured else None
+    return {"what": what, "measured": round(measured["now"], 2), "before": before, "goal": goal, "unit": unit, "met": met}
 
 
 def main() -> int:
     """Print the rows."""
-    parser = argparse.ArgumentParser(description="translations on the simulated SMMU against the figures to reach (sources: design-figures)")
+    parser = argparse.ArgumentParser(description="translations on the simulated SMMU against a plain walk and the build before")
     parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--before", default=BEFORE, metavar="COMMIT", help="the build to hold it against; nothing for none")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    rows = measure(arguments.repeat)
+    if arguments.serve:
+        return serve(actions())
+    rows = measure(arguments.repeat, arguments.before)
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return 0
+    print(f"{'':39} {'now':>12} {'before':>12}   goal")
     for row in rows:
-        print(f"{row['what']:32} {row['measured']:>12,.2f} {row['unit']:24} goal {row['goal']:>8,} {'met' if row['met'] else 'MISSED'}")
+        before = "-" if row["before"] is None else f"{row['before']:,.2f}"
+        verdict = {True: "met", False: "MISSED", None: "not asked"}[row["met"]]
+        print(f"{row['what']:39} {row['measured']:>12,.2f} {before:>12}   {row['goal']:<4} {verdict:7} ({row['unit']})")
+    print(f"load when it ended: {os.getloadavg()[0]:.1f}")
     return 0
 
 

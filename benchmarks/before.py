@@ -1,0 +1,93 @@
+"""This build and the one before some work, asked in turn: that commit in a git worktree in a temporary folder, with today's benchmarks.
+
+A benchmark has a function that makes its actions, by name; ``serve`` runs them in a process for each build, and ``sides`` asks these.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+BEFORE = "b81ef38"
+"""The commit before walks, dry runs and proofs were made faster."""
+
+Actions = Mapping[str, Callable[[], object]]
+
+
+def serve(actions: Actions) -> int:
+    """Run the actions that standard input names, one a line; answer each with its processor seconds."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        started = time.process_time()
+        actions[line.rstrip("\n")]()
+        print(time.process_time() - started, flush=True)
+    return 0
+
+
+class Side:
+    """One build, in a process of its own."""
+
+    def __init__(self, tree: Path, module: str) -> None:
+        command = [sys.executable, "-m", module, "--serve"]
+        self.process = subprocess.Popen(command, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._line()
+
+    def seconds(self, name: str) -> float:
+        """Processor seconds of an action."""
+        if self.process.stdin is None:
+            raise RuntimeError("no pipe")
+        self.process.stdin.write(f"{name}\n")
+        self.process.stdin.flush()
+        return float(self._line())
+
+    def _line(self) -> str:
+        line = self.process.stdout.readline() if self.process.stdout is not None else ""
+        if not line:
+            raise RuntimeError(f"the measured process ended with status {self.process.wait()}")
+        return line
+
+    def close(self) -> None:
+        """End it."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait()
+
+
+@contextmanager
+def sides(module: str, commit: str = BEFORE) -> Iterator[dict[str, Side]]:
+    """``now`` and, where git has the commit, ``before``."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree, made = Path(folder) / "before", False
+        git = ["git", "-c", "safe.directory=*", "-C", str(PROJECT)]
+        if commit and shutil.which("git") is not None:
+            done = subprocess.run([*git, "worktree", "add", "--detach", "--quiet", str(tree), commit], capture_output=True, check=False)
+            made = done.returncode == 0
+        found: dict[str, Side] = {}
+        try:
+            found["now"] = Side(PROJECT, module)
+            if made:
+                shutil.copytree(PROJECT / "benchmarks", tree / "benchmarks", dirs_exist_ok=True)
+                found["before"] = Side(tree, module)
+            yield found
+        finally:
+            for side in found.values():
+                side.close()
+            if made:
+                subprocess.run([*git, "worktree", "remove", "--force", str(tree)], capture_output=True, check=False)
+
+
+def fastest(found: Mapping[str, Side], names: Sequence[str], repeat: int) -> dict[str, dict[str, float]]:
+    """The least processor seconds of each action on each side, all of them in turn ``repeat`` times."""
+    best: dict[str, dict[str, float]] = {name: {} for name in names}
+    for _ in range(repeat):
+        for name in names:
+            for side, process in found.items():
+                best[name][side] = min(best[name].get(side, float("inf")), process.seconds(name))
+    return best
