@@ -109,21 +109,25 @@ class Record:
     @classmethod
     def build(cls, **contents: int) -> Self:
         """From named fields; every other bit is zero."""
-        return cls().replace(**contents)
+        return cls(cls._with(0, contents))
 
     def replace(self, **contents: int) -> Self:
         """A copy with these fields changed; ``ValueError`` for an unknown name or a value that does not fit."""
-        value = self.value
+        return type(self)(self._with(self.value, contents))
+
+    @classmethod
+    def _with(cls, value: int, contents: Mapping[str, int]) -> int:
+        layout = cls.layout
         for name, content in contents.items():
-            if name not in self.layout:
-                raise ValueError(f"{type(self).__name__} has no field {name}")
-            value = self.layout[name].put(value, content)
-        return type(self)(value)
+            if name not in layout:
+                raise ValueError(f"{cls.__name__} has no field {name}")
+            value = layout[name].put(value, content)
+        return value
 
     @property
     def words(self) -> tuple[int, ...]:
         """The record as 64-bit words, first word lowest."""
-        return tuple((self.value >> shift) & 0xFFFF_FFFF_FFFF_FFFF for shift in range(0, self.bits, 64))
+        return tuple([self.value >> shift & 0xFFFF_FFFF_FFFF_FFFF for shift in range(0, self.bits, 64)])
 
     def fields(self) -> dict[str, int]:
         """Every declared field and its value, in order of declaration."""

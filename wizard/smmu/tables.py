@@ -34,6 +34,7 @@ _SIZE_CODES = {bits: code for code, bits in ADDRESS_BITS.items()}
 _TG0 = {12: 0, 16: 1, 14: 2}
 _TG1 = {14: 1, 12: 2, 16: 3}
 _TABLE, _PAGE, _BLOCK = 3, 3, 1
+_TYPE = TableDescriptor.Type.mask
 MAIR_NORMAL_WB, MAIR_DEVICE = 0xFF, 0x04
 """MAIR bytes of the default context descriptor: AttrIndx 0 is write-back, 1 Device-nGnRE, 2 non-cacheable."""
 DEFAULT_MAIR = 0x44 << 16 | MAIR_DEVICE << 8 | MAIR_NORMAL_WB
@@ -105,6 +106,7 @@ class PageTable:
             raise ValueError(f"no stage {stage} tables with granule 2^{granule}")
         self.memory, self.space, self.stage, self.granule, self.input_bits = memory, space, stage, granule, input_bits
         self.upper, self.wide = upper, wide
+        self._leaf_levels = blocks(granule, wide) | {LAST}
         self._store: Callable[[int, Iterable[int]], None] = getattr(memory, "write_words", self._write_each)
         if start is None:
             start = stage1_start(granule, input_bits)
@@ -139,11 +141,10 @@ class PageTable:
         if (taken := self._first_mapped(iova, size)) is not None:
             raise ValueError(f"{taken:#x} is mapped already: unmap it before it is mapped anew")
         leaf = _leaf(self.stage, read, write, execute, user, attr, share, contiguous, shared, tuple(fields.items()))
-        allowed = blocks(self.granule, self.wide) | {LAST}
         while size:
             for step in self.levels:
                 span = 1 << step.shift
-                if step.number in allowed and level in (None, step.number) and span <= size and not (iova | pa) & (span - 1):
+                if step.number in self._leaf_levels and level in (None, step.number) and span <= size and not (iova | pa) & (span - 1):
                     break
             else:
                 raise ValueError(f"no leaf of level {level} fits {iova:#x} to {pa:#x}, {size:#x} bytes left")
@@ -216,7 +217,7 @@ class PageTable:
         step = self.levels[depth]
         for index in range(step.mask + 1):
             word = self.memory.read(table + 8 * index) or 0
-            kind = step.kinds[TableDescriptor.Type.get(word)]
+            kind = step.kinds[word & _TYPE]
             if kind == LEAF:
                 yield base + (index << step.shift), word, step.shift
             elif kind == TABLE:
@@ -261,7 +262,7 @@ class PageTable:
                 return table
             where = table + 8 * (iova >> step.shift & step.mask)
             word = self.memory.read(where) or 0
-            kind = step.kinds[TableDescriptor.Type.get(word)]
+            kind = step.kinds[word & _TYPE]
             if kind == LEAF:
                 raise ValueError(f"a block of {1 << step.shift:#x} bytes covers {iova:#x}")
             if kind == INVALID:
@@ -278,7 +279,7 @@ class PageTable:
         for step in self.levels:
             where = table + 8 * (iova >> step.shift & step.mask)
             word = self.memory.read(where) or 0
-            kind = step.kinds[TableDescriptor.Type.get(word)]
+            kind = step.kinds[word & _TYPE]
             if kind == LEAF:
                 return where, word, step
             if kind == INVALID:
