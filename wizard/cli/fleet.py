@@ -182,7 +182,7 @@ def _match(arguments: argparse.Namespace) -> int:
     from wizard.base.files import write_all
     from wizard.cli.output import print_json, print_lines, say
     from wizard.facts.snapshot import read_bounded
-    from wizard.facts.source import load_recording
+    from wizard.fleet.entry import facts_of_file
     from wizard.fleet.match import answers_of
     from wizard.fleet.place import place
     from wizard.fleet.request import read_request
@@ -198,7 +198,7 @@ def _match(arguments: argparse.Namespace) -> int:
         tell_findings(tuple(wrong))
         return Exit.FINDINGS
     fleet = gather_fleet(arguments)
-    view = place(answers_of(fleet, request), request, load_recording, findings=(*wrong, *fleet.findings), skipped=fleet.skipped, say=say)
+    view = place(answers_of(fleet, request), request, facts_of_file, findings=(*wrong, *fleet.findings), skipped=fleet.skipped, say=say)
     if arguments.json:
         print_json(view)
     else:

@@ -60,15 +60,36 @@ def read_bounded(source: str, limit: int = LIMIT, *, name: str | None = None) ->
     except FileNotFoundError as error:
         raise InputError(f"There is no file {name}.", "Check the path, or record one with `smmu-wizard record -o FILE`.") from error
     except EOFError as error:
-        raise InputError(f"{name} is cut short: its packed data end too early.", "Copy it again. " + _RECORD) from error
+        raise _cut(name) from error
     except _NotPacked as error:
-        raise InputError(f"{name} is damaged, or not packed as its name says: {visible(str(error))}.", "Copy it again. " + _RECORD) from error
+        raise _not_packed(name, error) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "it ends too early"
         raise InputError(f"{name} can't be read: {visible(reason)}.", "Check the path and its permissions.") from error
     if len(data) > limit:
         raise too_large(name, limit)
     return data, name
+
+
+def unpacked(data: bytes, name: str, limit: int = LIMIT) -> bytes:
+    """Bytes that came from elsewhere, unpacked as their name says, at most ``limit``; InputError."""
+    unpack = _UNPACKERS.get(name.rpartition(".")[2])
+    if unpack is None:
+        return data
+    try:
+        return unpack(io.BytesIO(data), limit)
+    except EOFError as error:
+        raise _cut(visible(name)) from error
+    except _NotPacked as error:
+        raise _not_packed(visible(name), error) from error
+
+
+def _cut(name: str) -> InputError:
+    return InputError(f"{name} is cut short: its packed data end too early.", "Copy it again. " + _RECORD)
+
+
+def _not_packed(name: str, error: Exception) -> InputError:
+    return InputError(f"{name} is damaged, or not packed as its name says: {visible(str(error))}.", "Copy it again. " + _RECORD)
 
 
 def too_large(name: str, limit: int = LIMIT) -> InputError:

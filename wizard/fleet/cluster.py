@@ -293,7 +293,7 @@ def _batches(paths: Sequence[str]) -> Iterator[list[File]]:
     batch: list[File] = []
     size = 0
     for path in paths:
-        stamp = stamp_of(path)
+        stamp = stamp_of(path)  # an object in storage has none: it is read here, with the credentials that are here
         batch.append(File(path, os.path.abspath(path), stamp))
         size += int(stamp.partition(".")[0]) if stamp else 0
         if size >= BATCH_BYTES or len(batch) >= BATCH_FILES:

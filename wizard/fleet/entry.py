@@ -18,6 +18,7 @@ from wizard.facts.model import PASTE, Facts
 from wizard.facts.snapshot import read_bounded
 from wizard.facts.source import SUFFIXES, decode_recording
 from wizard.fleet.machines import Traits, traits_of
+from wizard.fleet.objects import is_object, read_object
 from wizard.fleet.summary import HostSummary, summary_of
 from wizard.fleet.summaryfile import SummaryFile, is_summary, read_summary, write_summary
 from wizard.host.build import host_of
@@ -64,6 +65,11 @@ def facts_in(data: bytes, name: str) -> Facts:
     if facts.origin == PASTE and name.endswith(SUFFIXES):
         raise InputError(f"{visible(name)} is not a snapshot of smmu-wizard, but text that was found in one, or of another kind.", _AGAIN)
     return facts
+
+
+def facts_of_file(path: str) -> Facts:
+    """The facts in a file, or an object in storage; InputError."""
+    return decode_recording(content_of(path), visible(path))
 
 
 def guarded(make: Callable[[], Made], name: str) -> Made | tuple[str, str]:
@@ -139,6 +145,8 @@ def entry_of_file(path: str, name: str | None = None) -> Entry:
 def content_of(path: str, name: str | None = None) -> bytes:
     """The bytes of a snapshot, unpacked; InputError. What is no file is never waited for, but for a pipe of the shell's own (`<(…)`)."""
     shown = visible(name or path)
+    if is_object(path):
+        return read_object(path)
     before = _status(path)
     if before is None or path.startswith(("/dev/fd/", "/proc/")):
         return read_bounded(path, name=name)[0]  # it says why

@@ -24,6 +24,7 @@ from wizard.fleet.index import Index, Spare, settle, stamp_of
 from wizard.fleet.machines import Machine, Record, Traits, machines_of, order_of, when
 from wizard.fleet.merge import SUFFIX as INDEX
 from wizard.fleet.merge import entries_in
+from wizard.fleet.objects import is_object, objects_in
 from wizard.fleet.summary import HostSummary
 from wizard.fleet.workers import read_here
 
@@ -59,7 +60,9 @@ def find(arguments: Iterable[str]) -> list[str]:
     for argument in arguments:
         if argument == "-":
             raise UsageError("Standard input can't be one of several snapshots: it can be read once.", "Write it to a file first.")
-        if os.path.isdir(argument):
+        if is_object(argument):
+            found |= dict.fromkeys(objects_in(argument, NAMED))
+        elif os.path.isdir(argument):
             found |= dict.fromkeys(_inside(argument) or [argument])  # reading a directory as a file says what is wrong with it
         else:
             found[argument] = None
