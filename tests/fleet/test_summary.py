@@ -15,7 +15,7 @@ from tests.tools.hosts import facts as fixture
 from wizard.fleet.devicekind import DeviceKind
 from wizard.fleet.fit import property_fault
 from wizard.fleet.request import FleetRequest, Wish
-from wizard.fleet.summary import HostSummary, Pool, summarise, summary_of
+from wizard.fleet.summary import VFS_MAX, VFS_OF_HOST, HostSummary, Pool, summarise, summary_of
 from wizard.host.build import host_of
 from wizard.plan.planner import make_plan
 from wizard.plan.properties import Properties
@@ -120,3 +120,16 @@ def test_vfs_that_could_be_made_are_counted() -> None:
     # The addresses that the kernel gave the two VFs of the other recording are among them.
     assert {"0000:11:10.0", "0000:11:10.2"} <= set(pool.addresses)
     assert not any(pool.to_make for pool in summarise(base).pools)  # a PF on vfio-pci makes none
+
+
+def test_a_snapshot_that_claims_millions_of_vfs_is_no_burden() -> None:
+    """300 cards that say they could have 65,535 VFs each; what is counted of a host has an end."""
+    base = fixture("arm64-virt-canwbs")
+    card = next(function for function in base.functions if function.sriov_totalvfs)
+    cards = (
+        replace(card, address=f"{n:04x}:01:00.0", path=f"pci{n:04x}:00/{n:04x}:01:00.0", sriov_totalvfs=65535, iommu_group=None, driver="igb")
+        for n in range(1, 301)
+    )
+    summary = summarise(replace(base, functions=tuple(replace(one, driver_override=None, sriov_numvfs=0, virtfns=()) for one in cards)))
+    count = sum(len(pool.addresses) for pool in summary.pools if pool.to_make)
+    assert VFS_OF_HOST <= count < VFS_OF_HOST + VFS_MAX

@@ -28,6 +28,8 @@ VERSION = 4
 GRANULES = ("4k", "16k", "64k")
 VFS_MAX = 256
 """VFs of one PF that are counted before they are made."""
+VFS_OF_HOST = 65536
+"""The same of a whole host: a snapshot may come from a stranger, and claim millions."""
 
 # The planner's own set (wizard.plan.rules.functions); the tests hold summaries against plans.
 _SCRIPT_DOES = frozenset({"not-on-vfio", "driver-override-left", "group-not-viable"})
@@ -182,9 +184,11 @@ def _offer(host: Host, smmu: Smmu, name: str, target: Target) -> Offer:
 
 def _pools(host: Host, places: dict[str, int]) -> Iterator[Pool]:
     pools: dict[tuple[object, ...], list[Pool]] = {}
+    left = VFS_OF_HOST
     for function in host.functions.values():
         if not function.is_bridge:
-            for pool in (_pool(host, function, places), *_to_make(host, function, places)):
+            for pool in (_pool(host, function, places), *(_to_make(host, function, places) if left > 0 else ())):
+                left -= len(pool.addresses) if pool.to_make else 0
                 key = tuple(getattr(pool, name) for name in Pool.__struct_fields__ if name not in ("name", "reason", "addresses"))
                 pools.setdefault(key, []).append(pool)
     for same in pools.values():
