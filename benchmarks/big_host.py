@@ -4,6 +4,7 @@
 
 Each SMMU serves one segment of at most 2,000 functions; below each root port sits a NIC: a PF (PM, MSI-X, PCI Express, AER, serial
 number, ACS, ATS, PASID, SR-IOV) and its seven VFs, each in a group of its own, as on hosts that have thousands of functions.
+No two functions have equal bytes: each has its own serial number, BARs and status bits, so that sharing what is equal flatters no figure.
 """
 
 from __future__ import annotations
@@ -28,7 +29,18 @@ def _pack(data: bytearray, at: int, layout: str, *values: int) -> None:
     struct.pack_into("<" + layout, data, at, *values)
 
 
-def endpoint_config(serial: int) -> bytes:
+def _own(data: bytearray, number: int, serial: int) -> None:
+    """What no other function has: status bits, the TLP header that AER logged last, the serial number at ``serial``."""
+    express = 0x40 if data[0x40] == 0x10 else 0x70
+    _pack(data, express + 0x0A, "H", number & 0xF)  # Device Status: the four kinds of error that were seen
+    if data[0x100] == 0x01:
+        _pack(data, 0x104, "I", (number >> 4 & 0xFF) << 12)  # Uncorrectable Error Status
+        _pack(data, 0x110, "I", (number & 0x1F) << 6)  # Correctable Error Status
+        _pack(data, 0x11C, "4I", 0x4000_0001, number << 8 | 0x0F, number << 14, 0)  # Header Log
+    _pack(data, serial + 4, "Q", 0x0011_22FF_FF00_0000 + number)
+
+
+def endpoint_config(number: int) -> bytes:
     """4 KiB of an endpoint."""
     data = bytearray(4096)
     _pack(data, 0x00, "4H", 0x8086, 0x1563, 0x0406, 0x0010)
@@ -43,25 +55,37 @@ def endpoint_config(serial: int) -> bytes:
     for index, (offset, number, version) in enumerate(extended):
         following = extended[index + 1][0] if index + 1 < len(extended) else 0
         _pack(data, offset, "I", number + 0x10000 * version + 0x100000 * following)
-    _pack(data, 0x144, "Q", 0x0011_22FF_FF00_0000 + serial)
     _pack(data, 0x164, "H", 0x1406)
     _pack(data, 0x174, "2H", 64, 64)
+    _pack(data, 0x17C, "2H2xH", 1, 1, 0x1565)  # where VF 0 is, how far the next is, and what they are called
+    _own(data, number, 0x140)
+    for bar, (at, _) in enumerate(bars(number)):
+        _pack(data, 0x10 + 12 * bar, "Q", at | 0xC)  # BAR 0 and BAR 3
     return bytes(data)
 
 
-def vf_config() -> bytes:
-    """4 KiB of a VF: no ids, no BARs of its own, no serial number and no SR-IOV."""
-    data = bytearray(endpoint_config(0))
+def vf_config(number: int) -> bytes:
+    """4 KiB of a VF: no ids, no BAR registers, no SR-IOV; ARI before its serial number."""
+    data = bytearray(endpoint_config(number))
     data[0:4] = b"\xff" * 4
     data[0x04] = 0x04
-    _pack(data, 0x140, "I", 0x1501000E)  # ARI in place of the serial number
+    data[0x10:0x28] = bytes(0x18)
+    _pack(data, 0x140, "I", 0x1501000E)
     _pack(data, 0x144, "Q", 0)
-    _pack(data, 0x160, "I", 0x1B + 0x10000)  # PASID is the last
+    _pack(data, 0x160, "I", 0x1B + 0x10000 + 0x168 * 0x100000)
     data[0x168:0x1A8] = bytes(0x40)
+    _pack(data, 0x168, "I", 0x03 + 0x10000)
+    _own(data, number, 0x168)
     return bytes(data)
 
 
-def port_config(bus: int) -> bytes:
+def bars(number: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """BAR 0 and BAR 3 of a function: (address, bytes)."""
+    at = 0x10_0000_0000 + 0x40000 * number
+    return (at, 0x20000), (at + 0x20000, 0x4000)
+
+
+def port_config(bus: int, number: int) -> bytes:
     """4 KiB of a root port to ``bus``."""
     data = bytearray(4096)
     _pack(data, 0x00, "4H", 0x1DEF, 0xE101, 0x0407, 0x0010)
@@ -71,8 +95,10 @@ def port_config(bus: int) -> bytes:
     data[0x34] = 0x40
     _pack(data, 0x40, "2BHI", 0x10, 0, 0x0042, 0x8002)
     _pack(data, 0x4C, "I", 0x00400C43)
-    _pack(data, 0x100, "I", 0x0001000D)
+    _pack(data, 0x100, "I", 0x1101000D)
     _pack(data, 0x104, "2H", 0x5F, 0x1D)
+    _pack(data, 0x110, "I", 0x03 + 0x10000)
+    _own(data, number, 0x110)
     return bytes(data)
 
 
@@ -100,10 +126,10 @@ def _layout(count: int) -> Iterator[tuple[int, str, str | None, bytes, str]]:
         while left > 0:
             port = f"{segment:04x}:00:{bus // 8:02x}.{bus % 8}"
             bus += 1
-            yield segment, port, None, port_config(bus), "0x060400"
+            yield segment, port, None, port_config(bus, made), "0x060400"
             left, made = left - 1, made + 1
             for function in range(min(8, left)):
-                config = vf_config() if function else endpoint_config(made)
+                config = (vf_config if function else endpoint_config)(made)
                 yield segment, f"{segment:04x}:{bus:02x}:00.{function}", port, config, "0x020000"
                 left, made = left - 1, made + 1
         segment += 1
@@ -127,8 +153,8 @@ def build_tree(root: Path, count: int) -> None:
         path = f"sys/devices/pci{segment:04x}:00/" + (f"{parent}/{address}" if parent else address)
         tree.directory(path)
         endpoint, virtual = parent is not None, parent is not None and not address.endswith(".0")
-        bar = 0x10_0000_0000 + 0x20000 * group
-        regions = [f"0x{bar:016x} 0x{bar + size - 1:016x} 0x0000000000140204\n" if size else EMPTY for size in (0x20000, 0, 0, 0x4000)]
+        low, high = (f"0x{at:016x} 0x{at + size - 1:016x} 0x0000000000140204\n" for at, size in bars(group))
+        regions = [low, EMPTY, EMPTY, high]
         attributes = {
             "vendor": "0x8086" if endpoint else "0x1def", "device": "0x1563" if endpoint else "0xe101", "class": class_, "revision": "0x01",
             "subsystem_vendor": "0x8086", "subsystem_device": "0x0001", "irq": "0", "numa_node": str(segment % 2), "enable": "1", "msi_bus": "1",

@@ -26,7 +26,7 @@ from wizard.host.pci.config import ConfigSpace, decode_config
 from wizard.host.pci.path import PciNode
 from wizard.host.silicon import hardware, registers_of
 from wizard.host.streams import Given, Streams
-from wizard.host.todo import todo_of
+from wizard.host.todo import Company, todo_of
 from wizard.host.verdict import Verdicts, judge
 from wizard.host.vmm import Vmm
 
@@ -249,7 +249,7 @@ class _Builder:
         match = _BASE.fullmatch(iommu.name)
         base = int(match[1], 16) if match else None
         kind = next((kind for prefix, kind in _KINDS if iommu.name.startswith(prefix)), "other")
-        below = sorted(f.address for f in self.functions.values() if f.smmu == iommu.name)
+        below = self._below.get(iommu.name, [])
         told = self._told(iommu)
         silicon = told.has if kind == "smmuv3" else {}
         found = smmu_room.capabilities(told) if kind == "smmuv3" else {}
@@ -258,7 +258,7 @@ class _Builder:
             kind=kind,
             base=base,
             device=iommu.device,
-            listed=any(iommu is one for one in self.facts.iommus),
+            listed=id(iommu) in self._listed,
             numa_node=self._numa(base, below),
             functions=tuple(map(str, below)),
             platform_devices=tuple(member for member in iommu.members if member not in self.by_address),
@@ -270,6 +270,19 @@ class _Builder:
             hardware=silicon,
             policy=self.policies.get(iommu.name),
         )
+
+    @cached_property
+    def _below(self) -> dict[str, list[Address]]:
+        """Functions by the SMMU above them, sorted: a host with many functions has many SMMUs too."""
+        found: dict[str, list[Address]] = {}
+        for function in self.functions.values():
+            if function.smmu is not None:
+                found.setdefault(function.smmu, []).append(function.address)
+        return {name: sorted(below) for name, below in found.items()}
+
+    @cached_property
+    def _listed(self) -> frozenset[int]:
+        return frozenset(map(id, self.facts.iommus))
 
     def _numa(self, base: int | None, below: list[Address]) -> int | None:
         # The kernel gives an SMMU's node to no file of sysfs; IORT's proximity domain is not a node number. Its functions' node is.
@@ -346,7 +359,11 @@ class _Builder:
             untranslated=self._untranslated,
         )
         uses = self.uses.get(function.facts.address, ())
-        return judge(evidence, lambda fit: todo_of(self.facts, function, evidence.group, self.functions, uses, fit=fit), vmm)
+        return judge(evidence, lambda fit: todo_of(self.facts, function, evidence.group, self._company, uses, fit=fit), vmm)
+
+    @cached_property
+    def _company(self) -> Company:
+        return Company(self.functions)
 
     def _made_up(self, function: Function) -> tuple[str, ...]:
         """What the verdict of a function rests on and nobody measured, in words."""

@@ -6,6 +6,7 @@ None of this enters the verdict; the preparation script does most of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 
 import msgspec
 
@@ -22,13 +23,42 @@ from wizard.host.uses import on_vfio, uses_of
 MSIX_ENTRY = 16  # bytes of one MSI-X table entry (PCIe 6.0, 7.7.2)
 
 
+class Company:
+    """The functions of a host by what they share. Every function is asked for its neighbours: nobody looks through all of them for each."""
+
+    def __init__(self, functions: Mapping[str, Function]) -> None:
+        self.functions = functions
+        self._given_away: dict[int, bool] = {}
+
+    @cached_property
+    def _by_bus(self) -> Mapping[tuple[str, int], tuple[Function, ...]]:
+        found: dict[tuple[str, int], list[Function]] = {}
+        for function in self.functions.values():
+            if function.parent is not None:
+                found.setdefault((function.parent, function.address.bus), []).append(function)
+        return {place: tuple(some) for place, some in found.items()}
+
+    def on_bus(self, function: Function) -> tuple[Function, ...]:
+        """The others on the bus of a function below a bridge, in the order of the host; none of one on a root bus."""
+        here = self._by_bus.get((function.parent, function.address.bus), ()) if function.parent is not None else ()
+        return tuple(other for other in here if other is not function)
+
+    def given_away(self, group: Group) -> bool:
+        """Whether any member of a group is on a vfio driver."""
+        found = self._given_away.get(group.id)
+        if found is None:
+            members = (self.functions[address] for address in group.devices if address in self.functions)
+            found = self._given_away[group.id] = any(map(on_vfio, members))
+        return found
+
+
 class Situation(msgspec.Struct, frozen=True):
     """One function in its host."""
 
     facts: Facts
     function: Function
     group: Group | None
-    functions: Mapping[str, Function]
+    company: Company
     uses: tuple[InUse, ...] = ()  # who has it
     fit: bool = True  # False: it can't be given to a VM at all
 
@@ -44,12 +74,12 @@ def rule(check: Rule) -> Rule:
 
 
 def todo_of(
-    facts: Facts, function: Function, group: Group | None, functions: Mapping[str, Function], uses: tuple[InUse, ...] = (), *, fit: bool = True
+    facts: Facts, function: Function, group: Group | None, company: Company, uses: tuple[InUse, ...] = (), *, fit: bool = True
 ) -> tuple[Finding, ...]:
     """Every finding of kind todo about one endpoint, of which ``uses`` are known; none about a bridge."""
     if function.is_bridge:
         return ()
-    situation = Situation(facts, function, group, functions, uses, fit)
+    situation = Situation(facts, function, group, company, uses, fit)
     return ordered(finding for check in RULES for finding in check(situation))
 
 
@@ -149,16 +179,15 @@ def group_viable(at: Situation) -> Iterator[Finding]:
 
     Bridges on pcieport are allowed: that driver does no DMA of its own.
     """
-    members = [at.functions[address] for address in (at.group.devices if at.group else ()) if address in at.functions]
-    if not any(map(on_vfio, members)):
+    if at.group is None or not at.company.given_away(at.group):
         return
     others = []
-    for address in at.group.devices if at.group else ():
-        sibling = at.functions.get(address)
+    for address in at.group.devices:
+        sibling = at.company.functions.get(address)
         if sibling is None or sibling is at.function or sibling.facts.driver in (None, "pcieport", "pci-stub") or on_vfio(sibling):
             continue
         others.append(f"{address} is on {sibling.facts.driver}")
-    if others and at.group:
+    if others:
         yield SIBLING_DRIVER.at(at.function, group=at.group.id, others=", ".join(others))
 
 
@@ -191,7 +220,7 @@ GPU_UNKNOWN = _todo(
 @rule
 def unknown_gpus(at: Situation) -> Iterator[Finding]:
     """A GPU of a known family with an ID that nobody has written down."""
-    if (found := unknown_gpu(at.functions, at.function)) is not None:
+    if (found := unknown_gpu(at.company.functions, at.function)) is not None:
         family, how = found
         yield GPU_UNKNOWN.at(at.function, ids=at.function.ids, family=family.name, how=how, driver=family.driver)
 
@@ -242,11 +271,8 @@ def reset(at: Situation) -> Iterator[Finding]:
     words = set(methods.split())
     if not words:
         yield NO_RESET.at(at.function)
-    elif words <= {"bus", "cxl_bus"}:
-        here = at.function
-        bus = [str(f) for f in at.functions.values() if f.parent == here.parent and f is not here and f.address.bus == here.address.bus]
-        if bus and at.function.parent is not None:
-            yield BUS_RESET.at(at.function, others=", ".join(bus))
+    elif words <= {"bus", "cxl_bus"} and (bus := at.company.on_bus(at.function)):
+        yield BUS_RESET.at(at.function, others=", ".join(map(str, bus)))
 
 
 MDEV = _todo(

@@ -140,8 +140,9 @@ def _smmus(pairing: Pairing) -> Iterator[Change]:
     for name, smmu in pairing.a.smmus.items():
         if name not in pairing.smmus:
             yield Change(area=Area.SMMU, what=What.REMOVED, subject=name, before=smmu.kind)
+    there = set(pairing.smmus.values())
     for name, smmu in pairing.b.smmus.items():
-        if name not in pairing.smmus.values():
+        if name not in there:
             yield Change(area=Area.SMMU, what=What.ADDED, subject=name, after=smmu.kind)
     for old, new in pairing.smmu_pairs():
         if old.name != new.name:
@@ -163,12 +164,6 @@ def _smmu_fields(smmu: Smmu) -> dict[str, Value]:
     }
 
 
-def members_of(host: Host, group: Group | None, pairing: Pairing | None = None) -> tuple[str, ...]:
-    """The members of a group, sorted; with a pairing (of A's groups) by their names in B."""
-    devices = group.devices if group else ()
-    return tuple(sorted(pairing.renamed(device) if pairing else device for device in devices))
-
-
 def group_of(host: Host, function: Function) -> Group | None:
     """The IOMMU group of a function."""
     return host.groups.get(function.group) if function.group is not None else None
@@ -176,8 +171,8 @@ def group_of(host: Host, function: Function) -> Group | None:
 
 def _groups(pairing: Pairing) -> Iterator[Change]:
     """Group numbers are of one boot: a group is known by its members."""
-    old = {members_of(pairing.a, group, pairing): group for group in pairing.a.groups.values()}
-    new = {members_of(pairing.b, group): group for group in pairing.b.groups.values()}
+    old = {pairing.members_before[group.id]: group for group in pairing.a.groups.values()}
+    new = {pairing.members_after[group.id]: group for group in pairing.b.groups.values()}
     for members, group in old.items():
         if members not in new:
             yield Change(area=Area.GROUP, what=What.REMOVED, subject=str(group.id), before=group.devices)
@@ -198,14 +193,15 @@ def _functions(pairing: Pairing) -> Iterator[Change]:
     for name, function in a.functions.items():
         if name not in pairing.functions:
             yield Change(area=Area.FUNCTION, what=What.REMOVED, subject=name, before=_title(function))
+    there = set(pairing.functions.values())
     for name, function in b.functions.items():
-        if name not in pairing.functions.values():
+        if name not in there:
             yield Change(area=Area.FUNCTION, what=What.ADDED, subject=name, after=_title(function))
     for old, new in pairing.function_pairs():
         subject = new.facts.address
         if old.facts.address != subject:
             yield Change(area=Area.FUNCTION, what=What.MOVED, subject=subject, before=old.facts.address, after=subject)
-        yield from _fields(Area.FUNCTION, subject, _function_fields(a, old, pairing), _function_fields(b, new, None))
+        yield from _fields(Area.FUNCTION, subject, _function_fields(pairing, old, before=True), _function_fields(pairing, new, before=False))
         if not new.is_bridge:
             yield from _known(Area.FUNCTION, subject, old.capabilities, new.capabilities)
 
@@ -214,17 +210,19 @@ def _title(function: Function) -> str:
     return f"{function.ids} {function.name}".strip()
 
 
-def _function_fields(host: Host, function: Function, pairing: Pairing | None) -> dict[str, Value]:
+def _function_fields(pairing: Pairing, function: Function, *, before: bool) -> dict[str, Value]:
     facts = function.facts
+    host = pairing.a if before else pairing.b
+    group = group_of(host, function)
     smmu: Any = function.smmu
     return {
         "ids": function.ids,
         "revision": facts.revision,
         "driver": facts.driver,
         "driver_override": facts.driver_override or None,
-        "smmu": pairing.smmus.get(smmu, smmu) if pairing else smmu,
+        "smmu": pairing.smmus.get(smmu, smmu) if before else smmu,
         "stream_ids": tuple(f"{stream:#x}" for stream in function.stream_ids),
-        "iommu_group": members_of(host, group_of(host, function), pairing),
+        "iommu_group": () if group is None else (pairing.members_before if before else pairing.members_after)[group.id],
         "numa_node": function.numa_node,
         "sriov_totalvfs": facts.sriov_totalvfs,
         "sriov_numvfs": facts.sriov_numvfs,

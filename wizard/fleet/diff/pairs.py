@@ -7,8 +7,10 @@ late: after a card was put in further up, the address of one card may be that of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from wizard.fleet.machines import are_two, traits_of
 from wizard.host.model import Function, Host, Smmu
@@ -35,6 +37,16 @@ class Pairing:
         """SMMUs that are on both sides."""
         for old, new in self.smmus.items():
             yield self.a.smmus[old], self.b.smmus[new]
+
+    @cached_property
+    def members_before(self) -> Mapping[int, tuple[str, ...]]:
+        """The members of A's groups by their names in B, sorted: asked of every function of a group."""
+        return {group.id: tuple(sorted(map(self.renamed, group.devices))) for group in self.a.groups.values()}
+
+    @cached_property
+    def members_after(self) -> Mapping[int, tuple[str, ...]]:
+        """The members of B's groups, sorted."""
+        return {group.id: tuple(sorted(group.devices)) for group in self.b.groups.values()}
 
     def renamed(self, name: str) -> str:
         """The name in B of what A calls ``name``; functions that are gone keep theirs."""
@@ -79,17 +91,14 @@ def _functions(a: Host, b: Host) -> dict[str, str]:
     )
     comparable = False  # serial numbers: not those of two hosts, or of a redacted and a plain record
     for key in keys:
-        places: dict[Hashable, list[str]] = {}
+        places: dict[Hashable, _Place] = {}
         for name, function in right.items():
             if (found := key(function)) is not None:
-                places.setdefault(found, []).append(name)
+                places.setdefault(found, _Place()).put(name, function.facts.serial_number if comparable else None)
         for name, function in list(left.items()):
-            found = key(function)
-            there = places.get(found, []) if found is not None else []
-            same = [other for other in there if not (comparable and _are_two(function, right[other]))]
-            if same:
-                chosen = name if name in same else same[0]
-                there.remove(chosen)
+            there = places.get(found) if (found := key(function)) is not None else None
+            chosen = there.take(name, function.facts.serial_number if comparable else None) if there is not None else None
+            if chosen is not None:
                 paired[name] = chosen
                 del left[name], right[chosen]
         if key is keys[0]:
@@ -97,9 +106,36 @@ def _functions(a: Host, b: Host) -> dict[str, str]:
     return paired
 
 
-def _are_two(one: Function, other: Function) -> bool:
-    """Whether serial numbers say that it is not the same function."""
-    return bool(one.facts.serial_number and other.facts.serial_number) and one.facts.serial_number != other.facts.serial_number
+class _Place:
+    """Functions of B that a key does not tell apart, in their order; each is taken once.
+
+    Two serial numbers that differ say that it is not the same function: so they stand by their number, those without one under the empty one,
+    and nobody looks through the others. (The first of a dict is found past all that were removed before it; of an OrderedDict at once.)
+    """
+
+    def __init__(self) -> None:
+        self._order: OrderedDict[str, int] = OrderedDict()
+        self._by_serial: dict[str, OrderedDict[str, int]] = {}
+        self._serials: dict[str, str] = {}
+
+    def put(self, name: str, serial: str | None) -> None:
+        """Another one, behind those that are there."""
+        self._serials[name] = serial or ""
+        place = self._order[name] = len(self._serials)
+        self._by_serial.setdefault(serial or "", OrderedDict())[name] = place
+
+    def take(self, name: str, serial: str | None) -> str | None:
+        """The one of this name, else the first, that may be the same function; None where there is none."""
+        mine = [some for known in ("", serial) if (some := self._by_serial.get(known))] if serial else [self._order]
+        if any(name in some for some in mine):
+            chosen = name
+        else:
+            firsts = [(some[first], first) for some in mine if (first := next(iter(some), None)) is not None]
+            if not firsts:
+                return None
+            chosen = min(firsts)[1]
+        del self._order[chosen], self._by_serial[self._serials[chosen]][chosen]
+        return chosen
 
 
 def _slots(function: Function) -> tuple[str, ...]:

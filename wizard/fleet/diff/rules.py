@@ -13,7 +13,7 @@ from wizard.base.release import release_of
 from wizard.base.text import visible
 from wizard.facts.held import Place, why_unread
 from wizard.facts.vfio import is_vfio_driver
-from wizard.fleet.diff.changes import group_of, members_of
+from wizard.fleet.diff.changes import group_of
 from wizard.fleet.diff.pairs import Pairing
 from wizard.host import kernels
 from wizard.host.commands import checks_commands, matters
@@ -110,8 +110,9 @@ GROUP_SPLIT = diff_code(
 def groups(pairing: Pairing) -> Iterator[Finding]:
     """Problem 28: groups changed after an update of kernel or firmware. Their numbers do not matter."""
     for old, new in _endpoints(pairing):
-        before = members_of(pairing.a, group_of(pairing.a, old), pairing)
-        after = members_of(pairing.b, group_of(pairing.b, new))
+        groups = group_of(pairing.a, old), group_of(pairing.b, new)
+        before = () if groups[0] is None else pairing.members_before[groups[0].id]
+        after = () if groups[1] is None else pairing.members_after[groups[1].id]
         name = new.facts.address
         known = [_members_known(host, one) for host, one in ((pairing.a, old), (pairing.b, new))]
         if before and not known[1] and not set(after) - set(before) and (before != after or known[0]):

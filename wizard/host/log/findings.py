@@ -59,12 +59,16 @@ def smmu_names(host: Host) -> dict[str, str]:
 
 def _troubles(host: Host, names: Mapping[str, str]) -> Iterator[Finding]:
     joined: dict[tuple[str, str], list[Trouble]] = {}
+    by_rid: dict[str, str] = {}
+    if any(LINES[trouble.place].leads_to is codes.MAP_HOLE for trouble in host.log.troubles):
+        for function in host.functions.values():
+            by_rid.setdefault(f"{function.address.rid:#x}", str(function))
     for trouble in host.log.troubles:
         definition, device = LINES[trouble.place].leads_to, trouble.device
         subject = "host" if device is None else names.get(device, device)
         if definition is codes.MAP_HOLE:
-            subject = next((str(f) for f in host.functions.values() if f"{f.address.rid:#x}" == trouble.words["rid"]), subject)
-        if not _said_elsewhere(host, definition, subject):
+            subject = by_rid.get(trouble.words["rid"], subject)
+        if (definition.code, subject) in joined or not _said_elsewhere(host, definition, subject):
             joined.setdefault((definition.code, subject), []).append(trouble)
     for (_, subject), troubles in joined.items():
         kind = LINES[troubles[0].place]
