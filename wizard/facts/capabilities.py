@@ -20,14 +20,14 @@ def capabilities(data: bytes) -> list[tuple[int, int]]:
     if Status.read(data).CAP_LIST:
         pointer = data[_CARDBUS_POINTER if HeaderType.read(data).LAYOUT == 2 else _POINTER]
         while (offset := pointer // 4 * 4) >= 0x40 and offset + 2 <= len(data) and len(found) < 48:  # 48 fill the space
-            header = CapabilityHeader.read(data, offset)
-            found.append((header.ID, offset))
-            pointer = header.NEXT
+            header = int.from_bytes(data[offset : offset + 2], "little")
+            found.append((CapabilityHeader.ID.get(header), offset))
+            pointer = CapabilityHeader.NEXT.get(header)
     pointer, count = STANDARD_SPACE, 0
     while (offset := pointer // 4 * 4) >= STANDARD_SPACE and offset + 4 <= len(data) and count < 480:
-        extended = ExtendedHeader.read(data, offset)
-        if extended.value in (0, 0xFFFF_FFFF):
+        extended = int.from_bytes(data[offset : offset + 4], "little")
+        if extended in (0, 0xFFFF_FFFF):
             break
-        found.append((EXTENDED + extended.ID, offset))
-        pointer, count = extended.NEXT, count + 1
+        found.append((EXTENDED + ExtendedHeader.ID.get(extended), offset))
+        pointer, count = ExtendedHeader.NEXT.get(extended), count + 1
     return list(dict.fromkeys(found))

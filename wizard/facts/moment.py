@@ -8,6 +8,7 @@ host are then equal outside ``moment``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -27,14 +28,26 @@ _PASSING = ("session", "open", "held", "rdma", "vm")  # kinds of use that come a
 Span = tuple[int, int, int]  # offset, size in bytes, mask of the bits that move
 
 
-def _spans(data: bytes) -> Iterator[Span]:
+def _spans(data: bytes) -> tuple[Span, ...]:
+    found = capabilities(data)
+    words = tuple(data[offset + 2 : offset + 4] for number, offset in found if number in (Cap.EXPRESS, Cap.MSI))
+    return _spans_of(HeaderType.read(data).LAYOUT, tuple(found), words)
+
+
+@lru_cache(maxsize=1024)  # functions of one kind have their capabilities in the same places
+def _spans_of(layout: int, found: tuple[tuple[int, int], ...], words: tuple[bytes, ...]) -> tuple[Span, ...]:
+    """``words``: the registers that say which others there are, of each PCI Express and MSI capability in ``found``."""
+    return tuple(_each_span(layout, found, iter(words)))
+
+
+def _each_span(layout: int, found: tuple[tuple[int, int], ...], words: Iterator[bytes]) -> Iterator[Span]:
     yield 0x06, 2, _STATUS_ERRORS
-    if HeaderType.read(data).LAYOUT == 1:
+    if layout == 1:
         yield 0x1E, 2, _SECONDARY_ERRORS
     port = None
-    for number, offset in capabilities(data):
+    for number, offset in found:
         if number == Cap.EXPRESS:
-            express = ExpressCapabilities.read(data, offset)
+            express = ExpressCapabilities.of_bytes(next(words))
             port = express.TYPE
             yield from _express_spans(express, offset)
         elif number == Cap.PM:
@@ -42,7 +55,7 @@ def _spans(data: bytes) -> Iterator[Span]:
         elif number == Cap.VPD:  # address and data registers, as whoever read last left them (7.9.18)
             yield offset + 2, 6, _all(6)
         elif number == Cap.MSI:  # address and data follow interrupt affinity on some machines, pending bits every interrupt
-            control = MsiControl.read(data, offset)
+            control = MsiControl.of_bytes(next(words))
             size = 6 + 4 * bool(control.ADDRESS_64) + 10 * bool(control.MASKING)
             yield offset + 4, size, _all(size)
         elif number > EXTENDED:

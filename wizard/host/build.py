@@ -88,6 +88,7 @@ class _Builder:
                 self.probed.setdefault(name, []).append(info)
         self.answers = {info.address: info for info in facts.hw_info if info.error is None}
         self.functions = {function.address: self._function(function) for function in facts.functions}
+        self.company, self.listed = Company(self.functions), frozenset(map(id, facts.iommus))
         # Where /sys/class/iommu was not read: those that functions are behind, or that the firmware names where there is no function.
         names = {function.smmu or "" for function in self.functions.values()} if self.functions else self.streams_of.smmus()
         for name in sorted(names - self.iommus.keys() - {""}) if self.unread[Place.IOMMUS] else ():
@@ -249,7 +250,7 @@ class _Builder:
         match = _BASE.fullmatch(iommu.name)
         base = int(match[1], 16) if match else None
         kind = next((kind for prefix, kind in _KINDS if iommu.name.startswith(prefix)), "other")
-        below = self._below.get(iommu.name, [])
+        below = self.company.below.get(iommu.name, [])
         told = self._told(iommu)
         silicon = told.has if kind == "smmuv3" else {}
         found = smmu_room.capabilities(told) if kind == "smmuv3" else {}
@@ -258,7 +259,7 @@ class _Builder:
             kind=kind,
             base=base,
             device=iommu.device,
-            listed=id(iommu) in self._listed,
+            listed=id(iommu) in self.listed,
             numa_node=self._numa(base, below),
             functions=tuple(map(str, below)),
             platform_devices=tuple(member for member in iommu.members if member not in self.by_address),
@@ -270,19 +271,6 @@ class _Builder:
             hardware=silicon,
             policy=self.policies.get(iommu.name),
         )
-
-    @cached_property
-    def _below(self) -> dict[str, list[Address]]:
-        """Functions by the SMMU above them, sorted: a host with many functions has many SMMUs too."""
-        found: dict[str, list[Address]] = {}
-        for function in self.functions.values():
-            if function.smmu is not None:
-                found.setdefault(function.smmu, []).append(function.address)
-        return {name: sorted(below) for name, below in found.items()}
-
-    @cached_property
-    def _listed(self) -> frozenset[int]:
-        return frozenset(map(id, self.facts.iommus))
 
     def _numa(self, base: int | None, below: list[Address]) -> int | None:
         # The kernel gives an SMMU's node to no file of sysfs; IORT's proximity domain is not a node number. Its functions' node is.
@@ -359,11 +347,7 @@ class _Builder:
             untranslated=self._untranslated,
         )
         uses = self.uses.get(function.facts.address, ())
-        return judge(evidence, lambda fit: todo_of(self.facts, function, evidence.group, self._company, uses, fit=fit), vmm)
-
-    @cached_property
-    def _company(self) -> Company:
-        return Company(self.functions)
+        return judge(evidence, lambda fit: todo_of(self.facts, function, evidence.group, self.company, uses, fit=fit), vmm)
 
     def _made_up(self, function: Function) -> tuple[str, ...]:
         """What the verdict of a function rests on and nobody measured, in words."""

@@ -85,6 +85,17 @@ class Capabilities(Mapping[str, Known]):
             raise KeyError(name)
         return found
 
+    def whole(self) -> dict[str, Known]:
+        """All that concern the function, each worked out once; what views of a whole host ask."""
+        asked = self._asked
+        if len(asked) < len(CAPABILITIES):
+            if self._site is None:
+                self._site = self._find_site()
+            for name, ask in CAPABILITIES.items():
+                if name not in asked:
+                    asked[name] = ask(self._site)
+        return {name: found for name in CAPABILITIES if (found := asked[name]) is not None}
+
     def __iter__(self) -> Iterator[str]:
         return (name for name in CAPABILITIES if self.get(name) is not None)
 

@@ -38,6 +38,15 @@ class Company:
                 found.setdefault((function.parent, function.address.bus), []).append(function)
         return {place: tuple(some) for place, some in found.items()}
 
+    @cached_property
+    def below(self) -> Mapping[str, list[Address]]:
+        """Functions by the name of the SMMU above them, sorted: a host with many functions has many SMMUs too."""
+        found: dict[str, list[Address]] = {}
+        for function in self.functions.values():
+            if function.smmu is not None:
+                found.setdefault(function.smmu, []).append(function.address)
+        return {name: sorted(some) for name, some in found.items()}
+
     def on_bus(self, function: Function) -> tuple[Function, ...]:
         """The others on the bus of a function below a bridge, in the order of the host; none of one on a root bus."""
         here = self._by_bus.get((function.parent, function.address.bus), ()) if function.parent is not None else ()

@@ -12,6 +12,7 @@ import msgspec
 
 from wizard.base.finding import Finding
 from wizard.host.describe import Row, smmu_assumed
+from wizard.host.function import Capabilities
 from wizard.host.iort import Promise, promises, ranges, smmu_at
 from wizard.host.known import Known, Source
 from wizard.host.model import Accel, Function, Group, Host, Smmu
@@ -185,7 +186,9 @@ class ShowView(msgspec.Struct, frozen=True):
 
 def known_view(known: Mapping[str, Known]) -> dict[str, KnownView]:
     """Capabilities by name, in alphabetical order."""
-    return {name: KnownView(value.value, value.source if value.known else Source.NONE, value.note) for name, value in sorted(known.items())}
+    found = known.whole() if isinstance(known, Capabilities) else known
+    # Source.NONE stands with a value that is not known, whatever asked for it.
+    return {name: KnownView((one := found[name]).value, one.source if one.value is not None else Source.NONE, one.note) for name in sorted(found)}
 
 
 def host_view(host: Host) -> HostView:

@@ -9,6 +9,7 @@ from typing import Any
 from wizard.facts.model import Facts
 from wizard.fleet.diff.model import Area, Change, Value, What
 from wizard.fleet.diff.pairs import Pairing
+from wizard.host.function import Capabilities
 from wizard.host.known import UNKNOWN, Known
 from wizard.host.model import Function, Group, Host, Smmu
 from wizard.host.uses import told
@@ -39,6 +40,7 @@ def _fields(area: Area, subject: str, before: Mapping[str, Value], after: Mappin
 
 def _known(area: Area, subject: str, before: Mapping[str, Known], after: Mapping[str, Known]) -> Iterator[Change]:
     """Values that differ; or the same value, measured on one side and assumed on the other."""
+    before, after = (known.whole() if isinstance(known, Capabilities) else known for known in (before, after))
     for name in sorted({*before, *after} - _ELSEWHERE):
         old, new = before.get(name, UNKNOWN), after.get(name, UNKNOWN)
         if old.value != new.value or (old.known and old.measured != new.measured):

@@ -6,6 +6,8 @@ Each function takes a configuration space and gives None where the capability is
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from wizard.arch import pci_caps as regs
@@ -152,13 +154,20 @@ def express(space: ConfigSpace) -> Express | None:
         found = next((c for c in space.standard if c.id == Cap.EXPRESS and space.tells(c.offset, c.offset + 4)), None)
     if found is None:
         return None
-    data, base = space.data, found.offset
-    caps, device, control = regs.ExpressCapabilities.read(data, base), regs.DeviceCapabilities.read(data, base), regs.DeviceControl.read(data, base)
-    link, status = regs.LinkCapabilities.read(data, base), regs.LinkStatus.read(data, base)
+    return _express(space.data[found.offset : found.offset + _EXPRESS_BYTES], space.tells(found.offset + 4, found.offset + 8))
+
+
+_EXPRESS_BYTES = 0x3C  # the whole structure (PCIe 6.0, 7.5.3)
+
+
+@lru_cache(maxsize=1024)  # most functions of a host are of a few kinds
+def _express(data: bytes, flr_told: bool) -> Express:
+    caps, device, control = regs.ExpressCapabilities.read(data), regs.DeviceCapabilities.read(data), regs.DeviceControl.read(data)
+    link, status = regs.LinkCapabilities.read(data), regs.LinkStatus.read(data)
     slot = None
     if caps.SLOT and caps.TYPE in (0x4, 0x6):
-        slot_caps = regs.SlotCapabilities.read(data, base)
-        present = bool(regs.SlotStatus.read(data, base).PRESENT)
+        slot_caps = regs.SlotCapabilities.read(data)
+        present = bool(regs.SlotStatus.read(data).PRESENT)
         slot = Slot(slot_caps.NUMBER, bool(slot_caps.HOTPLUG), bool(slot_caps.SURPRISE), present)
     # Version 1 of the capability ends before Device Capabilities 2, and other things may follow it.
     # ARI forwarding belongs to ports with a link below them only (7.5.3.15).
@@ -167,18 +176,18 @@ def express(space: ConfigSpace) -> Express | None:
         version=caps.VERSION,
         type=caps.TYPE,
         type_name=regs.PORT_TYPES.get(caps.TYPE) or f"type {caps.TYPE:#x}",
-        flr=bool(device.FLR) if space.tells(base + 4, base + 8) else None,
+        flr=bool(device.FLR) if flr_told else None,
         max_payload_supported=128 << device.MAX_PAYLOAD,
         max_payload=128 << control.MAX_PAYLOAD,
         max_read_request=128 << control.MAX_READ_REQUEST,
-        transactions_pending=bool(regs.DeviceStatus.read(data, base).TRANSACTIONS_PENDING),
+        transactions_pending=bool(regs.DeviceStatus.read(data).TRANSACTIONS_PENDING),
         port=link.PORT,
         link_capable=Link(_speed(link.SPEED), link.WIDTH),
         link=Link(_speed(status.SPEED), status.WIDTH),
         link_active=bool(status.ACTIVE),
         slot=slot,
-        ari_forwarding_supported=forwards and bool(regs.DeviceCapabilities2.read(data, base).ARI_FORWARDING),
-        ari_forwarding=forwards and bool(regs.DeviceControl2.read(data, base).ARI_FORWARDING),
+        ari_forwarding_supported=forwards and bool(regs.DeviceCapabilities2.read(data).ARI_FORWARDING),
+        ari_forwarding=forwards and bool(regs.DeviceControl2.read(data).ARI_FORWARDING),
     )
 
 

@@ -159,10 +159,23 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
 
     def find(self, wanted: Cap | ExtCap) -> Capability | None:
         """The first capability of this kind that fits into configuration space; None when absent *or* unreadable."""
-        if isinstance(wanted, ExtCap):
-            return next((c for c in self.extended if c.id == wanted and self._fits(c, _EXTENDED_SIZES[wanted], self.length)), None)
-        limit = min(self.length, pci.STANDARD_SPACE)
-        return next((c for c in self.standard if c.id == wanted and self._fits(c, _SIZES[wanted], limit)), None)
+        return (self._places_extended if isinstance(wanted, ExtCap) else self._places).get(wanted)
+
+    # A dict for each list: a standard and an extended capability of one number are equal as keys.
+    @cached_property
+    def _places(self) -> dict[int, Capability]:
+        return self._first_that_fit(self.standard, _SIZES, min(self.length, pci.STANDARD_SPACE))
+
+    @cached_property
+    def _places_extended(self) -> dict[int, Capability]:
+        return self._first_that_fit(self.extended, _EXTENDED_SIZES, self.length)
+
+    def _first_that_fit(self, listed: tuple[Capability, ...], sizes: dict[int, int], limit: int) -> dict[int, Capability]:
+        found: dict[int, Capability] = {}
+        for one in listed:
+            if one.id in sizes and one.id not in found and self._fits(one, sizes[one.id], limit):
+                found[one.id] = one
+        return found
 
     def _fits(self, capability: Capability, size: int, limit: int) -> bool:
         end = capability.offset + size

@@ -6,6 +6,8 @@ Each function takes a configuration space and gives None where the capability is
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from wizard.arch import pci_caps as regs
@@ -133,7 +135,12 @@ def acs(space: ConfigSpace) -> Acs | None:
     found = space.find(ExtCap.ACS)
     if found is None:
         return None
-    return Acs(_set(regs.AcsCapabilities.read(space.data, found.offset)), _set(regs.AcsControl.read(space.data, found.offset)))
+    return _acs(space.data[found.offset : found.offset + 8])
+
+
+@lru_cache(maxsize=1024)  # the same on most ports, and on most functions, of a host
+def _acs(data: bytes) -> Acs:
+    return Acs(_set(regs.AcsCapabilities.read(data)), _set(regs.AcsControl.read(data)))
 
 
 def ats(space: ConfigSpace) -> Ats | None:

@@ -40,6 +40,11 @@ class PciNode(msgspec.Struct, frozen=True, dict=True):
         """Its PCI Express capability; a bridge is asked once for every function below it."""
         return caps.express(self.config)
 
+    @cached_property
+    def acs(self) -> AcsStep:
+        """Its step on the way to the root, of which every function below a bridge has the same."""
+        return _acs_step(self)
+
 
 class AcsStep(msgspec.Struct, frozen=True):
     """One function on the way to the root, the asked one first.
@@ -104,6 +109,10 @@ def acs_path(nodes: Mapping[Address, PciNode], address: Address) -> AcsPath:
 
 def acs_step(node: PciNode) -> AcsStep:
     """ACS of one function by the rules of pci_acs_enabled()."""
+    return node.acs
+
+
+def _acs_step(node: PciNode) -> AcsStep:
     space = node.config
     express = node.express
     if express is None:
