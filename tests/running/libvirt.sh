@@ -31,6 +31,12 @@ until_it_is answers || { tail -n 20 "$work/console" "$work/libvirtd.log" "$root"
 step untouched virsh dominfo zwiebelturm
 step import smmu_wizard import --running zwiebelturm --demo -o "$work/profiles"
 step check smmu_wizard check --running zwiebelturm --demo --json
+(cd "$here/../.." && PATH=$work/bin:$PATH exec "$python" -m wizard watch --json --for 60 --log /dev/null > "$work/watch.out" 2> "$work/watch.err" < /dev/null) & watching=$!
+until_it_is grep -q '"heard"\|QEMU.s events' "$work/watch.out" "$work/watch.err" || { cat "$work/watch.err" >&2; exit 4; }
+virsh suspend zwiebelturm > /dev/null; virsh resume zwiebelturm > /dev/null
+until_it_is grep -q RESUME "$work/watch.out" || { cat "$work"/watch.* >&2; exit 4; }
+kill $watching; wait $watching && echo 0 > "$work/watch.status" || echo $? > "$work/watch.status"
+step listening pgrep -f qemu-monitor-event
 step unmarked virsh dominfo zwiebelturm
 step verify smmu_wizard verify zwiebelturm --json
 step marked virsh dominfo zwiebelturm

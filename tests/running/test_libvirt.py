@@ -91,6 +91,15 @@ def test_what_marks_a_domain_says_so_and_nothing_else_marks_it(looked: Looked) -
     assert looked.work.joinpath("log").read_text().count("is tainted:") == 2
 
 
+def test_events_of_qemu_come_through_libvirt(looked: Looked) -> None:
+    """By virsh's own loop, which marks nothing (above) and ends with ``watch``."""
+    assert looked.status("watch") == 0, looked.errors("watch")
+    lines = [json.loads(line) for line in looked.text("watch").splitlines()]
+    told = [(one["vm"], one["kind"]) for one in lines if one.get("source") == "qemu"]
+    assert told == [(NAME, "STOP"), (NAME, "RESUME")]
+    assert looked.text("listening") == ""
+
+
 def test_a_running_domain_is_taken_over(looked: Looked) -> None:
     assert looked.status("import") == 0, looked.errors("import")
     request, findings = read_profile(looked.work / f"profiles/{NAME}.toml")

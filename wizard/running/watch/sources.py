@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from wizard.facts.kmsg import AT_ONCE
 from wizard.running.monitor import SocketMonitor
-from wizard.running.wire import ANSWER_SECONDS, MonitorError, Nonsense, decoded, taken
+from wizard.running.wire import ANSWER_SECONDS, MonitorError, Nonsense, decoded, last_line, taken
 
 _LONGEST = 1 << 20  # bytes of one line
 
@@ -124,3 +126,66 @@ class Events(SocketMonitor):
             if isinstance(name, str):
                 about = told.get("data")
                 yield name, about if isinstance(about, dict) else {}
+
+
+_EVENT = re.compile(rb"event (\w+) at \d+\.\d+ for domain '.*?'(?:: (.*))?$")
+"""A line of ``virsh qemu-monitor-event`` (libvirt 12.8, virshQemuEventCB() of tools/virsh-domain-event.c)."""
+
+
+class LibvirtEvents:
+    """QEMU's events of a domain through libvirt, which has its monitor: a ``virsh qemu-monitor-event`` beside us. It marks nothing as tainted.
+
+    Raises ``MonitorError`` where virsh can't be run. ``ended`` when it has ended, which it does with the domain or with libvirt.
+    """
+
+    def __init__(self, virsh: str, name: str) -> None:
+        # What goes to a pipe virsh keeps until it has 4 KiB of it; to a terminal it writes line by line.
+        self._descriptor, theirs = os.openpty()
+        words = [virsh, "--connect", "qemu:///system", "--quiet", "qemu-monitor-event", "--domain", name, "--loop"]
+        try:
+            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise MonitorError(f"virsh can't be run: {error.strerror or error}") from error
+        finally:
+            os.close(theirs)
+        os.set_blocking(self._descriptor, False)
+        self.ended = False
+        self._data = b""
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._descriptor
+
+    def events(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Name and data of each event that came. ``MonitorError`` with virsh's own words where it could not begin."""
+        while not self.ended:
+            try:
+                data = os.read(self._descriptor, 1 << 16)
+            except BlockingIOError:
+                break
+            except OSError:  # EIO: nobody has the other end open
+                data = b""
+            self.ended = not data
+            self._data += data
+            if len(self._data) > _LONGEST:
+                raise Nonsense(f"what virsh writes has no end within {_LONGEST >> 20} MiB")
+        *whole, self._data = self._data.split(b"\n")
+        for line in whole:
+            if found := _EVENT.search(line.rstrip(b"\r")):
+                about = decoded(found[2]) if found[2] and found[2].startswith(b"{") else {}
+                yield found[1].decode(), about if isinstance(about, dict) else {}
+        if self.ended and self._process.wait(ANSWER_SECONDS) != 0 and self._process.stderr is not None:
+            raise MonitorError(f"virsh: {last_line(self._process.stderr.read(4096))}")
+
+    def close(self) -> None:
+        """Libvirt forgets that somebody listened."""
+        self._process.terminate()
+        try:
+            self._process.wait(ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+        os.close(self._descriptor)

@@ -16,7 +16,7 @@ from wizard.running.verify import World
 from wizard.running.watch.events import KernelEvents, Owner, propagated
 from wizard.running.watch.places import Map, Places
 from wizard.running.watch.records import Record, now
-from wizard.running.watch.sources import Events, FileTail
+from wizard.running.watch.sources import Events, FileTail, LibvirtEvents
 from wizard.running.watch.states import Look, VmState, changes, cmdqv, take
 from wizard.running.watch.tracepoints import Tracepoints, unseen
 from wizard.running.wire import MonitorError
@@ -49,7 +49,7 @@ class Watch:
         self.places = places
         self._tracepoints = tracepoints
         self._trace: Tracepoints | None = None
-        self._monitors: dict[int, Events] = {}
+        self._monitors: dict[int, Events | LibvirtEvents] = {}
         self._logs: dict[int, FileTail] = {}
         self._refused: dict[int, str] = {}
         self._told_lost = 0
@@ -138,13 +138,19 @@ class Watch:
         self._refused = {pid: why for pid, why in self._refused.items() if pid in look.vms}
 
     def _hear(self, vm: VmState) -> None:
-        if vm.libvirt:
-            self._refused[vm.pid] = "libvirt has its monitor; `virsh qemu-monitor-event` shows its events"
-        elif vm.qmp is None or not vm.qmp.startswith("/"):
-            self._refused[vm.pid] = "it has no QMP socket" if vm.qmp is None else "its QMP socket is named without a directory"
+        if vm.qmp is None and not vm.libvirt:
+            self._refused[vm.pid] = "it has no QMP socket"
+        elif not vm.libvirt and not str(vm.qmp).startswith("/"):
+            self._refused[vm.pid] = "its QMP socket is named without a directory"
+        elif vm.libvirt and not self.world.libvirts:
+            self._refused[vm.pid] = "libvirt has its monitor, and there is no virsh to ask it by"
         else:
             try:
-                self._monitors[vm.pid] = Events(vm.qmp, vm.pid, vm.process.sockets, proc=self.world.proc, answer=self.world.answer)
+                self._monitors[vm.pid] = (
+                    LibvirtEvents(self.world.libvirts, vm.name)
+                    if vm.libvirt
+                    else Events(str(vm.qmp), vm.pid, vm.process.sockets, proc=self.world.proc, answer=self.world.answer)
+                )
             except MonitorError as error:
                 self._refused[vm.pid] = str(error)
 
@@ -204,7 +210,7 @@ class Watch:
                 for kind, about in monitor.events():
                     yield Record(at=now(), source="qemu", kind=kind, text=_told(about), vm=name, explain=f"smmu-wizard explain {kind}")
             except MonitorError as error:
-                yield Record(at=now(), source="watch", kind="unheard", text=f"its QMP socket is left alone: {error}", vm=name)
+                yield Record(at=now(), source="watch", kind="unheard", text=f"its events are no longer heard: {error}", vm=name)
                 self._refused[pid] = str(error)
                 self._monitors.pop(pid).close()
                 continue
