@@ -34,7 +34,13 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_release_is_whole_and_its_sums_hold(release: Path) -> None:
     names = {path.name for path in release.iterdir()}
     v = __version__
-    kinds = {f"smmu_wizard-{v}.tar.gz", f"smmu_wizard-{v}-py3-none-any.whl", f"smmu_wizard_core-{v}-py3-none-any.whl", f"smmu_wizard-{v}.cdx.json"}
+    kinds = {
+        f"smmu_wizard-{v}.tar.gz",
+        f"smmu_wizard-{v}-py3-none-any.whl",
+        f"smmu_wizard_core-{v}-py3-none-any.whl",
+        f"smmu_wizard-{v}.cdx.json",
+        "smmu-wizard-record",
+    }
     assert names == kinds | {"SHA256SUMS"}
     done = run("sha256sum", "--check", "--strict", "SHA256SUMS", cwd=release)
     assert (done.returncode, done.stdout.count(": OK")) == (0, len(kinds)), done.stderr

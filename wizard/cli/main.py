@@ -6,35 +6,40 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wizard.base.errors import Ended, OutputError, WizardError
 from wizard.base.exits import Exit
 from wizard.base.text import visible
 
+if TYPE_CHECKING:
+    from argparse import Namespace
 
-def entry() -> None:
-    """What ``smmu-wizard`` and ``python -m wizard`` call."""
+    Parse = Callable[[Sequence[str]], Namespace]
+
+
+def entry(parse: Parse | None = None) -> None:
+    """What ``smmu-wizard``, ``python -m wizard`` and, with a parser of its own, ``smmu-wizard-record`` call."""
     # A command builds what it needs and ends: the collector would walk a host's objects again and again, and find nothing to free.
     gc.set_threshold(100_000, 50, 100)
     try:
         _complete_streams()
-        status = main(sys.argv[1:])
+        status = main(sys.argv[1:], parse)
         status = _finish(status)
     except KeyboardInterrupt:  # between two of main's own statements, or while the last lines are written
         status = _interrupted()
     sys.exit(status)
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str], parse: Parse | None = None) -> int:
     """Run one command; the exit status."""
     try:
-        from wizard.cli import parser  # here, so that an interrupt while it loads is an interrupt
+        from wizard.cli.options import WIZARD
 
-        arguments = parser.parse(words)
-        if arguments.command == parser.WIZARD:
+        arguments = (parse or _parser())(words)
+        if arguments.command == WIZARD:
             return int(arguments.run(arguments))
         from wizard.cli import output
 
@@ -59,6 +64,12 @@ def main(words: Sequence[str]) -> int:
         return _unfound(error)
     except Exception as error:  # noqa: BLE001 (the last resort: a report instead of a traceback)
         return _broken(error)
+
+
+def _parser() -> Parse:
+    from wizard.cli.parser import parse  # when it is needed, so that an interrupt while it loads is an interrupt
+
+    return parse
 
 
 def tell(text: str) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+WIZARD = "smmu-wizard"
+"""The command of a command line without one."""
+
 
 def add_severity(command: argparse.ArgumentParser, *, quiet: bool = True) -> None:
     """What of the findings is printed for people."""

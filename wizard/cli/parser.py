@@ -18,11 +18,9 @@ from typing import Any, NoReturn
 from wizard import __version__
 from wizard.base.errors import UsageError
 from wizard.base.text import visible
-from wizard.cli.options import add_json, add_output, add_severity
+from wizard.cli.options import WIZARD, add_json, add_output, add_severity
 
 Run = Callable[[argparse.Namespace], int]
-WIZARD = "smmu-wizard"
-"""The command of a command line without one."""
 WHEN = ("auto", "always", "never")
 
 FORMATS = ("qemu", "qemu-json", "libvirt", "virt-install", "openvmm", "prepare", "qmp")

@@ -6,7 +6,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 from wizard.facts.source import LIVE, Source, SourceKind, read_facts
-from wizard.host.opening import open_host
 
 if TYPE_CHECKING:
     from wizard.facts.model import Facts
@@ -29,4 +28,6 @@ def facts_of(arguments: argparse.Namespace) -> Facts:
 
 def host_for(arguments: argparse.Namespace) -> Host:
     """What they mean."""
+    from wizard.host.opening import open_host  # who only records has no need of it
+
     return open_host(source_of(arguments), arguments.policy)
