@@ -124,6 +124,8 @@ def facts_of_container(tree: Tree) -> Facts:
 
 def completed(facts: Facts, tree: Tree, inner: str = "") -> Facts:
     """The facts of a tree, or of the one in the directory ``inner``, with what other files beside tell of what it could not hold."""
+    if not inner and tree.target("proc/self") is not None:
+        return facts  # the root of a host that runs, as a container has it: nobody put anything beside its /sys
     contents = contents_of(tree, {inner} if inner else _OF_TREES)
     if not contents.sources:
         return facts

@@ -11,6 +11,7 @@ from wizard import __version__
 from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts import devicetree, functions, platform, taken, usage
+from wizard.facts.covered import covered
 from wizard.facts.held import Place
 from wizard.facts.interrupts import behind_its
 from wizard.facts.keptlog import split
@@ -103,20 +104,25 @@ def assemble(tree: Tree, **known: object) -> Facts:
         parts["device_tree_nodes"] = devicetree.read_nodes(tree, parts["functions"], parts["iommus"])  # type: ignore[arg-type]
     if "IORT" not in parts["acpi"] and (moment := parts.get("moment")) is not None:  # type: ignore[operator]
         parts["moment"] = msgspec.structs.replace(moment, its=behind_its(tree))  # type: ignore[type-var]
-    if not tree.live:
-        tree.unread |= {place.value: "not in this tree" for place in _missing(tree, parts) if place.value not in tree.unread}
+    missing = covered(tree) if tree.live else dict.fromkeys(_missing(tree, parts), "not in this tree")
+    tree.unread |= {place.value: why for place, why in missing.items() if place.value not in tree.unread and not _read_of(parts, place)}
     parts["unread"] = dict(sorted(tree.unread.items()))
     return Facts(**parts)  # type: ignore[arg-type]
 
 
+_PARTS = {Place.FUNCTIONS: "functions", Place.IOMMUS: "iommus", Place.GROUPS: "groups", Place.DEVICE_TREE: "device_tree_nodes"}
+
+
+def _read_of(parts: Mapping[str, object], place: Place) -> object:
+    """What was read of a place: where there is any of it, it was read."""
+    tables = parts.get("acpi")
+    return place.name in tables if place is Place.IORT and isinstance(tables, dict) else parts.get(_PARTS.get(place, ""))
+
+
 def _missing(tree: Tree, parts: Mapping[str, object]) -> Iterator[Place]:
     """Places that a copy of a host does not have: on the host itself their absence would be an answer, in a copy it is none."""
-    for place, part, directory in (
-        (Place.FUNCTIONS, "functions", functions.DEVICES),
-        (Place.IOMMUS, "iommus", "sys/class/iommu"),
-        (Place.GROUPS, "groups", "sys/kernel/iommu_groups"),
-    ):
-        if not parts.get(part) and not _there(tree, directory):
+    for place in (Place.FUNCTIONS, Place.IOMMUS, Place.GROUPS):
+        if not parts.get(_PARTS[place]) and not _there(tree, place.value[1:]):
             yield place
     if not parts.get("log") and not parts.get("log_complete"):
         yield Place.LOG
@@ -127,8 +133,9 @@ def _missing(tree: Tree, parts: Mapping[str, object]) -> Iterator[Place]:
 
 
 def _there(tree: Tree, directory: str) -> bool:
+    """Whether a directory was copied: every host has devices, so where none came along, an empty directory was left empty by whoever copied."""
     above, _, name = directory.rpartition("/")
-    return name in tree.names(above)
+    return name in tree.names(above) and bool(tree.names("sys/devices"))
 
 
 def unique(used: list[InUse]) -> tuple[InUse, ...]:

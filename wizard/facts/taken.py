@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from wizard.facts.functions import last_function
 from wizard.facts.model import InUse
 from wizard.facts.tree import Tree
-from wizard.facts.usage import block_functions, net_functions
+from wizard.facts.usage import block_functions, net_file, net_functions
 
 _NVMET = "sys/kernel/config/nvmet/subsystems"
 _LIO = "sys/kernel/config/target/core"
@@ -128,7 +128,7 @@ def route_to(tree: Tree, peer: str | None) -> str | None:
 
 def _routes_of_4(tree: Tree) -> Iterator[tuple[ipaddress.IPv4Network, str]]:
     # The numbers stand as the CPU holds them in memory order (fib_route_seq_show() prints a __be32): little-endian on these hosts.
-    for line in (tree.text("proc/net/route") or "").splitlines()[1:]:
+    for line in net_file(tree, "proc/net/route").splitlines()[1:]:
         words = line.split()
         if len(words) > 7 and all(re.fullmatch("[0-9A-F]{8}", words[i]) for i in (1, 7)):
             there, mask = (int.from_bytes(bytes.fromhex(words[i])[::-1], "big") for i in (1, 7))
@@ -136,7 +136,7 @@ def _routes_of_4(tree: Tree) -> Iterator[tuple[ipaddress.IPv4Network, str]]:
 
 
 def _routes_of_6(tree: Tree) -> Iterator[tuple[ipaddress.IPv6Network, str]]:
-    for line in (tree.text("proc/net/ipv6_route") or "").splitlines():
+    for line in net_file(tree, "proc/net/ipv6_route").splitlines():
         words = line.split()
         if len(words) == 10 and re.fullmatch("[0-9a-f]{32}", words[0]) and re.fullmatch("[0-9a-f]{2}", words[1]) and int(words[1], 16) <= 128:
             yield ipaddress.IPv6Network((int(words[0], 16), int(words[1], 16)), strict=False), words[9]

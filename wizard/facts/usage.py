@@ -170,14 +170,19 @@ def swaps_of_proc(tree: Tree) -> list[tuple[str, str]]:
     return [(line.split()[0], "") for line in (tree.text("proc/swaps") or "").splitlines()[1:] if line.split()]
 
 
+def net_file(tree: Tree, path: str) -> str:
+    """A file of /proc/net. On a running host that is a link to the reader's own process: the host's own network is that of process 1."""
+    return tree.text(path) or tree.text(path.replace("/net/", "/1/net/")) or ""
+
+
 def addresses_of_proc(tree: Tree) -> list[tuple[str, str, str]]:
     """(interface, "address", detail) by what /proc/net says: networks that are reached directly, and IPv6 addresses that are not the link's own."""
     found = []
-    for line in (tree.text("proc/net/route") or "").splitlines()[1:]:
+    for line in net_file(tree, "proc/net/route").splitlines()[1:]:
         words = line.split()
         if len(words) > 7 and words[1] != "00000000" and words[2] == "00000000":
             found.append((words[0], "address", f"IPv4 address on {words[0]}"))
-    for line in (tree.text("proc/net/if_inet6") or "").splitlines():
+    for line in net_file(tree, "proc/net/if_inet6").splitlines():
         words = line.split()
         if len(words) == 6 and words[3] not in ("10", "20"):  # IPV6_ADDR_LOOPBACK, IPV6_ADDR_LINKLOCAL
             found.append((words[5], "address", f"IPv6 address on {words[5]}"))
@@ -187,11 +192,11 @@ def addresses_of_proc(tree: Tree) -> list[tuple[str, str, str]]:
 def default_routes_of_proc(tree: Tree) -> list[tuple[str, str, str]]:
     """(interface, "route", detail) of the default routes in /proc/net/route and ipv6_route."""
     found = []
-    for line in (tree.text("proc/net/route") or "").splitlines()[1:]:
+    for line in net_file(tree, "proc/net/route").splitlines()[1:]:
         words = line.split()
         if len(words) > 7 and words[1] == "00000000" and words[7] == "00000000":
             found.append((words[0], "route", f"default route on {words[0]}"))
-    for line in (tree.text("proc/net/ipv6_route") or "").splitlines():
+    for line in net_file(tree, "proc/net/ipv6_route").splitlines():
         words = line.split()
         if len(words) == 10 and words[0] == "0" * 32 and words[1] == "00" and words[9] != "lo":
             found.append((words[9], "route", f"default IPv6 route on {words[9]}"))

@@ -109,7 +109,8 @@ def not_smmuv3(host: Host) -> Iterator[Finding]:
     if kinds and not is_smmuv3_host(host):
         yield NOT_SMMUV3_HOST.at("host", what=f"The IOMMU of this host is {' and '.join(KIND_NAMES.get(kind, kind) for kind in kinds)}")
     elif not kinds and machine and machine not in ARM64:
-        yield NOT_SMMUV3_HOST.at("host", what=f"This is a machine of kind {machine}, and shows no IOMMU")
+        looked = why_unread(host.facts, Place.IOMMUS) is None
+        yield NOT_SMMUV3_HOST.at("host", what=f"This is a machine of kind {machine}{', and shows no IOMMU' if looked else ''}")
 
 
 PASSTHROUGH = _define(
