@@ -96,16 +96,23 @@ class _Form(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         node.bases = [base.value if isinstance(base, ast.Subscript) else base for base in node.bases]
+        # Fields of a Struct are known by their annotations; as texts, since what they name need not be there at run time, and in a table that
+        # every Python takes: since 3.14 annotations are a function (PEP 649).
         body: list[ast.stmt] = []
+        fields: list[tuple[ast.expr | None, ast.expr]] = []
         for one in node.body:
             if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
-                # Fields of a Struct are known by them; as text, since what they name need not be there at run time.
-                one.annotation = ast.Constant(ast.unparse(ast.fix_missing_locations(self.visit(one.annotation))))
-                one.value = None if one.value is None else self.visit(one.value)
-                body.append(one)
+                kind = ast.unparse(ast.fix_missing_locations(self.visit(one.annotation)))
+                fields.append((ast.Constant(one.target.id), ast.Constant(kind)))
+                if one.value is not None:
+                    body.append(ast.Assign([one.target], self.visit(one.value), lineno=one.lineno))
                 continue
             made = self.visit(one)
             body += made if isinstance(made, list) else [made] if made is not None else []
+        if fields:
+            table = ast.Dict([name for name, _ in fields], [kind for _, kind in fields])
+            at = 1 if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) else 0
+            body.insert(at, ast.Assign([ast.Name("__annotations__", ast.Store())], table, lineno=node.lineno))
         node.body = body or [ast.Pass()]
         node.keywords = [ast.keyword(keyword.arg, self.visit(keyword.value)) for keyword in node.keywords]
         node.decorator_list = [self.visit(one) for one in node.decorator_list]

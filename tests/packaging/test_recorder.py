@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from functools import cache as kept
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -131,19 +132,20 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[
     return place / "out", asked, answers
 
 
-def _old_python(name: str) -> str:
-    path = cache() / "old-python/bin" / name
+def _other_python(name: str) -> str:
+    place = "python" if name == "python3.14" else "old-python"
+    path = cache() / place / "bin" / name
     if not path.exists():
-        skip_loudly(f"the recorder is not run by {name}", "scripts/debian-tools --with old-python")
+        skip_loudly(f"the recorder is not run by {name}", f"scripts/debian-tools --with {place}")
     return str(path)
 
 
-@pytest.mark.parametrize("python", ["this", "python3.9", "pypy3"])
+@pytest.mark.parametrize("python", ["this", "python3.14", "python3.9", "pypy3"])
 def test_every_tree_becomes_the_same_bytes(
     zipapp: Path, expected: tuple[Path, list[list[str]], list[list[Any]]], tmp_path: Path, python: str
 ) -> None:
-    """CPython 3.9, and PyPy's Python 3.7: the oldest that a Debian still has. Redacted and not, and what is said of each."""
-    words = sys.executable if python == "this" else _old_python(python)
+    """The newest; CPython 3.9, and PyPy's Python 3.7: the oldest that a Debian still has. Redacted and not, and what is said of each."""
+    words = sys.executable if python == "this" else _other_python(python)
     wrote, asked, answers = expected
     if python != "python3.9":  # some of them for the others: PyPy is slow for its first seconds
         fewer = [
@@ -238,11 +240,12 @@ def test_two_builds_are_equal(zipapp: Path, tmp_path: Path) -> None:
 # The stand-ins against what they stand for.
 
 
-def _stand_in(name: str) -> ModuleType:
+@kept
+def _stand_in(name: str, place: Path = PARTS) -> ModuleType:
     """A module of packaging/recorder under a name of its own, so that the real one stays what it is."""
-    sys.path.insert(0, str(PARTS))
+    sys.path.insert(0, str(place))
     try:
-        specification = importlib.util.spec_from_file_location(f"recorder_{name}", PARTS / f"{name}.py")
+        specification = importlib.util.spec_from_file_location(f"recorder_{name}", place / f"{name}.py")
         assert specification is not None
         assert specification.loader is not None
         module = importlib.util.module_from_spec(specification)
@@ -250,7 +253,7 @@ def _stand_in(name: str) -> ModuleType:
         specification.loader.exec_module(module)
         return module
     finally:
-        sys.path.remove(str(PARTS))
+        sys.path.remove(str(place))
 
 
 ours = _stand_in("msgspec")
@@ -278,7 +281,8 @@ class Outer(library.Struct, frozen=True):
 def _structs(library: Any) -> tuple[Any, Any]:
     """The same two structs by either."""
     space: dict[str, Any] = {"library": library, "__name__": __name__}
-    exec(compile(_STRUCTS, "structs", "exec", dont_inherit=True), space)
+    source = _STRUCTS if library is msgspec else _stand_in("older", PROJECT / "scripts/lib").older(_STRUCTS, "structs")
+    exec(compile(source, "structs", "exec", dont_inherit=True), space)
     return space["Inner"], space["Outer"]
 
 
@@ -323,7 +327,7 @@ def test_a_policy_is_read_as_tomllib_reads_it(rules: list[dict[str, Any]], head:
 
     import tomlkit
 
-    reader = _toml_reader()
+    reader = _stand_in("_tomllib")
     head.pop("rule", None)
     text = tomlkit.dumps({**head, "rule": rules} if rules else head)
     if "\n" in text.replace("\n", "") or '"""' in text:
@@ -331,17 +335,12 @@ def test_a_policy_is_read_as_tomllib_reads_it(rules: list[dict[str, Any]], head:
     assert reader.loads(text) == tomllib.loads(text)
 
 
-def _toml_reader() -> ModuleType:
-    found = sys.modules.get("recorder__tomllib")
-    return found if found is not None else _stand_in("_tomllib")
-
-
 @pytest.mark.parametrize(
     "text", ["a = [1]", "a = {b = 1}", "a.b = 1", "a = 1979-05-27", 'a = """x"""', "[a.b]", "a = 1.5", "a", "a = 1\na = 2", "[a]\n[a]", "a = 0x1F"]
 )
 def test_what_a_policy_has_no_use_for_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="line"):
-        _toml_reader().loads(text)
+        _stand_in("_tomllib").loads(text)
 
 
 def test_figures_disks_and_addresses_are_psutils() -> None:
