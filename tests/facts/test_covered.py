@@ -62,7 +62,7 @@ print(main(["list"]), flush=True)
 subprocess.run(["mkdir", "-p", "/sys/bus/pci/devices", "/sys/class/iommu", "/sys/kernel/iommu_groups"], check=True)
 main(["list"])
 """
-    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0:
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False, timeout=LIMIT).returncode != 0:
         skip_loudly("no file system is mounted over /sys", "as root")
     words = ["unshare", "-m", sys.executable, "-c", script]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=PROJECT, timeout=LIMIT, stdin=subprocess.DEVNULL)
