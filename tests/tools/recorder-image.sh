@@ -16,7 +16,7 @@ base=$root/run/base
 mkdir "$base"/{proc,sys,dev,etc,tmp}
 for link in bin lib lib64 sbin; do ln -s "usr/$link" "$base/$link"; done
 cp -a "$python/usr" "$base/usr"
-[ -e "$base/usr/bin/python3" ] || ln -s "$(cd "$base/usr/bin" && ls -1 python3.* | grep -x 'python3\.[0-9]*' | sort -V | tail -n 1)" "$base/usr/bin/python3"
+for one in "$base"/usr/bin/python3.[0-9][0-9]; do ln -sf "${one##*/}" "$base/usr/bin/python3"; done # the newest
 identity=(); [ ! -e /etc/machine-id ] || { cp /etc/machine-id "$root/run/machine-id"; identity=(-v /run/machine-id:/host/etc/machine-id:ro); }
 buildah() { chroot "$root" /usr/bin/buildah --root /var/lib/containers/storage --runroot /run/containers --storage-driver vfs "$@"; }
 buildah from --name base scratch > /dev/null
