@@ -61,26 +61,35 @@ class Side:
 
 
 @contextmanager
-def sides(module: str, commit: str = BEFORE) -> Iterator[dict[str, Side]]:
-    """``now`` and, where git has the commit, ``before``."""
+def worktree(commit: str = BEFORE) -> Iterator[Path | None]:
+    """A commit in a git worktree in a temporary folder; None where git does not have it."""
     with tempfile.TemporaryDirectory() as folder:
         tree, made = Path(folder) / "before", False
         git = ["git", "-c", "safe.directory=*", "-C", str(PROJECT)]
         if commit and shutil.which("git") is not None:
             done = subprocess.run([*git, "worktree", "add", "--detach", "--quiet", str(tree), commit], capture_output=True, check=False)
             made = done.returncode == 0
+        try:
+            yield tree if made else None
+        finally:
+            if made:
+                subprocess.run([*git, "worktree", "remove", "--force", str(tree)], capture_output=True, check=False)
+
+
+@contextmanager
+def sides(module: str, commit: str = BEFORE) -> Iterator[dict[str, Side]]:
+    """``now`` and, where git has the commit, ``before``."""
+    with worktree(commit) as tree:
         found: dict[str, Side] = {}
         try:
             found["now"] = Side(PROJECT, module)
-            if made:
+            if tree is not None:
                 shutil.copytree(PROJECT / "benchmarks", tree / "benchmarks", dirs_exist_ok=True)
                 found["before"] = Side(tree, module)
             yield found
         finally:
             for side in found.values():
                 side.close()
-            if made:
-                subprocess.run([*git, "worktree", "remove", "--force", str(tree)], capture_output=True, check=False)
 
 
 def fastest(found: Mapping[str, Side], names: Sequence[str], repeat: int) -> dict[str, dict[str, float]]:

@@ -16,29 +16,32 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.before import BEFORE, worktree
 from benchmarks.big_host import build_tree, facts_of
 from wizard.facts.snapshot import encode
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(words: list[str]) -> tuple[float, float]:
+def run(words: list[str], cwd: Path = ROOT) -> tuple[float, float]:
     """(wall clock, CPU) of one process in seconds; its output goes to a file, as a reader's would."""
     before, start = os.times(), time.perf_counter()
     with tempfile.TemporaryFile() as out:
-        subprocess.run(words, stdout=out, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=True, cwd=ROOT)
+        subprocess.run(words, stdout=out, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=True, cwd=cwd)
     wall, after = time.perf_counter() - start, os.times()
     return wall, after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def compare(commands: dict[str, list[str]], runs: int) -> dict[str, tuple[float, float]]:
-    """The best wall clock and the best CPU time of each command, run in turn after one round that warms the caches."""
+def compare(commands: dict[str, list[str]], runs: int, places: Mapping[str, Path] | None = None) -> dict[str, tuple[float, float]]:
+    """The best wall clock and the best CPU time of each command, run in turn after one round that warms the caches; ``places``: in another folder."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for turn in range(runs + 1):
         for name, words in commands.items():
-            taken[name] += [run(words)] if turn else [run(words)][1:]
+            one = run(words, (places or {}).get(name, ROOT))
+            taken[name] += [one] if turn else []
     return {name: (min(wall for wall, _ in each), min(cpu for _, cpu in each)) for name, each in taken.items()}
 
 
@@ -47,6 +50,31 @@ def show(title: str, best: dict[str, tuple[float, float]]) -> None:
     print(title)
     for name, (wall, cpu) in best.items():
         print(f"  {name:28} {wall * 1000:8.0f} ms   {cpu * 1000:8.0f} ms CPU")
+
+
+GOALS = {"list --json": 2.0, "doctor --json": 1.3, "record": 1.1, "diff": 1.6}
+"""Of lspci's processor time."""
+
+
+def against_before(tree: Path, scratch: Path, lspci: float, runs: int) -> None:
+    """Whole commands over the tree by this build and by the one before the work, in turn, against lspci's processor time."""
+    out = str(scratch / "recorded.json")
+    subprocess.run([sys.executable, "-m", "wizard", "record", "--root", str(tree), "-o", out], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    words = {
+        "list --json": ["list", "--json", "--root", str(tree)],
+        "doctor --json": ["doctor", "--json", "--root", str(tree)],
+        "record": ["record", "--root", str(tree), "-o", str(scratch / "again.json"), "--force"],
+        "diff": ["diff", out, out],
+    }
+    with worktree(BEFORE) as earlier:
+        sides = ("",) if earlier is None else ("", ", before")
+        commands = {f"{name}{side}": [sys.executable, "-m", "wizard", *said] for name, said in words.items() for side in sides}
+        best = compare(commands, runs, {name: earlier for name in commands if earlier is not None and name.endswith(", before")})
+    print(f"processor time: now, at {BEFORE}, and how many times lspci's (goal)")
+    for name, goal in GOALS.items():
+        now, then = best[name][1], best.get(f"{name}, before", (0, 0))[1]
+        times = f"{now / lspci:.2f} times ({goal})" if lspci else "no lspci"
+        print(f"  {name:28} {now * 1000:8.0f} ms   {then * 1000:8.0f} ms   {times}")
 
 
 def main() -> None:
@@ -69,6 +97,7 @@ def main() -> None:
             print("lspci is not installed (Debian: pciutils): nothing to hold the tree against", file=sys.stderr)
         best = compare(commands, arguments.runs)
         show(f"{arguments.functions} functions, a tree of /sys (goal: not slower than lspci)", best)
+        against_before(tree, Path(scratch), best.get("lspci -nnvvv", (0, 0))[1], arguments.runs)
         snapshot = Path(scratch) / "host.json"
         snapshot.write_bytes(encode(facts_of(Path(scratch) / "small", arguments.snapshot)))
         commands = {"list --replay": [*wizard, "list", "--replay", str(snapshot)], "python -c pass": [sys.executable, "-c", "pass"]}
