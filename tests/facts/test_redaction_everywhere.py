@@ -290,7 +290,7 @@ def test_what_a_vendor_wrote_into_configuration_space_goes() -> None:
     outside = bytearray.fromhex(function.config)
     outside[0xC0:0xCC] = b"SER8812377\0\0"
     outside[0xD0:0xDC] = b"REV-A 220 44"
-    safe = configbytes.told(bytes(outside).hex(), Pseudonyms(None), (b"SER8812377",))
+    safe = configbytes.told(bytes(outside).hex(), Pseudonyms(None), configbytes.Known((b"SER8812377",)))
     data = bytes.fromhex(safe).ljust(256, b"\0")
     assert not re.search(rb"[0-9A-Z-]{4}", data[0x40:])
     assert data[:0x40] == bytes(outside[:0x40])
@@ -304,7 +304,7 @@ def test_vendor_specific_extended_capabilities_go_and_cxl_stays() -> None:
     data[0x120:0x134] = (ExtCap.DVSEC | 1 << 16 | 0x140 << 20).to_bytes(4, "little") + (0x8086 | 20 << 20).to_bytes(4, "little") + b"\1\0ownersname"
     cxl = (ExtCap.DVSEC | 1 << 16).to_bytes(4, "little") + (0x1E98 | 0x3C << 20).to_bytes(4, "little") + b"\0\0\x01\0"
     data[0x140 : 0x140 + len(cxl)] = cxl
-    told = bytes.fromhex(configbytes.told(bytes(data).hex(), Pseudonyms(None), ())).ljust(0x180, b"\0")
+    told = bytes.fromhex(configbytes.told(bytes(data).hex(), Pseudonyms(None), configbytes.Known(()))).ljust(0x180, b"\0")
     assert told[0x108:0x114] == bytes(12)
     assert told[0x12A:0x134] == bytes(10)
     assert (told[0x100:0x108], told[0x120:0x12A], told[0x140:0x14C]) == (bytes(data[0x100:0x108]), bytes(data[0x120:0x12A]), cxl)

@@ -18,12 +18,35 @@ from wizard.facts.pseudonym import Pseudonyms, group
 _CXL = 0x1E98  # DVSECs of the CXL consortium are public (CXL 3.1, 8.1)
 # So are virtio's capabilities (VIRTIO 1.2, 4.1.4) and the reserves of QEMU's bridges (docs/pcie_pci_bridge.txt).
 _PUBLIC = frozenset((0x1AF4, 0x1B36))
+_SHORTEST = 6  # bytes of a text that is looked for
 _TEXT = re.compile(rb"(?=[ -~]{0,256}?[A-Za-z])(?=[ -~]{0,256}?[0-9])[0-9A-Za-z][0-9A-Za-z ._:/-]{6,}[0-9A-Za-z]")
 """Eight and more characters in a row with letters and digits among them: no register looks so, a part number or serial number does."""
 
 
-def told(config: str, given: Pseudonyms, serials: Iterable[bytes]) -> str:
-    """The bytes (hexadecimal) that can be given away; ``serials`` are known to be somewhere, as text or as bytes."""
+class Known:
+    """Texts that may stand anywhere in the bytes, found in a time that does not grow with their number: a big host has thousands."""
+
+    def __init__(self, forms: Iterable[bytes]) -> None:
+        self.forms = tuple(sorted(set(forms)))
+        self._begins: dict[bytes, list[bytes]] = {}
+        for form in self.forms:
+            if len(form) < _SHORTEST or 0 in form:
+                raise ValueError(f"{form!r} is too short to be looked for, or holds what blanks are made of")
+            self._begins.setdefault(form[:_SHORTEST], []).append(form)
+        letters = re.escape(bytes(sorted(set(b"".join(self.forms)))))
+        self._run = re.compile(b"[" + letters + b"]{%d,}" % _SHORTEST) if letters else None
+
+    def within(self, data: bytes | bytearray, start: int) -> list[bytes]:
+        """Those that stand there from ``start`` on, in their order."""
+        found = set()
+        for run in self._run.finditer(data, start) if self._run else ():
+            for at in range(run.start(), run.end() - _SHORTEST + 1):
+                found.update(form for form in self._begins.get(bytes(data[at : at + _SHORTEST]), ()) if data.startswith(form, at))
+        return sorted(found)
+
+
+def told(config: str, given: Pseudonyms, serials: Known) -> str:
+    """The bytes (hexadecimal) that can be given away; ``serials`` are known to be somewhere, as text."""
     data = bytearray.fromhex(config)
     for number, offset in capabilities(bytes(data)):
         if number == Cap.VPD:  # its data register holds four bytes of a serial number, when it was the last that was read (7.9.18)
@@ -37,7 +60,7 @@ def told(config: str, given: Pseudonyms, serials: Iterable[bytes]) -> str:
                 data[offset + 4 : offset + 12] = bytes.fromhex(serial(text, given).replace("-", ""))[::-1]
         else:
             _blank(data, *_vendors_own(bytes(data), number, offset))
-    for known in serials:
+    for known in serials.within(data, USER_READABLE):
         at = data.find(known, USER_READABLE)
         while at >= 0:
             _blank(data, at, at + len(known))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -84,6 +85,9 @@ _PLACES = frozenset(
         *("local", "cache", "spool", "share", "src", "data", "libvirt", "images", "qemu", "docker", "containers", "kubelet", "swap", "snap", "store"),
     )
 )
+# Where a name may begin and end. An underscore ends one: volume groups and disks are called vg_NAME, MODEL_SERIAL.
+_BEGIN = re.compile(r"(?<![^\W_])(?<!\.)|(?<=\b0[xX])")
+_END = re.compile(r"(?![^\W_])")
 _BOOTIF = ("01", 7)  # pxelinux: the hardware type of Ethernet, then the address
 
 
@@ -93,9 +97,7 @@ class Cleaner:
     def __init__(self, secrets: Secrets, given: Pseudonyms) -> None:
         self._given = given
         self._spellings = dict(_spellings(secrets, given))
-        alternatives = "|".join(re.escape(spelling) for spelling in sorted(self._spellings, key=lambda s: (-len(s), s)))
-        # An underscore ends a name: volume groups and disks are called vg_NAME, MODEL_SERIAL.
-        self._words = re.compile(rf"(?:(?<![^\W_])(?<!\.)|(?<=\b0x))(?:{alternatives})(?![^\W_])", re.IGNORECASE) if alternatives else None
+        self._longest = max(map(len, self._spellings), default=0)
         self._known: dict[str, str] = {}
 
     def text(self, text: str) -> str:
@@ -133,7 +135,20 @@ class Cleaner:
 
     def names(self, text: str) -> str:
         """A text of a form of its own (a version, say), in which only what this host is known to have is looked for."""
-        return self._words.sub(lambda match: self._spellings[match[0].lower()](), text) if self._words else text
+        pieces: list[str] = []
+        done = 0
+        ends = [match.start() for match in _END.finditer(text)] if self._spellings else []
+        for match in _BEGIN.finditer(text) if ends else ():
+            begin = match.start()
+            if begin < done:
+                continue
+            # the longest first, of those that end where a word may end
+            for end in reversed(ends[bisect_right(ends, begin) : bisect_right(ends, begin + self._longest)]):
+                if (name := self._spellings.get(text[begin:end].lower())) is not None:
+                    pieces += (text[done:begin], name())
+                    done = end
+                    break
+        return "".join((*pieces, text[done:])) if pieces else text
 
     def _form(self, kind: str, text: str) -> str:
         return _FORMS[kind](text, self._given)

@@ -29,7 +29,7 @@ class _Site(msgspec.Struct, frozen=True):
 
     clean: Cleaner
     given: Pseudonyms
-    serials: tuple[bytes, ...]
+    serials: configbytes.Known
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -155,7 +155,7 @@ def redact(facts: Facts, secrets: Secrets) -> tuple[Facts, tuple[str, ...]]:
         return facts, ()
     given = Pseudonyms(secrets.key)
     secrets = _also_of(facts, secrets)
-    site = _Site(Cleaner(secrets, given), given, tuple(sorted({form for text in secrets.serials for form in _in_bytes(text)})))
+    site = _Site(Cleaner(secrets, given), given, configbytes.Known(form for text in secrets.serials for form in _in_bytes(text)))
     done: Facts = _struct(facts, site)
     identity = msgspec.structs.replace(done.identity, digest=None)
     if secrets.key is not None:
@@ -193,7 +193,7 @@ def _value(value: Any, decision: Decision | None, site: _Site) -> Any:
 
 def _in_bytes(number: str) -> tuple[bytes, ...]:
     """How a serial number may stand among the bytes of configuration space."""
-    return (number.encode(), number.lower().encode()) if len(number) > 5 else ()
+    return (number.encode(), number.lower().encode()) if len(number) > 5 and "\0" not in number else ()
 
 
 def _also_of(facts: Facts, secrets: Secrets) -> Secrets:

@@ -110,7 +110,9 @@ def _one(found: Found, kernel: Kernel, world: World) -> VmView:
         return _ended(found, name, pid)
     machine, how, said = _asked(found, process, name, world)
     unread = {**process.unread, **({"QMP": NEEDS_ROOT} if how.startswith(_CLOSED) else {})}
-    if look(pid, found.process.started, proc=world.proc, sys=world.sys) is None:
+    # A QEMU that starts lets itself be connected to before it has opened its functions, and answers when it has.
+    process = look(pid, found.process.started, proc=world.proc, sys=world.sys)
+    if process is None:
         return _ended(found, name, pid)
     started = of_guest(guest, "its command line")
     seen = Seen(guest=guest, started=started, process=process, machine=machine)
