@@ -38,7 +38,7 @@ class Known:
 
     def within(self, data: bytes | bytearray, start: int) -> list[bytes]:
         """Those that stand there from ``start`` on, in their order."""
-        found = set()
+        found: set[bytes] = set()
         for run in self._run.finditer(data, start) if self._run else ():
             for at in range(run.start(), run.end() - _SHORTEST + 1):
                 found.update(form for form in self._begins.get(bytes(data[at : at + _SHORTEST]), ()) if data.startswith(form, at))
