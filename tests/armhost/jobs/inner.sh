@@ -69,7 +69,8 @@ with socket.socket(socket.AF_UNIX) as console:
         said += more
 PYTHON
 }
-watching() { grep -lzx watch /proc/[0-9]*/cmdline 2> /dev/null | tr -dc '0-9\n' | head -n 1; }
+# not the grep itself: its word is another
+watching() { grep -lzx 'watc[h]' /proc/[0-9]*/cmdline 2> /dev/null | tr -dc '0-9\n' | head -n 1; }
 (step watch smmu_wizard watch guest --profile guest.toml --json) &
 until_it_is grep -q "QEMU's events" /out/watch.err
 python3 -c 'import time; open("/dev/kmsg", "w").write(f"smmu-wizard: it is {time.time():.6f}\n")' # the kernel's clock beside the one on the wall
