@@ -211,16 +211,20 @@ class _Work:
             with suppress(Empty):
                 future = self.done.get(timeout=LOOK)
                 break
-            now = time.monotonic()
-            if self.client.status not in ("running", "connecting"):
-                raise _away(self.address, "its scheduler ended")
-            if self._workers():
-                self.seen = now
-            if now - self.seen > NOBODY:
-                raise _away(self.address, f"it has had no worker for {NOBODY:.0f} s")
-            if now - self.heard > SILENCE:
-                raise _away(self.address, f"no task was answered within {SILENCE:.0f} s")
+            self._look()
         self._take(future, self.waiting.pop(future))
+
+    def _look(self) -> None:
+        """After a wait without an answer: whether to go on waiting."""
+        now = time.monotonic()
+        if self.client.status not in ("running", "connecting"):
+            raise _away(self.address, "its scheduler ended")
+        if self._workers():
+            self.seen = now
+        if now - self.seen > NOBODY:
+            raise _away(self.address, f"it has had no worker for {NOBODY:.0f} s")
+        if now - self.heard > SILENCE:
+            raise _away(self.address, f"no task was answered within {SILENCE:.0f} s")
 
     def _take(self, future: Any, files: tuple[File, ...]) -> None:
         gone = (self.distributed.comm.CommClosedError, self.distributed.client.FutureCancelledError, OSError)
@@ -228,7 +232,8 @@ class _Work:
             version, entries = future.result(timeout=LOOK)
         except TimeoutError:  # the worker that had the answer is gone: the scheduler has it made again
             self.waiting[future] = files
-            future.add_done_callback(self.done.put)
+            future.add_done_callback(self.done.put)  # which is called at once where the client still takes the task for done
+            self._look()
             return
         except ImportError as error:
             raise ProgramError("A Dask worker does not have smmu-wizard.", f"Install smmu-wizard[dask] {__version__} there.") from error
