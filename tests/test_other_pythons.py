@@ -13,11 +13,12 @@ from tests.tools.bound import LONGER
 from tests.tools.cache import PROJECT, skip_loudly
 
 # Rooms that read, parse, write and talk to the system: where a Python's own library counts. What only computes is the same on each.
-ROOMS = ("arch", "base", "cli", "export", "facts", "fleet", "host", "profile")
+ROOMS = ("arch", "base", "cli", "export", "facts", "fleet", "profile")
 # What takes a minute and more, asks for programs and not for Python, or looks at the project as a whole.
 SLOW = (
     *("export/test_libvirt.py", "export/test_prepare_runs.py", "export/test_shellcheck.py"),
-    *("cli/test_planning.py", "cli/test_schemas.py", "fleet/test_ansible.py"),
+    *("cli/test_planning.py", "cli/test_schemas.py", "cli/test_printed_commands.py", "cli/test_listing.py"),
+    *("fleet/test_ansible.py", "fleet/test_cluster.py", "fleet/test_account.py"),
 )
 
 

@@ -167,7 +167,7 @@ def test_every_fixture(fixture: str, qemu: Path) -> None:
 
 
 @pytest.mark.qemu
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
+@settings(max_examples=130, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
 @given(requests.map(without_contradiction))
 def test_random_plans(qemu: Path, request_: VmRequest) -> None:
     made = make_plan(host(), Request(vms=(request_,))).vms[0]
@@ -218,7 +218,7 @@ by_hand = st.builds(
 
 
 @pytest.mark.qemu
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
 @given(by_hand)
 def test_what_the_rules_let_pass_of_edited_profiles_starts(qemu: Path, request_: VmRequest) -> None:
     """Numbers that a person wrote: nothing that QEMU refuses may be left to QEMU."""
