@@ -25,7 +25,7 @@ PLACES = {
 }  # fmt: skip
 IN_CODE = re.compile(r"(?:sudo )?smmu-wizard(?= |$)[^\n]*")
 NEEDED = {"plan": "--vm web=0000:14:00.0", "export": "web.toml"}  # what "…" leaves out of a command that is about something else
-NO_COMMANDS = {"smmu-wizard host"}  # what a pseudonym is made of
+NO_COMMANDS = {"smmu-wizard host", "smmu-wizard machine"}  # what pseudonyms are made of
 BARE = {word for action in build()._actions if action.choices for word in action.choices}
 
 

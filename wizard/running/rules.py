@@ -98,7 +98,7 @@ OTHER_QEMU = define(
     "running-other-qemu", _W, Kind.RUNNING, Area.HOST,
     what="VM {subject} is run by QEMU {found}, and {source} was planned for {said}.",
     why="What a QEMU accepts, what it makes of auto, and its defaults are those of its version: the plan was checked for another.",
-    fix="Start it with QEMU {said}, or plan it for what you have (`smmu-wizard plan --target qemu={found}`).",
+    fix="Start it with QEMU {said}, or plan it for {found} (`smmu-wizard plan … --target qemu=VERSION`).",
 )  # fmt: skip
 REPLACED = define(
     "running-qemu-replaced", _I, Kind.RUNNING, Area.HOST,
