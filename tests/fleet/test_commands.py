@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from tests.fleet.hosts import bound, write
+from tests.tools.commands import Output, said
 from tests.tools.hosts import FIXTURES, facts
 from wizard.base.errors import UsageError
 from wizard.cli import fleet
-from wizard.cli.main import main
 from wizard.cli.parser import parse
 from wizard.fleet.baseline import BaselineView
 from wizard.fleet.diff import DiffView
@@ -25,16 +25,6 @@ from wizard.fleet.place import MatchView
 CANWBS = str(FIXTURES / "vfio-arm64-virt-canwbs.json")
 REFUSED = str(FIXTURES / "vfio-arm64-virt.json")
 REQUEST = 'name = "net"\ncount = 2\n[memory]\nsize = "512M"\n[[device]]\nclass = "02"\n'
-
-Output = pytest.CaptureFixture[str]
-
-
-def said(capsys: Output, *words: str) -> tuple[int, str, str]:
-    """Status, standard output and standard error of one command."""
-    capsys.readouterr()
-    status = main(words)
-    done = capsys.readouterr()
-    return status, done.out, done.err
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from tests.fleet.hosts import SMMUS, bound, fixture_names, write
 from tests.tools.cache import PROJECT, skip_loudly
+from tests.tools.commands import Output, said
 from tests.tools.hosts import FIXTURES, host
 from tests.tools.hosts import facts as fixture
 from tests.tools.processes import LIMIT
@@ -32,7 +33,6 @@ from wizard.fleet.rows import COLUMNS, as_csv, as_ndjson, columns, csv_names, ro
 from wizard.host.build import host_of
 from wizard.host.view import list_view
 
-Output = pytest.CaptureFixture[str]
 PAGE = (PROJECT / "docs" / "rows.md").read_text()
 SQL = re.findall(r"^```sql\n(.*?)^```$", PAGE, re.M | re.S)
 NASTY = 'a "quoted", name;\r\nof two lines\x00\x1b[31m \u202e|'
@@ -101,13 +101,6 @@ def test_the_page_lists_every_column_and_makes_a_table_of_them() -> None:
     assert rows == list(columns()), "docs/rows.md is not what wizard/fleet/rows.py declares"
     made = dict(re.findall(r"(\w+) (text|bigint|boolean)(?=,|\s*\))", SQL[0]))
     assert made == {name: {"integer": "bigint"}.get(kind, kind) for name, kind, _ in columns()}
-
-
-def said(capsys: Output, *words: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    status = main(words)
-    done = capsys.readouterr()
-    return status, done.out, done.err
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.tools.processes import LIMIT
+from tests.running.servers import listening
 
 SUPPORTED: list[dict[str, Any]] = [
     {"enabled": True, "name": name, "success-response": True} for name in ("guest-ping", "guest-exec", "guest-exec-status")
@@ -20,38 +19,24 @@ GUEST_INFO: dict[str, Any] = {"version": "11.1.2", "supported_commands": SUPPORT
 
 @contextmanager
 def agent(path: Path, answers: Mapping[str, Callable[[], bytes]], *, before: bytes = b"") -> Iterator[list[dict[str, Any]]]:
-    """One client is served, with ``before`` in front of everything; gives the commands that it was sent. An answer that is empty closes."""
+    """An agent with ``before`` in front of everything; gives the commands that it was sent. An answer that is empty closes."""
     sent: list[dict[str, Any]] = []
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        listening.listen()
-        listening.settimeout(LIMIT)
 
-        def serve() -> None:
-            with suppress(OSError):
-                connection, _ = listening.accept()
-                with connection:
-                    connection.settimeout(LIMIT)
-                    connection.sendall(before)
-                    for line in connection.makefile("rb"):
-                        if line.startswith(b"\xff"):
-                            # Its parser complains of the mark, as of half a command that came before it.
-                            connection.sendall(b'{"error": {"class": "GenericError", "desc": "1:1: JSON parse error, stray \'\\uFFFD\'"}}\n')
-                        asked = json.loads(line.lstrip(b"\xff"))
-                        sent.append(asked)
-                        told = _answer(asked, answers)
-                        if not told:
-                            break
-                        connection.sendall(told)
+    def client(connection: socket.socket) -> None:
+        connection.sendall(before)
+        for line in connection.makefile("rb"):
+            if line.startswith(b"\xff"):
+                # Its parser complains of the mark, as of half a command that came before it.
+                connection.sendall(b'{"error": {"class": "GenericError", "desc": "1:1: JSON parse error, stray \'\\uFFFD\'"}}\n')
+            asked = json.loads(line.lstrip(b"\xff"))
+            sent.append(asked)
+            told = _answer(asked, answers)
+            if not told:
+                break
+            connection.sendall(told)
 
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        try:
-            yield sent
-        finally:
-            with suppress(OSError), socket.socket(socket.AF_UNIX) as last:
-                last.connect(str(path))
-            thread.join(LIMIT)
+    with listening(path, client):
+        yield sent
 
 
 def _answer(asked: Mapping[str, Any], answers: Mapping[str, Callable[[], bytes]]) -> bytes:

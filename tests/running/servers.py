@@ -17,45 +17,56 @@ Answer = Callable[[dict[str, Any]], bytes]
 
 
 @contextmanager
-def serving(path: Path, greeting: bytes, answer: Answer | None = None) -> Iterator[list[dict[str, Any]]]:
-    """A server that greets and answers each line, one client after the other, until the end; gives what it was sent.
-
-    ``answer`` None: it never answers. An answer that is empty closes the connection.
-    """
-    sent: list[dict[str, Any]] = []
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        listening.listen()
-        listening.settimeout(LIMIT)
+def listening(path: Path, client: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Somebody who listens there: ``client`` has each connection, one after the other, until the end."""
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(path))
+        there.listen()
+        there.settimeout(LIMIT)
         over = threading.Event()
 
         def serve() -> None:
             while not over.is_set():
                 try:
-                    connection, _ = listening.accept()
+                    connection, _ = there.accept()
                 except OSError:
                     return
                 with connection, suppress(OSError):
                     connection.settimeout(LIMIT)
-                    connection.sendall(greeting)
-                    for line in connection.makefile("rb"):
-                        sent.append(json.loads(line))
-                        if answer is None:
-                            continue
-                        told = answer(sent[-1])
-                        if not told:
-                            break
-                        connection.sendall(told)
+                    client(connection)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         try:
-            yield sent
+            yield
         finally:
             over.set()
             with suppress(OSError), socket.socket(socket.AF_UNIX) as last:
                 last.connect(str(path))  # let it see that it is over
             thread.join(LIMIT)
+
+
+@contextmanager
+def serving(path: Path, greeting: bytes, answer: Answer | None = None) -> Iterator[list[dict[str, Any]]]:
+    """A server that greets and answers each line; gives what it was sent.
+
+    ``answer`` None: it never answers. An answer that is empty closes the connection.
+    """
+    sent: list[dict[str, Any]] = []
+
+    def client(connection: socket.socket) -> None:
+        connection.sendall(greeting)
+        for line in connection.makefile("rb"):
+            sent.append(json.loads(line))
+            if answer is None:
+                continue
+            told = answer(sent[-1])
+            if not told:
+                break
+            connection.sendall(told)
+
+    with listening(path, client):
+        yield sent
 
 
 def returning(asked: dict[str, Any], value: Any) -> bytes:

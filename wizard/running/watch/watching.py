@@ -138,21 +138,21 @@ class Watch:
         self._refused = {pid: why for pid, why in self._refused.items() if pid in look.vms}
 
     def _hear(self, vm: VmState) -> None:
-        if vm.qmp is None and not vm.libvirt:
-            self._refused[vm.pid] = "it has no QMP socket"
-        elif not vm.libvirt and not str(vm.qmp).startswith("/"):
-            self._refused[vm.pid] = "its QMP socket is named without a directory"
-        elif vm.libvirt and not self.world.libvirts:
-            self._refused[vm.pid] = "libvirt has its monitor, and there is no virsh to ask it by"
-        else:
-            try:
-                self._monitors[vm.pid] = (
-                    LibvirtEvents(self.world.libvirts, vm.name)
-                    if vm.libvirt
-                    else Events(str(vm.qmp), vm.pid, vm.process.sockets, proc=self.world.proc, answer=self.world.answer)
-                )
-            except MonitorError as error:
-                self._refused[vm.pid] = str(error)
+        try:
+            self._monitors[vm.pid] = self._events_of(vm)
+        except MonitorError as error:
+            self._refused[vm.pid] = str(error)
+
+    def _events_of(self, vm: VmState) -> Events | LibvirtEvents:
+        if vm.libvirt:
+            if not self.world.libvirts:
+                raise MonitorError("libvirt has its monitor, and there is no virsh to ask it by")
+            return LibvirtEvents(self.world.libvirts, vm.name)
+        if vm.qmp is None:
+            raise MonitorError("it has no QMP socket")
+        if not vm.qmp.startswith("/"):
+            raise MonitorError("its QMP socket is named without a directory")
+        return Events(vm.qmp, vm.pid, vm.process.sockets, proc=self.world.proc, answer=self.world.answer)
 
     def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[list[Record]]:
         """Batches of what happens, also empty ones (each ``LOOK`` at the latest), until ``stop`` says so."""
