@@ -139,44 +139,45 @@ class LibvirtEvents:
     """
 
     def __init__(self, virsh: str, name: str) -> None:
-        # What goes to a pipe virsh keeps until it has 4 KiB of it; to a terminal it writes line by line.
-        self._descriptor, theirs = os.openpty()
         words = [virsh, "--connect", "qemu:///system", "--quiet", "qemu-monitor-event", "--domain", name, "--loop"]
         try:
-            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True)
+            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
         except OSError as error:
-            os.close(self._descriptor)
             raise MonitorError(f"virsh can't be run: {error.strerror or error}") from error
-        finally:
-            os.close(theirs)
-        os.set_blocking(self._descriptor, False)
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._told, self._complains = self._process.stdout, self._process.stderr
+        os.set_blocking(self._told.fileno(), False)
         self.ended = False
         self._data = b""
 
     def fileno(self) -> int:
         """The descriptor to wait for."""
-        return self._descriptor
+        return self._told.fileno()
 
     def events(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Name and data of each event that came. ``MonitorError`` with virsh's own words where it could not begin."""
         while not self.ended:
             try:
-                data = os.read(self._descriptor, 1 << 16)
+                data = os.read(self._told.fileno(), 1 << 16)
             except BlockingIOError:
                 break
-            except OSError:  # EIO: nobody has the other end open
-                data = b""
             self.ended = not data
             self._data += data
             if len(self._data) > _LONGEST:
                 raise Nonsense(f"what virsh writes has no end within {_LONGEST >> 20} MiB")
         *whole, self._data = self._data.split(b"\n")
         for line in whole:
-            if found := _EVENT.search(line.rstrip(b"\r")):
+            if found := _EVENT.search(line):
                 about = decoded(found[2]) if found[2] and found[2].startswith(b"{") else {}
                 yield found[1].decode(), about if isinstance(about, dict) else {}
-        if self.ended and self._process.wait(ANSWER_SECONDS) != 0 and self._process.stderr is not None:
-            raise MonitorError(f"virsh: {last_line(self._process.stderr.read(4096))}")
+        if self.ended:
+            try:
+                status = self._process.wait(ANSWER_SECONDS)
+            except subprocess.TimeoutExpired as error:
+                raise MonitorError("virsh has ended its output, and does not end") from error
+            if status != 0:
+                raise MonitorError(f"virsh: {last_line(self._complains.read(4096))}")
 
     def close(self) -> None:
         """Libvirt forgets that somebody listened."""
@@ -186,6 +187,5 @@ class LibvirtEvents:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
-        os.close(self._descriptor)
+        self._told.close()
+        self._complains.close()
