@@ -19,7 +19,7 @@ from tests.tools.cache import skip_loudly
 from tests.tools.processes import LIMIT
 from wizard.base import shares
 from wizard.base.errors import InputError
-from wizard.base.shares import Part, read_together
+from wizard.base.shares import in_shares
 from wizard.facts.model import Group
 from wizard.facts.record import from_tree
 from wizard.facts.snapshot import decode, encode
@@ -41,6 +41,7 @@ def test_several_processes_read_what_one_reads(tree: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
     assert from_tree(open_tree(str(tree))) == alone
     assert len(alone.functions) == 60
+    assert len(alone.groups) == 60
 
 
 def test_a_share_whose_process_fails_is_read_by_the_parent(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -50,14 +51,14 @@ def test_a_share_whose_process_fails_is_read_by_the_parent(monkeypatch: pytest.M
     monkeypatch.setattr(threading, "active_count", lambda: 1)  # whatever threads other tests have left in this process
     parent = os.getpid()
 
-    def read(share: Sequence[str]) -> Part[Group]:
+    def read(share: Sequence[str]) -> tuple[tuple[Group, ...], dict[str, str]]:
         if os.getpid() != parent:
             os.kill(os.getpid(), 9)
         return tuple(Group(id=int(name)) for name in share), {share[0]: "read"}
 
-    groups, unread = read_together(Group, ["1", "2", "3", "4"], read)
-    assert [group.id for group in groups] == [1, 2, 3, 4]
-    assert unread == {"1": "read", "3": "read"}
+    [(groups, unread), (others, also)] = in_shares(tuple[tuple[Group, ...], dict[str, str]], ["1", "2", "3", "4"], read)
+    assert [group.id for group in (*groups, *others)] == [1, 2, 3, 4]
+    assert unread | also == {"1": "read", "3": "read"}
 
 
 def test_a_tree_without_uevent_gives_the_same_functions(tree: Path) -> None:

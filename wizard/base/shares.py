@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,10 +18,9 @@ PROCESSES = 4  # at most
 
 T = TypeVar("T")
 R = TypeVar("R")
-Part: TypeAlias = tuple[tuple[R, ...], dict[str, str]]  # facts, and what could not be read
 
 
-def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], *, weigh: Callable[[T], int] = lambda _: 1) -> list[R]:
+def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], *, weigh: Callable[[T], float] = lambda _: 1) -> list[R]:
     """``work`` done on shares of ``things`` that weigh about the same, in their order; one share when it does not pay.
 
     ``kind`` is the type of what ``work`` answers, as msgspec is to decode it; ``weigh`` says how many things one of them counts for.
@@ -31,9 +30,9 @@ def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], 
     if processes < 2:
         return [work(things)]
     shares: list[list[T]] = [[] for _ in range(processes)]
-    before = 0
+    before = 0.0
     for thing in things:
-        shares[min(before * processes // whole, processes - 1)].append(thing)
+        shares[min(int(before * processes / whole), processes - 1)].append(thing)
         before += weigh(thing)
     children = [_start(share, work) for share in shares[1:]]
     done = [work(shares[0])]
@@ -41,15 +40,6 @@ def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], 
         packed = _finish(child)
         done.append(work(share) if packed is None else msgspec.msgpack.decode(packed, type=kind))
     return done
-
-
-def read_together(kind: type[R], names: Sequence[str], read: Callable[[Sequence[str]], Part[R]]) -> Part[R]:
-    """What ``read`` gives of all names, in their order: facts of one ``kind``."""
-    facts: tuple[R, ...] = ()
-    unread: dict[str, str] = {}
-    for more, notes in in_shares(tuple[tuple[kind, ...], dict[str, str]], names, read):  # type: ignore[valid-type]
-        facts, unread = facts + more, unread | notes
-    return facts, unread
 
 
 def _start(share: Sequence[T], work: Callable[[Sequence[T]], object]) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from wizard.cli.source import host_for
 from wizard.cli.subject import find_smmu
 from wizard.facts.held import Place, why_unread
 from wizard.facts.model import PASTE
+from wizard.facts.scope import Scope
 from wizard.host.describe import Row, capability_rows, function_rows, headline, kernel_text, pages_text, product_text, smmu_rows
 from wizard.host.iort import promises, ranges, smmu_at, word
 from wizard.host.known import Known
@@ -36,7 +37,7 @@ def run_list(arguments: argparse.Namespace) -> int:
         from wizard.cli.rows import run_rows
 
         return run_rows(arguments)
-    host = host_for(arguments)
+    host = host_for(arguments, Scope.WHOLE if arguments.json or arguments.filter else Scope.TABLE)
     smmu = find_smmu(host, arguments.smmu).name if arguments.smmu else None
     kept = _filtered(host, arguments.filter) if arguments.filter else None
     if arguments.json:

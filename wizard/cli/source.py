@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from wizard.facts.scope import Scope
 from wizard.facts.source import LIVE, Source, SourceKind, read_facts
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def facts_of(arguments: argparse.Namespace) -> Facts:
     return read_facts(source_of(arguments), arguments.policy)
 
 
-def host_for(arguments: argparse.Namespace) -> Host:
+def host_for(arguments: argparse.Namespace, scope: Scope = Scope.WHOLE) -> Host:
     """What they mean."""
     from wizard.host.opening import open_host  # who only records has no need of it
 
-    return open_host(source_of(arguments), arguments.policy)
+    return open_host(source_of(arguments), arguments.policy, scope)

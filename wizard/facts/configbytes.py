@@ -22,6 +22,14 @@ _SHORTEST = 6  # bytes of a text that is looked for
 _TEXT = re.compile(rb"(?=[ -~]{0,256}?[A-Za-z])(?=[ -~]{0,256}?[0-9])[0-9A-Za-z][0-9A-Za-z ._:/-]{6,}[0-9A-Za-z]")
 """Eight and more characters in a row with letters and digits among them: no register looks so, a part number or serial number does."""
 
+# The same characters as "a", all others as zero: bytes without eight of them in a row are told apart without that pattern.
+_LENGTH = 8
+_LETTERS = bytes(ord("a") if re.match(rb"[0-9A-Za-z ._:/-]", bytes((byte,))) else 0 for byte in range(256))
+_IN_A_ROW = b"a" * _LENGTH
+_SERIAL = EXTENDED + ExtCap.DSN
+_OWN = frozenset((int(Cap.VPD), int(Cap.VENDOR), _SERIAL, EXTENDED + ExtCap.VSEC, EXTENDED + ExtCap.DVSEC))
+"""Capabilities that hold what need not be told."""
+
 
 class Known:
     """Texts that may stand anywhere in the bytes, found in a time that does not grow with their number: a big host has thousands."""
@@ -49,9 +57,11 @@ def told(config: str, given: Pseudonyms, serials: Known) -> str:
     """The bytes (hexadecimal) that can be given away; ``serials`` are known to be somewhere, as text."""
     data = bytearray.fromhex(config)
     for number, offset in capabilities(bytes(data)):
+        if number not in _OWN:
+            continue
         if number == Cap.VPD:  # its data register holds four bytes of a serial number, when it was the last that was read (7.9.18)
             _blank(data, offset + 2, offset + 8)
-        elif number == EXTENDED + ExtCap.DSN:
+        elif number == _SERIAL:
             # An EUI-64 as two little-endian words, low first; people and sysfs write it high byte first (7.9.3).
             data.extend(bytes(max(0, offset + 12 - len(data))))
             number_told = bytes(data[offset + 4 : offset + 12])
@@ -65,9 +75,10 @@ def told(config: str, given: Pseudonyms, serials: Known) -> str:
         while at >= 0:
             _blank(data, at, at + len(known))
             at = data.find(known, at + len(known))
-    for match in list(_TEXT.finditer(bytes(data), USER_READABLE)):
-        if not _is_pseudonym(bytes(data), *match.span()):
-            _blank(data, *match.span())
+    if _IN_A_ROW in data[USER_READABLE:].translate(_LETTERS):
+        for match in list(_TEXT.finditer(bytes(data), USER_READABLE)):
+            if not _is_pseudonym(bytes(data), *match.span()):
+                _blank(data, *match.span())
     return bytes(data).rstrip(b"\0").hex()
 
 
@@ -75,7 +86,7 @@ def numbers_in(config: str) -> Iterator[str]:
     """The serial numbers that the bytes hold: ``aa-bb-cc-dd-ee-ff-00-11``."""
     data = bytes.fromhex(config)
     for number, offset in capabilities(data):
-        if number == EXTENDED + ExtCap.DSN and any(found := data[offset + 4 : offset + 12].ljust(8, b"\0")):
+        if number == _SERIAL and any(found := data[offset + 4 : offset + 12].ljust(8, b"\0")):
             yield group(found[::-1].hex(), "-")
 
 
@@ -93,7 +104,7 @@ def _vendors_own(data: bytes, number: int, offset: int) -> tuple[int, int]:
 
 def _is_pseudonym(data: bytes, start: int, end: int) -> bool:
     # Eight bytes of an HMAC can look like text: they are no vendor's.
-    return any(number == EXTENDED + ExtCap.DSN and start < offset + 12 and end > offset + 4 for number, offset in capabilities(data))
+    return any(number == _SERIAL and start < offset + 12 and end > offset + 4 for number, offset in capabilities(data))
 
 
 def _blank(data: bytearray, start: int, end: int) -> None:

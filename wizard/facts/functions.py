@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from wizard.arch.pci import USER_READABLE, Status
 from wizard.base.errors import InputError
-from wizard.base.shares import Part, read_together
 from wizard.base.text import visible
 from wizard.facts.model import PciFunction
-from wizard.facts.tree import DirectoryTree, Folder, Tree
+from wizard.facts.scope import Scope
+from wizard.facts.tree import Folder, Tree
 
 DEVICES = "sys/bus/pci/devices"
 LIMIT = 65536  # functions
@@ -19,6 +20,7 @@ LIMIT = 65536  # functions
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 _VFS = 65535  # 16 bits (PCIe 6.0, 9.3.3.6)
 _NODES = 1 << 20
+_GROUP = re.compile(r"[0-9]{1,9}")
 _ID = re.compile(r"0x[0-9a-f]{1,8}")
 _VF_DEVICE = re.compile(r"[0-9a-f]{1,4}")
 # As pci_uevent() of the kernel prints it (drivers/pci/pci-driver.c).
@@ -27,76 +29,132 @@ _UEVENT = re.compile(
     r"(?:PCI_SLOT_NAME=.*\n)?(?:.*\n)*?MODALIAS=(\S+)$",
     re.MULTILINE,
 )
-_EMPTY_REGION = "0x0000000000000000 0x0000000000000000 0x0000000000000000"
+_EMPTY_REGION = "\n0x0000000000000000 0x0000000000000000 0x0000000000000000"
+_EMPTY_REGIONS = _EMPTY_REGION * 17  # of a bridge with SR-IOV: PCI_NUM_RESOURCES
+_OF_EMPTY = "".join(set(_EMPTY_REGION))
+_ZEROS = tuple(map(bytes, (2048, 1024, 512, 256, 128, 64)))
 # The kernel prints this for an unset override (drivers/pci/pci-sysfs.c, driver_override_show).
 _UNSET = "(null)"
 
 
-def read_functions(tree: Tree, addresses: Iterable[str] | None = None) -> tuple[PciFunction, ...]:
-    """Every function of the tree (or those given), sorted by address; one that vanishes meanwhile is left out."""
+class Owners(NamedTuple):
+    """Who has which interfaces and disks: address -> names."""
+
+    net: dict[str, list[str]]
+    block: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, tree: Tree) -> Owners:
+        """By /sys/class/net and /sys/class/block, one directory of links each: far cheaper than looking below each function."""
+        return cls(_owners(tree, "net"), _owners(tree, "block"))
+
+
+def function_names(tree: Tree, addresses: Iterable[str] | None = None) -> list[str]:
+    """Addresses of every function of the tree (or those given that are addresses), sorted. ``InputError`` where they are too many."""
     names = tree.names(DEVICES) if addresses is None else list(addresses)
     if len(names) > LIMIT:
         raise InputError(f"{visible(tree.name)} has {len(names)} PCI functions, more than {LIMIT}.", "No host has that many.")
-    owned = _owners(tree, "net"), _owners(tree, "block")
-
-    def read(share: Sequence[str]) -> Part[PciFunction]:
-        return tuple(function for name in share if (function := _read(tree, name, *owned))), tree.unread
-
-    wanted = [name for name in names if _ADDRESS.fullmatch(name)]
-    found, unread = read_together(PciFunction, wanted, read) if isinstance(tree, DirectoryTree) else read(wanted)
-    tree.unread.update(unread)
-    return tuple(sorted(found, key=lambda function: (len(function.address), function.address)))  # segments have four digits or more
+    return sorted(filter(_ADDRESS.fullmatch, names), key=lambda name: (len(name), name))  # segments have four digits or more
 
 
-def _read(tree: Tree, address: str, net: dict[str, list[str]], block: dict[str, list[str]]) -> PciFunction | None:
-    base = tree.link(f"{DEVICES}/{address}") or f"{DEVICES}/{address}"
+def read_functions(
+    tree: Tree, addresses: Iterable[str] | None = None, scope: Scope = Scope.WHOLE, owners: Owners | None = None
+) -> tuple[PciFunction, ...]:
+    """Every function of the tree (or those given), sorted by address; one that vanishes meanwhile is left out."""
+    names = function_names(tree, addresses)
+    owned = owners or Owners.of(tree) if scope is Scope.WHOLE else None
+    with tree.folder(DEVICES) as devices:
+        return tuple(function for name in names if (function := _read(tree, devices, name, owned)))
+
+
+def _read(tree: Tree, devices: Folder, address: str, owned: Owners | None) -> PciFunction | None:
+    """One function; without what the scope of a table leaves out where ``owned`` is None."""
+    base = devices.link(address) or f"{DEVICES}/{address}"
     with tree.folder(base) as folder:
+        if owned:
+            folder.list_names()  # nearly everything that is there is asked for
         ids = _ids(folder)
         if ids is None:
             return None
-        config = _readable(folder.data("config", 4096) or b"")
+        space = folder.data("config", 4096) or b""
+        config, length = _readable(space)
         physfn = _address(folder.leaf("physfn"))
-        resource = (folder.text("resource") or "").split("\n")
-        while resource and resource[-1] in (_EMPTY_REGION, ""):
-            resource.pop()
         group = folder.leaf("iommu_group")
-        override = folder.text("driver_override")
-        links = _virtual_functions(folder) if "virtfn0" in folder.names else ()
         return PciFunction(
             address=address,
             path=base.removeprefix("sys/devices/"),
             **ids,
-            # A VF's own register need not be what the kernel took over from its PF (pci_iov_add_virtfn).
-            revision=_id(folder.text("revision")) if physfn or len(config) < USER_READABLE else f"0x{config[8]:02x}",
-            config=config.rstrip(b"\0").hex(),
-            config_length=len(config),
-            resource="\n".join(resource),
-            driver_override=None if override in (None, "", _UNSET) else override,
+            config=config,
+            config_length=length,
             iommu=folder.leaf("iommu"),
-            iommu_group=int(group) if group and re.fullmatch(r"[0-9]{1,9}", group) else None,
+            iommu_group=int(group) if group and _GROUP.fullmatch(group) else None,
             numa_node=min(max(_or(folder.number("numa_node"), -1), -1), _NODES),
             physfn=physfn,
-            virtfns=tuple(name for link in links if (name := _address(folder.leaf(link)))),
-            **_sriov(folder) if "sriov_totalvfs" in folder.names else {},
-            reset_method=folder.text("reset_method"),
-            vfio_dev=tuple(tree.names(f"{base}/vfio-dev")) if "vfio-dev" in folder.names else (),
-            net=tuple(sorted(net.get(address, ()))),
-            block=tuple(sorted(block.get(address, ()))),
-            mdev="mdev_supported_types" in folder.names,
-            boot_vga=folder.text("boot_vga"),
-            serial_number=folder.text("serial_number"),
+            virtfns=_virtual_functions(folder),
+            vfio_dev=tuple(folder.names("vfio-dev")),
+            **_rest(folder, address, space[:length], physfn, owned) if owned else {},
         )
 
 
-def _virtual_functions(folder: Folder) -> list[str]:
-    """The links to VFs in the order of their numbers, which begin with 0 (pci_iov_sysfs_link())."""
-    return sorted((name for name in folder.names if name.startswith("virtfn")), key=lambda name: int(name[6:]) if name[6:].isdecimal() else -1)
+def _rest(folder: Folder, address: str, config: bytes, physfn: str | None, owned: Owners) -> dict[str, Any]:
+    """What ``Scope.TABLE`` leaves out."""
+    override = folder.text("driver_override")
+    return {
+        # A VF's own register need not be what the kernel took over from its PF (pci_iov_add_virtfn).
+        "revision": _id(folder.text("revision")) if physfn or len(config) < USER_READABLE else f"0x{config[8]:02x}",
+        "resource": _regions(folder.text("resource") or ""),
+        "driver_override": None if override in (None, "", _UNSET) else override,
+        **(_sriov(folder) if folder.has("sriov_totalvfs") else {}),
+        "reset_method": folder.text("reset_method"),
+        "net": tuple(sorted(owned.net.get(address, ()))),
+        "block": tuple(sorted(owned.block.get(address, ()))),
+        "mdev": folder.has("mdev_supported_types"),
+        "boot_vga": folder.text("boot_vga"),
+        "serial_number": folder.text("serial_number"),
+    }
 
 
-def _readable(config: bytes) -> bytes:
-    """Without the zeros that tar pads the 64 bytes of an ordinary user with: a capability list that begins behind them was not read."""
-    unread = len(config) > USER_READABLE and len(config.rstrip(b"\0")) <= USER_READABLE and Status.read(config).CAP_LIST
-    return config[:USER_READABLE] if unread else config
+def _regions(text: str) -> str:
+    """The lines of ``resource`` without the empty ones at their end, which are most of them."""
+    kept = len(text.rstrip(_OF_EMPTY))
+    end = text.find("\n", kept) if kept else 0  # of the last line that holds anything
+    if end < 0:
+        return text
+    behind = text[end:] if kept else "\n" + text
+    if behind == _EMPTY_REGIONS[: len(behind)] and len(behind) % len(_EMPTY_REGION) == 0:
+        return text[:end]
+    lines = text.split("\n")
+    while lines and lines[-1] in (_EMPTY_REGION[1:], ""):
+        lines.pop()
+    return "\n".join(lines)
+
+
+def _virtual_functions(folder: Folder) -> tuple[str, ...]:
+    """VFs in the order of the numbers of their links, which begin with 0 (pci_iov_sysfs_link())."""
+    if not folder.has("virtfn0"):
+        return ()
+    links = [name for name in folder.list_names() if name.startswith("virtfn")]
+    links.sort(key=lambda name: int(name[6:]) if name[6:].isdecimal() else -1)
+    return tuple(name for link in links if (name := _address(folder.leaf(link))))
+
+
+def _readable(config: bytes) -> tuple[str, int]:
+    """The bytes in hexadecimal without the zeros at their end, and how many were read.
+
+    tar pads the 64 bytes of an ordinary user with zeros: a capability list that begins behind them was not read.
+    """
+    told = _without_zeros(config)
+    unread = len(config) > USER_READABLE and len(told) <= USER_READABLE and Status.read(config).CAP_LIST
+    return told.hex(), USER_READABLE if unread else len(config)
+
+
+def _without_zeros(data: bytes) -> bytes:
+    # rstrip() alone looks at one byte after the other: of 4 KiB, of which most functions use a few hundred, that takes longer than to read them.
+    end = len(data)
+    for zeros in _ZEROS:
+        if data.endswith(zeros, 0, end):
+            end -= len(zeros)
+    return data[:end].rstrip(b"\0")
 
 
 def _ids(folder: Folder) -> dict[str, Any] | None:
@@ -104,21 +162,25 @@ def _ids(folder: Folder) -> dict[str, Any] | None:
     uevent = folder.text("uevent")
     match = _UEVENT.search(uevent) if uevent else None
     if match:
-        driver, class_, vendor, device, subsystem_vendor, subsystem_device, modalias = match.groups()
-        return {
-            "driver": driver,
-            "class_": f"0x{int(class_, 16):06x}",
-            "vendor": f"0x{vendor.lower()}",
-            "device": f"0x{device.lower()}",
-            "subsystem_vendor": f"0x{subsystem_vendor.lower()}",
-            "subsystem_device": f"0x{subsystem_device.lower()}",
-            "modalias": modalias,
-        }
+        return _ids_of(*match.groups())
     known = {"class_": folder.text("class"), "driver": folder.leaf("driver")}
     known |= {name: folder.text(name) for name in ("vendor", "device", "subsystem_vendor", "subsystem_device", "modalias")}
     found = {name: text for name, text in known.items() if text is not None}
     valid = all(_ID.fullmatch(text) for name, text in found.items() if name not in ("driver", "modalias"))
     return found if valid and {"vendor", "device", "class_"} <= found.keys() else None
+
+
+@lru_cache(maxsize=4096)  # most functions of a big host are of a few kinds
+def _ids_of(driver: str | None, class_: str, vendor: str, device: str, subsystem_vendor: str, subsystem_device: str, modalias: str) -> dict[str, Any]:
+    return {
+        "driver": driver,
+        "class_": f"0x{int(class_, 16):06x}",
+        "vendor": f"0x{vendor.lower()}",
+        "device": f"0x{device.lower()}",
+        "subsystem_vendor": f"0x{subsystem_vendor.lower()}",
+        "subsystem_device": f"0x{subsystem_device.lower()}",
+        "modalias": modalias,
+    }
 
 
 def _sriov(folder: Folder) -> dict[str, Any]:
@@ -156,7 +218,6 @@ def last_function(path: str) -> str | None:
 
 
 def _owners(tree: Tree, kind: str) -> dict[str, list[str]]:
-    # /sys/class/net and /sys/class/block are one directory of links each; far cheaper than looking below each function.
     owners: dict[str, list[str]] = {}
     for name in tree.names(f"sys/class/{kind}"):
         path = tree.link(f"sys/class/{kind}/{name}")

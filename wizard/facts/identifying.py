@@ -72,6 +72,7 @@ _PATTERN = re.compile(
 _NAMED_BY_IP = re.compile(r"(?<!\w)(ip=(?:(?:\[[^\]\s]*\]|[^\s:\[]*):){4})([^\s:]+)")
 _VERSION = re.compile(r"(?i)(?:\bv|\bver\.?|version|rev(?:ision)?\.?|release|firmware|fw)[\s:=]*\Z")
 _EUI = re.compile(rf"(?:{_HEX2}[:-]){{7}}{_HEX2}")
+_SPACES = re.compile(r"\s+")
 _MAC = re.compile(rf"(?:{_HEX2}:){{5}}{_HEX2}")
 _PRODUCT = "DMI: "  # what dmi_format_ids() of the kernel says begins with it
 _KEY = re.compile(r"""[^=:]*[=:]\s*["']?""")
@@ -182,17 +183,22 @@ def _spellings(secrets: Secrets, given: Pseudonyms) -> Iterator[tuple[str, Calla
     for name in secrets.interfaces:
         yield name.lower(), partial(lambda name: "net-" + given.digits("interface name", name)[:8], name)
     for number in secrets.serials:
-        plain = partial(serial, number, given)
-        yield number.lower(), plain
-        yield re.sub(r"\s+", "_", number.lower()), plain  # udev's by-id names
+        lower, plain = number.lower(), partial(serial, number, given)
+        yield lower, plain
+        if _SPACES.search(lower):
+            yield _SPACES.sub("_", lower), plain  # udev's by-id names
         yield number.encode().hex(), plain  # the kernel's own name of an NVMe namespace: nvme.VENDOR-SERIAL-MODEL in hexadecimal
         if _EUI.fullmatch(number):  # a GUID of InfiniBand is the same number in two other forms
-            digits = partial(lambda number: serial(number, given).replace("-", ""), number)
-            yield number.lower().replace("-", "").replace(":", ""), digits
-            yield group(re.sub("[:-]", "", number.lower()), ":", 4), partial(lambda digits: group(digits(), ":", 4), digits)
+            bare = lower.replace("-", "").replace(":", "")
+            yield bare, partial(_guid, number, given)
+            yield group(bare, ":", 4), partial(_guid, number, given, ":")
     for address in secrets.macs:
         if _MAC.fullmatch(address):
             yield from _forms_of_mac(address.lower(), given)
+
+
+def _guid(number: str, given: Pseudonyms, separator: str = "") -> str:
+    return group(serial(number, given).replace("-", ""), separator, 4)
 
 
 def _forms_of_mac(address: str, given: Pseudonyms) -> Iterator[tuple[str, Callable[[], str]]]:

@@ -17,30 +17,54 @@ import pyudev
 from wizard.base.errors import InputError
 from wizard.facts import opened as opened_files
 from wizard.facts import rdma, routes, taken, usage
-from wizard.facts.functions import read_functions
 from wizard.facts.keptlog import split
 from wizard.facts.kmsg import read_kernel_log
-from wizard.facts.model import Facts, InUse, Moment, PciFunction
+from wizard.facts.many import read_many
+from wizard.facts.model import Facts, Group, InUse, Moment, PciFunction
 from wizard.facts.pci_ids import named
 from wizard.facts.policy import policy_of
 from wizard.facts.programs import find_programs
 from wizard.facts.record import assemble, cpu_model, free_hugepages, unique
+from wizard.facts.scope import Scope
 from wizard.facts.tree import DirectoryTree, Tree
 from wizard.facts.uefi import find_firmware
 from wizard.facts.vfio import guest_of, holders
 
 
-def read_live(root: str = "/") -> Facts:
+def read_live(root: str = "/", scope: Scope = Scope.WHOLE) -> Facts:
     """The Facts of this machine. Reads only; what root would add is in ``unread``."""
     tree = DirectoryTree(root, live=True)
     if not tree.names("sys/bus"):
         raise InputError("This machine has no /sys to read.", "Run on Linux with sysfs mounted, or use --replay SNAPSHOT.")
     lines, complete = read_kernel_log(tree)
     log, moment_log = split(lines)
+    functions, groups = live_functions(tree, scope)
+    moment = Moment(log=moment_log)
+    surroundings: dict[str, object] = {}
+    if scope is Scope.WHOLE:
+        surroundings, moment = _surroundings(tree, functions, moment)
+    return assemble(
+        tree,
+        scope,
+        origin="live",
+        functions=functions,
+        groups=groups,
+        log=log,
+        log_complete=complete,
+        iommufd=os.path.exists("/dev/iommu"),
+        vfio=os.path.exists("/dev/vfio/vfio") or os.path.exists("/dev/vfio/devices"),
+        kvm=os.path.exists("/dev/kvm"),
+        policy=policy_of(tree),
+        moment=moment,
+        **surroundings,
+    )
+
+
+def _surroundings(tree: Tree, functions: tuple[PciFunction, ...], moment: Moment) -> tuple[dict[str, object], Moment]:
+    """What the scope of a table leaves out of a host, and the moment with its figures."""
     disks = frozenset(tree.names("sys/class/block"))
     files = opened_files.device_files(tree)
     opened = holders(tree, disks, files)
-    functions = live_functions(tree)
     used = [*_disks(tree), *_network(tree), *usage.of_openers(tree, {path: who for path, who in opened.items() if path[5:] in disks})]
     used += usage.of_holders(tree, used)
     held = [
@@ -50,27 +74,17 @@ def read_live(root: str = "/") -> Facts:
         *taken.of_tree(tree),
         *rdma.of_rdma(tree),
     ]
-    return assemble(
-        tree,
-        origin="live",
-        functions=functions,
-        log=log,
-        log_complete=complete,
-        cpus=psutil.cpu_count(),
-        cpu_model=cpu_model(tree),
-        memory_total=psutil.virtual_memory().total,
-        iommufd=os.path.exists("/dev/iommu"),
-        vfio=os.path.exists("/dev/vfio/vfio") or os.path.exists("/dev/vfio/devices"),
-        kvm=os.path.exists("/dev/kvm"),
-        in_use=unique([*used, *held]),
-        programs=find_programs(),
-        firmware=find_firmware(tree),
-        limits=_limits(),
-        policy=policy_of(tree),
-        moment=msgspec.structs.replace(
-            read_figures(tree), log=moment_log, open_devices={path: who for path, who in opened.items() if path not in files}
-        ),
-    )
+    known: dict[str, object] = {
+        "cpus": psutil.cpu_count(),
+        "cpu_model": cpu_model(tree),
+        "memory_total": psutil.virtual_memory().total,
+        "in_use": unique([*used, *held]),
+        "programs": find_programs(),
+        "firmware": find_firmware(tree),
+        "limits": _limits(),
+    }
+    open_devices = {path: who for path, who in opened.items() if path not in files}
+    return known, msgspec.structs.replace(read_figures(tree), log=moment.log, open_devices=open_devices)
 
 
 def read_figures(tree: Tree | None = None) -> Moment:
@@ -84,13 +98,14 @@ def read_figures(tree: Tree | None = None) -> Moment:
     )
 
 
-def live_functions(tree: Tree) -> tuple[PciFunction, ...]:
-    """Every PCI function that udev knows, with its names out of the hwdb, else out of pci.ids."""
+def live_functions(tree: Tree, scope: Scope = Scope.WHOLE) -> tuple[tuple[PciFunction, ...], tuple[Group, ...]]:
+    """Every PCI function that udev knows, with its names out of the hwdb, else out of pci.ids; and every group."""
     try:
         devices = {device.sys_name: device.properties for device in pyudev.Context().list_devices(subsystem="pci")}
     except (ImportError, OSError) as error:
         raise InputError(f"udev can't be asked for devices ({error}).", "Install libudev1, or use --root / to read /sys directly.") from error
-    return named(_of_hwdb(function, devices[function.address]) for function in read_functions(tree, devices) if function.address in devices)
+    functions, groups = read_many(tree, devices, scope)
+    return named(_of_hwdb(function, devices[function.address]) for function in functions if function.address in devices), groups
 
 
 def _of_hwdb(function: PciFunction, properties: pyudev.device._device.Properties) -> PciFunction:

@@ -6,12 +6,12 @@ import os
 import posixpath
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from wizard.base.shares import Part, read_together
 from wizard.facts.model import Group, Identity, IommuDevice, Kernel, Node
 from wizard.facts.pseudonym import host_pseudonym, key_of, machine_pseudonym
-from wizard.facts.tree import DirectoryTree, Tree
+from wizard.facts.scope import Scope
+from wizard.facts.tree import Folder, Tree
 
 TABLES = ("IORT", "MCFG", "APIC")  # APIC is the MADT
 """What is kept of ACPI, by signature."""
@@ -65,26 +65,29 @@ def read_iommus(tree: Tree) -> tuple[IommuDevice, ...]:
     return tuple(found)
 
 
-def read_groups(tree: Tree) -> tuple[Group, ...]:
-    """Every IOMMU group, by number."""
-    base = "sys/kernel/iommu_groups"
-    names = [name for name in tree.names(base) if re.fullmatch(r"[0-9]{1,9}", name)]
-
-    def read(share: Sequence[str]) -> Part[Group]:
-        return tuple(_group(tree, f"{base}/{name}", int(name)) for name in share), tree.unread
-
-    found, unread = read_together(Group, names, read) if isinstance(tree, DirectoryTree) else read(names)
-    tree.unread.update(unread)
-    return tuple(sorted(found, key=lambda group: group.id))
+GROUPS = "sys/kernel/iommu_groups"
 
 
-def _group(tree: Tree, path: str, number: int) -> Group:
-    return Group(
-        id=number,
-        type=tree.text(f"{path}/type"),
-        devices=tuple(tree.names(f"{path}/devices")),
-        reserved_regions=tree.text(f"{path}/reserved_regions"),
-    )
+def group_names(tree: Tree) -> list[str]:
+    """The numbers of all groups as text, in their order."""
+    return sorted((name for name in tree.names(GROUPS) if re.fullmatch(r"[0-9]{1,9}", name)), key=int)
+
+
+def read_groups(tree: Tree, numbers: Iterable[str] | None = None, scope: Scope = Scope.WHOLE) -> tuple[Group, ...]:
+    """Every IOMMU group (or those given), by number; without its type in the scope of a table."""
+    names = group_names(tree) if numbers is None else numbers
+    with tree.folder(GROUPS) as groups:
+        return tuple(_group(groups, name, scope) for name in names)
+
+
+def _group(groups: Folder, name: str, scope: Scope) -> Group:
+    with groups.folder(name) as group:
+        return Group(
+            id=int(name),
+            type=group.text("type") if scope is Scope.WHOLE else None,
+            devices=tuple(group.names("devices")),
+            reserved_regions=group.text("reserved_regions"),
+        )
 
 
 def read_nodes(tree: Tree) -> tuple[Node, ...]:

@@ -205,4 +205,4 @@ def _hmac(key: bytes, value: str) -> str:
 
 def group(digits: str, separator: str, size: int = 2) -> str:
     """``aabbcc`` as ``aa-bb-cc``."""
-    return separator.join(digits[i : i + size] for i in range(0, len(digits), size))
+    return separator.join([digits[i : i + size] for i in range(0, len(digits), size)])

@@ -10,33 +10,56 @@ import msgspec
 from wizard import __version__
 from wizard.base.errors import InputError
 from wizard.base.text import visible
-from wizard.facts import devicetree, functions, platform, taken, usage
+from wizard.facts import devicetree, platform, taken, usage
 from wizard.facts.covered import covered
 from wizard.facts.held import Place
 from wizard.facts.interrupts import behind_its
 from wizard.facts.keptlog import split
-from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment
+from wizard.facts.many import read_many
+from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, HwInfo, InUse, Moment, PciFunction
 from wizard.facts.opened import of_displays
 from wizard.facts.pci_ids import named
+from wizard.facts.scope import Scope
 from wizard.facts.tree import TEXT_LIMIT, Tree
 from wizard.facts.uefi import find_firmware
 
 
-def from_tree(tree: Tree) -> Facts:
-    """Everything that a tree holds. What it does not hold is absent, never taken from the machine this runs on."""
-    found = functions.read_functions(tree)
-    known: dict[str, object] = {"functions": named(found)}
-    uses = [*usage.default_routes_of_proc(tree), *usage.addresses_of_proc(tree)]
+def from_tree(tree: Tree, scope: Scope = Scope.WHOLE) -> Facts:
+    """Everything that a tree holds, or what a table needs of it. What it does not hold is absent, never taken from the machine this runs on."""
+    found, groups = read_many(tree, scope=scope)
+    known: dict[str, object] = {"functions": named(found), "groups": groups}
+    uses: list[tuple[str, str, str]] = []
     if not found:
         from wizard.facts import sos  # loads unpackers, which a tree of /sys has no need of
 
         if sos.is_sos(tree):
             report = sos.read_report(tree)
-            tree, found = report.tree, report.functions
+            tree, found, uses = report.tree, report.functions, [*report.uses]
             known = {"functions": named(found), "iommus": report.iommus, "groups": report.groups, "programs": sos.programs_of(tree)}
             known["identity"] = sos.identity_of(tree, platform.read_identity(tree))
-            uses = [*usage.default_routes_of_proc(tree), *usage.addresses_of_proc(tree), *report.uses]
     log, moment_log = split(log_of(tree))
+    moment = Moment(log=moment_log)
+    if scope is Scope.WHOLE:
+        surroundings, moment = _surroundings(tree, found, uses, moment)
+        known = surroundings | known
+    return assemble(
+        tree,
+        scope,
+        origin="root",
+        **known,
+        log=log,
+        log_complete=bool(log),
+        hw_info=_hw_info(tree) if "hw_info.json" in tree.names("") else (),
+        iommufd=_in_proc_misc(tree, "iommu"),
+        vfio=_in_proc_misc(tree, "vfio"),
+        kvm=_in_proc_misc(tree, "kvm"),
+        moment=moment,
+    )
+
+
+def _surroundings(tree: Tree, found: tuple[PciFunction, ...], uses: list[tuple[str, str, str]], moment: Moment) -> tuple[dict[str, object], Moment]:
+    """What the scope of a table leaves out of a host, and the moment with its figures; ``uses`` of interfaces are known from elsewhere."""
+    uses = [*usage.default_routes_of_proc(tree), *usage.addresses_of_proc(tree), *uses]
     used = [
         *usage.of_mounts(tree, usage.mounts_of_proc(tree)),
         *usage.of_mounts(tree, usage.swaps_of_proc(tree), "swap"),
@@ -44,26 +67,15 @@ def from_tree(tree: Tree) -> Facts:
     ]
     used += usage.of_holders(tree, used)
     meminfo = tree.text("proc/meminfo") or ""
-    names = tree.names("")
-    return assemble(
-        tree,
-        origin="root",
-        **known,
-        log=log,
-        log_complete=bool(log),
-        hw_info=_hw_info(tree) if "hw_info.json" in names else (),
-        in_use=unique([*used, *of_displays(tree, found), *taken.of_tree(tree)]),
-        firmware=find_firmware(tree),
-        cpus=_cpus(tree),
-        cpu_model=cpu_model(tree),
-        memory_total=_kib(meminfo, "MemTotal"),
-        iommufd=_in_proc_misc(tree, "iommu"),
-        vfio=_in_proc_misc(tree, "vfio"),
-        kvm=_in_proc_misc(tree, "kvm"),
-        moment=Moment(
-            memory_available=_kib(meminfo, "MemAvailable"), memory_free=_kib(meminfo, "MemFree"), hugepages_free=free_hugepages(tree), log=moment_log
-        ),
-    )
+    known: dict[str, object] = {
+        "in_use": unique([*used, *of_displays(tree, found), *taken.of_tree(tree)]),
+        "firmware": find_firmware(tree),
+        "cpus": _cpus(tree),
+        "cpu_model": cpu_model(tree),
+        "memory_total": _kib(meminfo, "MemTotal"),
+    }
+    free = {"memory_available": _kib(meminfo, "MemAvailable"), "memory_free": _kib(meminfo, "MemFree"), "hugepages_free": free_hugepages(tree)}
+    return known, msgspec.structs.replace(moment, **free)
 
 
 _JOURNALS = tuple(f"sos_commands/logs/journalctl_--no-pager{catalog}_--boot" for catalog in ("", "_--catalog"))
@@ -85,8 +97,8 @@ def log_of(tree: Tree) -> list[str]:
     return (found or b"").rstrip(b"\0").decode(errors="backslashreplace").strip().splitlines()
 
 
-def assemble(tree: Tree, **known: object) -> Facts:
-    """Facts of what every source reads from /sys, completed by what only the caller knows."""
+def assemble(tree: Tree, scope: Scope = Scope.WHOLE, **known: object) -> Facts:
+    """Facts of what every source reads from /sys, completed by what only the caller knows: functions and groups at least."""
     parts: dict[str, object] = {
         "format": FORMAT,
         "version": VERSION,
@@ -94,8 +106,7 @@ def assemble(tree: Tree, **known: object) -> Facts:
         "identity": platform.read_identity(tree),
         "kernel": platform.read_kernel(tree),
         "iommus": platform.read_iommus(tree),
-        "groups": platform.read_groups(tree),
-        "nodes": platform.read_nodes(tree),
+        "nodes": platform.read_nodes(tree) if scope is Scope.WHOLE else (),
         "acpi": platform.read_acpi(tree),
         "device_tree": platform.has_device_tree(tree),
         **known,

@@ -156,7 +156,7 @@ def redact(facts: Facts, secrets: Secrets) -> tuple[Facts, tuple[str, ...]]:
     given = Pseudonyms(secrets.key)
     secrets = _also_of(facts, secrets)
     site = _Site(Cleaner(secrets, given), given, configbytes.Known(form for text in secrets.serials for form in _in_bytes(text)))
-    done: Facts = _struct(facts, site)
+    done: Facts = _Carried(site).struct(facts)
     identity = msgspec.structs.replace(done.identity, digest=None)
     if secrets.key is not None:
         identity = msgspec.structs.replace(identity, host=host_pseudonym(secrets.key))
@@ -168,27 +168,47 @@ def cleaner(facts: Facts, secrets: Secrets) -> Callable[[str], str]:
     return Cleaner(_also_of(facts, secrets), Pseudonyms(secrets.key)).text
 
 
-def _struct(value: Any, site: _Site) -> Any:
-    """A struct with each of its fields as decided; the same one where nothing changes."""
-    decisions = DECISIONS[type(value)]
-    changes: dict[str, object] = {}
-    for name in value.__struct_fields__:
-        before = getattr(value, name)
-        after = _value(before, decisions.get(name), site)
-        if after is not before and after != before:
-            changes[name] = after
-    return msgspec.structs.replace(value, **changes) if changes else value
+class _Carried:
+    """Decisions being carried out. The same text in the same field has the same answer, found once: functions share most of theirs."""
 
+    def __init__(self, site: _Site) -> None:
+        self._site = site
+        self._known: dict[int, dict[str, str]] = {}  # by a decision's id: ``DECISIONS`` keeps them all
+        self._fields: dict[type, list[tuple[str, Decision | None, dict[str, str]]]] = {}
 
-def _value(value: Any, decision: Decision | None, site: _Site) -> Any:
-    if isinstance(value, str):
-        assert decision is not None, "a text that nobody decided about"
-        return decision.act(site, value) if value else value
-    if isinstance(value, tuple):
-        return tuple(_value(one, decision, site) for one in value)
-    if isinstance(value, dict):
-        return {_value(key, decision, site): _value(one, decision, site) for key, one in value.items()}
-    return _struct(value, site) if isinstance(value, msgspec.Struct) else value
+    def struct(self, value: Any) -> Any:
+        """A struct with each of its fields as decided; the same one where nothing changes."""
+        changes: dict[str, object] = {}
+        for name, decision, known in self._fields.get(type(value)) or self._of(type(value)):
+            before = getattr(value, name)
+            if before is None or before is False or type(before) is int:
+                continue
+            # Of thousands of functions nearly every field is a text that was seen before.
+            after = known.get(before) if type(before) is str else None
+            if after is None:
+                after = self._value(before, decision, known)
+            if after is not before and after != before:
+                changes[name] = after
+        return msgspec.structs.replace(value, **changes) if changes else value
+
+    def _of(self, kind: type) -> list[tuple[str, Decision | None, dict[str, str]]]:
+        decisions = DECISIONS[kind]
+        decided = [(name, decisions.get(name)) for name in kind.__struct_fields__]  # type: ignore[attr-defined]
+        fields = self._fields[kind] = [(name, decision, self._known.setdefault(id(decision), {})) for name, decision in decided]
+        return fields
+
+    def _value(self, value: Any, decision: Decision | None, known: dict[str, str]) -> Any:
+        if isinstance(value, str):
+            found = known.get(value)
+            if found is None:
+                assert decision is not None, "a text that nobody decided about"
+                found = known[value] = decision.act(self._site, value) if value else value
+            return found
+        if isinstance(value, tuple):
+            return tuple([self._value(one, decision, known) for one in value]) if value else value
+        if isinstance(value, dict):
+            return {self._value(key, decision, known): self._value(one, decision, known) for key, one in value.items()}
+        return self.struct(value) if isinstance(value, msgspec.Struct) else value
 
 
 def _in_bytes(number: str) -> tuple[bytes, ...]:

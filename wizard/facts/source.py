@@ -16,6 +16,7 @@ import msgspec
 from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts.model import Facts
+from wizard.facts.scope import Scope
 
 if TYPE_CHECKING:
     from wizard.facts.pseudonym import Secrets
@@ -70,9 +71,12 @@ def recorded(path: str) -> Source:
     return Source(SourceKind.ROOT if os.path.isdir(path) else SourceKind.REPLAY, path)
 
 
-def read_facts(source: Source, policy: str | None = None) -> Facts:
-    """The facts of a source; a policy file replaces the policy that they carry. ``InputError`` where either can't be read."""
-    facts = _read(source)
+def read_facts(source: Source, policy: str | None = None, scope: Scope = Scope.WHOLE) -> Facts:
+    """The facts of a source; a policy file replaces the policy that they carry. ``InputError`` where either can't be read.
+
+    Of a tree or this machine no more is read than ``scope`` says. A recording is read whole.
+    """
+    facts = _read(source, scope)
     if policy:
         from wizard.facts.policy import load_policy
 
@@ -167,7 +171,7 @@ def _rooted(outer: Tree, inner: str) -> Tree:
     return tree
 
 
-def _facts_within(path: str) -> Facts:
+def _facts_within(path: str, scope: Scope) -> Facts:
     """The facts of a container: of the tree in it, with what lies beside that, else of its files."""
     outer = _open_container(path)
     inner = _tree_within(outer)
@@ -178,7 +182,7 @@ def _facts_within(path: str) -> Facts:
     from wizard.facts.record import from_tree
 
     tree = _rooted(outer, inner)
-    facts = from_tree(tree)
+    facts = from_tree(tree, scope)
     if not facts.functions and tree.names(_LSPCI_OF_SOS):  # a report without udev's database, or of a sos before 3.0, has lspci alone
         from wizard.facts.container import completed
         from wizard.facts.memorytree import Below
@@ -223,15 +227,15 @@ def secrets_for(source: Source) -> Secrets:
     return secrets_of(DirectoryTree("/", live=True), live=True)
 
 
-def _read(source: Source) -> Facts:
+def _read(source: Source, scope: Scope) -> Facts:
     # Each reader is loaded for those who need it: a list of a snapshot is to be quick.
     if source.path:
-        return _facts_within(source.path) if _is_container(source) else load_recording(source.path)
+        return _facts_within(source.path, scope) if _is_container(source) else load_recording(source.path)
     if source.kind is SourceKind.DEMO:
         return _demo()
     from wizard.facts.live import read_live
 
-    return read_live()
+    return read_live(scope=scope)
 
 
 def _is_text(path: str) -> bool:

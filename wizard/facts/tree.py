@@ -85,8 +85,10 @@ class Tree(ABC):
     def link(self, path: str) -> str | None:
         """Where a link leads, as a path of this tree; None when it is no link. Raises InputError when it leaves."""
         target = self.target(path)
-        if target is None:
-            return None
+        return None if target is None else self.resolved(path, target)
+
+    def resolved(self, path: str, target: str) -> str:
+        """Where the link at ``path`` with this text leads, as a path of this tree. Raises InputError when it leaves."""
         joined = target.lstrip("/") if target.startswith("/") else posixpath.join(posixpath.dirname(path), target)
         resolved = posixpath.normpath(joined)
         if resolved.startswith(".."):
@@ -114,23 +116,41 @@ class _Access(msgspec.Struct):
 
 
 class Folder:
-    """One directory of a tree, with what is in it. To be closed, or used with ``with``."""
+    """One directory of a tree. To be closed, or used with ``with``.
+
+    Who asks for most of what is in it calls ``list_names`` first: what is not there costs nothing then. Who asks for little does not.
+    """
 
     def __init__(self, tree: Tree, path: str) -> None:
         self.tree = tree
         self.path = path
-        self.names = frozenset(self._listing())
+        self.listed: frozenset[str] | None = None
+
+    def list_names(self) -> frozenset[str]:
+        """What is in it, listed once."""
+        if self.listed is None:
+            self.listed = frozenset(self._listing())
+        return self.listed
 
     def _listing(self) -> list[str]:
         return self.tree.names(self.path)
 
+    def has(self, name: str) -> bool:
+        """Whether a name is in it, whatever it is."""
+        return name in self.list_names()
+
     def data(self, name: str, limit: int = FILE_LIMIT) -> bytes | None:
         """As ``Tree.data``."""
-        return self.tree.data(f"{self.path}/{name}", limit) if name in self.names else None
+        return self.tree.data(f"{self.path}/{name}", limit) if self.has(name) else None
 
     def target(self, name: str) -> str | None:
         """As ``Tree.target``."""
-        return self.tree.target(f"{self.path}/{name}") if name in self.names else None
+        return self.tree.target(f"{self.path}/{name}") if self.has(name) else None
+
+    def link(self, name: str) -> str | None:
+        """As ``Tree.link``."""
+        target = self.target(name)
+        return None if target is None else self.tree.resolved(f"{self.path}/{name}", target)
 
     def text(self, name: str) -> str | None:
         """As ``Tree.text``."""
@@ -143,7 +163,15 @@ class Folder:
 
     def number(self, name: str) -> int | None:
         """As ``Tree.number``."""
-        return self.tree.number(f"{self.path}/{name}") if name in self.names else None
+        return self.tree.number(f"{self.path}/{name}") if self.has(name) else None
+
+    def names(self, name: str) -> list[str]:
+        """As ``Tree.names``, of a directory in it."""
+        return self.tree.names(f"{self.path}/{name}")
+
+    def folder(self, name: str) -> Folder:
+        """As ``Tree.folder``, of a directory in it."""
+        return self.tree.folder(f"{self.path}/{name}")
 
     def leaf(self, name: str) -> str | None:
         """The last part of a link's text; None when it is no link."""
@@ -262,17 +290,30 @@ class _OpenFolder(Folder):
     """A directory by its descriptor."""
 
     def __init__(self, tree: DirectoryTree, path: str, descriptor: int, flags: int) -> None:
+        super().__init__(tree, path)
         self.directory = tree
         self.descriptor = descriptor
         self.flags = flags
-        super().__init__(tree, path)
 
     def _listing(self) -> list[str]:
-        return os.listdir(self.descriptor)
+        try:
+            return os.listdir(self.descriptor)
+        except OSError as error:
+            self.directory.note(self.path, error)
+            return []
+
+    def has(self, name: str) -> bool:
+        """As of any folder; where it was not listed, the kernel is asked for the one name, which in most cases is a link."""
+        if self.listed is not None:
+            return name in self.listed
+        try:
+            return bool(os.readlink(name, dir_fd=self.descriptor))
+        except OSError as error:
+            return error.errno == errno.EINVAL  # it is there, and no link
 
     def data(self, name: str, limit: int = FILE_LIMIT) -> bytes | None:
         """As ``Tree.data``, relative to the descriptor."""
-        if name not in self.names:
+        if self.listed is not None and name not in self.listed:
             return None
         try:
             descriptor = os.open(name, self.flags, dir_fd=self.descriptor)
@@ -286,7 +327,7 @@ class _OpenFolder(Folder):
 
     def target(self, name: str) -> str | None:
         """As ``Tree.target``, relative to the descriptor."""
-        if name not in self.names:
+        if self.listed is not None and name not in self.listed:
             return None
         try:
             return os.readlink(name, dir_fd=self.descriptor)
@@ -297,9 +338,32 @@ class _OpenFolder(Folder):
                 self.directory.note(f"{self.path}/{name}", error)
             return None
 
+    def names(self, name: str) -> list[str]:
+        """As ``Tree.names``, relative to the descriptor."""
+        if self.listed is not None and name not in self.listed:
+            return []
+        try:
+            descriptor = os.open(name, self.flags | os.O_DIRECTORY, dir_fd=self.descriptor)
+            try:
+                return sorted(os.listdir(descriptor))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self.directory.note(f"{self.path}/{name}", error)
+            return []
+
+    def folder(self, name: str) -> Folder:
+        """As ``Tree.folder``, relative to the descriptor."""
+        path = f"{self.path}/{name}"
+        try:
+            return _OpenFolder(self.directory, path, os.open(name, self.flags | os.O_DIRECTORY, dir_fd=self.descriptor), self.flags)
+        except OSError as error:
+            self.directory.note(path, error)
+            return Folder(self.directory, path)
+
     def text(self, name: str) -> str | None:
         """As ``Tree.text``."""
-        data = self.data(name, 65536)
+        data = self.data(name)
         if data:
             return as_text(data)
         return "" if data is not None and not self.directory.recorded_error(f"{self.path}/{name}") else None
