@@ -8,6 +8,7 @@ from functools import cached_property
 
 from wizard.dryrun.grants import Grant, Interval, covers, merged, overlaps
 from wizard.dryrun.layout import HOST_TABLES, ITS_TRANSLATER, FunctionLayout
+from wizard.dryrun.owners import joined
 from wizard.dryrun.world import Vm, World
 from wizard.nesting import HostSmmu, Nested, Parent, Viommu
 from wizard.smmu.inventory import Inventory, StreamEntry
@@ -83,7 +84,7 @@ class Claim:
     def grant(self) -> Grant:
         """What the VM's functions may reach: its memory, the ITS page, and the BARs of its functions where QEMU maps them."""
         layout, page = self.vm.layout, self.host.kernel.page_size
-        own = tuple(Interval(chunk.pa, chunk.pa + chunk.size) for chunk in layout.chunks)
+        own = tuple(Interval(*held) for held in joined([(chunk.pa, chunk.pa + chunk.size) for chunk in layout.chunks]))
         its = Interval(ITS_TRANSLATER & -page, (ITS_TRANSLATER & -page) + page)
         there = [f for f in self.world.layout.functions_of(layout.name) if self.there(f)] if layout.peer_to_peer else []
         bars = tuple(Interval(bar.pa, bar.pa + bar.size) for function in there for bar in function.bars)

@@ -41,7 +41,7 @@ class Grant:
 class Owned:
     """Which frames are granted: a map of 2 MiB units that are granted whole, and frame by frame only those that are granted in part."""
 
-    __slots__ = ("base", "intervals", "limit", "parts", "shift", "slot", "sums", "unit", "whole")
+    __slots__ = ("base", "intervals", "limit", "longest", "parts", "shift", "slot", "sums", "unit", "whole")
     whole: Flags
     sums: npt.NDArray[np.int64]
     parts: Flags
@@ -63,6 +63,7 @@ class Owned:
         steps = np.zeros(count + 1, np.int64)
         steps[low[some]] += 1  # intervals do not touch each other, so that no two begin, or end, at the same unit
         steps[high[some]] -= 1
+        self.longest = int((last - first).max(initial=0)) << shift
         self.whole = np.cumsum(steps[:-1]) > 0
         edges: dict[int, list[tuple[int, int]]] = {}
         in_part = np.flatnonzero((low > high) | (first < low * per) | (last > high * per))

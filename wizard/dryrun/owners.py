@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 from wizard.dryrun.layout import HOST_TABLES, ITS_FRAME, Layout
@@ -24,3 +25,17 @@ def writable(layout: Layout) -> list[tuple[int, int]]:
     found = [(chunk.pa, chunk.pa + chunk.size) for vm in layout.vms for chunk in vm.chunks]
     found += [(bar.pa, bar.pa + bar.size) for function in layout.functions if function.vm is not None for bar in function.bars]
     return [*found, ITS_FRAME]
+
+
+def joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted, neighbours that touch or overlap as one; each range is start and end."""
+    found: list[tuple[int, int]] = []
+    first = last = -1
+    for start, end in sorted(ranges):
+        if start <= last:
+            last = max(last, end)
+            continue
+        if last >= 0:
+            found.append((first, last))
+        first, last = start, end
+    return [*found, (first, last)] if last >= 0 else found

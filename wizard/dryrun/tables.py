@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from wizard.arch.descriptor import Stage1Leaf, Stage2Leaf, TableDescriptor
+from wizard.dryrun import glance
 from wizard.dryrun.grants import Flags, Grant, Interval, Owned, Words, covers, merged
 from wizard.smmu.memory import PAGE_BYTES, PAGE_SHIFT, Memory
 from wizard.smmu.regime import LEAF, STRIDE, TABLE, Level, Regime
@@ -151,7 +152,7 @@ class _Look:
     @cached_property
     def every(self) -> list[Interval]:
         """All that is granted, joined."""
-        return merged((*self.grant.own, *self.grant.others))
+        return merged((*self.owned.intervals, *self.grant.others))
 
     def last(self, memory: Memory, tables: Words, bases: Words, level: Level, words: int) -> Stray | None:
         """The first leaf of last-level tables that leads too far. Most tables are settled at a glance; others are looked at leaf by leaf."""
@@ -180,6 +181,28 @@ class _Look:
 
         No address is below the bits that all of them have, nor above those that any of them has. Contiguous leaves are not settled here.
         """
+        settled = self._together(memory, tables, level, words)
+        rest = np.flatnonzero(~settled)
+        if rest.size:
+            settled[rest] = self._one_by_one(memory, tables[rest], level, words)
+        return settled
+
+    def _together(self, memory: Memory, tables: Words, level: Level, words: int) -> Flags:
+        """The same by what the descriptors of many tables have in common (``glance``), where so many can all lead to one piece of memory."""
+        settled, each = np.zeros(tables.size, np.bool_), glance.groups(8 * words)
+        if not each or self.tagged or self.regime.swap or self.regime.wide or self.owned.longest < min(each, tables.size) * words << level.shift:
+            return settled
+        least, greatest = glance.extremes(memory, tables, 8 * words)
+        fine, (first, last) = glance.alike(least, greatest), map(glance.turned_back, (least, greatest))
+        fine &= (first & _KIND) == np.uint64(level.kinds.index(LEAF))
+        if level.run > level.shift:
+            fine &= (first & _CONTIGUOUS) == 0
+        mask = np.uint64(level.leaf_mask)
+        fine &= self.owned.between(first & mask, last & mask, level.shift)
+        return np.repeat(fine, each)[: tables.size]
+
+    def _one_by_one(self, memory: Memory, tables: Words, level: Level, words: int) -> Flags:
+        """The same for each table, by the bits that all of its descriptors have and those that any of them has."""
         code, known = np.uint64(level.kinds.index(LEAF)), np.uint64(_NOT_GLOBAL if self.tagged else 0)
         every, either = np.empty(tables.size, np.uint64), np.empty(tables.size, np.uint64)
         step = max(1, BATCH_WORDS // words)

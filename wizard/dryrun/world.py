@@ -143,9 +143,9 @@ class World:
     @cached_property
     def guests(self) -> list[Interval]:
         """All that any guest can write, joined."""
-        from wizard.dryrun.grants import Interval, merged  # numpy: only a proof walks whole tables
+        from wizard.dryrun.grants import Interval  # numpy: only a proof walks whole tables
 
-        return merged([Interval(start, end) for start, end in owners.writable(self.layout)])
+        return [Interval(*held) for held in owners.joined(owners.writable(self.layout))]
 
     def _add(self, function: FunctionLayout) -> None:
         group = self.groups.setdefault(function.group, Group(function.group))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
+from operator import or_
 
 from wizard.arch import command
 from wizard.arch.command import Command, Op, StreamCommand, Sync, Tlbi
@@ -26,6 +27,9 @@ GUESTS = frozenset({"V", "Config", "S1Fmt", "S1ContextPtr", "S1CDMax", "S1DSS", 
 
 Deliberately not taken from ``wizard.nesting``, whose list is what is to be judged.
 """
+
+_HOSTS = reduce(or_, (f.mask << f.lo for name, f in STE.layout.items() if name not in GUESTS))
+"""The bits of all other fields."""
 
 TLBI = frozenset({Op.TLBI_NH_ALL, Op.TLBI_NH_ASID, Op.TLBI_NH_VA, Op.TLBI_NH_VAA})
 """Stage 1 of one VMID (IHI 0070 4.4.2); CMD_TLBI_NSNH_ALL and those of stage 2 reach other VMs."""
@@ -98,7 +102,8 @@ def beyond_host(installed: STE, parent: Parent, *, ats: bool) -> str | None:
     allowed = {host.Config, StreamConfig.NESTED} if parent.nest_parent else {host.Config}
     if installed.Config not in allowed:
         return f"is installed with Config {installed.Config}, without the host's stage {parent.table.stage}"
-    if changed := [name for name, f in STE.layout.items() if name not in GUESTS and f.get(installed.value) != f.get(host.value)]:
+    if (installed.value ^ host.value) & _HOSTS:
+        changed = [name for name, f in STE.layout.items() if name not in GUESTS and f.get(installed.value) != f.get(host.value)]
         values = ", ".join(f"{name} {STE.layout[name].get(installed.value):#x}" for name in changed)
         return f"is installed with {values}, which the host set otherwise"
     if not parent.nest_parent and installed.replace(EATS=host.EATS) != host:

@@ -34,20 +34,24 @@ def convert(words: Words, vmid: int, stream_of: Callable[[int], int | None], che
     where = "arm_vsmmu_convert_user_cmd()"
     if check is not None:
         check.validate(words)
-    plain = Command.of_words(words)
-    opcode = plain.Opcode
+    opcode = Command.Opcode.get(words[0])
     if opcode == Op.TLBI_NSNH_ALL:
         return _words(Tlbi.build(Opcode=Op.TLBI_NH_ALL, VMID=vmid))
     if opcode in TLBI:
-        return _words(Tlbi(plain.value).replace(VMID=vmid))
+        return _words(Tlbi.of_words(words).replace(VMID=vmid))
     if opcode in STREAM:
-        named = StreamCommand(plain.value)
+        named = StreamCommand.of_words(words)
         sid = stream_of(named.StreamID)
         if sid is None:
             raise KernelError("EIO", "arm_vsmmu_vsid_to_sid()", f"vSID {named.StreamID:#x} has no vDEVICE")
         return _words(named.replace(StreamID=sid))
+    raise KernelError("EIO", where, _not_allowed(opcode))
+
+
+@lru_cache(maxsize=256)
+def _not_allowed(opcode: int) -> str:
     name = f"CMD_{Op(opcode).name}" if opcode in _OPCODES else f"opcode {opcode:#x}"
-    raise KernelError("EIO", where, f"{name} is not among the commands that a guest may pass")
+    return f"{name} is not among the commands that a guest may pass"
 
 
 def _words(record: Command) -> Words:
