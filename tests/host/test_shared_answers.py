@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from wizard.arch.pci import Cap, ExtCap
-from wizard.facts import moment
+from wizard.facts import layout
 from wizard.host.function import CAPABILITIES, Capabilities
 from wizard.host.model import Host
 from wizard.host.pci import caps, extcaps
@@ -44,10 +44,13 @@ def test_shared_and_alone(host: Hosts) -> None:
             found = space.find(wanted)  # type: ignore[arg-type]
             assert found == by_walking(space, wanted)  # type: ignore[arg-type]
             seen.add(None if found is None else wanted)
-        shared = caps.express(space), extcaps.acs(space), moment._spans(space.data)
-        for memory in (caps._express, extcaps._acs, moment._spans_of):
+        places, number = layout.layout_of(space.data)
+        assert (places, number) == (layout._found(space.data, number), int.from_bytes(space.data, "little"))
+        assert places.spans == layout.spans(space.data)
+        shared = caps.express(space), extcaps.acs(space), layout.spans(space.data)
+        for memory in (caps._express, extcaps._acs, layout._spans_of):
             memory.cache_clear()
-        assert (caps.express(space), extcaps.acs(space), moment._spans(space.data)) == shared
+        assert (caps.express(space), extcaps.acs(space), layout.spans(space.data)) == shared
     assert {None, Cap.EXPRESS, ExtCap.ACS} <= seen
 
 

@@ -19,8 +19,8 @@ from wizard.arch.pci import STANDARD_SPACE
 from wizard.facts import configbytes
 from wizard.facts import model as m
 from wizard.facts.identifying import Cleaner, serial
-from wizard.facts.model import Facts, Moment
-from wizard.facts.moment import set_apart
+from wizard.facts.model import Facts
+from wizard.facts.moment import without_moment
 from wizard.facts.pseudonym import Pseudonyms, Secrets, host_pseudonym, secrets_of
 
 
@@ -239,7 +239,12 @@ def digest(facts: Facts) -> str:
         from wizard.facts.tree import DirectoryTree
 
         facts, _ = redact(facts, secrets_of(DirectoryTree("/", live=True), live=True) if facts.origin == "live" else Secrets())
-    stable = msgspec.structs.replace(set_apart(facts), moment=Moment(), tool="", origin="", rests_on=msgspec.UNSET, hw_info=())
+    return digest_of_still(without_moment(facts))
+
+
+def digest_of_still(facts: Facts) -> str:
+    """The digest, of redacted Facts without their moment."""
+    stable = msgspec.structs.replace(facts, tool="", origin="", rests_on=msgspec.UNSET, hw_info=())
     return "sha256:" + hashlib.sha256(msgspec.json.encode(stable, order="deterministic")).hexdigest()
 
 
