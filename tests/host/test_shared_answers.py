@@ -6,11 +6,16 @@ import random
 from collections.abc import Callable
 
 from wizard.arch.pci import Cap, ExtCap
+from wizard.base.address import Address
+from wizard.base.alike import ANSWERS, KINDS, QUESTIONS, Alike
 from wizard.facts import layout
-from wizard.host.function import CAPABILITIES, Capabilities
+from wizard.host import function as functions
+from wizard.host.function import CAPABILITIES, Capabilities, Kept
+from wizard.host.known import Source
 from wizard.host.model import Host
 from wizard.host.pci import caps, extcaps
 from wizard.host.pci import config as spaces
+from wizard.host.pci import path as way
 from wizard.host.pci.config import ConfigSpace, decode_config
 
 Hosts = Callable[[str], Host]
@@ -51,7 +56,79 @@ def test_shared_and_alone(host: Hosts) -> None:
         for memory in (caps._express, extcaps._acs, layout._spans_of):
             memory.cache_clear()
         assert (caps.express(space), extcaps.acs(space), layout.spans(space.data)) == shared
+        if not space.known:  # what a source tells register by register is never shared
+            data, length = space.data, space.length
+            apart, own, told = dice.random() < 0.5, dice.random() < 0.5, dice.choice((Source.CONFIG, Source.ASSUMED))
+            assert spaces._LISTS.ask(data, length) == spaces._lists_of(ConfigSpace(data, length))
+            assert way._ASKED.ask(data, length, apart) == way._asked(ConfigSpace(data, length), apart)
+            assert functions._SPACES.ask(data, length, told).known == functions._of_spaces(ConfigSpace(data, length), told).known
+            kept = functions._of_kepts(Kept(ConfigSpace(data, length), own), told)
+            assert functions._KEPT.ask(data, length, own, told).known == kept.known
     assert {None, Cap.EXPRESS, ExtCap.ACS} <= seen
+
+
+def test_answers_rest_on_what_was_looked_at() -> None:
+    dice = random.Random(2323)
+    asked: list[bytes] = []
+
+    def follow(data: bytes, start: int) -> tuple[int, ...]:
+        """A list in the bytes: each says where the next is."""
+        asked.append(data)
+        found: list[int] = []
+        while start and start not in found:
+            found.append(start)
+            start = int.from_bytes(data[start : start + 1], "little")
+        return tuple(found)
+
+    shared: Alike[tuple[int, ...]] = Alike(follow)
+    outer: Alike[tuple[int, ...]] = Alike(lambda data, start: (*shared.ask(data, start), int.from_bytes(data[30:32], "little")))
+    for _ in range(3000):
+        data, start = bytes(dice.choice((0, dice.randrange(40))) for _ in range(dice.randrange(40))), dice.randrange(5)
+        told = len(asked)
+        assert shared.ask(data, start) == follow(data, start)
+        assert outer.ask(data, start) == (*follow(data, start), int.from_bytes(data[30:32], "little"))
+        assert len(asked) <= told + 4
+    # Not more is kept than was said, whoever asks: bytes may come from a stranger.
+    each: Alike[int] = Alike(lambda data, end: int.from_bytes(data[:end], "little"))
+    for number in range(2 * ANSWERS):
+        assert each.ask(number.to_bytes(4, "little"), 4) == number
+    ways: Alike[int] = Alike(lambda data: 7 if data[: 1 + data[0:1][0]] else 0)
+    for number in range(3 * KINDS):
+        assert ways.ask(bytes((number, 1))) == 7
+    for number in range(3 * QUESTIONS):
+        assert each.ask(b"\1", number) == (1 if number else 0)
+    kept = [answers for kinds in (*each._kinds.values(), *ways._kinds.values()) for _, answers in kinds]
+    assert max(map(len, kept)) <= ANSWERS
+    assert len(each._kinds) <= QUESTIONS
+    assert len(ways._kinds[()]) == KINDS
+
+
+def test_paths_once_a_bridge_and_one_by_one(host: Hosts) -> None:
+    dice = random.Random(2324)
+    known = [f.config for name in ("arm64-virt-canwbs", "grace-1s", "altra-ava", "x86-intel") for f in host(name).functions.values()]
+    seen = set()
+    for _ in range(150):
+        addresses = [Address(0, dice.randrange(4), dice.randrange(2), dice.randrange(3)) for _ in range(dice.randrange(1, 14))]
+        strangers = [None, None, Address(9, 9, 9, 1)]  # no parent, or one that was not recorded; parents may go in circles
+        nodes = {
+            address: way.PciNode(
+                address,
+                dice.choice([*addresses, *strangers]),
+                dice.choice(known) if dice.random() < 0.7 else spoiled(dice, dice.choice(known).data),
+                dice.random() < 0.2,
+                dice.random() < 0.9,
+            )
+            for address in addresses
+        }
+        paths = way.Paths(nodes)
+        for address in nodes:
+            missing = way.acs_path(nodes, address).missing
+            assert paths.missing(address) == missing
+            assert paths.rids(address) == tuple(alias.rid for alias in way.dma_aliases(nodes, address))
+            assert paths.aliases_known(address) is way.aliases_known(nodes, address)
+            assert paths.by_user(address) is any(node.config.length == 64 for node in (nodes[address], *way.ancestors(nodes, address)))
+            seen.add((missing, len(paths.rids(address)) > 1, paths.aliases_known(address)))
+    assert len(seen) >= 8
 
 
 def test_all_capabilities_at_once_and_one_by_one(host: Hosts) -> None:

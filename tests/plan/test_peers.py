@@ -71,6 +71,15 @@ def test_ports_that_were_not_read_are_unknown() -> None:
     assert between(host_of(replace(old, functions=cut)).functions, "0000:06:00.0", "0000:07:00.0").redirected is None
 
 
+def test_a_snapshot_whose_paths_go_in_circles_is_answered() -> None:
+    old = facts("arm64-dt")
+    ups = {"0000:06:00.0": "0000:07:00.0", "0000:07:00.0": "0000:06:00.0"}
+    turned = [replace(f, path=f"pci0000:00/{ups.get(f.address, f.address)}/{f.address}") for f in old.functions]
+    functions = host_of(replace(old, functions=tuple(turned))).functions
+    assert between(functions, "0000:06:00.0", "0000:07:00.0").way is Way.SWITCH
+    assert [between(functions, first, second).first for first in ups for second in functions] == [first for first in ups for _ in functions]
+
+
 def test_the_nearest_of_a_gpu_come_first() -> None:
     found = neighbours(host("gb200").functions, host("gb200").functions["0009:01:00.0"])
     assert [one.way for one in found] == sorted((one.way for one in found), key=list(Way).index)

@@ -75,7 +75,9 @@ def put(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """A struct as indented JSON on standard output."""
-    put(visible_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()) + "\n")
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    # The encoder writes the first 32 characters as escapes itself: of ASCII, DEL alone is left to be one.
+    put((text if text.isascii() and "\x7f" not in text else visible_json(text)) + "\n")
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -62,8 +62,8 @@ def between(functions: Mapping[str, Function], first: str, second: str) -> Betwe
     ups = above(functions, first), above(functions, second)
     way, common = _way(*ups)
     legs = [up[: next((i for i, one in enumerate(up) if one is common), len(up))] for up in ups]
-    # The port where the request of each leaves its own branch; within one device it is the function itself.
-    gates = [leg[0] if way is Way.DEVICE else leg[-1] for leg in legs]
+    # The port where the request of each leaves its own branch; within one device, or where it is above the other, the function itself.
+    gates = [leg[-1] if leg and way is not Way.DEVICE else up[0] for leg, up in zip(legs, ups, strict=True)]
     steps = [_step(gate) for gate in gates]
     bridges = [str(one) for one in legs[0][1:]] + ([str(common)] if common is not None else []) + [str(one) for one in reversed(legs[1][1:])]
     return Between(

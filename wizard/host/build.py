@@ -23,7 +23,7 @@ from wizard.host.known import UNKNOWN, Known, Source, first
 from wizard.host.log.parse import KernelLog, parse_log, smmu_bases
 from wizard.host.model import Function, Host, Smmu, Verdict, uses_by_function
 from wizard.host.pci.config import ConfigSpace, decode_config
-from wizard.host.pci.path import PciNode
+from wizard.host.pci.path import Paths, PciNode
 from wizard.host.silicon import hardware, registers_of
 from wizard.host.streams import Given, Streams
 from wizard.host.todo import Company, todo_of
@@ -74,7 +74,8 @@ class _Builder:
         self.release = facts.kernel.release or self.log.release or ""
         self.physical = {vf: pf.address for pf in facts.functions for vf in pf.virtfns}
         self.nodes = self._nodes()
-        self.streams_of = Streams(facts, self.firmware, self.assumed, self.nodes)
+        self.paths = Paths(self.nodes)
+        self.streams_of = Streams(facts, self.firmware, self.assumed, self.paths)
         self.groups = groups_of(facts)
         self.group_of = {member: group.id for group in self.groups.values() for member in group.devices}
         self.iommus = _iommus(facts)
@@ -209,9 +210,10 @@ class _Builder:
         physical = self.nodes.get(Address.parse(pf)) if pf and pf in self.by_address else None
         return Site(
             facts=facts,
+            address=address,
             space=node.config,
             physical=physical.config if physical else None,
-            nodes=self.nodes,
+            paths=self.paths,
             canwbs=self._canwbs(address.segment),
             root_complex_ats=self.streams_of.ats(address) if self.streams_of.by_tree else self._told_by_iort(self.firmware.ats(address.segment)),
             rmr=lambda: self._rmr(address),

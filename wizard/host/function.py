@@ -6,19 +6,22 @@ at. One that returns None does not concern the function and is not shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import lru_cache
+from itertools import count
+from typing import NamedTuple
 
 import msgspec
 
 from wizard.arch.bits import Record, field
 from wizard.arch.pci import USER_READABLE, Cap, ExtCap
 from wizard.base.address import Address
+from wizard.base.alike import Alike
 from wizard.facts.model import HwInfo, PciFunction
 from wizard.host.known import UNKNOWN, Known, Source
 from wizard.host.pci import caps, extcaps
-from wizard.host.pci import path as way
 from wizard.host.pci.config import ConfigSpace, Presence
-from wizard.host.pci.path import PciNode
+from wizard.host.pci.path import Paths
 
 
 def _unreadable(space: ConfigSpace) -> str:
@@ -40,18 +43,33 @@ class Site(msgspec.Struct, frozen=True):
     """A function where it sits: what its capabilities are read from."""
 
     facts: PciFunction
+    address: Address
     space: ConfigSpace
     physical: ConfigSpace | None  # the PF's, of a VF: PRI and PASID are kept there alone (PCIe 6.0, 10.5.1, 7.8.9)
-    nodes: Mapping[Address, PciNode]
+    paths: Paths
     canwbs: Known
     root_complex_ats: Known
     rmr: Callable[[], Known]
     probed: HwInfo | None
     told: Source = Source.CONFIG  # ASSUMED where the configuration space of a snapshot was made up
 
+    @property
+    def kept(self) -> Kept:
+        """Where what a VF shares with its PF is kept."""
+        return Kept(self.physical or self.space, self.physical is None)
+
+
+class Kept(NamedTuple):
+    """The configuration space that holds a capability, and whether it is the function's own."""
+
+    space: ConfigSpace
+    own: bool
+
 
 Ask = Callable[[Site], Known | None]
 CAPABILITIES: dict[str, Ask] = {}
+_OF_SPACE: dict[str, Callable[[ConfigSpace, Source], Known | None]] = {}
+_OF_KEPT: dict[str, Callable[[Kept, Source], Known | None]] = {}
 
 
 def _capability(ask: Ask) -> Ask:
@@ -59,18 +77,35 @@ def _capability(ask: Ask) -> Ask:
     return ask
 
 
+def _of_space(ask: Callable[[ConfigSpace, Source], Known | None]) -> Ask:
+    """A capability that rests on nothing but the function's own configuration space."""
+    _OF_SPACE[ask.__name__] = ask
+    CAPABILITIES[ask.__name__] = found = lambda site: ask(site.space, site.told)
+    return found
+
+
+def _of_kept(ask: Callable[[Kept, Source], Known | None]) -> Ask:
+    """A capability that rests on nothing but configuration space, of a VF on that of its PF where that was recorded."""
+    _OF_KEPT[ask.__name__] = ask
+    CAPABILITIES[ask.__name__] = found = lambda site: ask(site.kept, site.told)
+    return found
+
+
 class Capabilities(Mapping[str, Known]):
     """The capabilities of one function by name, each worked out when it is first asked for."""
 
-    __slots__ = ("_asked", "_find_site", "_site")
+    __slots__ = ("_asked", "_find_site", "_site", "_whole")
 
     def __init__(self, find_site: Callable[[], Site]) -> None:
         self._find_site = find_site
         self._site: Site | None = None
         self._asked: dict[str, Known | None] = {}
+        self._whole: Mapping[str, Known] | None = None
 
     def get(self, name: str, default: Known | None = None) -> Known | None:  # type: ignore[override]
         """As of any mapping; the common way in, without an exception for what is not there."""
+        if self._whole is not None:
+            return self._whole.get(name, default)
         if name not in self._asked:
             ask = CAPABILITIES.get(name)
             if self._site is None:
@@ -85,22 +120,62 @@ class Capabilities(Mapping[str, Known]):
             raise KeyError(name)
         return found
 
-    def whole(self) -> dict[str, Known]:
-        """All that concern the function, each worked out once; what views of a whole host ask."""
-        asked = self._asked
-        if len(asked) < len(CAPABILITIES):
-            if self._site is None:
-                self._site = self._find_site()
-            for name, ask in CAPABILITIES.items():
-                if name not in asked:
-                    asked[name] = ask(self._site)
-        return {name: found for name in CAPABILITIES if (found := asked[name]) is not None}
+    def whole(self) -> Mapping[str, Known]:
+        """All that concern the function, each worked out once; what views of a whole host ask.
+
+        Functions that are told the same are given one and the same mapping: nobody may change it.
+        """
+        if self._whole is None:
+            self._whole = _whole_of(self._site or self._find_site())
+            self._asked.clear()
+        return self._whole
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in CAPABILITIES if self.get(name) is not None)
+        return iter(self.whole())
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self.whole())
+
+
+class _Bundle(NamedTuple):
+    """What configuration space says of several capabilities, and a number that no other bundle of this process has."""
+
+    number: int
+    known: dict[str, Known | None]
+
+
+_numbers = count()
+_SPACES: Alike[_Bundle] = Alike(lambda data, length, told: _of_spaces(ConfigSpace(data, length), told))
+_KEPT: Alike[_Bundle] = Alike(lambda data, length, own, told: _of_kepts(Kept(ConfigSpace(data, length), own), told))
+
+
+def _of_spaces(space: ConfigSpace, told: Source) -> _Bundle:
+    return _Bundle(next(_numbers), {name: ask(space, told) for name, ask in _OF_SPACE.items()})
+
+
+def _of_kepts(kept: Kept, told: Source) -> _Bundle:
+    return _Bundle(next(_numbers), {name: ask(kept, told) for name, ask in _OF_KEPT.items()})
+
+
+_WHOLE: dict[tuple[Hashable, ...], Mapping[str, Known]] = {}
+_WHOLES = 4096  # then they are forgotten
+
+
+def _whole_of(site: Site) -> Mapping[str, Known]:
+    space, kept, told = site.space, site.kept, site.told
+    own = _of_spaces(space, told) if space.known else _SPACES.ask(space.data, space.length, told)
+    shared = _of_kepts(kept, told) if kept.space.known else _KEPT.ask(kept.space.data, kept.space.length, kept.own, told)
+    # Bundles stand for their contents, so that most functions of a host are told by a look at a few words that they are told the same. Each word
+    # is of one type in all functions: 1 and True are one key.
+    rest = {name: ask(site) for name, ask in CAPABILITIES.items() if name not in own.known and name not in shared.known}
+    key = (own.number, shared.number, *rest.values())
+    found = _WHOLE.get(key)
+    if found is None:
+        if len(_WHOLE) >= _WHOLES:
+            _WHOLE.clear()
+        every = own.known | shared.known | rest
+        found = _WHOLE[key] = {name: known for name in CAPABILITIES if (known := every[name]) is not None}
+    return found
 
 
 def parent_of(facts: PciFunction) -> str | None:
@@ -109,49 +184,50 @@ def parent_of(facts: PciFunction) -> str | None:
     return above[0] if above and not above[0].startswith("pci") and ":" in above[0] and "." in above[0] else None
 
 
-def _as_root(site: Site) -> str:
-    """That root would tell, where some step of the path was read by an ordinary user."""
-    path = (site.nodes[address := Address.parse(site.facts.address)], *way.ancestors(site.nodes, address))
-    return "; root would tell" if any(node.config.length == USER_READABLE for node in path) else ""
-
-
-def _present(site: Site, capability: Cap | ExtCap, *, shared: bool = False) -> Known:
-    space = site.physical if shared and site.physical is not None else site.space
+def _present(space: ConfigSpace, told: Source, capability: Cap | ExtCap) -> Known:
     presence = space.presence(capability)
-    if shared and site.physical is None and presence is Presence.ABSENT and space.of_vf:
-        return Known(None, Source.NONE, "it is a VF, of which only the PF would tell; the PF was not recorded")
     if presence is Presence.UNKNOWN:
         return Known(None, Source.NONE, _unreadable(space))
-    return Known(presence is Presence.PRESENT, site.told)
+    return Known(presence is Presence.PRESENT, told)
+
+
+def _present_in(kept: Kept, told: Source, capability: ExtCap) -> Known:
+    if kept.own and kept.space.presence(capability) is Presence.ABSENT and kept.space.of_vf:
+        return Known(None, Source.NONE, "it is a VF, of which only the PF would tell; the PF was not recorded")
+    return _present(kept.space, told, capability)
 
 
 def _number(value: int | None, source: Source) -> Known | None:
-    return None if value is None else Known(value, source)
+    return None if value is None else _known(value, source)
 
 
-@_capability
-def ats(site: Site) -> Known:
+# The same for many functions of a host.
+_known = lru_cache(maxsize=4096, typed=True)(Known)
+
+
+@_of_space
+def ats(space: ConfigSpace, told: Source) -> Known:
     """Address Translation Service."""
-    return _present(site, ExtCap.ATS)
+    return _present(space, told, ExtCap.ATS)
 
 
-@_capability
-def pri(site: Site) -> Known:
+@_of_kept
+def pri(kept: Kept, told: Source) -> Known:
     """Page Request Interface."""
-    return _present(site, ExtCap.PRI, shared=True)
+    return _present_in(kept, told, ExtCap.PRI)
 
 
-@_capability
-def pasid(site: Site) -> Known:
+@_of_kept
+def pasid(kept: Kept, told: Source) -> Known:
     """Process Address Space ID."""
-    return _present(site, ExtCap.PASID, shared=True)
+    return _present_in(kept, told, ExtCap.PASID)
 
 
-@_capability
-def pasid_width(site: Site) -> Known | None:
+@_of_kept
+def pasid_width(kept: Kept, told: Source) -> Known | None:
     """PASID bits that the function can send."""
-    found = extcaps.pasid(site.physical or site.space)
-    return None if found is None else Known(found.width, site.told)
+    found = extcaps.pasid(kept.space)
+    return None if found is None else Known(found.width, told)
 
 
 @_capability
@@ -160,23 +236,23 @@ def pasid_usable(site: Site) -> Known | None:
     return None if site.probed is None else _number(site.probed.max_pasid_log2, Source.PROBE)
 
 
-@_capability
-def msix(site: Site) -> Known:
+@_of_space
+def msix(space: ConfigSpace, told: Source) -> Known:
     """MSI-X."""
-    return _present(site, Cap.MSIX)
+    return _present(space, told, Cap.MSIX)
 
 
-@_capability
-def msix_vectors(site: Site) -> Known | None:
+@_of_space
+def msix_vectors(space: ConfigSpace, told: Source) -> Known | None:
     """Vectors of MSI-X."""
-    found = caps.msix(site.space)
-    return None if found is None else Known(found.vectors, site.told)
+    found = caps.msix(space)
+    return None if found is None else Known(found.vectors, told)
 
 
-@_capability
-def sriov(site: Site) -> Known:
+@_of_space
+def sriov(space: ConfigSpace, told: Source) -> Known:
     """Single-root I/O virtualisation: the function is a PF."""
-    return _present(site, ExtCap.SRIOV)
+    return _present(space, told, ExtCap.SRIOV)
 
 
 @_capability
@@ -191,49 +267,53 @@ def sriov_vfs(site: Site) -> Known | None:
     return _number(site.facts.sriov_numvfs, Source.SYSFS)
 
 
-@_capability
-def acs(site: Site) -> Known:
+@_of_space
+def acs(space: ConfigSpace, told: Source) -> Known:
     """Access Control Services of the function itself."""
-    return _present(site, ExtCap.ACS)
+    return _present(space, told, ExtCap.ACS)
+
+
+def _as_root(site: Site) -> str:
+    """That root would tell, where some step of the path was read by an ordinary user."""
+    return "; root would tell" if site.paths.by_user(site.address) else ""
 
 
 @_capability
 def acs_path(site: Site) -> Known:
     """Access Control Services on the whole way to the root complex."""
-    missing = way.acs_path(site.nodes, Address.parse(site.facts.address)).missing
+    missing = site.paths.missing(site.address)
     if missing is None:
-        return Known(None, Source.NONE, f"configuration space of the path could not be read whole{_as_root(site)}")
-    return Known("isolated" if not missing else "lacks " + " ".join(sorted(missing)), site.told)
+        return _known(None, Source.NONE, f"configuration space of the path could not be read whole{_as_root(site)}")
+    return _known("isolated" if not missing else "lacks " + " ".join(sorted(missing)), site.told)
 
 
 @_capability
 def dma_aliases(site: Site) -> Known:
     """Other requester IDs that the function's DMA may carry."""
-    address = Address.parse(site.facts.address)
-    if not way.aliases_known(site.nodes, address):
-        return Known(None, Source.NONE, f"a bridge above could not be read whole{_as_root(site)}")
-    aliases = way.dma_aliases(site.nodes, address)
-    return Known(", ".join(f"{alias.rid:#06x}" for alias in aliases[1:]) or "none", site.told)
+    if not site.paths.aliases_known(site.address):
+        return _known(None, Source.NONE, f"a bridge above could not be read whole{_as_root(site)}")
+    aliases = site.paths.rids(site.address)[1:]
+    return _known(", ".join(f"{rid:#06x}" for rid in aliases) or "none", site.told)
 
 
-@_capability
-def flr(site: Site) -> Known:
+@_of_space
+def flr(space: ConfigSpace, told: Source) -> Known:
     """Function-level reset."""
-    found = caps.flr(site.space)
-    return UNKNOWN if found is None else Known(found, site.told)
+    found = caps.flr(space)
+    return UNKNOWN if found is None else Known(found, told)
 
 
 @_capability
 def reset_method(site: Site) -> Known:
     """The resets that the kernel would use, in order."""
-    return UNKNOWN if site.facts.reset_method is None else Known(site.facts.reset_method, Source.SYSFS)
+    return UNKNOWN if site.facts.reset_method is None else _known(site.facts.reset_method, Source.SYSFS)
 
 
-@_capability
-def resizable_bars(site: Site) -> Known | None:
+@_of_space
+def resizable_bars(space: ConfigSpace, told: Source) -> Known | None:
     """BARs whose size can be changed."""
-    found = extcaps.resizable_bars(site.space)
-    return Known(", ".join(f"BAR{bar.bar}" for bar in found), site.told) if found else None
+    found = extcaps.resizable_bars(space)
+    return Known(", ".join(f"BAR{bar.bar}" for bar in found), told) if found else None
 
 
 @_capability
@@ -248,11 +328,11 @@ def driver_override(site: Site) -> Known | None:
     return Known(site.facts.driver_override, Source.SYSFS) if site.facts.driver_override else None
 
 
-@_capability
-def port_type(site: Site) -> Known | None:
+@_of_space
+def port_type(space: ConfigSpace, told: Source) -> Known | None:
     """What the PCI Express capability calls the function."""
-    found = caps.express(site.space)
-    return None if found is None else Known(found.type_name, site.told)
+    found = caps.kind(space)
+    return None if found is None else Known(found.type_name, told)
 
 
 @_capability
@@ -274,6 +354,7 @@ def rmr(site: Site) -> Known:
 
 
 CXL_VENDOR = 0x1E98
+_CXL_BYTES = CXL_VENDOR.to_bytes(2, "little")
 
 
 class CxlCapability(Record, bits=16):
@@ -285,12 +366,12 @@ class CxlCapability(Record, bits=16):
 @_capability
 def cxl_cache(site: Site) -> Known:
     """A CXL.cache device: it works only with ATS (pci_cxl_ats_required()). A VF is what its PF is."""
-    space = site.physical or site.space
+    space = site.kept.space
     # Asked of every function of a host: where the vendor's number is nowhere in the whole space, no list need be walked.
     if space.dead:
         return UNKNOWN
-    if space.length > 256 and not space.known and CXL_VENDOR.to_bytes(2, "little") not in space.data:
-        return Known(False, site.told)
+    if space.length > 256 and not space.known and _CXL_BYTES not in space.data:
+        return _known(False, site.told)
     if space.is_express is False:
         return Known(False, site.told)
     if space.length <= 256:

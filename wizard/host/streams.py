@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -15,7 +14,7 @@ from wizard.host.devicetree import ITS, DeviceTree, Mapped, available, texts
 from wizard.host.devicetree import SMMUV3 as SMMUV3_NODE
 from wizard.host.firmware import Firmware
 from wizard.host.known import Known, Source
-from wizard.host.pci.path import PciNode, aliases_known, dma_aliases
+from wizard.host.pci.path import Paths
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -33,10 +32,9 @@ class Given(msgspec.Struct, frozen=True):
 class Streams:
     """The firmware's word for every requester ID of one host."""
 
-    def __init__(self, facts: Facts, firmware: Firmware, assumed: Assumed, nodes: Mapping[Address, PciNode]) -> None:
+    def __init__(self, facts: Facts, firmware: Firmware, assumed: Assumed, paths: Paths) -> None:
         self.firmware = firmware
-        self.nodes = nodes
-        self._bridges_known = cache(self._find_bridges_known)  # the same for every function below one
+        self.paths = paths
         self.tree = DeviceTree(facts)
         self.by_tree = firmware.iort is None and facts.device_tree is True
         covered = assumed.covers("device_tree_nodes" if self.by_tree else "acpi.IORT")
@@ -100,8 +98,8 @@ class Streams:
         There the kernel leaves a function of which one ID has none without an IOMMU: of_iommu_configure() ends with its error.
         """
         found: list[Given] = []
-        for alias in dma_aliases(self.nodes, address):
-            found.append(self.given(address, alias.rid))
+        for rid in self.paths.rids(address):
+            found.append(self.given(address, rid))
             if self.by_tree and found[-1].smmu is None:
                 break
         return found
@@ -123,16 +121,11 @@ class Streams:
 
     def behind_conventional(self, address: Address) -> bool | None:
         """Whether a bridge above adds a requester ID of its own to the function's DMA; None where that could not be read."""
-        return True if len(dma_aliases(self.nodes, address)) > 1 else False if self.aliases_known(address) else None
+        return True if len(self.paths.rids(address)) > 1 else False if self.aliases_known(address) else None
 
     def aliases_known(self, address: Address) -> bool:
         """Whether every bridge above a function could be read, so that none of its requester IDs is missing."""
-        node = self.nodes[address]
-        return node.placed and (node.parent is None or self._bridges_known(node.parent))
-
-    def _find_bridges_known(self, bridge: Address) -> bool:
-        """Whether a bridge and all above it could be read: the same for every function below it."""
-        return bridge in self.nodes and self.nodes[bridge].config.is_express is not None and aliases_known(self.nodes, bridge)
+        return self.paths.nodes[address].placed and self.paths.aliases_known(address)
 
     def ats(self, address: Address) -> Known:
         """Whether a device tree's root complex offers ATS: ``ats-supported`` (of_pci_check_device_ats())."""

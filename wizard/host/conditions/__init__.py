@@ -6,6 +6,8 @@ script can change is here.
 
 from __future__ import annotations
 
+from functools import cache
+
 from wizard.host.conditions import kernel, nesting, openvmm, place, qemu
 from wizard.host.conditions.evidence import ONLY, REGISTERED, Answer, Condition, Evidence
 from wizard.host.vmm import Vmm
@@ -17,6 +19,7 @@ _PLACE = {room.__name__: number for number, room in enumerate(ROOMS)}
 CONDITIONS = tuple(sorted(REGISTERED, key=lambda check: _PLACE[check.__module__]))
 
 
+@cache
 def conditions_of(vmm: Vmm) -> tuple[Condition, ...]:
     """The host's own, and those of a VMM."""
     return tuple(check for check in CONDITIONS if ONLY.get(check, vmm) is vmm)

@@ -7,12 +7,13 @@ Each function takes a configuration space and gives None where the capability is
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
 from wizard.arch import pci_caps as regs
 from wizard.arch.pci import Cap
-from wizard.host.pci.config import ConfigSpace, Presence
+from wizard.host.pci.config import Capability, ConfigSpace, Presence
 
 
 class PowerManagement(msgspec.Struct, frozen=True):
@@ -68,6 +69,24 @@ class Slot(msgspec.Struct, frozen=True):
     present: bool
 
 
+DOWNSTREAM = frozenset((0x4, 0x6))
+"""Types of ports with a link below them: root port and switch downstream port."""
+ENDPOINTS = frozenset((0x0, 0x1, 0x9))
+"""Types of endpoints: endpoint, legacy endpoint and root complex integrated endpoint."""
+
+
+class Kind(NamedTuple):
+    """What of the PCI Express capability is of the function for good, and the same for all of its kind. ``flr`` as in ``Express``."""
+
+    type: int
+    flr: bool | None
+
+    @property
+    def type_name(self) -> str:
+        """The type as lspci calls it."""
+        return regs.PORT_TYPES.get(self.type) or f"type {self.type:#x}"
+
+
 class Express(msgspec.Struct, frozen=True):
     """The PCI Express capability. ``type`` is the device/port type's number, ``type_name`` lspci's name for it.
 
@@ -99,12 +118,12 @@ class Express(msgspec.Struct, frozen=True):
     @property
     def is_downstream(self) -> bool:
         """A port with a link below it: root port or switch downstream port."""
-        return self.type in (0x4, 0x6)
+        return self.type in DOWNSTREAM
 
     @property
     def is_endpoint(self) -> bool:
         """Endpoint, legacy endpoint or root complex integrated endpoint."""
-        return self.type in (0x0, 0x1, 0x9)
+        return self.type in ENDPOINTS
 
     @property
     def is_pci_bridge(self) -> bool:
@@ -149,12 +168,30 @@ def msix(space: ConfigSpace) -> Msix | None:
 
 def express(space: ConfigSpace) -> Express | None:
     """PCI Express (id 0x10). Registers past the end of a short capability read as zero."""
-    found = space.find(Cap.EXPRESS)
-    if found is None and space.known:
-        found = next((c for c in space.standard if c.id == Cap.EXPRESS and space.tells(c.offset, c.offset + 4)), None)
+    found = _find_express(space)
     if found is None:
         return None
-    return _express(space.data[found.offset : found.offset + _EXPRESS_BYTES], space.tells(found.offset + 4, found.offset + 8))
+    return _express(space.data[found.offset : found.offset + _EXPRESS_BYTES], _flr_told(space, found))
+
+
+def kind(space: ConfigSpace) -> Kind | None:
+    """Of the same capability what does not move; only the two registers that hold it are looked at."""
+    found = _find_express(space)
+    if found is None:
+        return None
+    flr = bool(regs.DeviceCapabilities.read(space.data, found.offset).FLR) if _flr_told(space, found) else None
+    return Kind(regs.ExpressCapabilities.read(space.data, found.offset).TYPE, flr)
+
+
+def _find_express(space: ConfigSpace) -> Capability | None:
+    found = space.find(Cap.EXPRESS)
+    if found is None and space.known:
+        return next((c for c in space.standard if c.id == Cap.EXPRESS and space.tells(c.offset, c.offset + 4)), None)
+    return found
+
+
+def _flr_told(space: ConfigSpace, found: Capability) -> bool:
+    return space.tells(found.offset + 4, found.offset + 8)
 
 
 _EXPRESS_BYTES = 0x3C  # the whole structure (PCIe 6.0, 7.5.3)
@@ -175,7 +212,7 @@ def _express(data: bytes, flr_told: bool) -> Express:
     return Express(
         version=caps.VERSION,
         type=caps.TYPE,
-        type_name=regs.PORT_TYPES.get(caps.TYPE) or f"type {caps.TYPE:#x}",
+        type_name=Kind(caps.TYPE, None).type_name,
         flr=bool(device.FLR) if flr_told else None,
         max_payload_supported=128 << device.MAX_PAYLOAD,
         max_payload=128 << control.MAX_PAYLOAD,
@@ -218,7 +255,7 @@ def flr(space: ConfigSpace) -> bool | None:
 
     The kernel's quirks may forbid it all the same: sysfs ``reset_method`` has the last word.
     """
-    one, other = express(space), advanced_features(space)
+    one, other = kind(space), advanced_features(space)
     if (one is not None and one.flr) or (other is not None and other.flr):
         return True
     if space.known and (other is None and space.presence(Cap.AF) is not Presence.ABSENT):

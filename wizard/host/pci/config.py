@@ -15,6 +15,7 @@ import msgspec
 
 from wizard.arch import pci
 from wizard.arch.pci import Cap, CapabilityHeader, ExtCap, ExtendedHeader
+from wizard.base.alike import Alike
 
 
 class Presence(Enum):
@@ -116,7 +117,7 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def dead(self) -> bool:
         """Every byte of the header reads ones: the function does not answer (removed, failed, or powered down)."""
-        return self.length >= 16 and len(self.data) >= 16 and self.data[:16] == b"\xff" * 16
+        return self.length >= 16 and self.data[:16] == b"\xff" * 16
 
     @property
     def of_vf(self) -> bool:
@@ -129,12 +130,17 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
         return (self.word(0x2C, 2), self.word(0x2E, 2)) if self.header_type == 0 else None
 
     @cached_property
-    def _walked(self) -> _Walk:
-        return _walk_standard(self)
+    def _lists(self) -> _Lists:
+        # What a source tells register by register is told of each function in other parts.
+        return _lists_of(self) if self.known else _LISTS.ask(self.data, self.length)
 
-    @cached_property
+    @property
+    def _walked(self) -> _Walk:
+        return self._lists.walked
+
+    @property
     def _walked_extended(self) -> _Walk:
-        return _walk_extended(self)
+        return self._lists.walked_extended
 
     @property
     def standard(self) -> tuple[Capability, ...]:
@@ -159,16 +165,7 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
 
     def find(self, wanted: Cap | ExtCap) -> Capability | None:
         """The first capability of this kind that fits into configuration space; None when absent *or* unreadable."""
-        return (self._places_extended if isinstance(wanted, ExtCap) else self._places).get(wanted)
-
-    # A dict for each list: a standard and an extended capability of one number are equal as keys.
-    @cached_property
-    def _places(self) -> dict[int, Capability]:
-        return self._first_that_fit(self.standard, _SIZES, min(self.length, pci.STANDARD_SPACE))
-
-    @cached_property
-    def _places_extended(self) -> dict[int, Capability]:
-        return self._first_that_fit(self.extended, _EXTENDED_SIZES, self.length)
+        return (self._lists.places_extended if isinstance(wanted, ExtCap) else self._lists.places).get(wanted)
 
     def _first_that_fit(self, listed: tuple[Capability, ...], sizes: dict[int, int], limit: int) -> dict[int, Capability]:
         found: dict[int, Capability] = {}
@@ -208,6 +205,25 @@ class _Walk(NamedTuple):
     found: tuple[Capability, ...]
     notes: tuple[Note, ...]
     complete: bool  # the end of the list was reached
+
+
+class _Lists(NamedTuple):
+    """Both lists of capabilities, and of each kind the first that fits: a standard and an extended one of one number are equal as keys."""
+
+    walked: _Walk
+    walked_extended: _Walk
+    places: dict[int, Capability]
+    places_extended: dict[int, Capability]
+
+
+def _lists_of(space: ConfigSpace) -> _Lists:
+    standard, extended = _walk_standard(space), _walk_extended(space)
+    places = space._first_that_fit(standard.found, _SIZES, min(space.length, pci.STANDARD_SPACE))
+    return _Lists(standard, extended, places, space._first_that_fit(extended.found, _EXTENDED_SIZES, space.length))
+
+
+# Functions of one kind have their lists in the same places.
+_LISTS: Alike[_Lists] = Alike(lambda data, length: _lists_of(ConfigSpace(data, length)))
 
 
 def _walk_standard(space: ConfigSpace) -> _Walk:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import NamedTuple
 
 import msgspec
 
-from wizard.arch.pci import ExtCap
+from wizard.arch.pci import USER_READABLE, ExtCap
 from wizard.base.address import Address
+from wizard.base.alike import Alike
 from wizard.host.pci import bars, caps, extcaps
 from wizard.host.pci.config import ConfigSpace, Presence
 
@@ -113,30 +115,48 @@ def acs_step(node: PciNode) -> AcsStep:
 
 
 def _acs_step(node: PciNode) -> AcsStep:
+    apart = node.address.function > 0 and not node.virtual  # a function above 0 of a device has neighbours in it
     space = node.config
-    express = node.express
-    if express is None:
+    return AcsStep(node.address, *(_asked(space, apart) if space.known else _ASKED.ask(space.data, space.length, apart)))
+
+
+class _Asked(NamedTuple):
+    """``AcsStep`` without its address."""
+
+    type_name: str
+    applies: bool
+    capable: frozenset[str] | None
+    enabled: frozenset[str] | None
+    missing: frozenset[str] | None
+
+
+def _asked(space: ConfigSpace, apart: bool) -> _Asked:
+    kind = caps.kind(space)
+    if kind is None:
         # A conventional function has no ACS: nothing keeps it from its peers.
         missing = ISOLATION if space.is_express is False else None
-        return AcsStep(node.address, "conventional PCI" if missing else "unknown", True, frozenset() if missing else None, None, missing)
-    if express.type in (0x7, 0x8, 0xA):
+        return _Asked("conventional PCI" if missing else "unknown", True, frozenset() if missing else None, None, missing)
+    if kind.type in (0x7, 0x8, 0xA):
         # Bridges to and from conventional PCI, and event collectors, never have ACS (PCIe 6.12.1): the kernel takes them for not isolated.
-        return AcsStep(node.address, express.type_name, True, frozenset(), frozenset(), ISOLATION)
+        return _Asked(kind.type_name, True, frozenset(), frozenset(), ISOLATION)
     found = extcaps.acs(space)
     capable, enabled = (found.capable, found.enabled) if found else (None, None)
-    several = True if node.address.function > 0 and not node.virtual and not space.of_vf else space.multifunction
+    several = True if apart and not space.of_vf else space.multifunction
     # Upstream ports and endpoints are asked only where they have neighbours in their own device.
-    asked_among_several = express.is_endpoint or express.type == 0x5
-    if not express.is_downstream and not (asked_among_several and several is not False):
-        return AcsStep(node.address, express.type_name, False, capable, enabled, frozenset())
+    downstream, asked_among_several = kind.type in caps.DOWNSTREAM, kind.type in caps.ENDPOINTS or kind.type == 0x5
+    if not downstream and not (asked_among_several and several is not False):
+        return _Asked(kind.type_name, False, capable, enabled, frozenset())
     if found is None:
-        absent = space.presence(ExtCap.ACS) is Presence.ABSENT and (express.is_downstream or several is True)
-        return AcsStep(node.address, express.type_name, True, frozenset() if absent else None, None, ISOLATION if absent else None)
+        absent = space.presence(ExtCap.ACS) is Presence.ABSENT and (downstream or several is True)
+        return _Asked(kind.type_name, True, frozenset() if absent else None, None, ISOLATION if absent else None)
     # What the capability register lacks is either not needed here or hard-wired on (pci_acs_flags_enabled()).
     missing = (ISOLATION & found.capable) - found.enabled
-    if missing and not express.is_downstream and several is None:
-        return AcsStep(node.address, express.type_name, True, capable, enabled, None)  # whether it is asked was not read
-    return AcsStep(node.address, express.type_name, True, capable, enabled, missing)
+    if missing and not downstream and several is None:
+        return _Asked(kind.type_name, True, capable, enabled, None)  # whether it is asked was not read
+    return _Asked(kind.type_name, True, capable, enabled, missing)
+
+
+_ASKED: Alike[_Asked] = Alike(lambda data, length, apart: _asked(ConfigSpace(data, length), apart))
 
 
 def dma_aliases(nodes: Mapping[Address, PciNode], address: Address) -> tuple[DmaAlias, ...]:
@@ -148,17 +168,20 @@ def dma_aliases(nodes: Mapping[Address, PciNode], address: Address) -> tuple[Dma
     """
     found = {address.rid: DmaAlias(address.rid, nodes[address].address)}
     for node in ancestors(nodes, address):
-        express = node.express
-        if express is None or express.type == 0x8:
-            rid = node.address.rid if node.config.is_express is not None else None
-        elif express.is_pci_bridge:
-            described = bars.bridge(node.config)
-            rid = described.secondary << 8 if described else None
-        else:
-            rid = None
-        if rid is not None:
+        if (rid := _alias_of(node)) is not None:
             found.setdefault(rid, DmaAlias(rid, node.address))
     return tuple(found.values())
+
+
+def _alias_of(bridge: PciNode) -> int | None:
+    """The requester ID that a bridge puts on what comes from below it; None where it puts none."""
+    express = bridge.express
+    if express is None or express.type == 0x8:
+        return bridge.address.rid if bridge.config.is_express is not None else None
+    if express.is_pci_bridge:
+        described = bars.bridge(bridge.config)
+        return described.secondary << 8 if described else None
+    return None
 
 
 def aliases_known(nodes: Mapping[Address, PciNode], address: Address) -> bool:
@@ -167,3 +190,69 @@ def aliases_known(nodes: Mapping[Address, PciNode], address: Address) -> bool:
     last = above[-1] if above else nodes[address]
     complete = last.placed and last.parent is None
     return complete and all(node.config.is_express is not None for node in above)
+
+
+class _Above(NamedTuple):
+    """What all functions below one bridge have above them."""
+
+    lacking: frozenset[str]  # of ISOLATION, what some bridge lacks
+    unread: bool  # a step could not be read, or is not in what was recorded
+    by_user: bool  # some bridge was read by an ordinary user
+    rids: tuple[int, ...]  # requester IDs that bridges put in place of a function's own, each once
+    aliases_known: bool
+
+
+class Paths:
+    """The ways of all functions of one host, each worked out once for all that are below the same bridge.
+
+    The answers are those of ``acs_path``, ``dma_aliases`` and ``aliases_known``.
+    """
+
+    def __init__(self, nodes: Mapping[Address, PciNode]) -> None:
+        self.nodes = nodes
+        self._above: dict[tuple[Address | None, bool], _Above] = {}
+
+    def missing(self, address: Address) -> frozenset[str] | None:
+        """``AcsPath.missing`` of a function's path."""
+        node = self.nodes[address]
+        own, above = node.acs.missing, self._find(node)
+        if own is None or above.unread:
+            return (above.lacking | (own or frozenset())) or None
+        return own if not above.lacking else above.lacking | own
+
+    def by_user(self, address: Address) -> bool:
+        """Whether some step of the path, the function itself among them, was read by an ordinary user."""
+        node = self.nodes[address]
+        return node.config.length == USER_READABLE or self._find(node).by_user
+
+    def rids(self, address: Address) -> tuple[int, ...]:
+        """Requester IDs that a function's DMA may carry, its own first."""
+        above = self._find(self.nodes[address]).rids
+        own = address.rid
+        return (own, *(rid for rid in above if rid != own)) if above else (own,)
+
+    def aliases_known(self, address: Address) -> bool:
+        """Whether every bridge above could be read."""
+        return self._find(self.nodes[address]).aliases_known
+
+    def _find(self, node: PciNode) -> _Above:
+        # Where no bridge above is known, whether the function was placed at all makes the difference.
+        key = node.parent, node.placed
+        found = self._above.get(key)
+        if found is None:
+            found = self._above[key] = self._look(node)
+        return found
+
+    def _look(self, node: PciNode) -> _Above:
+        bridges = ancestors(self.nodes, node.address)
+        last = bridges[-1] if bridges else node
+        steps = [bridge.acs.missing for bridge in bridges]
+        if not last.placed or (last.parent is not None and last.parent not in self.nodes):
+            steps.append(None)
+        return _Above(
+            lacking=frozenset().union(*(step or () for step in steps)),
+            unread=None in steps,
+            by_user=any(bridge.config.length == USER_READABLE for bridge in bridges),
+            rids=tuple(dict.fromkeys(rid for bridge in bridges if (rid := _alias_of(bridge)) is not None)),
+            aliases_known=aliases_known(self.nodes, node.address),
+        )
