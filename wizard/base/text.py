@@ -7,7 +7,6 @@ its names are shown as text (``\\x1b``), never sent to the terminal.
 from __future__ import annotations
 
 import re
-import shlex
 import unicodedata
 
 # Everything printable in ASCII passes at once; only what is left is looked at character by character.
@@ -56,6 +55,8 @@ def visible_xml(text: str) -> str:
 
 def shell_word(text: str) -> str:
     """One word of a bash script. What a terminal would act on, when somebody looks at the script, is written as bytes (``$'\\x9b'``)."""
+    import shlex  # for those who write a script alone
+
     if visible(text) == text:
         return shlex.quote(text)
     return "$'" + "".join(_SHELL.get(c) or (c if visible(c) == c else _bytes(c)) for c in text) + "'"

@@ -1,16 +1,15 @@
-"""``diff``, ``baseline``, ``match`` and ``engine``. ``declare`` adds them to the parser: what they need is imported when they run."""
+"""``diff``, ``baseline``, ``match`` and ``engine``. The rooms are imported when they run."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from wizard.base.errors import InputError, OutputError, UsageError
 from wizard.base.exits import Exit
 from wizard.base.text import plural, visible
 from wizard.cli import consumers
-from wizard.cli.options import add_json, add_output, add_severity
 
 if TYPE_CHECKING:
     from wizard.base.finding import Finding
@@ -18,72 +17,6 @@ if TYPE_CHECKING:
     from wizard.fleet.gather import Fleet
     from wizard.host.model import Host
     from wizard.plan.model import VmPlan
-
-Add = Callable[..., argparse.ArgumentParser]
-_HERE = "wizard.cli.fleet"
-ENGINES = ("nfd", "kubevirt-permitted", "kubevirt-vm", "kubevirt-vmi", "opennebula-host", "opennebula-pci", "opennebula-template", "opennebula-raw")
-
-
-def declare(add: Add) -> None:
-    """The commands of several hosts; ``add(name, module, text, host=False)`` makes a sub-parser."""
-    command = add("diff", _HERE, "what changed between two snapshots that matters to VMs", host=False, policy=True)
-    command.add_argument("a", metavar="SNAPSHOT", help="before, or one host (- for standard input)")
-    command.add_argument("b", metavar="SNAPSHOT", help="after, or the other host")
-    command.add_argument("--profile", metavar="FILE", action="append", default=[], help="also say whether this profile still holds (may be repeated)")
-    add_severity(command, quiet=False)
-    add_json(command)
-    command = add("baseline", _HERE, "the richest vSMMU that every host can supply, and which host holds it down", host=False)
-    _snapshots(command)
-    command.add_argument("--device", metavar="VVVV:DDDD", help="only for this vendor and device")
-    command.add_argument("--class", dest="class_", metavar="CC[SS[PP]]", help="only for devices of this class, for example 02 or 0302")
-    command.add_argument("--assume-accel", action="store_true", help="take unknown verdicts and assumed values for what they say")
-    add_severity(command, quiet=False)
-    add_output(command, "write the portable profile template to a file")
-    add_json(command)
-    command = add("match", _HERE, "which hosts can hold the VMs of a request, and profiles for them", host=False)
-    command.add_argument("request", metavar="REQUEST", help="a TOML file: a profile without addresses, with [[device]]; docs/fleet.md")
-    _snapshots(command)
-    add_severity(command, quiet=False)
-    add_output(command, "directory for NAME.toml of each VM")
-    add_json(command)
-    command = add(
-        "index", "wizard.cli.index", "rows of a fleet's summaries for databases (rows), or indexes as one (merge TARGET INDEX…)", host=False
-    )
-    command.add_argument("action", metavar="ACTION", choices=("rows", "merge"), help="rows SNAPSHOT…, or merge TARGET INDEX…")
-    _snapshots(command)
-    add_output(command, "of rows: a file, .parquet or else NDJSON (default: NDJSON to standard output)")
-    command = add("engine", _HERE, "a host's labels and devices, or a profile's VM, in the format of Kubernetes, OpenNebula and others")
-    formats = (*ENGINES, *consumers.NAMES)
-    command.add_argument("format", metavar="FORMAT", choices=formats, help=", ".join(formats))
-    command.add_argument(
-        "profile", metavar="PROFILE", nargs="?", help="for kubevirt-vm, kubevirt-vmi, opennebula-template, opennebula-raw, dra-claim and incus"
-    )
-    command.add_argument(
-        "--partial",
-        action="store_true",
-        default=None,
-        help="incus, kubevirt-vm, kubevirt-vmi: also a VM with less than its profile; what is left out is said",
-    )
-    command.add_argument(
-        "--resource", metavar="VVVV:DDDD=NAME", action="append",
-        help="kubevirt: the resource that another device plugin advertises these functions as (may be repeated)",
-    )  # fmt: skip
-    consumers.declare(command)
-    add_output(command, "write to a file instead of standard output")
-
-
-def _snapshots(command: argparse.ArgumentParser) -> None:
-    command.add_argument("snapshots", metavar="SNAPSHOT", nargs="+", help="snapshots or summaries, directories of them, or an index (.sqlite)")
-    command.add_argument("--index", metavar="FILE", help="where summaries are kept (default: fleet.sqlite in the cache directory)")
-    command.add_argument("--no-index", action="store_true", help="read every snapshot, keep nothing")
-    command.add_argument("--old-after", metavar="DAYS", type=_days, default=30, help="say which snapshots are as old (default 30; 0: never)")
-    command.add_argument("--dask", metavar="ADDRESS", help="have the workers of this Dask scheduler read them (tcp://HOST:8786)")
-
-
-def _days(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 6:
-        raise argparse.ArgumentTypeError(f"{visible(text)} is no number of days")
-    return int(text)
 
 
 def run_diff(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,8 @@
-"""The entry point: parse, run one command, and turn every error into two sentences and a documented status."""
+"""The entry point: parse, run one command, and turn every error into two sentences and a documented status.
+
+What is loaded here is loaded for every command, ``--version`` included: Python has io, os and sys already, anything else is imported
+where it is needed.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,12 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from wizard.base.errors import Ended, OutputError, WizardError
-from wizard.base.exits import Exit
-from wizard.base.text import visible
-
+TYPE_CHECKING = False  # typing's own would load typing
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     Parse = Callable[[Sequence[str]], Namespace]
 
@@ -28,54 +28,39 @@ def entry(parse: Parse | None = None) -> None:
         _complete_streams()
         status = main(sys.argv[1:], parse)
         status = _finish(status)
-    except KeyboardInterrupt:  # between two of main's own statements, or while the last lines are written
-        status = _interrupted()
+    except KeyboardInterrupt as interrupt:  # between two of main's own statements, or while the last lines are written
+        status = _failed(interrupt)
     sys.exit(status)
 
 
 def main(words: Sequence[str], parse: Parse | None = None) -> int:
     """Run one command; the exit status."""
     try:
-        from wizard.cli.options import WIZARD
-
-        arguments = (parse or _parser())(words)
-        if arguments.command == WIZARD:
-            return int(arguments.run(arguments))
-        from wizard.cli import output
-
-        output.begin(arguments)
-        try:
-            return int(arguments.run(arguments))
-        finally:
-            output.end()  # before anything is said of an error: the screen may be a pager's
-    except SystemExit as stop:  # argparse: --help is 0, wrong usage 2
-        return stop.code if isinstance(stop.code, int) else int(Exit.USAGE)
-    except WizardError as error:
+        return _run(words, parse)
+    except BaseException as error:  # noqa: BLE001 (told apart there; what is none of a command's is raised again)
         return _failed(error)
-    except KeyboardInterrupt:
-        return _interrupted()
-    except Ended as ended:
-        tell(f"smmu-wizard: ended by {ended}; nothing is left half-written.")
-        os.kill(os.getpid(), ended.number)  # by that very signal, as whoever sent it expects
-        return 128 + ended.number
-    except BrokenPipeError:
-        return int(Exit.OK)
-    except ModuleNotFoundError as error:
-        return _unfound(error)
-    except Exception as error:  # noqa: BLE001 (the last resort: a report instead of a traceback)
-        return _broken(error)
 
 
-def _parser() -> Parse:
-    from wizard.cli.parser import parse  # when it is needed, so that an interrupt while it loads is an interrupt
+def _run(words: Sequence[str], parse: Parse | None) -> int:
+    if parse is None:
+        if list(words) == ["--version"]:  # what the parser says too, and a parser takes longer than Python to begin
+            from wizard.base.formats import version_text
 
-    return parse
+            print(version_text())
+            return 0
+        from wizard.cli.parser import parse
+    from wizard.cli.options import WIZARD
 
+    arguments = parse(words)
+    if arguments.command == WIZARD:
+        return int(arguments.run(arguments))
+    from wizard.cli import output
 
-def tell(text: str) -> None:
-    """Say it on standard error, if anybody can hear it."""
-    with suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+    output.begin(arguments)
+    try:
+        return int(arguments.run(arguments))
+    finally:
+        output.end()  # before anything is said of an error: the screen may be a pager's
 
 
 class _Output(io.FileIO):
@@ -88,6 +73,8 @@ class _Output(io.FileIO):
         except BrokenPipeError:
             raise
         except OSError as error:
+            from wizard.base.errors import OutputError
+
             raise OutputError(f"Standard output can't be written: {error.strerror}.", "Make room, or send it elsewhere with -o FILE.") from error
 
 
@@ -112,34 +99,16 @@ def _finish(status: int) -> int:
     try:
         sys.stdout.flush()
         return status
-    except BrokenPipeError:
-        status = int(Exit.OK)  # the reader has what it wanted (`| head`)
-    except WizardError as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 (as of a command)
         status = _failed(error)
     # Python would try, and complain, once more while it ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return status
 
 
-def _failed(error: WizardError) -> int:
-    tell(f"smmu-wizard: {visible(error.what)}\n{visible(error.fix)}")
-    return int(error.status)
+def _failed(error: BaseException) -> int:
+    from wizard.cli.failed import status_of
 
-
-def _unfound(error: ModuleNotFoundError) -> int:
-    from wizard.cli.missing import missing
-
-    said = missing(error)
-    return _failed(said) if said else _broken(error)
-
-
-def _broken(error: Exception) -> int:
-    from wizard.cli.crash import report
-
-    tell(f"smmu-wizard: {report(error)}")
-    return int(Exit.INTERNAL)
-
-
-def _interrupted() -> int:
-    tell("smmu-wizard: interrupted.")
-    return int(Exit.INTERRUPTED)
+    return status_of(error)

@@ -29,3 +29,20 @@ def add_output(command: argparse.ArgumentParser, text: str = "write to a file in
     """``-o`` and ``--force``."""
     command.add_argument("-o", "--output", metavar="FILE", help=text)
     command.add_argument("--force", action="store_true", help="replace what is there")
+
+
+def add_running(command: argparse.ArgumentParser) -> None:
+    """``--running``."""
+    command.add_argument("--running", metavar="NAME", nargs="?", const="", help="the VMs that run on this machine, or the one of a name")
+
+
+def add_permissions(command: argparse.ArgumentParser) -> None:
+    """What a person may allow although the program would refuse it; a profile keeps the first, never the second."""
+    command.add_argument("--assume-accel", action="store_true", help="take an unknown verdict or an assumed value for a yes")
+    command.add_argument("--allow-in-use", metavar="FUNCTION", action="append", default=[], help="plan a function that the host uses (needs --yes)")
+    command.add_argument("--yes", action="store_true", help="confirm --allow-in-use")
+
+
+def add_vmm(command: argparse.ArgumentParser, text: str) -> None:
+    """``--vmm``; its host needs are its own."""
+    command.add_argument("--vmm", choices=["qemu", "openvmm"], help=text)

@@ -1,4 +1,8 @@
-"""The words of every command. Only argparse here: commands are imported when they run.
+"""What can be typed: the commands, and what they have in common. Only argparse here: commands are imported when they run.
+
+A command line names one of some thirty commands, so the parser of a command is made when it is asked for something (``_Command``),
+and the options that it alone has are declared in ``wizard.cli.words``. Neither typing nor msgspec is loaded for a parser: both take
+longer than all that is done here.
 
 ``--replay``, ``--root``, ``--demo`` and ``--policy`` work before and after the command alike: a sub-parser has no default for
 them, since it would silently overwrite what was given before it, and the live host would be shown instead of a snapshot.
@@ -7,24 +11,84 @@ them, since it would silently overwrite what was given before it, and the live h
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from importlib import import_module
 from itertools import zip_longest
-from typing import Any, NoReturn
 
-from wizard import __version__
 from wizard.base.errors import UsageError
+from wizard.base.formats import version_text
 from wizard.base.text import visible
-from wizard.cli.options import WIZARD, add_json, add_output, add_severity
+from wizard.cli.options import WIZARD
 
-Run = Callable[[argparse.Namespace], int]
+TYPE_CHECKING = False  # typing's own would load typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, NoReturn
+
+    Run = Callable[[argparse.Namespace], int]
+
 WHEN = ("auto", "always", "never")
 
-FORMATS = ("qemu", "qemu-json", "libvirt", "virt-install", "openvmm", "prepare", "qmp")
-"""What a VM is exported as."""
+
+class Command:
+    """One command: its name and what it is; ``wizard.cli.words.<words>.of_<name>`` declares its options, ``wizard.cli.<runs>.run_<name>`` runs it."""
+
+    def __init__(self, name: str, words: str, runs: str, text: str, *, takes: tuple[str, ...] | None = None, paged: bool = True) -> None:
+        self.name, self.text, self.paged = name, text, paged
+        self.takes = _HOST if takes is None else takes  # of what names a host, and its policy
+        self._words, self._runs, self._function = words, runs, name.replace("-", "_")
+
+    def declare(self, parser: argparse.ArgumentParser) -> None:
+        """Its own options."""
+        getattr(import_module(f"wizard.cli.words.{self._words}"), f"of_{self._function}")(parser)
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Its exit status."""
+        function: Run = getattr(import_module(f"wizard.cli.{self._runs}"), f"run_{self._function}")
+        return function(arguments)
+
+
+_HOST = ("replay", "root", "demo", "policy")
+"""What names a host, and the policy that it is judged under."""
+
+COMMANDS = (
+    Command("list", "inspection", "inspect", "functions and their SMMUs"),
+    Command("show", "inspection", "inspect", "everything known of one function or SMMU, and where from"),
+    Command("doctor", "inspection", "inspect", "what stands in the way on this host, and the fix"),
+    Command("explain", "inspection", "explain", "what a message of QEMU, libvirt, a kernel or a guest means, and its cause on a host"),
+    Command("record", "inspection", "record", "write a snapshot of a host (-o FILE.umockdev: a umockdev recording)", paged=False),
+    Command("prepare", "inspection", "planning", "a script that only binds functions to their vfio driver, with its undo"),
+    Command("plan", "planning", "planning", "profiles for one or more VMs"),
+    Command("import", "planning", "importing", "profiles of VMs that exist: libvirt domains, QEMU command lines, what runs here"),
+    Command("check", "planning", "check", "VMs against the host and against each other"),
+    Command("export", "planning", "planning", "a VM as QEMU, OpenVMM or virt-install command, libvirt XML, preparation script or QMP commands"),
+    Command("report", "planning", "report", "one HTML page of a host and its VMs, for people who are not at this terminal"),
+    Command("topology", "planning", "topology", "the host's SMMUs and the VMs on them, drawn"),
+    Command("verify", "running", "verify", "VMs that run here: accelerated by construction, switched on by a guest, translating"),
+    Command("dry-run", "simulation", "simulate", "rehearse profiles on the simulated SMMUv3"),
+    Command("rehearse", "simulation", "simulate", "build a profile's topology in a real QEMU and compare"),
+    Command(
+        "translate", "simulation", "simulate", "translation cases on the simulated SMMUv3, or one address in a dump or a QEMU that runs",
+        takes=(), paged=False,
+    ),
+    Command("watch", "running", "watch", "VMs that run, their functions and the SMMUs' events, as they change", takes=(), paged=False),
+    Command("hitless", "simulation", "hitless", "updates of live stream table entries and context descriptors, with DMA at every moment", takes=()),
+    Command("tables", "simulation", "tables", "what an SMMU's memory and registers say, out of a dump or a QEMU that runs", takes=()),
+    Command(
+        "smmu-server", "simulation", "smmu_server",
+        "the simulated SMMUv3 as a process that drivers and VMMs under test talk to (docs/smmu-protocol.md)", takes=(), paged=False,
+    ),
+    Command("schema", "simulation", "schema", "JSON Schema of an input format or of a --json output", takes=()),
+    Command("diff", "fleet", "fleet", "what changed between two snapshots that matters to VMs", takes=("policy",)),
+    Command("baseline", "fleet", "fleet", "the richest vSMMU that every host can supply, and which host holds it down", takes=()),
+    Command("match", "fleet", "fleet", "which hosts can hold the VMs of a request, and profiles for them", takes=()),
+    Command(
+        "index", "fleet", "index", "rows of a fleet's summaries for databases (rows), or indexes as one (merge TARGET INDEX…)", takes=(),
+    ),
+    Command("engine", "fleet", "fleet", "a host's labels and devices, or a profile's VM, in the format of Kubernetes, OpenNebula and others"),
+)  # fmt: skip
+"""Every command, in the order of --help."""
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -57,10 +121,6 @@ _NAMING = {
 """Options that are the same as left out when their value is empty, were it not refused."""
 
 
-_HOST = ("replay", "root", "demo", "policy")
-"""What names a host, and the policy that it is judged under."""
-
-
 def build() -> argparse.ArgumentParser:
     """The whole parser, also for the manual page and completions."""
     parser = _Parser(
@@ -75,28 +135,17 @@ def build() -> argparse.ArgumentParser:
     _sources(parser, first=True)
     parser.add_argument("--script", metavar="FILE", help="play a list of keys in the wizard, headless, and save the screenshots it asks for")
     _looks(parser, first=True)
-    parser.set_defaults(run=_lazy("wizard.cli.wizard", "run"), command=WIZARD, takes=_HOST, paged=False)
+    parser.set_defaults(run=_run_wizard, command=WIZARD, takes=_HOST, paged=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
-
-    def add(name: str, module: str, text: str, *, host: bool = True, policy: bool = False, paged: bool = True) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False, formatter_class=_Formatter)
-        if host:
-            _sources(command, first=False)
-        elif policy:
-            _policy(command, argparse.SUPPRESS)
-        _looks(command, first=False)
-        takes = _HOST if host else _HOST[-1:] if policy else ()
-        command.set_defaults(run=_lazy(module, f"run_{name.replace('-', '_')}"), command=name, takes=takes, paged=paged)
-        return command
-
-    from wizard.cli.fleet import declare
-
-    _inspection(add)
-    _planning(add)
-    _running_vms(add)
-    _simulation(add)
-    declare(add)
+    for one in COMMANDS:
+        commands.add_parser(one.name, help=one.text, command=one)
     return parser
+
+
+def _run_wizard(arguments: argparse.Namespace) -> int:
+    from wizard.cli.wizard import run
+
+    return run(arguments)
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -108,12 +157,16 @@ class _Formatter(argparse.HelpFormatter):
 
 def _columns() -> int:
     # As shutil.get_terminal_size() has it.
-    with suppress(KeyError, ValueError):
-        if (columns := int(os.environ["COLUMNS"])) > 0:
-            return columns
-    with suppress(AttributeError, ValueError, OSError):
+    try:
+        columns = int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        columns = 0
+    if columns > 0:
+        return columns
+    try:
         return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr] # None without one
-    return 80
+    except (AttributeError, ValueError, OSError):
+        return 80
 
 
 class _Parser(argparse.ArgumentParser):
@@ -156,11 +209,35 @@ def _unrecognised(parser: argparse.ArgumentParser, command: str, words: Sequence
 
 
 class _Command(_Parser):
-    """The words after a command.
+    """The words after a command. It is made when it is first asked for anything: one of thirty ever is, but for the manual page.
 
     An option whose value may be left out takes the next word only when that is one of its choices, so that ``translate --trace CASE`` is
     what it looks like.
     """
+
+    def __init__(self, command: Command, **others: Any) -> None:
+        self._later: tuple[Command, dict[str, Any]] | None = (command, others)
+
+    def __getattr__(self, name: str) -> Any:
+        # Python asks here only for what is not there: at first everything that argparse keeps.
+        if name.startswith("__") or self._later is None:
+            raise AttributeError(name)
+        (command, others), self._later = self._later, None
+        text = command.text
+        super().__init__(description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False, formatter_class=_Formatter, **others)
+        if command.takes == _HOST:
+            _sources(self, first=False)
+        elif command.takes:
+            _policy(self, argparse.SUPPRESS)
+        _looks(self, first=False)
+        self.set_defaults(run=command.run, command=command.name, takes=command.takes, paged=command.paged)
+        command.declare(self)
+        return getattr(self, name)
+
+    def _check_help(self, action: argparse.Action) -> None:
+        # Python 3.14 looks whether what --help says beside a command's name has sound format characters, by a formatter of the command's own.
+        if self._later is None:
+            super()._check_help(action)  # type: ignore[misc] # typeshed does not know it
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = list(args or ())
@@ -169,228 +246,6 @@ class _Command(_Parser):
                 followed = zip_longest(words, words[1:])
                 words = [f"{one}={action.const}" if one in action.option_strings and two not in action.choices else one for one, two in followed]
         return super().parse_known_args(words, namespace)
-
-
-Add = Callable[..., argparse.ArgumentParser]
-
-
-def _inspection(add: Add) -> None:
-    command = add("list", "wizard.cli.inspect", "functions and their SMMUs")
-    text = "the wizard's filter: words that all have to match, anywhere or as field:word; with --ndjson or --csv: snapshots, or directories of them"
-    command.add_argument("filter", metavar="FILTER", nargs="*", help=text)
-    command.add_argument("-q", "--quiet", action="store_true", help="addresses alone")
-    command.add_argument("--smmu", metavar="NAME", help="only what belongs to this SMMU")
-    add_json(command)
-    command.add_argument("--ndjson", action="store_true", help="one JSON object a line for each function, of this host or of every snapshot named")
-    command.add_argument("--csv", action="store_true", help="the same rows as CSV (RFC 4180), the names of the columns first")
-    command = add("show", "wizard.cli.inspect", "everything known of one function or SMMU, and where from")
-    command.add_argument("subject", metavar="FUNCTION|SMMU|PART-OF-A-NAME", nargs="+", help="a name, or the words of a filter that finds one")
-    add_severity(command, quiet=False)
-    add_json(command)
-    command = add("doctor", "wizard.cli.inspect", "what stands in the way on this host, and the fix")
-    command.add_argument(
-        "--knowledge", action="store_true", help="how old the tables of devices, kernels and the like are, and what they were read from"
-    )
-    add_severity(command)
-    add_json(command)
-    command = add("explain", "wizard.cli.explain", "what a message of QEMU, libvirt, a kernel or a guest means, and its cause on a host")
-    command.add_argument("text", metavar="TEXT|FILE|-", nargs="*", help="a message, files, - for a paste, or the raw words of an event")
-    command.add_argument("--profile", metavar="PROFILE", action="append", default=[], help="hold the causes against this VM too (may be repeated)")
-    command.add_argument("--list", action="store_true", help="every message that is known")
-    add_json(command)
-    command = add("record", "wizard.cli.record", "write a snapshot of a host (-o FILE.umockdev: a umockdev recording)", paged=False)
-    add_output(command)
-    command.add_argument("--no-redact", action="store_true", help="keep serial numbers, MAC and IP addresses, UUIDs and names")
-    command.add_argument("--probe", action="store_true", help="also ask iommufd, of functions already on a vfio driver; opening one resets it")
-    command.add_argument("--yes", action="store_true", help="do not ask before a probe")
-    command.add_argument("--summary", action="store_true", help="write only what baseline and match need of it: they read it at once")
-    command = add("prepare", "wizard.cli.planning", "a script that only binds functions to their vfio driver, with its undo")
-    command.add_argument("functions", metavar="FUNCTION", nargs="+")
-    add_output(command)
-
-
-def _planning(add: Add) -> None:
-    from wizard.cli.planoptions import add_plan_options, add_vmm
-
-    command = add("plan", "wizard.cli.planning", "profiles for one or more VMs")
-    add_plan_options(command)
-    add_severity(command)
-    add_output(command, "directory for NAME.toml of each VM; without it they are printed")
-    add_json(command)
-    command = add("import", "wizard.cli.importing", "profiles of VMs that exist: libvirt domains, QEMU command lines, what runs here")
-    command.add_argument(
-        "domains", metavar="FILE|-", nargs="*", help="libvirt XML, or a QEMU command line: a script, a unit, a log, /proc/PID/cmdline"
-    )
-    _running(command)
-    command.add_argument("--fix", action="store_true", help="hold them against the host, and mend what can be mended by rule")
-    add_severity(command)
-    _permissions(command)
-    add_output(command, "directory for NAME.toml of each VM; without it they are printed")
-    add_json(command)
-    command = add("check", "wizard.cli.check", "VMs against the host and against each other")
-    command.add_argument("profiles", metavar="PROFILE|DOMAIN", nargs="*", help="profiles, libvirt XML, QEMU command lines; - for standard input")
-    _running(command)
-    add_vmm(command, "judge them as VMs of this VMM (default: that of each profile)")
-    add_severity(command)
-    command.add_argument("--fix", action="store_true", help="mend what can be mended by rule, and show the difference")
-    command.add_argument("--in-place", action="store_true", help="with --fix: write the mended VM over its file")
-    _permissions(command)
-    add_output(command, "with --fix: write the mended VM to this file")
-    add_json(command)
-    command = add("export", "wizard.cli.planning", "a VM as QEMU, OpenVMM or virt-install command, libvirt XML, preparation script or QMP commands")
-    command.add_argument("profile", metavar="PROFILE|DOMAIN")
-    command.add_argument("--format", required=True, choices=FORMATS)
-    command.add_argument("--traces", action="store_true", help="qemu, qemu-json: write the guest's unmaps and faults to QEMU's log from its start")
-    add_severity(command)
-    _permissions(command)
-    add_output(command)
-    command = add("report", "wizard.cli.report", "one HTML page of a host and its VMs, for people who are not at this terminal")
-    command.add_argument("profiles", metavar="PROFILE|DOMAIN", nargs="*", help="VMs that belong into it; without one the host alone")
-    _running(command)
-    command.add_argument("--no-redact", action="store_true", help="keep serial numbers, MAC and IP addresses, UUIDs and names")
-    _permissions(command)
-    add_output(command, "write to a file (FILE.html) instead of standard output")
-    command = add("topology", "wizard.cli.topology", "the host's SMMUs and the VMs on them, drawn")
-    command.add_argument("profiles", metavar="PROFILE|DOMAIN", nargs="*", help="VMs to draw; without one the host alone")
-    _running(command)
-    command.add_argument("--format", choices=["text", "svg", "dot"], default="text", help="for people, for documents, for Graphviz (text)")
-    _permissions(command)
-    add_output(command)
-
-
-def _running_vms(add: Add) -> None:
-    command = add("verify", "wizard.cli.verify", "VMs that run here: accelerated by construction, switched on by a guest, translating")
-    command.add_argument(
-        "vms", metavar="PROFILE|DOMAIN|NAME", nargs="*", help="a profile or domain to hold them against, or a name or process number; none: all"
-    )
-    command.add_argument("--translating", metavar="SECONDS", type=_seconds, help="trace QEMU for at most so long, which tells whether it translates")
-    command.add_argument("--yes", action="store_true", help="do not ask before a trace")
-    command.add_argument(
-        "--guest",
-        metavar="SNAPSHOT|agent",
-        help="what was recorded in the guest (record, --guest-script), or asked by its agent (agent, agent:SOCKET)",
-    )
-    command.add_argument(
-        "--postmortem", metavar="FILE", help="write all that a maintainer needs of these VMs, running or not, into one redacted file"
-    )
-    command.add_argument("--force", action="store_true", help="replace what is there")
-    command.add_argument("--guest-script", action="store_true", help="print a shell script that records it in a guest without Python")
-    command.add_argument("--qmp", metavar="SOCKET", help="ask QEMU through this socket instead of the VM's own")
-    add_severity(command, quiet=False)
-    add_json(command)
-
-
-def _simulation(add: Add) -> None:
-    from wizard.cli.dryrun import add_workload_options
-
-    command = add("dry-run", "wizard.cli.simulate", "rehearse profiles on the simulated SMMUv3")
-    command.add_argument("profiles", metavar="PROFILE|DOMAIN", nargs="+")
-    command.add_argument("--trace", metavar="FUNCTION@IOVA", help="the whole walk of one address")
-    add_workload_options(command)
-    add_severity(command)
-    _permissions(command)
-    add_json(command)
-    command = add("rehearse", "wizard.cli.simulate", "build a profile's topology in a real QEMU and compare")
-    command.add_argument("profile", metavar="PROFILE|DOMAIN")
-    command.add_argument("--qemu", metavar="PATH", help="the QEMU to use (default: the one in PATH)")
-    add_severity(command)
-    _permissions(command)
-    add_json(command)
-    command = add(
-        "translate",
-        "wizard.cli.simulate",
-        "translation cases on the simulated SMMUv3, or one address in a dump or a QEMU that runs",
-        host=False,
-        paged=False,
-    )
-    command.add_argument("case", metavar="CASE|-|SID", help="a file with one case or a list of them, - for one case a line; of a dump, a StreamID")
-    command.add_argument("iova", metavar="IOVA", nargs="?", help="of a dump: the input address")
-    command.add_argument("--trace", nargs="?", const="text", choices=["text", "json"], help="say which words were read and why the walk ended")
-    command.add_argument("--coverage", action="store_true", help="say at the end which behaviours of the specification the cases have exercised")
-    _dump(command)
-    command.add_argument("--read", action="store_true", help="of a dump: a read, not a write")
-    command.add_argument("--ssid", metavar="N", help="of a dump: the SubstreamID (PASID) of the access")
-    command = add("watch", "wizard.cli.watch", "VMs that run, their functions and the SMMUs' events, as they change", host=False, paged=False)
-    command.add_argument("vms", metavar="NAME", nargs="*", help="these VMs alone, by name or process number (default: all)")
-    command.add_argument("--for", dest="seconds", metavar="SECONDS", type=float, help="end after so many seconds (default: when interrupted)")
-    command.add_argument("--log", metavar="FILE", help="follow this file in place of the kernel's log")
-    command.add_argument(
-        "--profile",
-        metavar="PROFILE|DOMAIN",
-        action="append",
-        default=[],
-        help="what a VM was planned as, which says where addresses lie in it (default: its command line; may be repeated)",
-    )
-    command.add_argument("--no-qmp", action="store_true", help="leave QMP sockets to other clients: no events of QEMU's own")
-    command.add_argument(
-        "--tracepoints", nargs="?", const="domains", choices=["domains", "all"],
-        help="switch the kernel's IOMMU tracepoints on, in a trace instance that is taken away at the end (all: map and unmap too, which are many)",
-    )  # fmt: skip
-    command.add_argument("--prometheus", metavar="FILE", help="keep a textfile for node_exporter up to date")
-    add_json(command)
-    command = add(
-        "hitless", "wizard.cli.hitless", "updates of live stream table entries and context descriptors, with DMA at every moment", host=False
-    )
-    command.add_argument("case", metavar="CASE|-", help="a file with one case or a list of them, or - for one case a line")
-    add_json(command)
-    command = add("tables", "wizard.cli.tables", "what an SMMU's memory and registers say, out of a dump or a QEMU that runs", host=False)
-    command.add_argument(
-        "action", metavar="ACTION", choices=["streams", "map", "who", "check", "events", "diff"],
-        help="streams: every valid StreamID; map SID: all that it reaches; who ADDRESS [BYTES]: which streams reach physical memory; "
-        "check: what is illegal, inconsistent or exposed; events: the event queue; diff: against a second dump",
-    )  # fmt: skip
-    command.add_argument("words", metavar="WORD", nargs="*", help="a StreamID, or an address and a number of bytes")
-    _dump(command)
-    command.add_argument("--to-mem", metavar="FILE@ADDRESS", action="append", help="memory of the second dump")
-    command.add_argument("--to-registers", metavar="FILE", help="registers of the second dump")
-    add_json(command)
-    text = "the simulated SMMUv3 as a process that drivers and VMMs under test talk to (docs/smmu-protocol.md)"
-    command = add("smmu-server", "wizard.cli.smmu_server", text, host=False, paged=False)
-    command.add_argument("--socket", metavar="PATH", help="listen at this Unix socket, which its owner alone may use")
-    command.add_argument("--stdio", action="store_true", help="talk on standard input and output, until the end of the first")
-    command.add_argument("--once", action="store_true", help="end when the last client has gone")
-    text = "an SMMU and where its registers are; keys: like, idr0, idr1, idr3, idr5, aidr, gbpa, caches (may be repeated; default: smmu0@0x9050000)"
-    command.add_argument("--smmu", metavar="NAME[@BASE][,KEY=VALUE…]", action="append", default=[], help=text)
-    text = "memory: 0x40000000+1G (may be repeated; default: 0x40000000+3G, unless there is a file)"
-    command.add_argument("--ram", metavar="START+SIZE", action="append", default=[], help=text)
-    text = "memory that is a file's or memfd's, mapped shared (may be repeated)"
-    command.add_argument("--ram-file", metavar="FILE@ADDRESS", action="append", default=[], help=text)
-    command.add_argument("--coverage", action="store_true", help="note which behaviours of the specification are exercised, for the command coverage")
-    command.add_argument("--state", metavar="FILE", help="begin with the state that this file holds, where it is there, and write it at the end")
-    command.add_argument("--include", action="store_true", help="print the directory of smmu_wizard.h, the client in C, and end")
-    command = add("schema", "wizard.cli.schema", "JSON Schema of an input format or of a --json output", host=False)
-    command.add_argument("name", metavar="NAME", nargs="?", help="without a name: the names there are")
-
-
-def _dump(command: argparse.ArgumentParser) -> None:
-    text = "an image of memory (FILE@ADDRESS), a vmcore or a listing of words; also more than once"
-    command.add_argument("--mem", metavar="FILE@ADDRESS", action="append", help=text)
-    command.add_argument("--registers", metavar="FILE", help="the SMMU's registers: name = value, devmem's words, QEMU's xp")
-    command.add_argument("--qmp", metavar="SOCKET", help="instead: a QEMU that runs, by its monitor; nothing is changed, the guest goes on")
-    command.add_argument(
-        "--gdb", metavar="HOST:PORT|SOCKET", help="instead: a QEMU that runs, by its gdbstub; the guest stands meanwhile, and it asks before"
-    )
-    command.add_argument("--smmu", metavar="ADDRESS", help="with --qmp or --gdb: where the SMMU's registers are, of several")
-    command.add_argument("--yes", action="store_true", help="do not ask before --gdb stops the guest")
-
-
-def _seconds(text: str) -> float:
-    """1 to 60: what is traced is written to somebody's disk."""
-    value = float(text)
-    if not 1 <= value <= 60:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 to 60 seconds")
-    return value
-
-
-def _running(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--running", metavar="NAME", nargs="?", const="", help="the VMs that run on this machine, or the one of a name")
-
-
-def _permissions(command: argparse.ArgumentParser) -> None:
-    """What a person may allow although the program would refuse it; a profile keeps the first, never the second."""
-    command.add_argument("--assume-accel", action="store_true", help="take an unknown verdict or an assumed value for a yes")
-    command.add_argument("--allow-in-use", metavar="FUNCTION", action="append", default=[], help="plan a function that the host uses (needs --yes)")
-    command.add_argument("--yes", action="store_true", help="confirm --allow-in-use")
 
 
 def _sources(parser: argparse.ArgumentParser, *, first: bool) -> None:
@@ -424,18 +279,3 @@ def _looks(parser: argparse.ArgumentParser, *, first: bool) -> None:
     group.add_argument(
         "--no-pager", action="store_true", default=False if first else argparse.SUPPRESS, help="never a pager ($SMMU_WIZARD_PAGER, $PAGER, less)"
     )
-
-
-def _lazy(module: str, name: str) -> Run:
-    def run(arguments: argparse.Namespace) -> int:
-        function: Run = getattr(importlib.import_module(module), name)
-        return function(arguments)
-
-    return run
-
-
-def version_text() -> str:
-    """The version, with those of the formats."""
-    from wizard.facts.model import VERSION
-
-    return f"smmu-wizard {__version__} (snapshot format {VERSION}, profile format 1, output schema 1)"

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from wizard.base.address import Address
 from wizard.base.errors import UsageError
 from wizard.base.text import is_number, parse_size, visible
+from wizard.cli.options import add_vmm
 from wizard.plan.properties import AUTO, DECLARED, Properties
 
 T = TypeVar("T")
@@ -41,11 +42,6 @@ def add_plan_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--allow-in-use", metavar="FUNCTION", action="append", default=[], help="plan a function that the host uses (needs --yes)")
     command.add_argument("--yes", action="store_true", help="confirm --allow-in-use")
     command.add_argument("--user", metavar="NAME", default="root", help="the user that the VM runs as (default root)")
-
-
-def add_vmm(command: argparse.ArgumentParser, text: str) -> None:
-    """``--vmm``; its host needs are its own."""
-    command.add_argument("--vmm", choices=["qemu", "openvmm"], help=text)
 
 
 def request_of(arguments: argparse.Namespace) -> Any:

@@ -13,9 +13,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from wizard.base import formats
+
 FORMAT = "smmu-wizard-snapshot"
 SUMMARY = "smmu-wizard-summary"  # the format of what a fleet needs of a host (wizard.fleet.summaryfile): no facts
-VERSION = 1
+VERSION = formats.SNAPSHOT
 PASTE = "paste"
 """``Facts.origin`` of what was read from text that people give (``wizard.facts.paste``), and from files of the kind."""
 UNPLACED = "?/"

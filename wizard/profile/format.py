@@ -12,11 +12,12 @@ from typing import Any, get_args
 
 import tomlkit
 
+from wizard.base import formats
 from wizard.plan import request as ask
 from wizard.plan.properties import DECLARED, Properties
 from wizard.profile.kinds import ADDRESS, BOOL, CPUS, ID, IDS, PAGES, SIZE, SWITCH, ValueKind, choice, many, number, text, width
 
-VERSION = 1
+VERSION = formats.PROFILE
 SCHEMA_FILE = "profile.schema.json"
 SCHEMA_LINE = f"#:schema ./{SCHEMA_FILE}"
 
