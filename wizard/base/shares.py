@@ -7,7 +7,6 @@ goes wrong in a child, the parent does that share itself. What is worked on need
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -26,7 +25,7 @@ def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], 
     ``kind`` is the type of what ``work`` answers, as msgspec is to decode it; ``weigh`` says how many things one of them counts for.
     """
     whole = sum(map(weigh, things))
-    processes = min(PROCESSES, len(os.sched_getaffinity(0))) if whole >= ENOUGH and threading.active_count() == 1 else 1
+    processes = min(PROCESSES, len(os.sched_getaffinity(0))) if whole >= ENOUGH and _alone() else 1
     if processes < 2:
         return [work(things)]
     shares: list[list[T]] = [[] for _ in range(processes)]
@@ -40,6 +39,12 @@ def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], 
         packed = _finish(child)
         done.append(work(share) if packed is None else msgspec.msgpack.decode(packed, type=kind))
     return done
+
+
+def _alone() -> bool:
+    import threading
+
+    return threading.active_count() == 1
 
 
 def _start(share: Sequence[T], work: Callable[[Sequence[T]], object]) -> tuple[int, int]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from wizard.base.glyphs import Glyphs
 from wizard.base.text import visible, visible_lines
@@ -22,8 +23,7 @@ _SGR |= {"c0": "36", "c1": "35", "c2": "33", "c3": "32", "c4": "34", "c5": "31"}
 _NARROWEST = 20  # cells that are left beside what a line hangs on; with fewer it hangs on its indentation
 
 
-@dataclass(frozen=True)
-class Face:
+class Face(msgspec.Struct, frozen=True):
     """How lines look. ``width`` None: they are not wrapped; ``glyphs`` None: words alone, without signs."""
 
     width: int | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
@@ -124,6 +123,8 @@ class Page:
             self._stream.write(held)
             return
         pager, self._pager = self._pager, None
+        import signal
+
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             with suppress(BrokenPipeError):

@@ -7,12 +7,11 @@ keeps the terminal's colours, or wraps it at the width of a window or a mail.
 
 from __future__ import annotations
 
-import html
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from wizard.base.pattern import later
 from wizard.base.text import COLOUR
 
 LINE = 2048  # characters of a line that are looked at: as long as the kernel's own messages get (PRINTK_MESSAGE_MAX)
@@ -26,7 +25,7 @@ _DAY = r"[A-Z][a-z]{2} [ \d]\d"
 _SINCE = r"(?:<[ \d.]{1,20}>)?"  # dmesg -d, journalctl -o short-delta: the time since the line before
 # What stands before the message: by dmesg (-x, -T, -e, -d, --time-format iso, the raw records of /dev/kmsg), journalctl (-o short, with
 # its -iso, -precise, -full, -unix and -monotonic), syslog (RFC 3164 and 5424); and [T123] and [C0] of CONFIG_PRINTK_CALLER.
-_PREFIX = re.compile(
+_PREFIX = later(
     "(?:" + "|".join((
         r"<\d{1,3}>(?:1 )?",
         r"\d{1,4},\d{1,20},\d{1,20},[^;]{0,40};",
@@ -40,26 +39,24 @@ _PREFIX = re.compile(
         r"(?:\S{1,255} )?kernel(?:\[\d{1,10}\])?(?:: | - - - )",
     )) + ")*"
 )  # fmt: skip
-_COLOUR = re.compile(COLOUR)
-_QUOTE = re.compile(r"(?:[ \t]*(?:[>|]|[*+-](?= )))+[ \t]?")
-_LITERAL = re.compile(r'\s*"(.*)",?\s*$')  # an item of a list in JSON or YAML, as Ansible prints the lines of a command
+_COLOUR = later(COLOUR)
+_QUOTE = later(r"(?:[ \t]*(?:[>|]|[*+-](?= )))+[ \t]?")
+_LITERAL = later(r'\s*"(.*)",?\s*$')  # an item of a list in JSON or YAML, as Ansible prints the lines of a command
 # What grep, cat -n, a pager or another syslog put before the kernel's own time stamp, or before a journal's "kernel:".
-_BEFORE = re.compile(r".{1,200}?(?=\[ *\d{1,9}\.\d{1,9}(?: <[ \d.]{1,20}>)?\] |\bkernel: |[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ kernel: )")
+_BEFORE = later(r".{1,200}?(?=\[ *\d{1,9}\.\d{1,9}(?: <[ \d.]{1,20}>)?\] |\bkernel: |[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ kernel: )")
 TAB = r"(?:#011|\\x09|\\t|\^I|\s)*"
 """White space at the head of a message: the tab that the kernel writes before the words of an event, in all that becomes of it."""
 
 # What a message begins with: "arm-smmu-v3 arm-smmu-v3.0.auto: ", "iommu: ", "ACPI: IORT: ".
-_BEGINS = re.compile(r"(?!(?:event|client|s?sid|iova|ipa|stag|fetch_addr): |-?\d+: )[\w.+-]{1,40}(?: [\w:./+-]{1,80})?: ")
-_SENTENCE = re.compile(r"(?!Failure Mode)[A-Z][a-z]+ ")  # so does a message of no device, or the rest of one that was wrapped
+_BEGINS = later(r"(?!(?:event|client|s?sid|iova|ipa|stag|fetch_addr): |-?\d+: )[\w.+-]{1,40}(?: [\w:./+-]{1,80})?: ")
+_SENTENCE = later(r"(?!Failure Mode)[A-Z][a-z]+ ")  # so does a message of no device, or the rest of one that was wrapped
 # Of these it matters whether the rest is there.
-_OF_INTEREST = re.compile(r"arm-smmu|vfio|iommu|IORT|[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]: ")
-_COMPLETE = re.compile(
-    r"(?:0x[0-9a-f]{16}|received:|iommu group \d+|entries for \w+|\)|\]|\.|error -?\d+|option mask 0x[0-9a-f]+|stag: 0x[0-9a-f]+)$"
-)
-_APART = re.compile(r"[,;)\]]\0[^:.,;)\]]|:\0[A-Za-z]|\0[\[(\"]|[a-z]\0-\d")  # no word goes on behind the one, or before the other
-_LAST, _FIRST = re.compile(r"[A-Za-z]+$"), re.compile(r"[A-Za-z]+")
+_OF_INTEREST = later(r"arm-smmu|vfio|iommu|IORT|[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]: ")
+_COMPLETE = later(r"(?:0x[0-9a-f]{16}|received:|iommu group \d+|entries for \w+|\)|\]|\.|error -?\d+|option mask 0x[0-9a-f]+|stag: 0x[0-9a-f]+)$")
+_APART = later(r"[,;)\]]\0[^:.,;)\]]|:\0[A-Za-z]|\0[\[(\"]|[a-z]\0-\d")  # no word goes on behind the one, or before the other
+_LAST, _FIRST = later(r"[A-Za-z]+$"), later(r"[A-Za-z]+")
 # Of what the lines are made that matter: whether a word was cut shows by the whole being one.
-_WORD = re.compile(
+_WORD = later(
     r"Abort|Adding|Aliasing|Failed|Failure|Falling|Firmware|Illegal|Input|Invalid|Link|Mode|Service|StreamID|Unable|Uncorrectable|"
     r"Uncorrected|aborted|access|add|address|after|allocate|allocated|already|attach|auto|back|bus|can|cannot|cause|caused|caps|"
     r"change|client|command|commands|containment|could|data|detected|device|disable|domain|driver|enable|entered|entries|error|event|"
@@ -70,11 +67,11 @@ _WORD = re.compile(
     r"with|write"
 )
 _SIGNS = (
-    re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]: "),
-    re.compile(r"arm-smmu-v3 [\w.-]{8,40}: "),
-    re.compile(r"event 0x[0-9a-f]+ received:|: event: [A-Z_]{5,20} client: "),
+    later(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]: "),
+    later(r"arm-smmu-v3 [\w.-]{8,40}: "),
+    later(r"event 0x[0-9a-f]+ received:|: event: [A-Z_]{5,20} client: "),
 )
-_HALF_A_NUMBER = re.compile(r"0x[0-9a-f]{0,15}$")
+_HALF_A_NUMBER = later(r"0x[0-9a-f]{0,15}$")
 
 
 def plain(line: str) -> str:
@@ -88,6 +85,8 @@ def _read(line: str) -> tuple[str, bool]:
         line = _of_journal(line)
     line = line[:LINE]
     if "&" in line and ";" in line:  # of a web page, or a mail
+        import html  # its table of names takes as long to load as a log of a thousand lines to read
+
         line = html.unescape(line)
     if "[" in line and ("\x1b" in line or "#033" in line or "^[" in line or "\\x1b" in line or "ESC[" in line):
         line = _COLOUR.sub("", line)
@@ -108,6 +107,8 @@ def _of_journal(line: str) -> str:
     """The message of one record of the journal, empty where the kernel did not say it; the line itself where it is no such record."""
     if line[:1] == "M":
         return "kernel: " + line.removeprefix("MESSAGE=")
+    import json  # what msgspec refuses of it, a journal may hold
+
     try:
         record = json.loads(line[:_RECORD])
     except (ValueError, RecursionError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -255,15 +255,15 @@ def _is_text(path: str) -> bool:
 
 def _demo() -> Facts:
     """The shipped fixture: inside the wheel, or beside the package in a checkout."""
-    from importlib import resources
-    from pathlib import Path
+    import os
 
+    import wizard
     from wizard.facts.snapshot import decode
 
-    packed = resources.files("wizard") / "demo" / DEMO
-    checkout = Path(__file__).resolve().parents[2] / "fixtures" / DEMO
-    if packed.is_file():
-        return decode(packed.read_bytes(), DEMO)
-    if checkout.is_file():
-        return decode(checkout.read_bytes(), DEMO)
+    # By the loader, as pkgutil and importlib.resources ask it; they load unpackers and more, which takes as long as all of a small list.
+    loader: Any = wizard.__loader__
+    package = os.path.dirname(os.path.abspath(wizard.__file__))
+    for path in (os.path.join(package, "demo", DEMO), os.path.join(os.path.dirname(package), "fixtures", DEMO)):
+        with contextlib.suppress(OSError):
+            return decode(loader.get_data(path), DEMO)
     raise InputError(f"The demo host {DEMO} is not in this installation.", "Install smmu-wizard again from its wheel.")

@@ -13,16 +13,17 @@ import msgspec
 
 from wizard.arch import event as arch
 from wizard.arch.command import Command, StreamCommand
+from wizard.base.pattern import later
 from wizard.host.log.model import Event
 
 _KEPT = 1000  # event records that are kept one by one; beyond, they are only counted
-_WORDS = re.compile(r"0x[0-9a-f]{16}(?:\s+0x[0-9a-f]{16}){0,3}")
-_RECEIVED = re.compile(r"event (0x[0-9a-f]{1,8}) received:\s*(.*)", re.DOTALL)
-_NAMED = re.compile(
+_WORDS = later(r"0x[0-9a-f]{16}(?:\s+0x[0-9a-f]{16}){0,3}")
+_RECEIVED = later(r"event (0x[0-9a-f]{1,8}) received:\s*(.*)", re.DOTALL)
+_NAMED = later(
     r"event: (?P<name>\w{1,40}) client: (?P<client>\(unassigned sid\)|\S{1,128}) sid: (?P<sid>0x[0-9a-f]{1,8}|0) ssid: (?P<ssid>0x[0-9a-f]{1,5}|0)"
     r"(?: iova: (?P<iova>0x[0-9a-f]{1,16}|0))?(?: ipa: (?P<ipa>0x[0-9a-f]{1,16}|0))?(?: fetch_addr: (?P<fetch>0x[0-9a-f]{1,16}|0))?"
 )
-_FIELDS = re.compile(
+_FIELDS = later(
     r"(?P<priv>un)?priv (?P<kind>data|inst) (?P<way>read|write) s(?P<stage>[12]) \"(?P<cls>[^\"]{1,60})\"(?P<ttd> ttd_(?:read|write))?"
     r"(?P<stall> stall)? stag: (?P<stag>0x[0-9a-f]{1,4}|0)"
 )

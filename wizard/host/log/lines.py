@@ -16,8 +16,8 @@ from functools import cache, cached_property
 
 import msgspec
 
-from wizard.arch.registers import GERROR
 from wizard.base.finding import Definition, Severity
+from wizard.base.pattern import later
 from wizard.facts.logtext import TAB
 from wizard.host.log import codes
 
@@ -154,11 +154,11 @@ LINES: tuple[LineKind, ...] = (
 COMPLAINTS = frozenset({codes.SMMU_COMPLAINT.code, codes.VFIO_COMPLAINT.code})
 """Findings of lines that speak of a failure and that nobody has an explanation for."""
 
-_SPOKEN = re.compile(r"([\w.+-]{1,64}) ([\w:.+-]{1,128}): " + TAB + r"(.*)", re.DOTALL)
+_SPOKEN = later(r"([\w.+-]{1,64}) ([\w:.+-]{1,128}): " + TAB + r"(.*)", re.DOTALL)
 # Until about 6.10; since then "DRIVER DEVICE: probe with driver DRIVER failed with error -16".
-_PROBE_OLD = re.compile(r"([\w.+-]{1,64}): probe of (\S{1,128}) failed with error (-?\d+)")
-_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_GROUPS = re.compile(r"\(\?P<\w+>")
+_PROBE_OLD = later(r"([\w.+-]{1,64}): probe of (\S{1,128}) failed with error (-?\d+)")
+_ADDRESS = later(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_GROUPS = later(r"\(\?P<\w+>")
 DRIVER = "arm-smmu-v3"
 
 
@@ -189,7 +189,7 @@ def _joined(*abouts: About, but: frozenset[str] = frozenset()) -> re.Pattern[str
 
 
 # A word of each line of the host: most lines have none of them, and are not looked at further.
-_HOST_WORDS = re.compile(r"to set up IOMMU|iommu-map|RLIMIT_MEMLOCK|interrupt remapping|MSI interrupts|ACPI: IORT: |tegra241_cmdqv|vfio|iommufd")
+_HOST_WORDS = later(r"to set up IOMMU|iommu-map|RLIMIT_MEMLOCK|interrupt remapping|MSI interrupts|ACPI: IORT: |tegra241_cmdqv|vfio|iommufd")
 
 
 def match(text: str, told: Spoken | None = None) -> Match | None:
@@ -239,6 +239,8 @@ def words_of(found: Match) -> dict[str, str]:
         name = errno.errorcode.get(-int(number), "")
         words["because"] = f" ({name})" if name else ""
     if gerror := found.words.get("gerror"):
+        from wizard.arch.registers import GERROR  # forty registers, for a line that hardly any log has
+
         # Bits that are not declared stay in the number, which is in the line.
         bits = [field.doc for field in GERROR.layout.values() if field.get(int(gerror, 16))]
         words["bits"] = f": {', '.join(bits)}" if bits else ""

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from wizard.base.pattern import later
 from wizard.facts.logtext import message, unstamped, whole
 from wizard.host.log import codes
 from wizard.host.log import lines as log_lines
@@ -186,18 +187,18 @@ def _set(**values: object) -> Callable[[_Reader, str, re.Match[str]], None]:
 
 # Messages of one SMMU, after "arm-smmu-v3 <device>: "; the most frequent first.
 _OF_SMMU: tuple[tuple[re.Pattern[str], Callable[[_Reader, str, re.Match[str]], None]], ...] = (
-    (re.compile(r"(?:ias (\d{1,3})-bit, )?oas (\d{1,3})-bit \(features (0x[0-9a-f]{1,8})\)"), _sizes),
-    (re.compile(r"option mask (0x[0-9a-f]{1,8})"), lambda r, d, m: r.change(d, options=int(m[1], 16))),
-    (re.compile(r"allocated (\d{1,10}) entries for (\w{1,16})"), _queue),
-    (re.compile(r"msi_domain absent"), _set(msi_domain_absent=True)),
-    (re.compile(r"no priq irq"), _set(priq_irq_missing=True)),
-    (re.compile(r"IDR0\.COHACC overridden by FW configuration \((true|false)\)"),
+    (later(r"(?:ias (\d{1,3})-bit, )?oas (\d{1,3})-bit \(features (0x[0-9a-f]{1,8})\)"), _sizes),
+    (later(r"option mask (0x[0-9a-f]{1,8})"), lambda r, d, m: r.change(d, options=int(m[1], 16))),
+    (later(r"allocated (\d{1,10}) entries for (\w{1,16})"), _queue),
+    (later(r"msi_domain absent"), _set(msi_domain_absent=True)),
+    (later(r"no priq irq"), _set(priq_irq_missing=True)),
+    (later(r"IDR0\.COHACC overridden by FW configuration \((true|false)\)"),
      lambda r, d, m: r.change(d, cohacc_override=m[1] == "true")),
-    (re.compile(r"IDR0\.HTTU features\((0x[0-9a-f]{1,8})\) overridden by FW configuration \((0x[0-9a-f]{1,8})\)"),
+    (later(r"IDR0\.HTTU features\((0x[0-9a-f]{1,8})\) overridden by FW configuration \((0x[0-9a-f]{1,8})\)"),
      lambda r, d, m: r.change(d, httu_override=(int(m[1], 16), int(m[2], 16)))),
-    (re.compile(r"2-level strtab only covers (\d{1,3})/(\d{1,3}) bits of SID"), lambda r, d, m: r.change(d, strtab_covers=(int(m[1]), int(m[2])))),
-    (re.compile(r"found companion CMDQV device: (\S{1,64})"), lambda r, d, m: r.change(d, cmdqv=m[1])),
-    (re.compile(r".*Falling back to standard SMMU CMDQ"), _set(cmdqv_fallback=True)),
+    (later(r"2-level strtab only covers (\d{1,3})/(\d{1,3}) bits of SID"), lambda r, d, m: r.change(d, strtab_covers=(int(m[1]), int(m[2])))),
+    (later(r"found companion CMDQV device: (\S{1,64})"), lambda r, d, m: r.change(d, cmdqv=m[1])),
+    (later(r".*Falling back to standard SMMU CMDQ"), _set(cmdqv_fallback=True)),
 )  # fmt: skip
 
 
@@ -218,8 +219,8 @@ def _flag(name: str) -> Callable[[_Reader, re.Match[str]], None]:
     return act
 
 
-_OF_VFIO = re.compile(r"vfio|iommufd")
-_GIVEN_UP = re.compile(r"Failed to register iommu|probe with driver \S+ failed with error")
+_OF_VFIO = later(r"vfio|iommufd")
+_GIVEN_UP = later(r"Failed to register iommu|probe with driver \S+ failed with error")
 _ALSO_TROUBLE = ("ACPI: IORT:", "tegra241_cmdqv")  # markers of lines that are facts and trouble
 
 
@@ -230,24 +231,24 @@ def _once_more(known: Trouble, text: str) -> Trouble:
 
 # Everything else: a word that is always in the line, the pattern, and what to do with it.
 _GENERAL: tuple[tuple[str, re.Pattern[str], Callable[[_Reader, re.Match[str]], None]], ...] = (
-    ("Adding to iommu group", re.compile(r"^\S{1,32} (\S{1,128}): Adding to iommu group (\d{1,9})$"),
+    ("Adding to iommu group", later(r"^\S{1,32} (\S{1,128}): Adding to iommu group (\d{1,9})$"),
      lambda r, m: r.groups.__setitem__(m[1], int(m[2]))),
-    ("Aliasing StreamID", re.compile(r"^\S+ (\S{1,128}): Aliasing StreamID (0x[0-9a-f]{1,8}) \(from (\S{1,128})\)"),
+    ("Aliasing StreamID", later(r"^\S+ (\S{1,128}): Aliasing StreamID (0x[0-9a-f]{1,8}) \(from (\S{1,128})\)"),
      lambda r, m: r.refused.append(Alias(m[1], int(m[2], 16), m[3]))),
-    ("already in tree", re.compile(r"^\S+ (\S{1,128}): stream (\d{1,10}) already in tree"),
+    ("already in tree", later(r"^\S+ (\S{1,128}): stream (\d{1,10}) already in tree"),
      lambda r, m: r.duplicates.append(Duplicate(m[1], int(m[2])))),
-    ("1:1 IOMMU mapping", re.compile(r"^\S+ (\S{1,128}): Firmware has requested this device have a 1:1 IOMMU mapping"),
+    ("1:1 IOMMU mapping", later(r"^\S+ (\S{1,128}): Firmware has requested this device have a 1:1 IOMMU mapping"),
      lambda r, m: r.one_to_one.setdefault(m[1])),
-    ("SMMU doesn't support ATS", re.compile(r"^\S+ (\S{1,128}): SMMU doesn't support ATS"), lambda r, m: r.ats_refused.setdefault(m[1])),
-    ("ACPI: IORT:", re.compile(r"SMMU-v3\[([0-9a-f]{1,16})\] Mapped to Proximity domain (\d{1,9})"),
+    ("SMMU doesn't support ATS", later(r"^\S+ (\S{1,128}): SMMU doesn't support ATS"), lambda r, m: r.ats_refused.setdefault(m[1])),
+    ("ACPI: IORT:", later(r"SMMU-v3\[([0-9a-f]{1,16})\] Mapped to Proximity domain (\d{1,9})"),
      lambda r, m: r.proximity.__setitem__(int(m[1], 16), int(m[2]))),
-    ("ACPI: IORT:", re.compile(r"ACPI: IORT: (.*)"), lambda r, m: r.iort_bugs.append(m[1]) if len(r.iort_bugs) < _COMPLAINTS else None),
-    ("ACPI: IORT 0x", re.compile(r"ACPI: IORT 0x[0-9A-Fa-f]+ ([0-9A-Fa-f]{6} \(v\d+.*\))"), _general(name="iort_table")),
-    ("Linux version", re.compile(r"Linux version (\S{1,128})"), _general(name="release")),
-    ("Kernel command line:", re.compile(r"Kernel command line: (.*)"), _general(name="command_line")),
-    ("Default domain type", re.compile(r"Default domain type: (\w+)"), _general(name="default_domain")),
-    ("invalidation policy", re.compile(r"TLB invalidation policy: (\w+)"), _general(name="tlb_policy")),
-    ("ITS", re.compile(r"^ITS(?:@0x| \[mem)"), _flag("its")),
-    ("GICv2m", re.compile(r"^GICv2m: "), _flag("gicv2m")),
-    ("tegra241_cmdqv", re.compile(r"(NVDA200C:\w+): tegra241_cmdqv: .*(?:Falling back|bypass|disabl)"), lambda r, m: r.fallbacks.add(m[1])),
+    ("ACPI: IORT:", later(r"ACPI: IORT: (.*)"), lambda r, m: r.iort_bugs.append(m[1]) if len(r.iort_bugs) < _COMPLAINTS else None),
+    ("ACPI: IORT 0x", later(r"ACPI: IORT 0x[0-9A-Fa-f]+ ([0-9A-Fa-f]{6} \(v\d+.*\))"), _general(name="iort_table")),
+    ("Linux version", later(r"Linux version (\S{1,128})"), _general(name="release")),
+    ("Kernel command line:", later(r"Kernel command line: (.*)"), _general(name="command_line")),
+    ("Default domain type", later(r"Default domain type: (\w+)"), _general(name="default_domain")),
+    ("invalidation policy", later(r"TLB invalidation policy: (\w+)"), _general(name="tlb_policy")),
+    ("ITS", later(r"^ITS(?:@0x| \[mem)"), _flag("its")),
+    ("GICv2m", later(r"^GICv2m: "), _flag("gicv2m")),
+    ("tegra241_cmdqv", later(r"(NVDA200C:\w+): tegra241_cmdqv: .*(?:Falling back|bypass|disabl)"), lambda r, m: r.fallbacks.add(m[1])),
 )  # fmt: skip
