@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from wizard.base.pattern import later
+
 MARK = "redacted"
 
 
@@ -145,16 +147,16 @@ WORDS = frozenset(
 )
 """Pieces of any value that stay: the words that say what kind of thing follows."""
 
-INTERFACE = re.compile(
+INTERFACE = later(
     r"(?:lo|(?:eth|wlan|wwan|ib|usb|bond|team|br|virbr|vlan|tun|tap|veth|docker|dummy|sit|gre|macvtap|macvlan|vnet|vxlan|lxcbr|lxdbr|cni|flannel|ovs-system)\d{0,4}"
     r"|(?:en|ib|sl|wl|ww)(?:x[0-9a-f]{12}|(?:[A-Za-z]{1,2}\d{1,5}){1,8}))(?:np\d{1,3})?(?:v\d{1,4})?(?:\.\d{1,4})?"
 )
 """Names of interfaces that the kernel or udev gives (systemd.net-naming-scheme(7)): they tell the place of a card and no more."""
 
-_DISK = re.compile(
+_DISK = later(
     r"(?:(?:sd|vd|xvd|hd|dasd)[a-z]{1,3}|nvme\d{1,3}(?:c\d{1,3})?n\d{1,3}p?|mmcblk\d{1,2}p?|md|dm-|loop|sr|ram|nbd|zd|bcache)\d{0,4}p?\d{0,4}"
 )
-_FORMS = re.compile(
+_FORMS = later(
     "|".join(
         (
             r"(?<![0-9A-Fa-f])(?P<uuid>[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?![0-9A-Fa-f])",
@@ -165,11 +167,11 @@ _FORMS = re.compile(
         )
     )
 )
-_PIECE = re.compile(r"[^\s/:=,;@|\[\](){}?&'\"+!#$%*<>~^`\\]+")
-_WORD = re.compile(r'(?:[^\s"]|"[^"]*(?:"|\Z))+')  # next_arg() of lib/cmdline.c: white space ends a word, but between double quotes
+_PIECE = later(r"[^\s/:=,;@|\[\](){}?&'\"+!#$%*<>~^`\\]+")
+_WORD = later(r'(?:[^\s"]|"[^"]*(?:"|\Z))+')  # next_arg() of lib/cmdline.c: white space ends a word, but between double quotes
 # print_kernel_cmdline() and print_unknown_bootoptions() of init/main.c, the latter from v5.14; drivers repeat single options in other words
-_ECHO = re.compile(r"(?i)((?:\bcommand[ _-]?line(?: parameters)?|\bbootargs)\s*(?:is\b)?\s*[:=]?\s*)(\S.*)", re.DOTALL)
-_ECHOED = re.compile(r'(?s)"(.*)"(, will be passed to user space\.?)?\s*\Z')
+_ECHO = later(r"(?i)((?:\bcommand[ _-]?line(?: parameters)?|\bbootargs)\s*(?:is\b)?\s*[:=]?\s*)(\S.*)", re.DOTALL)
+_ECHOED = later(r'(?s)"(.*)"(, will be passed to user space\.?)?\s*\Z')
 
 Give = Callable[[str, str], str]
 """(kind of form: uuid, octets, ip; the text) -> its pseudonym."""
@@ -216,8 +218,8 @@ def echo(line: str) -> tuple[str, str, str] | None:
 
 
 _NAMES = frozenset(name.replace("_", "-") for name in NAMES)
-_KEPT = {name.replace("_", "-"): re.compile(kept.form) for name, kept in KEPT.items()}
-_SWITCH = re.compile(_BOOL)
+_KEPT = {name.replace("_", "-"): later(kept.form) for name, kept in KEPT.items()}
+_SWITCH = later(_BOOL)
 
 
 def _value(value: str, give: Give, whole: Whole) -> str:

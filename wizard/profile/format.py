@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, get_args
-
-import tomlkit
+from typing import TYPE_CHECKING, Any, get_args
 
 from wizard.base import formats
 from wizard.plan import request as ask
 from wizard.plan.properties import DECLARED, Properties
 from wizard.profile.kinds import ADDRESS, BOOL, CPUS, ID, IDS, PAGES, SIZE, SWITCH, ValueKind, choice, many, number, text, width
+
+if TYPE_CHECKING:
+    import tomlkit
 
 VERSION = formats.PROFILE
 SCHEMA_FILE = "profile.schema.json"

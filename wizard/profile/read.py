@@ -10,9 +10,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-import tomlkit.exceptions
-
 from wizard.base import toml
 from wizard.base.errors import InputError
 from wizard.base.finding import Area, Finding, Kind, Severity, define
@@ -98,8 +95,10 @@ def migrate(text: str, shown: str = "profile") -> str:
         version = toml.loads(text).get("version", VERSION)
         if version == VERSION:
             return text
+        import tomlkit  # keeps comments and order; a profile of today's version needs none of it
+
         document = tomlkit.parse(text)
-    except (ValueError, tomlkit.exceptions.ParseError) as error:
+    except ValueError as error:  # tomlkit's ParseError is one
         raise InputError(f"{shown} is no TOML: {visible(str(error))}.", "Correct it first.") from error
     while version < VERSION:
         if version not in MIGRATIONS:
