@@ -18,7 +18,7 @@ from tests.fleet.test_engines import planned
 from tests.tools.hosts import facts as fixture
 from wizard.base.errors import WizardError
 from wizard.base.finding import Finding
-from wizard.cli.parser import FORMATS
+from wizard.cli.words.planning import FORMATS
 from wizard.export import openvmm_script, prepare_script, qemu_json, qemu_script, virt_install_script
 from wizard.export.libvirt import libvirt_xml
 from wizard.fleet.engines import OF_HOST, OF_VM, REMARKS, VM_REMARKS, kubevirt_account, opennebula_account

@@ -265,6 +265,6 @@ def test_golden_hosts(name: str) -> None:
 
 
 def test_every_format_is_reachable() -> None:
-    from wizard.cli.fleet import ENGINES
+    from wizard.cli.words.fleet import ENGINES
 
     assert set(ENGINES) == {*OF_HOST, *OF_VM}

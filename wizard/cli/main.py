@@ -48,7 +48,9 @@ def _run(words: Sequence[str], parse: Parse | None) -> int:
 
             print(version_text())
             return 0
-        from wizard.cli.parser import parse
+        from wizard.cli import parser
+
+        parse = parser.parse
     from wizard.cli.options import WIZARD
 
     arguments = parse(words)
