@@ -68,8 +68,8 @@ def test_of_a_tree_no_more_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_empty_regions_at_the_end_are_left_out() -> None:
     """A thousand lists of regions, with lines that only look empty, by the short way and line by line."""
-    empty = _EMPTY_REGION[1:]
-    lines = (empty, empty, empty, "", "0x0 0x0 0x0", "0x00000000fe000000 0x00000000fe003fff 0x0000000000040200", empty + " 0x0")
+    empty = _EMPTY_REGION
+    lines = (*[empty] * 9, "", "0x0 0x0 0x0", "0x00000000fe000000 0x00000000fe003fff 0x0000000000040200", empty + " 0x0")
     some = random.Random(5)
     for _ in range(1000):
         text = "\n".join(some.choices(lines, k=some.randrange(24))).strip()

@@ -22,10 +22,16 @@ _SHORTEST = 6  # bytes of a text that is looked for
 _TEXT = re.compile(rb"(?=[ -~]{0,256}?[A-Za-z])(?=[ -~]{0,256}?[0-9])[0-9A-Za-z][0-9A-Za-z ._:/-]{6,}[0-9A-Za-z]")
 """Eight and more characters in a row with letters and digits among them: no register looks so, a part number or serial number does."""
 
-# The same characters as "a", all others as zero: bytes without eight of them in a row are told apart without that pattern.
-_LENGTH = 8
-_LETTERS = bytes(ord("a") if re.match(rb"[0-9A-Za-z ._:/-]", bytes((byte,))) else 0 for byte in range(256))
-_IN_A_ROW = b"a" * _LENGTH
+
+def _marks(letters: Iterable[int]) -> bytes:
+    """A table for ``translate`` that makes one letter of all of these and zero of the rest: what has too few in a row is told apart by that alone."""
+    found = set(letters)
+    return bytes(_MARK[0] if byte in found else 0 for byte in range(256))
+
+
+_MARK = b"a"
+_LETTERS = _marks(byte for byte in range(256) if re.match(rb"[0-9A-Za-z ._:/-]", bytes((byte,))))
+_IN_A_ROW = _MARK * 8  # the shortest that _TEXT finds
 _SERIAL = EXTENDED + ExtCap.DSN
 _OWN = frozenset((int(Cap.VPD), int(Cap.VENDOR), _SERIAL, EXTENDED + ExtCap.VSEC, EXTENDED + ExtCap.DVSEC))
 """Capabilities that hold what need not be told."""
@@ -41,13 +47,16 @@ class Known:
             if len(form) < _SHORTEST or 0 in form:
                 raise ValueError(f"{form!r} is too short to be looked for, or holds what blanks are made of")
             self._begins.setdefault(form[:_SHORTEST], []).append(form)
-        letters = re.escape(bytes(sorted(set(b"".join(self.forms)))))
-        self._run = re.compile(b"[" + letters + b"]{%d,}" % _SHORTEST) if letters else None
+        letters = b"".join(self.forms)
+        self._letters = _marks(letters)
+        self._run = re.compile(b"[" + re.escape(bytes(sorted(set(letters)))) + b"]{%d,}" % _SHORTEST) if letters else None
 
     def within(self, data: bytes | bytearray, start: int) -> list[bytes]:
         """Those that stand there from ``start`` on, in their order."""
+        if self._run is None or _MARK * _SHORTEST not in data[start:].translate(self._letters):
+            return []
         found: set[bytes] = set()
-        for run in self._run.finditer(data, start) if self._run else ():
+        for run in self._run.finditer(data, start):
             for at in range(run.start(), run.end() - _SHORTEST + 1):
                 found.update(form for form in self._begins.get(bytes(data[at : at + _SHORTEST]), ()) if data.startswith(form, at))
         return sorted(found)

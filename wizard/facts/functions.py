@@ -29,9 +29,9 @@ _UEVENT = re.compile(
     r"(?:PCI_SLOT_NAME=.*\n)?(?:.*\n)*?MODALIAS=(\S+)$",
     re.MULTILINE,
 )
-_EMPTY_REGION = "\n0x0000000000000000 0x0000000000000000 0x0000000000000000"
-_EMPTY_REGIONS = _EMPTY_REGION * 17  # of a bridge with SR-IOV: PCI_NUM_RESOURCES
-_OF_EMPTY = "".join(set(_EMPTY_REGION))
+_EMPTY_REGION = "0x0000000000000000 0x0000000000000000 0x0000000000000000"
+_EMPTY_RUNS = tuple(f"\n{_EMPTY_REGION}" * count for count in (8, 4, 2, 1))
+_EMPTY_ENDS = ("\n", _EMPTY_REGION)
 _ZEROS = tuple(map(bytes, (2048, 1024, 512, 256, 128, 64)))
 # The kernel prints this for an unset override (drivers/pci/pci-sysfs.c, driver_override_show).
 _UNSET = "(null)"
@@ -116,15 +116,15 @@ def _rest(folder: Folder, address: str, config: bytes, physfn: str | None, owned
 
 def _regions(text: str) -> str:
     """The lines of ``resource`` without the empty ones at their end, which are most of them."""
-    kept = len(text.rstrip(_OF_EMPTY))
-    end = text.find("\n", kept) if kept else 0  # of the last line that holds anything
-    if end < 0:
-        return text
-    behind = text[end:] if kept else "\n" + text
-    if behind == _EMPTY_REGIONS[: len(behind)] and len(behind) % len(_EMPTY_REGION) == 0:
-        return text[:end]
-    lines = text.split("\n")
-    while lines and lines[-1] in (_EMPTY_REGION[1:], ""):
+    end = len(text)
+    for run in _EMPTY_RUNS:
+        if text.endswith(run, 0, end):
+            end -= len(run)
+    kept = text[:end]
+    if not kept.endswith(_EMPTY_ENDS):
+        return kept
+    lines = kept.split("\n")
+    while lines and lines[-1] in (_EMPTY_REGION, ""):
         lines.pop()
     return "\n".join(lines)
 

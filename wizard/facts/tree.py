@@ -89,7 +89,8 @@ class Tree(ABC):
 
     def resolved(self, path: str, target: str) -> str:
         """Where the link at ``path`` with this text leads, as a path of this tree. Raises InputError when it leaves."""
-        joined = target.lstrip("/") if target.startswith("/") else posixpath.join(posixpath.dirname(path), target)
+        directory = path.rpartition("/")[0]
+        joined = target.lstrip("/") if target.startswith("/") else f"{directory}/{target}" if directory else target
         resolved = posixpath.normpath(joined)
         if resolved.startswith(".."):
             raise InputError(f"{visible(self.name)}: the link {visible(path)} leaves the tree.", "Record the host again; nothing outside is read.")
