@@ -271,7 +271,7 @@ def test_a_snapshot_that_breaks_the_decoder_breaks_nothing_else(tmp_path: Path, 
     def fail(facts: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("wizard.fleet.entry.summary_of", fail)
+    monkeypatch.setattr("wizard.fleet.entry.summary_like", fail)
     entry = entry_of_file(write(tmp_path, {"one": bound("h1")})[0])
     assert "ZeroDivisionError at test_gather.py" in entry.problem
     assert "report it" in entry.fix

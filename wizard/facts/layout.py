@@ -137,7 +137,7 @@ def _found(data: bytes, number: int) -> Layout:
     places, within = capabilities(data), (1 << 8 * len(data)) - 1
     moves = _spans(data, places)
     moving = _moving(moves) & within
-    if not places or data[HeaderType.at] == 0xFF:  # without a list, or perhaps not answering: these very bytes alone have this layout
+    if len(data) <= _POINTER or data[HeaderType.at] == 0xFF:  # cut short, or perhaps not answering: these very bytes alone have this layout
         return Layout(len(data), within, number, moves, moving, 0)
     read = _mask(_looked_at(data, places)) & within
     return Layout(len(data), read, number & read, moves, moving, _mask(_one_card(data, places)) & within)

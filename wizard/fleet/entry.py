@@ -15,14 +15,13 @@ import msgspec
 from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts.model import PASTE, Facts
-from wizard.facts.snapshot import read_bounded
+from wizard.facts.snapshot import digest, read_bounded
 from wizard.facts.source import SUFFIXES, decode_recording
+from wizard.fleet.likeness import summary_like
 from wizard.fleet.machines import Traits, traits_of
 from wizard.fleet.objects import is_object, read_object
-from wizard.fleet.summary import HostSummary, summary_of
+from wizard.fleet.summary import HostSummary
 from wizard.fleet.summaryfile import SummaryFile, is_summary, read_summary, write_summary
-from wizard.host.build import host_of
-from wizard.host.model import Host
 
 LIMIT = 8 << 20
 """Bytes of a summary; most hosts have a few thousand, one with 65,536 functions 2 MiB."""
@@ -53,7 +52,7 @@ def entry_of(data: bytes, name: str) -> Entry:
     """The entry of a recording's or a summary's bytes. Never raises: among 10,000 files one that is broken must not end the others."""
 
     def make() -> Entry:
-        return _of_summary(read_summary(data, name), name) if is_summary(data) else entry_of_host(host_of(facts_in(data, name)), name)
+        return _of_summary(read_summary(data, name), name) if is_summary(data) else _of_facts(facts_in(data, name), name)
 
     found = guarded(make, name)
     return found if isinstance(found, Entry) else Entry(name, problem=found[0], fix=found[1])
@@ -116,16 +115,15 @@ def _encoded(summary: HostSummary, name: str) -> bytes:
     return data
 
 
-def entry_of_host(host: Host, name: str) -> Entry:
+def _of_facts(facts: Facts, name: str) -> Entry:
     """The entry of a host; InputError where its summary is beyond what any host has."""
-    summary = summary_of(host)
+    summary = summary_like(facts)
     data = _encoded(summary, name)
-    facts = host.facts
     return Entry(
         name,
         summary=data,
         host=facts.identity.host,
-        digest=host.digest,
+        digest=digest(facts),
         time=facts.moment.time or "",
         machine=summary.machine,
         traits=traits_of(facts),

@@ -96,6 +96,8 @@ class Index:
                     raise self._unfit("was put in another's place while it was opened")
                 database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _ROW_LIMIT)
                 database.execute("PRAGMA trusted_schema = OFF")
+                # Nothing waits for the disk: what a power failure leaves half-written fails a checksum, or SQLite, and is made anew.
+                database.execute("PRAGMA synchronous = OFF")
                 with self._transaction(database, "BEGIN"):  # one look: between two, another process may make it
                     whole = self._is_whole(database)
                 if not whole:

@@ -146,11 +146,16 @@ def summary_of(host: Host) -> HostSummary:
         qemu=target.name if target.installed else None,
         qemu_accel=target.accel,
         qemu_properties=tuple(name for name in NAMES if name in target.properties),
-        nodes=tuple((node.id, node.memory) for node in facts.nodes if node.cpus and node.memory),
+        nodes=nodes_of(facts),
         smmus=tuple(_smmu(host, smmu, target) for smmu in smmus),
         pools=tuple(_pools(host, {smmu.name: place for place, smmu in enumerate(smmus)})),
         functions_read=bool(facts.functions) or why_unread(facts, Place.FUNCTIONS) is None,
     )
+
+
+def nodes_of(facts: Facts) -> tuple[tuple[int, int], ...]:
+    """Number and bytes of memory of the nodes that a VM can run on."""
+    return tuple((node.id, node.memory) for node in facts.nodes if node.cpus and node.memory)
 
 
 def _smmu(host: Host, smmu: Smmu, target: Target) -> SmmuSummary:
