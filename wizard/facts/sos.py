@@ -55,7 +55,8 @@ def read_report(tree: Tree) -> Report:
     stand_ins(tree, database, devices)
     tree.behind = database
     slots = [slot for p in devices.values() if p.get("SUBSYSTEM") == "pci" and _SLOT.fullmatch(slot := p.get("PCI_SLOT_NAME", ""))]
-    told, told_of = _lspci(tree, rebuild=not all(_config(tree, Address.parse(slot)) for slot in slots))
+    spaces = {slot: _config(tree, Address.parse(slot)) for slot in slots}
+    told, told_of = _lspci(tree, rebuild=not all(spaces.values()))
     owners: dict[tuple[str, str], list[str]] = {}
     for path, properties in devices.items():
         kind = properties.get("SUBSYSTEM", "")
@@ -65,7 +66,7 @@ def read_report(tree: Tree) -> Report:
     for path, properties in devices.items():
         address = properties.get("PCI_SLOT_NAME", "")
         if properties.get("SUBSYSTEM") == "pci" and _SLOT.fullmatch(address) and len(functions) < LIMIT:
-            function = _function(tree, path, address, properties, told.get(address, {}), owners)
+            function = _function(path, address, properties, spaces[address], told.get(address, {}), owners)
             functions += [function] if function else []
     functions = _with_vfs(functions)
     iommus = tuple(sorted((_iommu(path) for path, p in devices.items() if p.get("SUBSYSTEM") == "iommu"), key=lambda iommu: iommu.name))
@@ -157,14 +158,13 @@ def programs_of(tree: Tree) -> tuple[Program, ...]:
 
 
 def _function(
-    tree: Tree, path: str, address: str, properties: dict[str, str], told: dict[str, Any], owners: dict[tuple[str, str], list[str]]
+    path: str, address: str, properties: dict[str, str], config: bytes, told: dict[str, Any], owners: dict[tuple[str, str], list[str]]
 ) -> PciFunction | None:
     ids = re.fullmatch(r"([0-9A-F]{4}):([0-9A-F]{4})", properties.get("PCI_ID", ""))
     class_ = re.fullmatch(r"[0-9A-F]{4,6}", properties.get("PCI_CLASS", ""))
     if ids is None or class_ is None:
         return None
     subsystem = re.fullmatch(r"([0-9A-F]{4}):([0-9A-F]{4})", properties.get("PCI_SUBSYS_ID", ""))
-    config = _config(tree, Address.parse(address))
     # `sos clean` removes configuration space as binary: what lspci said of it in words is there still.
     space = {"config": config.rstrip(b"\0").hex(), "config_length": len(config)} if config else {k: told[k] for k in told if k.startswith("config")}
     return PciFunction(

@@ -33,7 +33,7 @@ def script() -> str:
 
 def is_tree(data: bytes) -> bool:
     """Whether a text holds one."""
-    return _HEAD.search(data) is not None
+    return HEAD.encode() in data and _HEAD.search(data) is not None
 
 
 def read_tree(data: bytes, name: str) -> MemoryTree:

@@ -64,14 +64,24 @@ def parse(data: bytes, name: str) -> tuple[MemoryTree, dict[str, dict[str, str]]
     tree.enter("sys/bus/pci/devices")
     properties: dict[str, dict[str, str]] = {}
     device = ""
+    known: dict[str, str] | None = None  # properties of the device, once it has one
     for number, line in enumerate(data.split(b"\n"), 1):
+        if line[:3] == b"E: " and device:  # nine lines of ten of udev's own database
+            key, equals, value = line[3:].decode(errors="backslashreplace").partition("=")
+            if equals and key and key[0] != "/" and ".." not in key:
+                if known is None:
+                    known = properties.setdefault(device.removeprefix("sys/devices/"), {})
+                known[key] = value
+                if key == "SUBSYSTEM":
+                    _link_subsystem(tree, device, value)
+                continue
         kind, _, rest = line.partition(b": ")
         text = rest.decode(errors="backslashreplace")
         key, equals, value = text.partition("=")
         if kind == b"P":
             if not text.startswith("/devices/") or ".." in text.split("/") or len(text) > PATH_LIMIT:
                 raise InputError(f"{visible(name)}, line {number}: {visible(text[:100])} is no path of a device.", _FIX)
-            device = "sys" + posixpath.normpath(text)
+            device, known = "sys" + posixpath.normpath(text), None
             tree.enter(device)
         elif kind == b"L" and not equals:
             continue  # the link priority of udev's own database

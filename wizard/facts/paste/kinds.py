@@ -13,8 +13,9 @@ import msgspec
 from wizard.base.errors import InputError
 from wizard.base.text import size, visible
 from wizard.facts.paste import acpi, groups, kernellog, lspci, machine, nodedev, tables, treeview, udev
+from wizard.facts.paste.dumps import text_of
 from wizard.facts.paste.piece import Piece
-from wizard.facts.paste.text import LIMIT, LINES, is_text, plain
+from wizard.facts.paste.text import LIMIT, LINES, is_text
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -53,7 +54,7 @@ def pieces_of(data: bytes, name: str) -> list[Piece]:
             return found
     if not is_text(data) and data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         return []
-    text = plain(data)
+    text = text_of(data)
     return [msgspec.structs.replace(piece, rank=rank) for rank, kind in enumerate(KINDS, 1) for piece in kind.read(text)]
 
 

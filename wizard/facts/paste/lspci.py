@@ -14,11 +14,15 @@ from typing import Any
 from wizard.facts.held import Place
 from wizard.facts.paste.combine import address_of
 from wizard.facts.paste.configwords import Words, bits, capability_lists, number
+from wizard.facts.paste.dumps import unpacked
 from wizard.facts.paste.piece import Piece
 from wizard.facts.pci_ids import PciIds
 
 ADDRESS = r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]"
-_HEAD = re.compile(rf"^[ \t]{{0,8}}({ADDRESS}) (\S.{{0,600}})$", re.MULTILINE)
+_LINE = rf"[ \t]{{0,8}}({ADDRESS}) (\S.{{0,600}})$"
+_HEAD = re.compile(_LINE, re.MULTILINE)
+# What is below a function's line begins behind a line end: a pattern that says so is tried there alone, one with ^ at each character.
+_HEAD_BELOW = re.compile(r"\n" + _LINE, re.MULTILINE)
 _IDS = re.compile(r"(.{0,200}?) ?\[([0-9a-f]{4})\](?: \(\w[^)]{0,30}\))?: (.{0,400}?) ?\[([0-9a-f]{4}):([0-9a-f]{4})\](.*)")
 _NUMBERS = re.compile(r"(?:Class )?([0-9a-f]{4}): ([0-9a-f]{4}):([0-9a-f]{4})(?![0-9a-f])(.*)")
 _WORDS = re.compile(r"([A-Z0-9][^:\[\]]{2,80}): (.{2,400}?)((?: \((?:rev|prog-if) .*)?)$")
@@ -26,19 +30,22 @@ _REVISION = re.compile(r"\(rev ([0-9a-f]{2})\)")
 _INTERFACE = re.compile(r"\(prog-if ([0-9a-f]{2})")
 _DUMP = re.compile(r"^[ \t]{0,8}([0-9a-f]{2,3}):((?: [0-9a-f]{2}){1,16})[ \t]*$", re.MULTILINE)
 _LENGTHS = (64, 128, 256, 4096)
-_END = re.compile(r"\n[ \t]*\n(?=\S)|^\S{0,80}[$#] .*$|^[ \t]*[$#] (?:sudo |ls|dmesg|cat|uname).*$", re.MULTILINE)
-_CUT = re.compile(r"^[ \t]*(?:\.\.\.+|…|\[\.\.\.\]|<?(?:snip|cut|truncated)>?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_BLANK = re.compile(r"\n[ \t]*\n(?=\S)")
+_END = re.compile(rf"{_BLANK.pattern}|^\S{{0,80}}[$#] .*$|^[ \t]*[$#] (?:sudo |ls|dmesg|cat|uname).*$", re.MULTILINE)
+_CUT = re.compile(r"\n[ \t]*(?:\.\.\.+|…|\[\.\.\.\]|<?(?:snip|cut|truncated)>?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
 _COMMAND = {"I/O": 0, "Mem": 1, "BusMaster": 2, "SpecCycle": 3, "MemWINV": 4, "VGASnoop": 5, "ParErr": 6, "SERR": 8, "FastB2B": 9, "DisINTx": 10}
 _REGION = re.compile(
-    r"^[ \t]*Region (\d): (Memory|I/O ports) at (\S+)(?: \((32|64)-bit, (non-)?prefetchable\))?((?: \[[^\]\n]*\])*)[ \t]*$", re.MULTILINE
+    r"\n[ \t]*Region (\d): (Memory|I/O ports) at (\S+)(?: \((32|64)-bit, (non-)?prefetchable\))?((?: \[[^\]\n]*\])*)[ \t]*$", re.MULTILINE
 )
 _SIZE = re.compile(r"\[size=(\d{1,6})([KMGT]?)\]")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 # IORESOURCE_* (include/linux/ioport.h): I/O, memory, prefetchable, aligned to its size, 64-bit, no address assigned.
 _IO, _MEM, _PREFETCH, _SIZEALIGN, _MEM_64, _UNSET = 0x100, 0x200, 0x2000, 0x40000, 0x100000, 0x20000000
 # A region that the kernel knows and the function's own registers do not: that of a VF (PCIe 6.0, 9.3.4.1.11).
-_VIRTUAL = re.compile(r"^[ \t]*(?:Region \d: )?(?:Memory|I/O ports) at .*\[virtual\]", re.MULTILINE)
-_VERBOSE = re.compile(r"^[ \t]*(?:Control|Flags): ", re.MULTILINE)
+_VIRTUAL = re.compile(r"\n[ \t]*(?:Region \d: )?(?:Memory|I/O ports) at .*\[virtual\]", re.MULTILINE)
+_VERBOSE = re.compile(r"\n[ \t]*(?:Control|Flags): ")
+_SUBSYSTEM = re.compile(r"\n[ \t]*Subsystem: .*?\[?([0-9a-f]{4}):([0-9a-f]{4})\]?[ \t]*$", re.MULTILINE)
+_DRIVER = re.compile(r"\n[ \t]*Kernel driver in use: (\S{1,64})[ \t]*$", re.MULTILINE)
 
 
 def read(text: str, *, rebuild: bool = True) -> list[Piece]:
@@ -73,14 +80,14 @@ def _functions(text: str) -> Iterator[tuple[str, str, str, bool]]:
     for piece in text.split("\n\n"):
         paragraph = piece.strip("\n")
         first = _HEAD.match(paragraph)
-        if first and (dump := paragraph.find("\n00: ", first.end())) >= 0 and not _HEAD.search(paragraph, first.end(), dump):
+        if first and (dump := paragraph.find("\n00: ", first.end())) >= 0 and not _HEAD_BELOW.search(paragraph, first.end(), dump):
             yield address_of(first[1]), first[2], paragraph[first.end() :], True
             continue
-        heads = list(_HEAD.finditer(paragraph))
+        heads = [*([first] if first else []), *_HEAD_BELOW.finditer(paragraph, first.end() if first else 0)]
         for place, head in enumerate(heads):
             last = place + 1 == len(heads)
-            body = paragraph[head.end() : None if last else heads[place + 1].start()]
-            if last and (end := _END.search(body)):
+            body = paragraph[head.end() : None if last else heads[place + 1].start() + 1]
+            if last and (end := (_END if "$ " in body or "# " in body else _BLANK).search(body)):
                 body = body[: end.start()]
             # lspci ends each function's words with an empty line: the text's own last one may have been cut.
             cut = (last and text.endswith(paragraph)) or _CUT.search(body) is not None
@@ -169,13 +176,13 @@ def _of_words(words: str) -> dict[str, Any]:
     """What stands below a function's line, but for its configuration space."""
     fields: dict[str, Any] = {}
     before = words.partition("Capabilities:")[0]
-    if match := re.search(r"^[ \t]*Subsystem: .*?\[?([0-9a-f]{4}):([0-9a-f]{4})\]?[ \t]*$", before, re.MULTILINE):
+    if match := _SUBSYSTEM.search(before):
         fields |= {"subsystem_vendor": f"0x{match[1]}", "subsystem_device": f"0x{match[2]}"}
     if (node := number(before, r"NUMA node:? (\d{1,5})\b")) is not None:
         fields["numa_node"] = node
     if (group := number(before, r"IOMMU group:? (\d{1,9})\b")) is not None:
         fields["iommu_group"] = group
-    if match := re.search(r"^[ \t]*Kernel driver in use: (\S{1,64})[ \t]*$", words, re.MULTILINE):
+    if match := _DRIVER.search(words):
         fields["driver"] = match[1]
     if (resource := _resource(before)) is not None:
         fields["resource"] = resource
@@ -203,6 +210,8 @@ def _resource(words: str) -> str | None:
 
 def _dump(body: str) -> bytes:
     """The bytes of a dump; empty where it has a hole or another length than lspci's."""
+    if packed := unpacked(body):
+        return packed
     start = body.find("\n00: ") + 1
     lines = body[start:].rstrip("\n").split("\n")
     if start and len(lines) in (4, 16, 256) and lines[-1].startswith(("30: ", "f0: ", "ff0: ")):
