@@ -5,6 +5,7 @@ A benchmark has a function that makes its actions, by name; ``serve`` runs them 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -34,9 +35,10 @@ def serve(actions: Actions) -> int:
 class Side:
     """One build, in a process of its own."""
 
-    def __init__(self, tree: Path, module: str) -> None:
+    def __init__(self, tree: Path, module: str, environment: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, "-m", module, "--serve"]
-        self.process = subprocess.Popen(command, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        more = {**os.environ, **(environment or {})}
+        self.process = subprocess.Popen(command, cwd=tree, env=more, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._line()
 
     def seconds(self, name: str) -> float:

@@ -111,7 +111,8 @@ def test_the_wheel_has_what_a_distribution_wants(wheel: Path) -> None:
         "licenses/LICENSE",
     ):
         assert any(name.endswith(end) for name in names), end
-    assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
+    assert not [name for name in names if "__pycache__" in name or name.startswith("tests") or name.endswith(".so")]
+    assert {"wizard/smmu/trails.py", "wizard/smmu/trails.pxd", "wizard/smmu/compile.py"} <= set(names)  # what compiles the walk after an installation
 
 
 def test_the_wheel_names_the_pytest_plugin_and_has_the_client_in_c(wheel: Path) -> None:

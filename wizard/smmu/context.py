@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from msgspec import Struct
 
@@ -137,6 +138,7 @@ class Context:
     override: Override
     privileged: bool | None
     instruction: bool | None
+    plan: Any = field(init=False, repr=False, compare=False, default=None)
 
     @property
     def bypass(self) -> bool:

@@ -24,10 +24,12 @@ from wizard.smmu.command_queue import CommandQueue, Consumed
 from wizard.smmu.commands import Executor
 from wizard.smmu.config import Configuration, ConfigurationCache
 from wizard.smmu.context import Context
+from wizard.smmu.form import Follower, translate
 from wizard.smmu.ids import Ids
 from wizard.smmu.interrupts import Interrupt, Interrupts, Msi
+from wizard.smmu.learn import Learner
 from wizard.smmu.memory import PAGE_BYTES, Memory
-from wizard.smmu.outcome import Outcome, Part, Transaction
+from wizard.smmu.outcome import Part, Transaction
 from wizard.smmu.pri import REQUEST_BYTES, PagePort, PageResponse, PriQueue
 from wizard.smmu.procedure import Procedure
 from wizard.smmu.queue import EventQueue, OutputQueue
@@ -36,7 +38,6 @@ from wizard.smmu.report import Report
 from wizard.smmu.stages import Stages
 from wizard.smmu.stalls import Ended
 from wizard.smmu.support import masked
-from wizard.smmu.trace import Trace
 
 
 class Smmu:
@@ -72,6 +73,9 @@ class Smmu:
         self.procedure = Procedure(self.registers, self.configuration, self.stages, self.report, self.endpoints)
         self.executor = Executor(self.registers, self.tlb, self.configuration, self.report, self.endpoints, self.translate)
         self.commands = CommandQueue(self.registers, memory, self.executor, self.interrupts)
+        self._follower: Follower | None = None
+        if self.tlb is None and memory.whole is memory.pages:
+            self._follower = Follower(self.registers, self.configuration, memory.pages, Learner(self.registers, memory))
         self._page_port = PagePort(self.requests, self.configuration, self.report)
 
     def reset(self) -> None:
@@ -249,15 +253,7 @@ class Smmu:
 
     # -- transactions -------------------------------------------------------------------------------------------------
 
-    def translate(self, transaction: Transaction, *, trace: bool = False) -> Outcome:
-        """What becomes of one transaction; a fault leaves its record in the event queue. ``ValueError`` for ids that cannot be presented."""
-        if transaction.sid >> self.features.sidsize:
-            raise ValueError(f"StreamID {transaction.sid:#x} does not fit IDR1.SIDSIZE, {self.features.sidsize} bits")
-        if transaction.ssid is not None and transaction.ssid >> 20:
-            raise ValueError(f"SubstreamID {transaction.ssid:#x} does not fit 20 bits")
-        if transaction.iova >> 64:
-            raise ValueError(f"input address {transaction.iova:#x} does not fit 64 bits")
-        return self.procedure.run(transaction, Trace() if trace else None)
+    translate = translate
 
     def context(self, sid: int, ssid: int | None = None) -> Context:
         """What translates for a stream (and substream) now, for ``wizard.smmu.arrays``; ``Fault`` where its configuration lets nothing pass."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 PAGE_BYTES = 4096
 PAGE_SHIFT = 12
@@ -60,6 +60,49 @@ def store_words(page_of: Callable[[int], array[int]], address: int, words: Itera
         done += len(part)
 
 
+class Pages(dict[int, "array[int]"]):
+    """Pages by number. ``version`` is another one after a page went or was replaced: until then whoever has a page has the one that is there."""
+
+    __slots__ = ("version",)
+
+    def __init__(self, pages: Mapping[int, array[int]] | None = None) -> None:
+        super().__init__(pages or {})
+        self.version = 0
+
+    def __setitem__(self, number: int, page: array[int]) -> None:
+        if number in self:
+            self.version += 1
+        super().__setitem__(number, page)
+
+    def __delitem__(self, number: int) -> None:
+        self.version += 1
+        super().__delitem__(number)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def pop(self, *given: Any) -> Any:
+        """As of ``dict``."""
+        self.version += 1
+        return super().pop(*given)
+
+    def popitem(self) -> tuple[int, array[int]]:
+        """As of ``dict``."""
+        self.version += 1
+        return super().popitem()
+
+    def update(self, *given: Any, **named: Any) -> None:
+        """As of ``dict``."""
+        self.version += 1
+        super().update(*given, **named)
+
+    def clear(self) -> None:
+        """As of ``dict``."""
+        self.version += 1
+        super().clear()
+
+
 class Memory:
     """Sparse memory. What is neither written nor inside ``ram`` does not answer: the SMMU meets an external abort there."""
 
@@ -67,7 +110,7 @@ class Memory:
 
     def __init__(self, ram: Iterable[tuple[int, int]] = RAM) -> None:
         self.ram = tuple(ram)
-        self.pages: dict[int, array[int]] = {}
+        self.pages = Pages()
         # The pages of which every word is what ``read`` answers: a walk need not ask it.
         self.whole: Mapping[int, array[int]] = self.pages
 
