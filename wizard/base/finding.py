@@ -62,6 +62,10 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     fix: str
     action: Action | None = None
 
+    def of(self, subject: object) -> Finding:
+        """The same of another subject, where no sentence names it."""
+        return Finding(self.code, self.severity, str(subject), self.what, self.why, self.fix, self.action)
+
 
 class OnTree(msgspec.Struct, frozen=True):
     """What is said instead where a host's firmware gives a device tree: no IORT is there to look at, and no root is needed to read it."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from wizard.facts.model import PciFunction
-from wizard.host.pci.bars import parse_resource
+from wizard.host.pci.bars import ResourceFlags, parse_resource
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -24,14 +26,10 @@ def bars_of(facts: PciFunction) -> tuple[Bar, ...]:
         resources = parse_resource(facts.resource)
     except ValueError:
         return ()
-    return tuple(
-        Bar(
-            index=int(resource.name[3:]),
-            size=resource.size,
-            memory=bool(resource.flags.MEM),
-            wide=bool(resource.flags.MEM_64),
-            prefetchable=bool(resource.flags.PREFETCH),
-        )
-        for resource in resources
-        if resource.name.startswith("bar")
-    )
+    return tuple(_bar(int(resource.name[3:]), resource.size, resource.flags.value) for resource in resources if resource.name.startswith("bar"))
+
+
+@lru_cache(maxsize=1024)  # those of all functions of one kind
+def _bar(index: int, size: int, flags: int) -> Bar:
+    kind = ResourceFlags(flags)
+    return Bar(index=index, size=size, memory=bool(kind.MEM), wide=bool(kind.MEM_64), prefetchable=bool(kind.PREFETCH))

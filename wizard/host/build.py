@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property, partial
 
-from wizard.arch.cmdqv import CmdqvParam, cmdqv_param
 from wizard.base.address import Address
 from wizard.base.finding import Finding
 from wizard.facts import model as facts_model
@@ -14,7 +13,7 @@ from wizard.facts.held import Place, why_unread
 from wizard.facts.model import Facts, PciFunction
 from wizard.host import smmu as smmu_room
 from wizard.host.assumed import Assumed
-from wizard.host.conditions import Evidence
+from wizard.host.conditions import Answer, Evidence
 from wizard.host.firmware import Firmware
 from wizard.host.function import Capabilities, Site, parent_of
 from wizard.host.groups import groups_of
@@ -59,6 +58,7 @@ class _Builder:
         # Asked for every function and the same for many: kept by this builder, and gone with it.
         self._canwbs = cache(self._find_canwbs)
         self._viommu = cache(self._find_viommu)
+        self._same: Callable[[str | None, int], dict[object, Answer]] = cache(lambda smmu, segment: {})
         self._isolated_msi = cache(self._find_isolated_msi)
         self._its_roots = cache(self._find_its_roots)
         self._config = cache(self._find_config)
@@ -146,8 +146,9 @@ class _Builder:
     def _function(self, facts: PciFunction) -> Function:
         address = Address.parse(facts.address)
         node = self.nodes[address]
-        own = self.streams_of.given(address, address.rid)
-        streams, source = self.streams_of.stream_ids(address)
+        given = self.streams_of.every(address)
+        own = given[0]
+        streams, source = self.streams_of.stream_ids(address, given)
         group = self.group_of.get(facts.address) if facts.iommu_group is None else facts.iommu_group
         smmu = self._above(facts, group, own)
         return Function(
@@ -289,12 +290,7 @@ class _Builder:
             has=hardware(registers),
             registers=registers,
             log=self.log.smmu(iommu.device) if iommu.device else None,
-            probed=smmu_room.Probed(
-                nest_parent=None if assumed else _all_tried([info.nest_parent for info in infos]),
-                viommu=None if assumed else _all_tried([info.viommu for info in infos]),
-                viommu_cmdqv=None if assumed else _all_tried([info.viommu_cmdqv for info in infos]),
-                cmdqv=_cmdqv(infos),
-            ),
+            probed=smmu_room.probed(infos, assumed=assumed),
             release=self.release,
             iort=self.firmware.smmu(int(match[1], 16)) if match else None,
             by_tree=self.streams_of.by_tree,
@@ -310,7 +306,7 @@ class _Builder:
             return UNKNOWN
         here = [info for info in self.probed.get(name, []) if info.viommu and Address.parse(info.address).segment == segment]
         for info in sorted(here, key=lambda info: info.viommu != "ok"):
-            if info.viommu == "ok" or info.viommu in _REFUSALS:
+            if info.viommu == "ok" or info.viommu in smmu_room.REFUSALS:
                 return Known(info.viommu == "ok", Source.PROBE, f"tried on {info.address}")
         return Known(None, Source.NONE, f"IOMMU_VIOMMU_ALLOC on {here[0].address} ended with {here[0].viommu}") if here else UNKNOWN
 
@@ -347,6 +343,7 @@ class _Builder:
             groups_unread=self.unread[Place.GROUPS],
             iort_unread=None if self.firmware.iort is not None else self.unread[Place.IORT] or "not there, or needs root",
             untranslated=self._untranslated,
+            same=self._same(function.smmu, function.address.segment),
         )
         uses = self.uses.get(function.facts.address, ())
         return judge(evidence, lambda fit: todo_of(self.facts, function, evidence.group, self.company, uses, fit=fit), vmm)
@@ -449,11 +446,6 @@ class _Builder:
         return Known(False, source, f"{option} is not in the configuration")
 
 
-# What refuses for good: the kernel or the SMMU can't, or this kernel does not know the call. Anything else (EBUSY, ENOMEM, EPERM…)
-# is of the moment and proves nothing.
-_REFUSALS = frozenset({"EOPNOTSUPP", "ENOTSUP", "ENOTTY"})
-
-
 def _iommus(facts: Facts) -> dict[str, facts_model.IommuDevice]:
     """What /sys/class/iommu lists, and what a function's own link names beside it."""
     found = {iommu.name: iommu for iommu in facts.iommus}
@@ -468,16 +460,6 @@ def _is_bridge(space: ConfigSpace, class_code: int) -> bool:
     if class_code >> 8 == HOST_BRIDGE or (space.length >= _HEADER and not space.dead):
         return class_code >> 8 == HOST_BRIDGE or space.header_type in BRIDGE_HEADERS
     return class_code >> 8 in BRIDGE_CLASSES
-
-
-def _all_tried(results: list[str | None]) -> bool | None:
-    if "ok" in results:
-        return True
-    return False if _REFUSALS.intersection(filter(None, results)) else None
-
-
-def _cmdqv(infos: list[facts_model.HwInfo]) -> CmdqvParam | None:
-    return next((param for info in infos if (param := cmdqv_param(info.cmdqv))), None)
 
 
 def _address(text: str | None) -> Address | None:

@@ -81,7 +81,7 @@ class Firmware:
 
     def rmrs(self, segment: int, rid: int) -> tuple[Reserved, ...]:
         """Memory that RMR nodes reserve for a requester ID; the kernel need not apply it (_DSM 5)."""
-        stream = self.stream(segment, rid)
+        stream = self.stream(segment, rid) if self.iort is not None and self.iort.rmrs else None
         return () if self.iort is None or stream is None else reserved_regions(self.iort, stream.smmu, stream.stream_id)
 
     def ats(self, segment: int) -> bool | None:

@@ -312,11 +312,16 @@ class Host(msgspec.Struct, frozen=True, dict=True):
 
     def companions(self, function: Function) -> tuple[Function, ...]:
         """The other functions of the same device (same slot)."""
-        return tuple(f for f in self._by_slot[function.address.slot] if f is not function)
+        return tuple(f for f in self._by_slot[function.address[:3]] if f is not function)
+
+    def companion_names(self, function: Function) -> tuple[str, ...]:
+        """Their addresses as text."""
+        own = function.facts.address
+        return tuple(f.facts.address for f in self._by_slot[function.address[:3]] if f.facts.address != own)
 
     @cached_property
-    def _by_slot(self) -> Mapping[str, tuple[Function, ...]]:
-        found: dict[str, list[Function]] = {}
+    def _by_slot(self) -> Mapping[tuple[int, int, int], tuple[Function, ...]]:
+        found: dict[tuple[int, int, int], list[Function]] = {}
         for function in self.functions.values():
-            found.setdefault(function.address.slot, []).append(function)
+            found.setdefault(function.address[:3], []).append(function)
         return {slot: tuple(functions) for slot, functions in found.items()}

@@ -7,11 +7,12 @@ that is known to look for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from wizard.arch.cmdqv import CmdqvParam
+from wizard.arch.cmdqv import CmdqvParam, cmdqv_param
+from wizard.facts.model import HwInfo
 from wizard.host.errata import Errata, errata_of
 from wizard.host.iort import SmmuV3
 from wizard.host.known import UNKNOWN, Known, Source, first
@@ -30,6 +31,27 @@ class Probed(msgspec.Struct, frozen=True):
     viommu: bool | None = None
     viommu_cmdqv: bool | None = None
     cmdqv: CmdqvParam | None = None
+
+
+# What refuses for good: the kernel or the SMMU can't, or this kernel does not know the call. Anything else (EBUSY, ENOMEM, EPERM…)
+# is of the moment and proves nothing.
+REFUSALS = frozenset({"EOPNOTSUPP", "ENOTSUP", "ENOTTY"})
+
+
+def probed(infos: Sequence[HwInfo], *, assumed: bool) -> Probed:
+    """What probes of the functions behind one SMMU came to; nothing of it, but CMDQV's parameters, where they are made up."""
+    return Probed(
+        nest_parent=None if assumed else _all_tried([info.nest_parent for info in infos]),
+        viommu=None if assumed else _all_tried([info.viommu for info in infos]),
+        viommu_cmdqv=None if assumed else _all_tried([info.viommu_cmdqv for info in infos]),
+        cmdqv=next((param for info in infos if (param := cmdqv_param(info.cmdqv))), None),
+    )
+
+
+def _all_tried(results: list[str | None]) -> bool | None:
+    if "ok" in results:
+        return True
+    return False if REFUSALS.intersection(filter(None, results)) else None
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -27,6 +28,15 @@ class Given(msgspec.Struct, frozen=True):
     stream_id: int | None = None
     why: str = ""
     known: bool = True
+
+
+@lru_cache(maxsize=256)
+def _name(base: int) -> str:
+    return f"smmu3.{base:#018x}"
+
+
+# The same for nearly all functions of a host.
+_counted: Callable[[int, Source, str], Known] = lru_cache(maxsize=256)(Known)
 
 
 class Streams:
@@ -60,7 +70,7 @@ class Streams:
             if found is None:
                 unread = self.firmware.iort is None
                 return Given(why="IORT was not read" if unread else "IORT maps its requester ID to no SMMU", known=not unread)
-            return Given(f"smmu3.{found.smmu.base:#018x}", found.stream_id)
+            return Given(_name(found.smmu.base), found.stream_id)
         bridge = self.bridge(address)
         if bridge is None:
             return Given(
@@ -104,15 +114,17 @@ class Streams:
                 break
         return found
 
-    def stream_ids(self, address: Address) -> tuple[tuple[int, ...], Known]:
-        """Of every requester ID its DMA may carry: pci_for_each_dma_alias() in iort_iommu_configure_id() and of_iommu_configure()."""
-        given = self.every(address)
+    def stream_ids(self, address: Address, given: list[Given]) -> tuple[tuple[int, ...], Known]:
+        """Of every requester ID its DMA may carry: pci_for_each_dma_alias() in iort_iommu_configure_id() and of_iommu_configure().
+
+        ``given`` is what ``every`` says of it.
+        """
         without = next((one for one in given if one.smmu is None), None)
         found = tuple(dict.fromkeys(one.stream_id for one in given if one.stream_id is not None))
         if without is not None and (self.by_tree or not found):
             return (), Known(None, self.source if without.known else Source.NONE, without.why)
         note = "" if self.aliases_known(address) else "a bridge above could not be read whole: there may be aliases"
-        return found, Known(len(found), self.source, note)
+        return found, _counted(len(found), self.source, note)
 
     def tree_why(self, address: Address) -> str:
         """Why the device tree gives a function no StreamID; empty where it gives one, nobody can say, or ACPI is asked."""

@@ -99,7 +99,8 @@ def _todo(code: str, severity: Severity, area: Area, *, what: str, why: str, fix
 @rule
 def used(at: Situation) -> Iterator[Finding]:
     """Who has it: the host, processes, other VMs."""
-    yield from uses_of(at.uses, at.function)
+    if at.uses:
+        yield from uses_of(at.uses, at.function)
 
 
 PF_HAS_VFS = _todo(
@@ -344,13 +345,13 @@ VF_PLACES = _todo(
 @rule
 def vf_places(at: Situation) -> Iterator[Finding]:
     """VirtfnN links against RID = PF + offset + N * stride (PCIe 6.0, 9.2.1.2)."""
-    sriov = extcaps.sriov(at.function.config)
-    if sriov is None or not at.function.facts.virtfns:
+    routing = extcaps.vf_routing(at.function.config) if at.function.facts.virtfns else None
+    if routing is None:
         return
     differences = []
     for index, name in enumerate(at.function.facts.virtfns):
         try:
-            predicted = str(Address.of_rid(at.function.address.segment, sriov.vf_rid(at.function.address.rid, index)))
+            predicted = str(Address.of_rid(at.function.address.segment, routing.vf_rid(at.function.address.rid, index)))
         except ValueError:
             predicted = "none"
         if predicted != name:

@@ -28,21 +28,23 @@ def judge(evidence: Evidence, find_todo: Callable[[bool], tuple[Finding, ...]], 
 
     ``find_todo`` is asked with whether the function may be given away: of one that can't be, nothing is to be done for it.
     """
-    failed: dict[Finding, None] = {}
-    missing: dict[Finding, None] = {}
+    failed: list[Finding] = []
+    missing: list[Finding] = []
     for check in conditions_of(vmm):
         answer = check(evidence)
         if answer.finding is not None:  # by the type, all but those that hold
-            (failed if answer.holds is False else missing)[answer.finding] = None
+            told = failed if answer.holds is False else missing
+            if answer.finding not in told:
+                told.append(answer.finding)
     if not failed and not missing:
         return Verdict(Accel.YES, (), lambda: find_todo(True))
     obstacles = tuple(finding for finding in failed if finding.code in UNASSIGNABLE)
     undecided = tuple(finding for finding in missing if finding.code in UNDECIDED)
     # What is not known stays beside a no where it decides whether the function can be given away at all: no other mode can do without it.
-    told = (*failed, *(undecided if not obstacles else ())) if failed else tuple(missing)
+    reasons = (*failed, *(undecided if not obstacles else ())) if failed else tuple(missing)
     return Verdict(
         Accel.NO if failed else Accel.UNKNOWN,
-        told,
+        reasons,
         lambda: find_todo(not obstacles),
         obstacles,
         undecided,

@@ -7,10 +7,12 @@ is null with source ``none``.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 import msgspec
 
 from wizard.base.finding import Finding
+from wizard.host.bars import Bar
 from wizard.host.describe import Row, smmu_assumed
 from wizard.host.function import Capabilities
 from wizard.host.iort import Promise, promises, ranges, smmu_at
@@ -186,7 +188,24 @@ class ShowView(msgspec.Struct, frozen=True):
 
 def known_view(known: Mapping[str, Known]) -> dict[str, KnownView]:
     """Capabilities by name, in alphabetical order."""
-    found = known.whole() if isinstance(known, Capabilities) else known
+    if not isinstance(known, Capabilities):
+        return _known_view(known)
+    # Most functions of a host have one mapping between a few of them: it is kept, so that nothing else is taken for it.
+    whole = known.whole()
+    kept, view = _VIEWS.get(id(whole), (None, {}))
+    if kept is not whole:
+        if len(_VIEWS) >= _MOST:
+            _VIEWS.clear()
+        view = _known_view(whole)
+        _VIEWS[id(whole)] = whole, view
+    return view
+
+
+_VIEWS: dict[int, tuple[Mapping[str, Known], dict[str, KnownView]]] = {}
+_MOST = 1024
+
+
+def _known_view(found: Mapping[str, Known]) -> dict[str, KnownView]:
     # Source.NONE stands with a value that is not known, whatever asked for it.
     return {name: KnownView((one := found[name]).value, one.source if one.value is not None else Source.NONE, one.note) for name in sorted(found)}
 
@@ -263,6 +282,16 @@ def firmware_view(host: Host, smmu: Smmu) -> FirmwareView | None:
     )
 
 
+@lru_cache(maxsize=1024)  # those of all functions of one kind
+def _bar_views(bars: tuple[Bar, ...]) -> tuple[BarView, ...]:
+    return tuple(BarView(bar.index, bar.size, bar.memory, bar.wide, bar.prefetchable) for bar in bars)
+
+
+@lru_cache(maxsize=1024)  # those of all functions behind one SMMU; its name is a text or None, which no number equals
+def _one_view(known: Known) -> KnownView:
+    return KnownView(known.value, known.source, known.note)
+
+
 def function_view(host: Host, function: Function) -> FunctionView:
     """One function with its verdict."""
     verdict = host.verdict(function.facts.address)
@@ -284,13 +313,13 @@ def function_view(host: Host, function: Function) -> FunctionView:
         accel=AccelView(verdict.accel, verdict.reasons),
         todo=verdict.todo,
         stream_ids_source=function.stream_source.source,
-        smmu_source=KnownView(function.smmu_source.value, function.smmu_source.source, function.smmu_source.note),
+        smmu_source=_one_view(function.smmu_source),
         assignable=verdict.assignable,
-        bars=tuple(BarView(bar.index, bar.size, bar.memory, bar.wide, bar.prefetchable) for bar in function.bars),
+        bars=_bar_views(function.bars),
         vfio_dev=function.facts.vfio_dev,
         driver_override=function.facts.driver_override,
         virtfns=function.facts.virtfns,
-        companions=tuple(map(str, host.companions(function))),
+        companions=host.companion_names(function),
         assumed=host.assumed.below(f"functions.{function.facts.address}") if host.assumed else {},
         bars_known=function.bars_known,
     )

@@ -41,6 +41,8 @@ def _fields(area: Area, subject: str, before: Mapping[str, Value], after: Mappin
 def _known(area: Area, subject: str, before: Mapping[str, Known], after: Mapping[str, Known]) -> Iterator[Change]:
     """Values that differ; or the same value, measured on one side and assumed on the other."""
     before, after = (known.whole() if isinstance(known, Capabilities) else known for known in (before, after))
+    if before is after:
+        return  # what functions are told alike is one mapping
     for name in sorted({*before, *after} - _ELSEWHERE):
         old, new = before.get(name, UNKNOWN), after.get(name, UNKNOWN)
         if old.value != new.value or (old.known and old.measured != new.measured):
@@ -199,13 +201,31 @@ def _functions(pairing: Pairing) -> Iterator[Change]:
     for name, function in b.functions.items():
         if name not in there:
             yield Change(area=Area.FUNCTION, what=What.ADDED, subject=name, after=_title(function))
-    for old, new in pairing.function_pairs():
+    for old, new in pairing.function_pairs:
         subject = new.facts.address
         if old.facts.address != subject:
             yield Change(area=Area.FUNCTION, what=What.MOVED, subject=subject, before=old.facts.address, after=subject)
-        yield from _fields(Area.FUNCTION, subject, _function_fields(pairing, old, before=True), _function_fields(pairing, new, before=False))
+        if not _told_alike(pairing, old, new):
+            yield from _fields(Area.FUNCTION, subject, _function_fields(pairing, old, before=True), _function_fields(pairing, new, before=False))
         if not new.is_bridge:
             yield from _known(Area.FUNCTION, subject, old.capabilities, new.capabilities)
+
+
+def _told_alike(pairing: Pairing, old: Function, new: Function) -> bool:
+    """Whether all that the fields are made of is equal: of most functions it is, and no field need be made."""
+    above: Any = old.smmu
+    return (
+        old.facts == new.facts
+        and old.stream_ids == new.stream_ids
+        and pairing.smmus.get(above, above) == new.smmu
+        and _members(pairing, old, before=True) == _members(pairing, new, before=False)
+        and pairing.a.uses.get(old.facts.address) == pairing.b.uses.get(new.facts.address)
+    )
+
+
+def _members(pairing: Pairing, function: Function, *, before: bool) -> tuple[str, ...]:
+    group = group_of(pairing.a if before else pairing.b, function)
+    return () if group is None else (pairing.members_before if before else pairing.members_after)[group.id]
 
 
 def _title(function: Function) -> str:
@@ -215,7 +235,6 @@ def _title(function: Function) -> str:
 def _function_fields(pairing: Pairing, function: Function, *, before: bool) -> dict[str, Value]:
     facts = function.facts
     host = pairing.a if before else pairing.b
-    group = group_of(host, function)
     smmu: Any = function.smmu
     return {
         "ids": function.ids,
@@ -224,7 +243,7 @@ def _function_fields(pairing: Pairing, function: Function, *, before: bool) -> d
         "driver_override": facts.driver_override or None,
         "smmu": pairing.smmus.get(smmu, smmu) if before else smmu,
         "stream_ids": tuple(f"{stream:#x}" for stream in function.stream_ids),
-        "iommu_group": () if group is None else (pairing.members_before if before else pairing.members_after)[group.id],
+        "iommu_group": _members(pairing, function, before=before),
         "numa_node": function.numa_node,
         "sriov_totalvfs": facts.sriov_totalvfs,
         "sriov_numvfs": facts.sriov_numvfs,
@@ -236,10 +255,12 @@ def _function_fields(pairing: Pairing, function: Function, *, before: bool) -> d
 
 
 def _verdicts(pairing: Pairing) -> Iterator[Change]:
-    for old, new in pairing.function_pairs():
+    for old, new in pairing.function_pairs:
         if new.is_bridge and old.is_bridge:
             continue
         before, after = pairing.a.verdict(old.facts.address), pairing.b.verdict(new.facts.address)
+        if (before.accel, before.reasons, before.todo) == (after.accel, after.reasons, after.todo):
+            continue
         yield from _fields(
             Area.VERDICT, new.facts.address,
             {"accel": str(before.accel), "reasons": _codes(before.reasons), "todo": _codes(before.todo)},

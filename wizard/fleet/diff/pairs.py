@@ -26,12 +26,16 @@ class Pairing:
     functions: dict[str, str]
     smmus: dict[str, str]
 
-    def function_pairs(self) -> Iterator[tuple[Function, Function]]:
+    @cached_property
+    def function_pairs(self) -> tuple[tuple[Function, Function], ...]:
         """Functions that are on both sides, in the order of B."""
         back = {new: old for old, new in self.functions.items()}
-        for name, function in self.b.functions.items():
-            if name in back:
-                yield self.a.functions[back[name]], function
+        return tuple((self.a.functions[back[name]], function) for name, function in self.b.functions.items() if name in back)
+
+    @cached_property
+    def endpoint_pairs(self) -> tuple[tuple[Function, Function], ...]:
+        """Those of them that are no bridges."""
+        return tuple((old, new) for old, new in self.function_pairs if not (old.is_bridge or new.is_bridge))
 
     def smmu_pairs(self) -> Iterator[tuple[Smmu, Smmu]]:
         """SMMUs that are on both sides."""

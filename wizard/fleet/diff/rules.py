@@ -69,7 +69,7 @@ VERDICT_UNSURE = diff_code(
 @_rule()
 def verdicts(pairing: Pairing) -> Iterator[Finding]:
     """The verdict of a function that is on both sides."""
-    for old, new in _endpoints(pairing):
+    for old, new in pairing.endpoint_pairs:
         before, after = pairing.a.verdict(old.facts.address), pairing.b.verdict(new.facts.address)
         if before.accel is after.accel:
             continue
@@ -109,7 +109,7 @@ GROUP_SPLIT = diff_code(
 @_rule()
 def groups(pairing: Pairing) -> Iterator[Finding]:
     """Problem 28: groups changed after an update of kernel or firmware. Their numbers do not matter."""
-    for old, new in _endpoints(pairing):
+    for old, new in pairing.endpoint_pairs:
         groups = group_of(pairing.a, old), group_of(pairing.b, new)
         before = () if groups[0] is None else pairing.members_before[groups[0].id]
         after = () if groups[1] is None else pairing.members_after[groups[1].id]
@@ -160,7 +160,7 @@ def functions(pairing: Pairing) -> Iterator[Finding]:
         made_again = function.facts.physfn in pairing.functions  # a VF of a PF that is still there: `vfs-lost` says it
         if name not in pairing.functions and not function.is_bridge and not made_again and pairing.same_host is not False:
             yield FUNCTION_GONE.at(name, name=visible(function.name))
-    for old, new in _endpoints(pairing):
+    for old, new in pairing.endpoint_pairs:
         if old.facts.address != new.facts.address and pairing.same_host is not False:
             yield FUNCTION_MOVED.at(new, old=old)
 
@@ -176,7 +176,7 @@ SMMU_CHANGED = diff_code(
 @_rule(one_host=True)
 def smmus(pairing: Pairing) -> Iterator[Finding]:
     """The SMMU above a function."""
-    for old, new in _endpoints(pairing):
+    for old, new in pairing.endpoint_pairs:
         before = pairing.smmus.get(old.smmu or "", old.smmu)
         lost = [reason.code for host, one in ((pairing.a, old), (pairing.b, new)) for reason in host.verdict(one.facts.address).reasons]
         if "smmu-unknown" in lost:
@@ -251,7 +251,7 @@ HUGEPAGES_LOST = diff_code(
 @_rule(one_host=True)
 def lost_at_reboot(pairing: Pairing) -> Iterator[Finding]:
     """Problem 36: what a preparation script set up and the machine has forgotten."""
-    for old, new in _endpoints(pairing):
+    for old, new in pairing.endpoint_pairs:
         before, after = old.facts, new.facts
         if why_unread(pairing.b.facts, Place.LINKS) is not None and after.driver is None:
             continue
@@ -397,9 +397,3 @@ def logs(pairing: Pairing) -> Iterator[Finding]:
     for key, finding in before.items():
         if key not in after and finding.severity is not INFO:
             yield LOG_LESS.at(finding.subject, what=finding.what)
-
-
-def _endpoints(pairing: Pairing) -> Iterator[tuple[Function, Function]]:
-    for old, new in pairing.function_pairs():
-        if not (old.is_bridge or new.is_bridge):
-            yield old, new

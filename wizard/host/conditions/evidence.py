@@ -8,6 +8,8 @@ in the order in which their modules are listed in the package.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from typing import NamedTuple
 
 import msgspec
 
@@ -47,6 +49,7 @@ class Evidence(msgspec.Struct, frozen=True):
     config: Callable[[str], Known]  # kernel option -> True (y or m), False, unknown
     release: str
     made_up: tuple[str, ...]  # what the answer would rest on and nobody measured
+    same: dict[object, Answer]  # what was answered already of all functions that have the same ``Behind``
 
     @property
     def no_such_machine(self) -> bool:
@@ -58,6 +61,14 @@ class Evidence(msgspec.Struct, frozen=True):
         """Of ``sharing``, who is not in the function's own group: nothing the kernel does keeps the two apart."""
         inside = self.group.devices if self.group else ()
         return tuple((stream, other) for stream, other in self.sharing if other not in inside)
+
+
+class Behind(NamedTuple):
+    """What is the same for all functions of one segment behind one SMMU."""
+
+    smmu: Smmu | None
+    viommu: Known
+    device_tree: bool
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -96,6 +107,19 @@ def condition(check: Condition) -> Condition:
     """Register a condition; they are asked in the order of ``conditions.ROOMS``, and of the lines in each."""
     REGISTERED.append(check)
     return check
+
+
+def of_smmu(check: Callable[[Behind], Answer]) -> Condition:
+    """A condition of the SMMU, whatever the function: it sees nothing else, and is asked once for all that are behind it."""
+
+    @wraps(check)
+    def asked(evidence: Evidence) -> Answer:
+        found = evidence.same.get(check)
+        if found is None:
+            found = evidence.same[check] = check(Behind(evidence.smmu, evidence.viommu, evidence.device_tree))
+        return found
+
+    return asked
 
 
 def condition_of(vmm: Vmm) -> Callable[[Condition], Condition]:

@@ -73,25 +73,33 @@ def kernel_options(evidence: Evidence) -> Answer:
     """The options that nesting needs; a vIOMMU that was made proves them all (sources: problem-10)."""
     if evidence.viommu.value is True or not evidence.any_smmuv3:
         return HOLDS
+    has_cdev = bool(evidence.function.facts.vfio_dev)
+    key = kernel_options, has_cdev  # of the host, all functions are told the same, but for their names
+    answer = evidence.same.get(key)
+    if answer is None:
+        answer = evidence.same[key] = _by_options(evidence, has_cdev=has_cdev)
+    return answer if answer.finding is None else Answer(answer.holds, answer.finding.of(evidence.function))
+
+
+def _by_options(evidence: Evidence, *, has_cdev: bool) -> Answer:
     known = {option: evidence.config(option) for option in OPTIONS}
-    if evidence.function.facts.vfio_dev:
+    if has_cdev:
         known["CONFIG_VFIO_DEVICE_CDEV"] = Known(True, Source.SYSFS)
     lacking = [option for option, has in known.items() if has.refuted]
     if lacking:
         why = " ".join(OPTIONS[option] for option in lacking)
         hint = _known_of(evidence.release, tuple(lacking))
         words: dict[str, Any] = {"options": ", ".join(lacking), "why": why, "known": f" {hint}" if hint else ""}
-        return fails(KERNEL_LACKS.at(evidence.function, release=evidence.release, **words))
+        return fails(KERNEL_LACKS.at("", release=evidence.release, **words))
     unknown = [option for option, has in known.items() if not has.proved]
-    return not_known(_unknown(evidence, unknown, known[unknown[0]])) if unknown else HOLDS
+    return not_known(_unknown("", evidence.release, unknown, known[unknown[0]])) if unknown else HOLDS
 
 
-def _unknown(evidence: Evidence, options: list[str], first: Known) -> Finding:
-    release = evidence.release or "(unknown)"
-    because, older = _why_unknown(evidence.release, first)
-    known = _known_of(evidence.release, tuple(options))
+def _unknown(subject: object, release: str, options: list[str], first: Known) -> Finding:
+    because, older = _why_unknown(release, first)
+    known = _known_of(release, tuple(options))
     words: dict[str, Any] = {"because": because, "older": older, "known": f"{known} " if known else ""}
-    return KERNEL_UNKNOWN.at(evidence.function, release=release, options=", ".join(options), **words)
+    return KERNEL_UNKNOWN.at(subject, release=release or "(unknown)", options=", ".join(options), **words)
 
 
 @lru_cache(maxsize=64)
@@ -143,7 +151,7 @@ def driver_of_grace(evidence: Evidence) -> Answer:
     built = evidence.config("CONFIG_NVGRACE_GPU_VFIO_PCI")
     if built.refuted:
         return fails(NO_GRACE_DRIVER.at(evidence.function, gpu=gpu, release=evidence.release))
-    return HOLDS if built.proved else not_known(_unknown(evidence, ["CONFIG_NVGRACE_GPU_VFIO_PCI"], built))
+    return HOLDS if built.proved else not_known(_unknown(evidence.function, evidence.release, ["CONFIG_NVGRACE_GPU_VFIO_PCI"], built))
 
 
 MADE_UP = verdict_code(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wizard.base.finding import Area, OnTree, Severity
-from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition, fails, not_known, verdict_code
+from wizard.host.conditions.evidence import HOLDS, Answer, Behind, Evidence, condition, fails, not_known, of_smmu, verdict_code
 from wizard.host.conditions.registers import registers_unknown
 from wizard.host.devices import needs_ats
 from wizard.host.known import UNKNOWN, Known, Source
@@ -30,14 +30,15 @@ def _because(known: Known) -> str:
 
 
 @condition
-def nests(evidence: Evidence) -> Answer:
+@of_smmu
+def nests(behind: Behind) -> Answer:
     """FEAT_NESTING of the kernel: arm_smmu_domain_alloc_paging_flags()."""
-    if evidence.smmu is None or evidence.viommu.value is True:
+    if behind.smmu is None or behind.viommu.value is True:
         return HOLDS
-    nesting = evidence.smmu.known("nesting")
+    nesting = behind.smmu.known("nesting")
     if nesting.refuted:
-        return fails(NO_NESTING.at(evidence.smmu.name, smmu=evidence.smmu.name, because=nesting.note or f"known from {nesting.source}"))
-    return HOLDS if nesting.proved else not_known(NESTING_UNKNOWN.at(evidence.smmu.name, smmu=evidence.smmu.name, because=_because(nesting)))
+        return fails(NO_NESTING.at(behind.smmu.name, smmu=behind.smmu.name, because=nesting.note or f"known from {nesting.source}"))
+    return HOLDS if nesting.proved else not_known(NESTING_UNKNOWN.at(behind.smmu.name, smmu=behind.smmu.name, because=_because(nesting)))
 
 
 NOT_COHERENT = verdict_code(
@@ -67,15 +68,16 @@ COHERENCY_UNKNOWN = verdict_code(
 
 
 @condition
-def walks_coherently(evidence: Evidence) -> Answer:
+@of_smmu
+def walks_coherently(behind: Behind) -> Answer:
     """IOMMU_CAP_CACHE_COHERENCY is FEAT_COHERENCY; a function that iommufd took proves it."""
-    smmu = evidence.smmu
+    smmu = behind.smmu
     if smmu is None or smmu.kind != "smmuv3" or (smmu.registers and not smmu.registers.assumed):
         return HOLDS
     coherent = smmu.known("coherent_walks")
     if coherent.refuted:
-        return fails(NOT_COHERENT.at(smmu.name, smmu=smmu.name, because=coherent.note or f"known from {coherent.source}", tree=evidence.device_tree))
-    return HOLDS if coherent.proved else not_known(COHERENCY_UNKNOWN.at(smmu.name, smmu=smmu.name, tree=evidence.device_tree))
+        return fails(NOT_COHERENT.at(smmu.name, smmu=smmu.name, because=coherent.note or f"known from {coherent.source}", tree=behind.device_tree))
+    return HOLDS if coherent.proved else not_known(COHERENCY_UNKNOWN.at(smmu.name, smmu=smmu.name, tree=behind.device_tree))
 
 
 NO_COHERENT = verdict_code(
@@ -237,9 +239,10 @@ FORCE_SYNC = verdict_code(
 
 
 @condition
-def no_force_sync(evidence: Evidence) -> Answer:
+@of_smmu
+def no_force_sync(behind: Behind) -> Answer:
     """CMDQ_FORCE_SYNC rules a vIOMMU out."""
-    smmu = evidence.smmu
+    smmu = behind.smmu
     if smmu is None or smmu.kind != "smmuv3":
         return HOLDS
     forced = smmu.known("cmdq_force_sync")

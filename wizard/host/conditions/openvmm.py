@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wizard.base.finding import Area
-from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition_of, fails, not_known, verdict_code
+from wizard.host.conditions.evidence import HOLDS, Answer, Behind, condition_of, fails, not_known, of_smmu, verdict_code
 from wizard.host.conditions.registers import registers_unknown
 from wizard.host.model import Smmu
 from wizard.host.vmm import Vmm
@@ -23,9 +23,10 @@ _MIXED, _LITTLE = 0, 2  # IDR0.TTENDIAN (IHI 0070, 6.3.1)
 
 
 @condition_of(Vmm.OPENVMM)
-def openvmm_accepts(evidence: Evidence) -> Answer:
+@of_smmu
+def openvmm_accepts(behind: Behind) -> Answer:
     """AArch64 tables, little-endian walks and the 4K granule; stream table format and StreamID size are its own, and not compared."""
-    smmu = evidence.smmu
+    smmu = behind.smmu
     if smmu is None or smmu.kind != "smmuv3":
         return HOLDS
     if smmu.registers is None or smmu.registers.assumed:

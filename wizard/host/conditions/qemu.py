@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wizard.base.finding import Area
-from wizard.host.conditions.evidence import HOLDS, Answer, Evidence, condition_of, fails, not_known, verdict_code
+from wizard.host.conditions.evidence import HOLDS, Answer, Behind, condition_of, fails, not_known, of_smmu, verdict_code
 from wizard.host.conditions.registers import registers_unknown
 from wizard.host.model import Smmu
 from wizard.host.vmm import Vmm
@@ -19,15 +19,16 @@ QEMU_REFUSES = verdict_code(
 
 
 @condition_of(Vmm.QEMU)
-def qemu_accepts(evidence: Evidence) -> Answer:
+@of_smmu
+def qemu_accepts(behind: Behind) -> Answer:
     """smmuv3_accel_check_hw_compatible() of QEMU 11.1, the fields that no property relaxes."""
-    if evidence.smmu is None or evidence.smmu.kind != "smmuv3":
+    if behind.smmu is None or behind.smmu.kind != "smmuv3":
         return HOLDS
-    if evidence.smmu.registers is None or evidence.smmu.registers.assumed:
-        return not_known(registers_unknown(evidence.smmu))
-    mismatches = tuple(_mismatches(evidence.smmu))
+    if behind.smmu.registers is None or behind.smmu.registers.assumed:
+        return not_known(registers_unknown(behind.smmu))
+    mismatches = tuple(_mismatches(behind.smmu))
     if mismatches:
-        return fails(QEMU_REFUSES.at(evidence.smmu.name, smmu=evidence.smmu.name, mismatches="; ".join(mismatches)))
+        return fails(QEMU_REFUSES.at(behind.smmu.name, smmu=behind.smmu.name, mismatches="; ".join(mismatches)))
     return HOLDS
 
 

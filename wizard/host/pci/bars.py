@@ -5,6 +5,8 @@ Sizes are not in configuration space (finding them means writing to it); they co
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from wizard.arch import pci
@@ -131,6 +133,11 @@ class Resource(msgspec.Struct, frozen=True):
         return not self.flags.UNSET
 
 
+EMPTY = "0x0000000000000000 0x0000000000000000 0x0000000000000000"
+"""A line of ``resource`` for what is not there."""
+_flags = lru_cache(maxsize=256)(ResourceFlags)  # a few kinds of regions
+
+
 def parse_resource(text: str) -> tuple[Resource, ...]:
     """The used lines of a function's sysfs ``resource``: ``start end flags`` each, in hex.
 
@@ -142,14 +149,16 @@ def parse_resource(text: str) -> tuple[Resource, ...]:
         raise ValueError(f"resource: {len(lines)} lines")
     found = []
     for number, line in enumerate(lines):
+        if line == EMPTY:
+            continue
         words = line.split()
         if len(words) != 3:
             raise ValueError(f"resource: not three numbers: {line[:80]!r}")
         start, end, bits = (int(word, 16) for word in words)
-        if not 0 <= min(start, end, bits) <= max(start, end, bits) < 1 << 64:
+        if (start | end | bits) >> 64:  # -1 where one is negative
             raise ValueError(f"resource: a number outside 64 bits: {line[:80]!r}")
         if bits and end >= start:
-            flags = ResourceFlags(bits)
+            flags = _flags(bits)
             found.append(Resource(_resource_name(number, flags), start, end, flags))
     return tuple(found)
 

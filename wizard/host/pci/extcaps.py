@@ -7,6 +7,7 @@ Each function takes a configuration space and gives None where the capability is
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -60,6 +61,23 @@ class Ari(msgspec.Struct, frozen=True):
     next_function: int
 
 
+class VfRouting(NamedTuple):
+    """Where the VFs of a PF are: the first by ``offset`` from the PF's requester ID, each next by ``stride``."""
+
+    offset: int
+    stride: int
+
+    def vf_rid(self, pf_rid: int, index: int) -> int:
+        """Requester ID of VF ``index`` (0 is the first) under the PF at ``pf_rid``: PCIe 9.3.3.9, pci_iov_virtfn_bus().
+
+        ``ValueError`` when it leaves the 16 bits of a requester ID.
+        """
+        rid = pf_rid + self.offset + self.stride * index
+        if index < 0 or rid > 0xFFFF:
+            raise ValueError(f"VF {index} of PF {pf_rid:#06x} has no requester ID")
+        return rid
+
+
 class Sriov(msgspec.Struct, frozen=True):
     """Single Root I/O Virtualization of a PF. Page sizes in bytes; ``bars`` are those of the VFs, address of the first VF's."""
 
@@ -78,14 +96,8 @@ class Sriov(msgspec.Struct, frozen=True):
     bars: tuple[Bar, ...]
 
     def vf_rid(self, pf_rid: int, index: int) -> int:
-        """Requester ID of VF ``index`` (0 is the first) under the PF at ``pf_rid``: PCIe 9.3.3.9, pci_iov_virtfn_bus().
-
-        ``ValueError`` when it leaves the 16 bits of a requester ID.
-        """
-        rid = pf_rid + self.offset + self.stride * index
-        if index < 0 or rid > 0xFFFF:
-            raise ValueError(f"VF {index} of PF {pf_rid:#06x} has no requester ID")
-        return rid
+        """As ``VfRouting`` says it."""
+        return VfRouting(self.offset, self.stride).vf_rid(pf_rid, index)
 
 
 class ResizableBar(msgspec.Struct, frozen=True):
@@ -175,6 +187,15 @@ def ari(space: ConfigSpace) -> Ari | None:
     """Alternative Routing-ID Interpretation (id 0x0e)."""
     found = space.find(ExtCap.ARI)
     return None if found is None else Ari(regs.AriCapabilities.read(space.data, found.offset).NEXT_FUNCTION)
+
+
+def vf_routing(space: ConfigSpace) -> VfRouting | None:
+    """Of Single Root I/O Virtualization only where the VFs are: what is asked of every PF of a host."""
+    found = space.find(ExtCap.SRIOV)
+    if found is None:
+        return None
+    routing = regs.SriovRouting.read(space.data, found.offset)
+    return VfRouting(routing.OFFSET, routing.STRIDE)
 
 
 def sriov(space: ConfigSpace) -> Sriov | None:
