@@ -2,9 +2,9 @@
 
     python -m benchmarks.list [--functions 8192] [--snapshot 1000] [--runs 5]
 
-Goals: over 8,192 functions not slower than ``lspci -nnvvv -A linux-sysfs -O sysfs.path=…`` on the same tree; 150 ms or less for a
-snapshot of 1,000 functions where a bare Python takes 15 to 20. Wall clock is the best of the runs, taken in turn; CPU is user and
-system time of the process and its children, which other work on the machine disturbs less.
+Goals: over 8,192 functions the processor time of ``lspci -nnvvv -A linux-sysfs -O sysfs.path=…`` on the same tree and 0.65 times its wall
+clock; 150 ms or less for a snapshot of 1,000 functions where a bare Python takes 15 to 20. Wall clock is the best of the runs, taken in turn;
+CPU is user and system time of the process and its children, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ def main() -> None:
         else:
             print("lspci is not installed (Debian: pciutils): nothing to hold the tree against", file=sys.stderr)
         best = compare(commands, arguments.runs)
-        show(f"{arguments.functions} functions, a tree of /sys (goal: not slower than lspci)", best)
+        show(f"{arguments.functions} functions, a tree of /sys (goal: lspci's CPU, 0.65 times its wall clock)", best)
+        if "lspci -nnvvv" in best:
+            (wall, cpu), (least, bound) = best["list --root"], best["lspci -nnvvv"]
+            print(f"  {wall / least:.2f} times its wall clock, {cpu / bound:.2f} times its CPU")
         against_before(tree, Path(scratch), best.get("lspci -nnvvv", (0, 0))[1], arguments.runs)
         snapshot = Path(scratch) / "host.json"
         snapshot.write_bytes(encode(facts_of(Path(scratch) / "small", arguments.snapshot)))

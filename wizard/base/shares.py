@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from wizard.base.collector import uncollected
+
 ENOUGH = 2048  # things; below, starting a process costs more than it saves
 PROCESSES = 4  # at most
 
@@ -33,11 +35,12 @@ def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], 
     for thing in things:
         shares[min(int(before * processes / whole), processes - 1)].append(thing)
         before += weigh(thing)
-    children = [_start(share, work) for share in shares[1:]]
-    done = [work(shares[0])]
-    for share, child in zip(shares[1:], children, strict=True):
-        packed = _finish(child)
-        done.append(work(share) if packed is None else msgspec.msgpack.decode(packed, type=kind))
+    with uncollected():
+        children = [_start(share, work) for share in shares[1:]]
+        done = [work(shares[0])]
+        for share, child in zip(shares[1:], children, strict=True):
+            packed = _finish(child)
+            done.append(work(share) if packed is None else msgspec.msgpack.decode(packed, type=kind))
     return done
 
 

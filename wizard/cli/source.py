@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from wizard.base.collector import uncollected
 from wizard.facts.scope import Scope
 from wizard.facts.source import LIVE, Source, SourceKind, read_facts
 
@@ -24,11 +25,13 @@ def source_of(arguments: argparse.Namespace) -> Source:
 
 def facts_of(arguments: argparse.Namespace) -> Facts:
     """Its facts."""
-    return read_facts(source_of(arguments), arguments.policy)
+    with uncollected():
+        return read_facts(source_of(arguments), arguments.policy)
 
 
 def host_for(arguments: argparse.Namespace, scope: Scope = Scope.WHOLE) -> Host:
     """What they mean."""
     from wizard.host.opening import open_host  # who only records has no need of it
 
-    return open_host(source_of(arguments), arguments.policy, scope)
+    with uncollected():
+        return open_host(source_of(arguments), arguments.policy, scope)

@@ -6,7 +6,6 @@ its bytes. ``pip install smmu-wizard[dask]`` brings the client. Whoever reaches 
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
 import os
@@ -20,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from wizard import __version__
+from wizard.base.collector import uncollected
 from wizard.base.errors import InputError, ProgramError, UsageError
 from wizard.base.text import visible
 from wizard.fleet.entry import Entry, content_of, entry_of, entry_of_file
@@ -276,13 +276,8 @@ class _Work:
 def read_there(files: tuple[File, ...]) -> tuple[str, list[Entry | None]]:
     """What a worker does: its version, and the entry of each file; None for one that is sent without its bytes and is not the same here."""
     # A worker has much in memory: the collector would walk it again and again, and find nothing to free.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():
         return __version__, [_entry_there(file) for file in files]
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _entry_there(file: File) -> Entry | None:
