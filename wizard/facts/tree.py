@@ -23,6 +23,7 @@ from wizard.base.text import visible
 FILE_LIMIT = 1 << 20  # a dmesg of 1 MiB is cut; everything else is far smaller
 JSON_LIMIT = 64 << 20
 TEXT_LIMIT = 128 << 20  # bytes of a log, a listing or a database: lspci -xxxx of 8,192 functions has 115 MB
+ATTRIBUTE_LIMIT = 65536  # the largest page of arm64: the kernel shows no more than a page of one
 PATH_LIMIT = 4096  # PATH_MAX
 PAGE = 4096  # bytes; an attribute that is shorter comes in one read
 
@@ -364,7 +365,7 @@ class _OpenFolder(Folder):
 
     def text(self, name: str) -> str | None:
         """As ``Tree.text``."""
-        data = self.data(name)
+        data = self.data(name, ATTRIBUTE_LIMIT)
         if data:
             return as_text(data)
         return "" if data is not None and not self.directory.recorded_error(f"{self.path}/{name}") else None
