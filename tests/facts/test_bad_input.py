@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wizard.base.errors import InputError
+from wizard.facts import snapshot
 from wizard.facts.functions import LIMIT, read_functions
 from wizard.facts.memorytree import MemoryTree
 from wizard.facts.policy import parse_policy
@@ -26,7 +27,7 @@ from wizard.facts.pseudonym import Secrets
 from wizard.facts.record import from_tree
 from wizard.facts.redact import redact
 from wizard.facts.snapshot import decode, encode, load
-from wizard.facts.source import open_tree
+from wizard.facts.source import load_recording, open_tree
 from wizard.facts.tree import FILE_LIMIT
 from wizard.facts.umockdev import from_umockdev, to_umockdev
 
@@ -93,7 +94,7 @@ def within_bounds(source: Path, reader: str) -> str:
 import sys
 from wizard.base.errors import InputError
 from wizard.facts.snapshot import load
-from wizard.facts.source import open_tree
+from wizard.facts.source import load_recording, open_tree
 from wizard.facts.tree import FILE_LIMIT
 from wizard.facts.record import from_tree
 from wizard.facts.source import load_recording
@@ -143,6 +144,28 @@ def test_huge_snapshots_end_within_bounds(tmp_path: Path, make: Callable[[Path],
     path = tmp_path / "x.json"
     make(path)
     assert any(word in within_bounds(path, "load") for word in said.split("|"))
+
+
+def big(functions: list[bytes], log: bytes = b"") -> bytes:
+    return b'{"format":"smmu-wizard-snapshot","version":1,"log":["' + log + b'"],"functions":[' + b",".join(functions) + b"]}"
+
+
+def test_a_snapshot_is_as_large_as_its_functions(tmp_path: Path) -> None:
+    """65,536 functions take twice 64 MiB and are read; nothing else of a host is that large, and no single function."""
+    one = b'{"address":"0000:%02x:%02x.%d","path":"","vendor":"0x1","device":"0x2","class":"0x3","config":"%s"}'
+    many = [one % (number >> 8, number >> 3 & 0x1F, number & 7, b"ab" * 4096) for number in range(8200)]
+    path = tmp_path / "x.json"
+    path.write_bytes(big(many))
+    assert path.stat().st_size > snapshot.LIMIT
+    assert len(load(str(path)).functions) == len(load_recording(str(path)).functions) == 8200
+    path.write_bytes(big(many[:4096], log=b"x" * snapshot.LIMIT))
+    assert "more than 64MiB beside its functions" in within_bounds(path, "load")
+    path.write_bytes(big([*many, many[0].replace(b'"path":""', b'"path":"%s"' % (b"x" * snapshot.EACH_LIMIT))]))
+    assert "a function of more than 1MiB" in within_bounds(path, "load")
+    with path.open("wb") as file:
+        file.write(big(many))
+        file.truncate(snapshot.WHOLE_LIMIT + 1)
+    assert "more than 256MiB" in within_bounds(path, "load")
 
 
 def test_bombs_are_not_unpacked(tmp_path: Path) -> None:

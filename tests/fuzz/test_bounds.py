@@ -43,6 +43,14 @@ def _xz(path: Path) -> None:
             file.write(b" " * (1 << 20))
 
 
+def _beside(path: Path) -> None:
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(f'{HEAD}"log":["'.encode())
+        for _ in range(200):
+            file.write(b"x" * (1 << 20))
+        file.write(b'"]}')
+
+
 def _members(path: Path) -> None:
     header = tarfile.TarInfo("sys/a").tobuf()
     with lzma.open(path, "wb", preset=0) as file:
@@ -68,6 +76,7 @@ BOMBS: dict[str, tuple[Callable[[Path], None], tuple[str, ...], int]] = {
     "numbers.json": (_array("unknown", "1", 30_000_000), ("list", "--replay"), 3),
     "cases.json": (_text(lambda: "[" + ",".join(["1"] * 30_000_000) + "]"), ("translate",), 3),
     "zeros.json.gz": (_gz, ("list", "--replay"), 3),
+    "beside.json.gz": (_beside, ("list", "--replay"), 3),
     "blanks.json.xz": (_xz, ("list", "--replay"), 3),
     "members.tar.xz": (_members, ("list", "--root"), 3),
     "files.tar.xz": (_files(1 << 20, 300, ""), ("list", "--root"), 3),

@@ -114,14 +114,14 @@ def _match(arguments: argparse.Namespace) -> int:
     from wizard.base.directories import make_directory
     from wizard.base.files import write_all
     from wizard.cli.output import print_json, print_lines, say
-    from wizard.facts.snapshot import read_bounded
+    from wizard.facts.snapshot import LIMIT, read_bounded
     from wizard.fleet.entry import facts_of_file
     from wizard.fleet.match import answers_of
     from wizard.fleet.place import place
     from wizard.fleet.request import read_request
     from wizard.fleet.text import match_lines
 
-    data, name = read_bounded(arguments.request)
+    data, name = read_bounded(arguments.request, LIMIT)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

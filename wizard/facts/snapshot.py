@@ -8,10 +8,11 @@ The digest is taken over the redacted Facts without ``moment``.
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
@@ -22,9 +23,13 @@ from wizard.facts.held import COLLECTIONS
 from wizard.facts.model import FORMAT, SUMMARY, VERSION, Facts, as_json
 from wizard.facts.moment import put_back, set_apart
 
-LIMIT = 64 << 20  # bytes of JSON, after unpacking
+LIMIT = 64 << 20  # bytes of JSON, after unpacking; of a snapshot, beside its functions
+WHOLE_LIMIT = 256 << 20  # bytes of a snapshot: 65,536 functions are half of that
+EACH_LIMIT = 1 << 20  # bytes of one function: it has 8 KiB, and 20 for each of its VFs
 TEXT_LIMIT = 256 << 20  # bytes of text in place of it: lspci -xxxx of 8,192 functions is half of that
 FUNCTIONS = 65536
+_SNAPSHOT = re.compile(rb'\s{0,64}\{\s{0,64}"format"\s{0,64}:\s{0,64}"' + FORMAT.encode() + rb'"')  # as every one begins that was written here
+_BEGIN = 4096  # bytes: what says how much more is read
 
 _RECORD = "Record the host again with `smmu-wizard record -o FILE`, or name another file."
 
@@ -49,8 +54,11 @@ def load(source: str) -> Facts:
     return decode(data, name)
 
 
-def read_bounded(source: str, limit: int = LIMIT, *, name: str | None = None) -> tuple[bytes, str]:
-    """The bytes of a file or of standard input (``-``), unpacked, at most ``limit``, and a name to show for it (``name``, where one is given)."""
+def read_bounded(source: str, limit: int | None = None, *, name: str | None = None) -> tuple[bytes, str]:
+    """The bytes of a file or of standard input (``-``), unpacked, and a name to show for it (``name``, where one is given).
+
+    At most ``limit``; without one that of snapshots, and LIMIT for what does not begin as one.
+    """
     name = "standard input" if source == "-" else visible(name or source)
     try:
         if source == "-":
@@ -66,13 +74,18 @@ def read_bounded(source: str, limit: int = LIMIT, *, name: str | None = None) ->
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "it ends too early"
         raise InputError(f"{name} can't be read: {visible(reason)}.", "Check the path and its permissions.") from error
-    if len(data) > limit:
-        raise too_large(name, limit)
+    if len(data) > bound(data, limit):
+        raise too_large(name, bound(data, limit))
     return data, name
 
 
-def unpacked(data: bytes, name: str, limit: int = LIMIT) -> bytes:
-    """Bytes that came from elsewhere, unpacked as their name says, at most ``limit``; InputError."""
+def bound(data: bytes, limit: int | None = None) -> int:
+    """How many bytes there may be of what begins so; ``limit``, where one is given."""
+    return limit if limit is not None else WHOLE_LIMIT if _SNAPSHOT.match(data) else LIMIT
+
+
+def unpacked(data: bytes, name: str, limit: int | None = None) -> bytes:
+    """Bytes that came from elsewhere, unpacked as their name says, at most ``limit`` (see ``read_bounded``); InputError."""
     unpack = _UNPACKERS.get(name.rpartition(".")[2])
     if unpack is None:
         return data
@@ -97,17 +110,23 @@ def too_large(name: str, limit: int = LIMIT) -> InputError:
     return InputError(f"{name} holds more than {size(limit)}iB.", "A snapshot is never that large. " + _RECORD)
 
 
-def _read(path: str, limit: int) -> bytes:
+def _all(file: BinaryIO, limit: int | None) -> bytes:
+    """All of it, and where it passes its bound a byte more: nothing is unpacked for the sake of refusing it."""
+    begin = file.read(_BEGIN)
+    return begin + file.read(bound(begin, limit) + 1 - len(begin))
+
+
+def _read(path: str, limit: int | None) -> bytes:
     unpack = _UNPACKERS.get(path.rpartition(".")[2])
     if unpack:
         return unpack(path, limit)
     with open(path, "rb") as file:
-        return file.read(limit + 1)
+        return _all(file, limit)
 
 
-def _read_piped(stream: BinaryIO, limit: int) -> bytes:
+def _read_piped(stream: BinaryIO, limit: int | None) -> bytes:
     # A pipe has no name that says how it is packed; its first bytes do, and JSON begins otherwise.
-    data = stream.read(limit + 1)
+    data = _all(stream, limit)
     for suffix, magic in MAGIC.items():
         if data.startswith(magic):
             return _UNPACKERS[suffix](io.BytesIO(data), limit)
@@ -115,28 +134,28 @@ def _read_piped(stream: BinaryIO, limit: int) -> bytes:
 
 
 # The unpackers are loaded for those who need them: most snapshots are plain, and a list of one is to be quick.
-def _gunzip(source: str | BinaryIO, limit: int) -> bytes:
+def _gunzip(source: str | BinaryIO, limit: int | None) -> bytes:
     import gzip
     import zlib
 
     try:
         with gzip.open(source, "rb") as packed:
-            return packed.read(limit + 1)
+            return _all(cast(BinaryIO, packed), limit)
     except (zlib.error, gzip.BadGzipFile) as error:
         raise _NotPacked(str(error)) from error
 
 
-def _unxz(source: str | BinaryIO, limit: int) -> bytes:
+def _unxz(source: str | BinaryIO, limit: int | None) -> bytes:
     import lzma
 
     try:
         with lzma.open(source, "rb") as packed:
-            return packed.read(limit + 1)
+            return _all(cast(BinaryIO, packed), limit)
     except lzma.LZMAError as error:
         raise _NotPacked(str(error)) from error
 
 
-def _unzstd(source: str | BinaryIO, limit: int) -> bytes:
+def _unzstd(source: str | BinaryIO, limit: int | None) -> bytes:
     import importlib
 
     try:
@@ -145,14 +164,14 @@ def _unzstd(source: str | BinaryIO, limit: int) -> bytes:
         raise _NotPacked("Zstandard needs Python 3.14 or later; `zstd -d FILE` unpacks it") from error
     try:
         with zstd.open(source, "rb") as packed:
-            return bytes(packed.read(limit + 1))
+            return _all(packed, limit)
     except zstd.ZstdError as error:
         raise _NotPacked(str(error)) from error
 
 
 MAGIC = {"gz": b"\x1f\x8b", "xz": b"\xfd7zXZ\0", "zst": b"\x28\xb5\x2f\xfd"}
 """The first bytes of packed data, by the suffix of a name."""
-_UNPACKERS: dict[str, Callable[[str | BinaryIO, int], bytes]] = {"gz": _gunzip, "xz": _unxz, "zst": _unzstd}
+_UNPACKERS: dict[str, Callable[[str | BinaryIO, int | None], bytes]] = {"gz": _gunzip, "xz": _unxz, "zst": _unzstd}
 
 
 _ENCODINGS = {b"\xef\xbb\xbf": "a byte order mark", b"\xff\xfe": "the byte order mark of UTF-16", b"\xfe\xff": "the byte order mark of UTF-16"}
@@ -177,6 +196,8 @@ def not_utf8_json(data: bytes) -> str | None:
 
 def decode(data: bytes, name: str) -> Facts:
     """Facts from JSON bytes; InputError names what is wrong and where."""
+    if len(data) > bound(data):
+        raise too_large(name, bound(data))
     if odd := not_utf8_json(data):
         raise InputError(f"{name} {odd}.", _RECORD)
     if wrong := out_of_bounds(data):
@@ -201,6 +222,12 @@ def decode(data: bytes, name: str) -> Facts:
     count = 0 if head.functions is msgspec.UNSET else len(head.functions)
     if count > FUNCTIONS:
         raise InputError(f"{name} has {count} functions, more than {FUNCTIONS}.", "No host has that many. " + _RECORD)
+    if len(data) > LIMIT:
+        sizes = [0] if head.functions is msgspec.UNSET else [memoryview(one).nbytes for one in head.functions]
+        if len(data) - sum(sizes) > LIMIT:
+            raise InputError(f"{name} holds more than {size(LIMIT)}iB beside its functions.", "A snapshot is never that large. " + _RECORD)
+        if max(sizes) > EACH_LIMIT:
+            raise InputError(f"{name} has a function of more than {size(EACH_LIMIT)}iB.", "None is that large. " + _RECORD)
     try:
         return put_back(_with_gaps(_each_once(_whole_bytes(msgspec.json.decode(data, type=Facts))), head))
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors

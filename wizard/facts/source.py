@@ -121,8 +121,6 @@ def decode_recording(data: bytes, name: str) -> Facts:
             if odd:
                 raise InputError(f"{name} {odd}.", understood())
             raise InputError(f"{name} is nothing that can be read here.", understood())
-    if len(data) > LIMIT:
-        raise too_large(name)
     return decode(data, name)
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from wizard.base.errors import InputError, ProgramError, UsageError
 from wizard.base.text import size, visible
-from wizard.facts.snapshot import LIMIT, unpacked
+from wizard.facts.snapshot import WHOLE_LIMIT, bound, unpacked
 
 SECONDS = 120.0
 """For one object, or one listing: 64 MiB at 1 MiB/s, and a start."""
@@ -51,19 +51,20 @@ def objects_in(url: str, suffixes: Sequence[str]) -> list[str]:
     return [name for name in below if name.endswith(tuple(suffixes)) and not name.rpartition("/")[2].startswith(".")] or [url]
 
 
-def read_object(url: str, limit: int = LIMIT) -> bytes:
-    """The bytes of one object, unpacked, at most ``limit``; InputError."""
+def read_object(url: str, limit: int | None = None) -> bytes:
+    """The bytes of one object, unpacked, at most ``limit``, without one as many as a snapshot has; InputError."""
+    most = WHOLE_LIMIT if limit is None else limit  # of what is packed its beginning says nothing
     system = _system(url)
 
     def read() -> bytes:
         with system.open(url, "rb", block_size=1 << 20) as file:
-            return bytes(file.read(limit + 1))
+            return bytes(file.read(most + 1))
 
     data = _bounded(read, url)
-    if len(data) <= limit:
+    if len(data) <= most:
         data = unpacked(data, url, limit)
-    if len(data) > limit:
-        raise InputError(f"{visible(url)} holds more than {size(limit)}iB.", "A snapshot is never that large.")
+    if len(data) > bound(data, limit):
+        raise InputError(f"{visible(url)} holds more than {size(bound(data, limit))}iB.", "A snapshot is never that large.")
     return data
 
 
