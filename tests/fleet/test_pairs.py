@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from wizard.fleet.diff.pairs import _Place
+from wizard.fleet.diff.pairs import _One, _Place
 
 
 def plain(order: list[tuple[str, str | None]], name: str, serial: str | None) -> str | None:
@@ -18,9 +18,13 @@ def test_a_place_chooses_as_a_look_at_all_of_it() -> None:
     chosen = 0
     for _ in range(300):
         order = [(f"f{number}", dice.choice((None, "", "s1", "s2", "s3"))) for number in dice.sample(range(20), dice.randrange(1, 12))]
-        place = _Place()
-        for name, serial in order:
-            place.put(name, serial)
+        alone = _One(*order[0])
+        place: _One | _Place = alone
+        if len(order) > 1:
+            place = _Place()
+            alone.into(place)
+            for name, serial in order[1:]:
+                place.put(name, serial)
         for _ in range(14):
             name, serial = f"f{dice.randrange(20)}", dice.choice((None, "", "s1", "s2", "s3", "s4"))
             want = plain(order, name, serial)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import msgspec
+from msgspec.structs import replace
+
 from wizard.arch.pci import Cap, ExtCap
 from wizard.base.address import Address
 from wizard.base.alike import ANSWERS, KINDS, QUESTIONS, Alike
+from wizard.base.shares import ENOUGH
 from wizard.facts import layout
 from wizard.host import function as functions
+from wizard.host.build import host_of
 from wizard.host.function import CAPABILITIES, Capabilities, Kept
 from wizard.host.known import Source
 from wizard.host.model import Host
@@ -17,6 +22,7 @@ from wizard.host.pci import caps, extcaps
 from wizard.host.pci import config as spaces
 from wizard.host.pci import path as way
 from wizard.host.pci.config import ConfigSpace, decode_config
+from wizard.host.view import list_json, list_view
 
 Hosts = Callable[[str], Host]
 
@@ -101,6 +107,22 @@ def test_answers_rest_on_what_was_looked_at() -> None:
     assert max(map(len, kept)) <= ANSWERS
     assert len(each._kinds) <= QUESTIONS
     assert len(ways._kinds[()]) == KINDS
+
+
+def test_a_list_in_pieces_is_the_list(host: Hosts) -> None:
+    """Of thousands of functions several processes make it."""
+    few = host("grace-1s").facts
+    many = [
+        replace(one, address=f"{number:03x}{one.address[3:]}", path=f"pci{number:04x}:00/{number:03x}{one.address[3:]}", iommu_group=None)
+        for number in range(1, 2 + ENOUGH // len(few.functions))
+        for one in few.functions
+    ]
+    large = host_of(replace(few, functions=tuple(many)))
+    assert len(large.functions) > ENOUGH
+    name, smmu_ = next(iter(large.functions)), next(iter(host("grace-1s").smmus))
+    for one, smmu, kept in ((large, None, None), (large, None, {name}), (large, None, set[str]()), (host("grace-1s"), smmu_, None)):
+        at_once = msgspec.json.format(msgspec.json.encode(list_view(one, smmu, kept)), indent=2)
+        assert b"".join(list_json(one, smmu, kept)) == at_once
 
 
 def test_paths_once_a_bridge_and_one_by_one(host: Hosts) -> None:

@@ -1,10 +1,15 @@
-"""Bounds of JSON from outside, counted over its bytes before any of it is decoded: an object every two bytes can fill a machine."""
+"""Bounds of JSON from outside, counted over its bytes before any of it is decoded: an object every two bytes can fill a machine.
+
+And JSON of ours that is too much to be made at once: indented by two, as ``msgspec.json.format`` indents the whole.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+
+import msgspec
 
 DEPTH = 32  # levels of nesting
 OBJECTS = 1 << 20
@@ -45,3 +50,23 @@ def _outside_strings(data: bytes) -> Iterator[bytes]:
         yield _STRING.sub(b"", found[0])
         at = found.end()
     yield data[at:]
+
+
+_BEFORE, _AFTER = b'{\n  "": [', b"\n  ]\n}"
+
+
+def elements(values: Sequence[object]) -> bytes:
+    """Elements of a list below the outermost object, without what stands before and after them."""
+    return msgspec.json.format(msgspec.json.encode({"": values}), indent=2)[len(_BEFORE) : -len(_AFTER)] if values else b""
+
+
+def within(frame: bytes, name: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The object ``frame`` with the elements of ``pieces`` in its list ``name``, which is empty in it."""
+    # A line break is never within a text, and so deep only the outermost object's names stand.
+    before, empty, after = frame.partition(f'\n  "{name}": []'.encode())
+    yield before + empty[:-1]
+    some = False
+    for piece in filter(None, pieces):
+        yield from (b",", piece) if some else (piece,)
+        some = True
+    yield (b"\n  ]" if some else b"]") + after

@@ -12,7 +12,7 @@ from wizard.base.exits import Exit
 from wizard.base.shares import in_shares
 from wizard.base.text import plural, visible
 from wizard.cli.lines import PIPE, SIGN, Line, Span, line
-from wizard.cli.output import face, finding_lines, item_lines, print_json, print_lines, quiet, say, summary, table_lines
+from wizard.cli.output import face, finding_lines, item_lines, print_json, print_json_pieces, print_lines, quiet, say, summary, table_lines
 from wizard.cli.source import host_for
 from wizard.cli.subject import find_smmu
 from wizard.facts.held import Place, why_unread
@@ -41,9 +41,9 @@ def run_list(arguments: argparse.Namespace) -> int:
     smmu = find_smmu(host, arguments.smmu).name if arguments.smmu else None
     kept = _filtered(host, arguments.filter) if arguments.filter else None
     if arguments.json:
-        from wizard.host.view import list_view
+        from wizard.host.view import list_json
 
-        print_json(list_view(host, smmu, kept))
+        print_json_pieces(list_json(host, smmu, kept))
     elif quiet():
         print_lines(address for address, one in host.functions.items() if _is_kept(address, kept) and smmu in (None, one.smmu))
     else:

@@ -75,9 +75,16 @@ def put(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """A struct as indented JSON on standard output."""
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    # The encoder writes the first 32 characters as escapes itself: of ASCII, DEL alone is left to be one.
-    put((text if text.isascii() and "\x7f" not in text else visible_json(text)) + "\n")
+    print_json_pieces([msgspec.json.format(msgspec.json.encode(value), indent=2)])
+
+
+def print_json_pieces(pieces: Iterable[bytes]) -> None:
+    """Indented JSON that was made in pieces, on standard output."""
+    for piece in pieces:
+        text = piece.decode()
+        # The encoder writes the first 32 characters as escapes itself: of ASCII, DEL alone is left to be one.
+        put(text if text.isascii() and "\x7f" not in text else visible_json(text))
+    put("\n")
 
 
 def print_lines(lines: Iterable[str]) -> None:

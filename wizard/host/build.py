@@ -334,7 +334,7 @@ class _Builder:
             aliases_known=self.streams_of.aliases_known(function.address),
             canwbs=self._canwbs(function.address.segment),
             viommu=self._viommu(function.smmu, function.address.segment),
-            isolated_msi=first(self.streams_of.isolated_msi(function.address), self._isolated_msi(), self._by_vectors(function)),
+            isolated_msi=self._isolation_of(function),
             config=self._config,
             made_up=self._made_up(function),
             release=self.release,
@@ -393,6 +393,13 @@ class _Builder:
             return ""
         streams = ", ".join(f"{stream:#x}" for stream in seen[:4]) + (" …" if len(seen) > 4 else "")
         return f"; an SMMU aborted DMA of StreamID {streams}, for which it has no entry (C_BAD_STREAMID)"
+
+    def _isolation_of(self, function: Function) -> Known:
+        """Whether its interrupts are isolated: by its own msi-map, what holds for the whole host, or where its vectors are."""
+        of_host = self._isolated_msi()
+        if of_host.measured and not self.streams_of.by_tree:
+            return of_host
+        return first(self.streams_of.isolated_msi(function.address), of_host, self._by_vectors(function))
 
     def _find_isolated_msi(self) -> Known:
         gic = self.firmware.gic

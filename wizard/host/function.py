@@ -68,12 +68,13 @@ class Kept(NamedTuple):
 
 Ask = Callable[[Site], Known | None]
 CAPABILITIES: dict[str, Ask] = {}
+_ELSEWHERE: dict[str, Ask] = {}  # those that rest on more than configuration space
 _OF_SPACE: dict[str, Callable[[ConfigSpace, Source], Known | None]] = {}
 _OF_KEPT: dict[str, Callable[[Kept, Source], Known | None]] = {}
 
 
 def _capability(ask: Ask) -> Ask:
-    CAPABILITIES[ask.__name__] = ask
+    _ELSEWHERE[ask.__name__] = CAPABILITIES[ask.__name__] = ask
     return ask
 
 
@@ -167,7 +168,7 @@ def _whole_of(site: Site) -> Mapping[str, Known]:
     shared = _of_kepts(kept, told) if kept.space.known else _KEPT.ask(kept.space.data, kept.space.length, kept.own, told)
     # Bundles stand for their contents, so that most functions of a host are told by a look at a few words that they are told the same. Each word
     # is of one type in all functions: 1 and True are one key.
-    rest = {name: ask(site) for name, ask in CAPABILITIES.items() if name not in own.known and name not in shared.known}
+    rest = {name: ask(site) for name, ask in _ELSEWHERE.items()}
     key = (own.number, shared.number, *rest.values())
     found = _WHOLE.get(key)
     if found is None:

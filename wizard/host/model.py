@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +18,7 @@ import msgspec
 from wizard.arch import idr
 from wizard.base.address import Address
 from wizard.base.finding import Finding
+from wizard.base.once import once
 from wizard.facts.model import Facts, InUse, PciFunction, Policy
 from wizard.host.assumed import Assumed
 from wizard.host.bars import Bar, bars_of
@@ -67,7 +67,7 @@ class Verdict(msgspec.Struct, frozen=True, dict=True):
         """Whether the function can be given to a VM at all, with acceleration or without; None: not known."""
         return False if self.obstacles else None if self.undecided else True
 
-    @cached_property
+    @once
     def todo(self) -> tuple[Finding, ...]:
         """What the preparation script or the administrator can mend; looked for when asked."""
         return self.find_todo()
@@ -83,22 +83,22 @@ class IdRegisters(msgspec.Struct, frozen=True, dict=True):
     assumed: bool = False
     flags: int = 0  # enum iommu_hw_info_arm_smmuv3_flags
 
-    @cached_property
+    @once
     def idr0(self) -> idr.IDR0:
         """IDR0 as fields."""
         return idr.IDR0(self.words[0])
 
-    @cached_property
+    @once
     def idr1(self) -> idr.IDR1:
         """IDR1 as fields."""
         return idr.IDR1(self.words[1])
 
-    @cached_property
+    @once
     def idr3(self) -> idr.IDR3:
         """IDR3 as fields."""
         return idr.IDR3(self.words[3])
 
-    @cached_property
+    @once
     def idr5(self) -> idr.IDR5:
         """IDR5 as fields."""
         return idr.IDR5(self.words[5])
@@ -175,7 +175,7 @@ class Function(msgspec.Struct, frozen=True, dict=True):
     is_bridge: bool
     policy: Policy | None = None
 
-    @cached_property
+    @once
     def bars(self) -> tuple[Bar, ...]:
         """BARs 0 to 5 with their sizes, as the kernel assigned them."""
         return bars_of(self.facts)
@@ -247,31 +247,31 @@ class Host(msgspec.Struct, frozen=True, dict=True):
     find_told: Callable[[Host], Mapping[tuple[str, ...], Finding]]  # asked again of a host that differs in its log
     other_verdicts: Mapping[Vmm, Mapping[str, Verdict]] = {}
 
-    @cached_property
+    @once
     def uses(self) -> Mapping[str, tuple[InUse, ...]]:
         """Who has which function, by its address; not there: nobody that is known."""
         return uses_by_function(self.facts)
 
-    @cached_property
+    @once
     def digest(self) -> str:
         """Which state of which host this is: the snapshot's digest."""
         from wizard.facts.snapshot import digest
 
         return digest(self.facts)
 
-    @cached_property
+    @once
     def log(self) -> KernelLog:
         """What the kernel's log said, of its boot and until now."""
         from wizard.host.log.parse import parse_log
 
         return parse_log((*self.facts.log, *self.facts.moment.log))
 
-    @cached_property
+    @once
     def told(self) -> Mapping[tuple[str, ...], Finding]:
         """What the kernel's log means, as findings by what makes two of them the same (``wizard.host.log.findings.Key``)."""
         return self.find_told(self)
 
-    @cached_property
+    @once
     def device_tree(self) -> DeviceTree:
         """What the device tree says; without nodes where there is none, or none was read."""
         return DeviceTree(self.facts)
@@ -281,14 +281,14 @@ class Host(msgspec.Struct, frozen=True, dict=True):
         """The firmware describes the host by a device tree, not by ACPI: it has no IORT."""
         return self.facts.device_tree is True and self.iort is None
 
-    @cached_property
+    @once
     def gic(self) -> Gic | None:
         """The interrupt controller by the firmware's MADT; None where it was not read."""
         from wizard.host.madt import decode_madt
 
         return decode_madt(self.facts.acpi.get("APIC"))
 
-    @cached_property
+    @once
     def assumed(self) -> Assumed:
         """Which places of the snapshot nobody measured."""
         return Assumed(self.facts.assumptions)
@@ -319,7 +319,7 @@ class Host(msgspec.Struct, frozen=True, dict=True):
         own = function.facts.address
         return tuple(f.facts.address for f in self._by_slot[function.address[:3]] if f.facts.address != own)
 
-    @cached_property
+    @once
     def _by_slot(self) -> Mapping[tuple[int, int, int], tuple[Function, ...]]:
         found: dict[tuple[int, int, int], list[Function]] = {}
         for function in self.functions.values():

@@ -6,12 +6,14 @@ is null with source ``none``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
 
 from wizard.base.finding import Finding
+from wizard.base.json import elements, within
+from wizard.base.shares import in_shares
 from wizard.host.bars import Bar
 from wizard.host.describe import Row, smmu_assumed
 from wizard.host.function import Capabilities
@@ -335,7 +337,34 @@ def group_view(host: Host, group: Group) -> GroupView:
 
 def list_view(host: Host, smmu: str | None = None, kept: Collection[str] | None = None) -> ListView:
     """Everything, or what belongs to one SMMU; with ``kept`` only those functions, their groups and the SMMUs above them."""
-    functions = [f for a, f in host.functions.items() if (smmu is None or f.smmu == smmu) and (kept is None or a in kept)]
+    functions = _listed(host, smmu, kept)
+    frame = _frame(host, functions, smmu, kept)
+    return msgspec.structs.replace(frame, functions=tuple(function_view(host, f) for f in functions))
+
+
+_AT_ONCE = 1024  # functions: views of so many are held, whatever there are
+
+
+def list_json(host: Host, smmu: str | None = None, kept: Collection[str] | None = None) -> Iterator[bytes]:
+    """The same as JSON, indented by two, in pieces: of many functions there are never all views at once, and several processes make them."""
+    functions = _listed(host, smmu, kept)
+
+    def made(share: Sequence[Function]) -> list[bytes]:
+        some = (share[at : at + _AT_ONCE] for at in range(0, len(share), _AT_ONCE))
+        return [elements([function_view(host, f) for f in few]) for few in some]
+
+    host.companions(functions[0]) if functions else None  # an index that each process would make for itself
+    shares = in_shares(list[bytes], functions, made)
+    frame = msgspec.json.format(msgspec.json.encode(_frame(host, functions, smmu, kept)), indent=2)
+    yield from within(frame, "functions", [piece for share in shares for piece in share])
+
+
+def _listed(host: Host, smmu: str | None, kept: Collection[str] | None) -> list[Function]:
+    return [f for a, f in host.functions.items() if (smmu is None or f.smmu == smmu) and (kept is None or a in kept)]
+
+
+def _frame(host: Host, functions: Iterable[Function], smmu: str | None, kept: Collection[str] | None) -> ListView:
+    """All but the functions."""
     groups = {f.group for f in functions}
     whole = smmu is None and kept is None
     above = {f.smmu for f in functions}
@@ -343,6 +372,6 @@ def list_view(host: Host, smmu: str | None = None, kept: Collection[str] | None 
         schema=SCHEMA,
         host=host_view(host),
         smmus=tuple(smmu_view(host, s) for s in host.smmus.values() if (smmu is None or s.name == smmu) and (kept is None or s.name in above)),
-        functions=tuple(function_view(host, f) for f in functions),
+        functions=(),
         groups=tuple(group_view(host, g) for g in host.groups.values() if whole or g.id in groups),
     )

@@ -95,10 +95,19 @@ def _functions(a: Host, b: Host) -> dict[str, str]:
     )
     comparable = False  # serial numbers: not those of two hosts, or of a redacted and a plain record
     for key in keys:
-        places: dict[Hashable, _Place] = {}
+        places: dict[Hashable, _One | _Place] = {}
         for name, function in right.items():
             if (found := key(function)) is not None:
-                places.setdefault(found, _Place()).put(name, function.facts.serial_number if comparable else None)
+                serial = function.facts.serial_number if comparable else None
+                there = places.get(found)
+                if there is None:
+                    places[found] = _One(name, serial)
+                else:
+                    if isinstance(there, _One):
+                        alone, there = there, _Place()
+                        alone.into(there)
+                        places[found] = there
+                    there.put(name, serial)
         for name, function in list(left.items()):
             there = places.get(found) if (found := key(function)) is not None else None
             chosen = there.take(name, function.facts.serial_number if comparable else None) if there is not None else None
@@ -108,6 +117,26 @@ def _functions(a: Host, b: Host) -> dict[str, str]:
         if key is keys[0]:
             comparable = bool(paired)
     return paired
+
+
+class _One:
+    """One function of B that a key tells apart from all others, as nearly each does."""
+
+    __slots__ = ("_name", "_serial", "_taken")
+
+    def __init__(self, name: str, serial: str | None) -> None:
+        self._name, self._serial, self._taken = name, serial, False
+
+    def take(self, name: str, serial: str | None) -> str | None:
+        """It, once, where it may be the same function."""
+        if self._taken or (serial and self._serial and serial != self._serial):
+            return None
+        self._taken = True
+        return self._name
+
+    def into(self, place: _Place) -> None:
+        """Put it where others are too."""
+        place.put(self._name, self._serial)
 
 
 class _Place:

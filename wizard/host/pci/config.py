@@ -8,7 +8,6 @@ given, and ``notes`` says where it broke.
 from __future__ import annotations
 
 from enum import Enum
-from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 from wizard.arch import pci
 from wizard.arch.pci import Cap, CapabilityHeader, ExtCap, ExtendedHeader
 from wizard.base.alike import Alike
+from wizard.base.once import once
 
 
 class Presence(Enum):
@@ -77,44 +77,44 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
         """``size`` bytes at ``offset``, little-endian; bytes that are not stored are zero."""
         return int.from_bytes(self.data[offset : offset + size], "little")
 
-    @cached_property
+    @once
     def vendor(self) -> int:
         """Vendor ID. In a VF it reads 0xffff, and the PF's counts (PCIe 9.3.4.1.1)."""
         return self.word(0, 2)
 
-    @cached_property
+    @once
     def device(self) -> int:
         """Device ID. In a VF it reads 0xffff, and the PF's VF Device ID counts."""
         return self.word(2, 2)
 
-    @cached_property
+    @once
     def revision(self) -> int:
         """Revision ID."""
         return pci.ClassRevision.read(self.data).REVISION
 
-    @cached_property
+    @once
     def class_code(self) -> int:
         """24 bits: base class, sub-class, programming interface."""
         return pci.ClassRevision.read(self.data).CLASS
 
-    @cached_property
+    @property
     def header_type(self) -> int:
         """0 for a normal function, 1 for a bridge, 2 for CardBus; other values stay numbers."""
         return pci.HeaderType.read(self.data).LAYOUT
 
-    @cached_property
+    @once
     def multifunction(self) -> bool | None:
         """The header's multi-function bit, None where it was not told. Functions above 0 need not repeat it."""
         if self.known and not self.tells(pci.HeaderType.at, pci.HeaderType.at + 1):
             return None
         return bool(pci.HeaderType.read(self.data).MULTIFUNCTION)
 
-    @cached_property
+    @once
     def is_bridge(self) -> bool:
         """A type 1 header."""
         return self.header_type == 1
 
-    @cached_property
+    @property
     def dead(self) -> bool:
         """Every byte of the header reads ones: the function does not answer (removed, failed, or powered down)."""
         return self.length >= 16 and self.data[:16] == b"\xff" * 16
@@ -124,12 +124,12 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
         """Its own registers name neither vendor nor device, and something else: those of a VF (PCIe 6.0, 9.3.4.1.1)."""
         return self.length >= 16 and self.data[:4] == b"\xff" * 4 and not self.dead
 
-    @cached_property
+    @once
     def subsystem(self) -> tuple[int, int] | None:
         """Subsystem vendor and device of a type 0 header; a bridge keeps them in a capability, see ``caps.subsystem``."""
         return (self.word(0x2C, 2), self.word(0x2E, 2)) if self.header_type == 0 else None
 
-    @cached_property
+    @once
     def _lists(self) -> _Lists:
         # What a source tells register by register is told of each function in other parts.
         return _lists_of(self) if self.known else _LISTS.ask(self.data, self.length)
@@ -157,7 +157,7 @@ class ConfigSpace(msgspec.Struct, frozen=True, dict=True):
         """Defects of the header and of both lists; empty for a sound configuration space."""
         return self._walked.notes + self._walked_extended.notes
 
-    @cached_property
+    @once
     def is_express(self) -> bool | None:
         """There is a PCI Express capability; None where that part of configuration space could not be read."""
         found = self.presence(Cap.EXPRESS)

@@ -7,7 +7,6 @@ specification, and IOMMU groups, which the kernel formed with its quirks, are re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from wizard.arch.pci import USER_READABLE, ExtCap
 from wizard.base.address import Address
 from wizard.base.alike import Alike
+from wizard.base.once import once
 from wizard.host.pci import bars, caps, extcaps
 from wizard.host.pci.config import ConfigSpace, Presence
 
@@ -37,12 +37,12 @@ class PciNode(msgspec.Struct, frozen=True, dict=True):
     virtual: bool = False
     placed: bool = True
 
-    @cached_property
+    @once
     def express(self) -> caps.Express | None:
         """Its PCI Express capability; a bridge is asked once for every function below it."""
         return caps.express(self.config)
 
-    @cached_property
+    @once
     def acs(self) -> AcsStep:
         """Its step on the way to the root, of which every function below a bridge has the same."""
         return _acs_step(self)
