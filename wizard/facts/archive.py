@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from wizard.base.errors import InputError
 from wizard.base.text import size, visible
+from wizard.facts.functions import without_zeros
 from wizard.facts.memorytree import MemoryTree
 from wizard.facts.tree import FILE_LIMIT, JSON_LIMIT, PATH_LIMIT, TEXT_LIMIT
 
@@ -135,7 +136,7 @@ class ArchiveTree(MemoryTree):
         self._hold(name, content)
 
     def _hold(self, name: str, content: bytes) -> None:
-        self.files[name] = content.rstrip(b"\0")
+        self.files[name] = without_zeros(content)
         if len(self.files[name]) < len(content):
             self.padded[name] = len(content)
         self._kept += len(self.files[name])

@@ -143,12 +143,13 @@ def _readable(config: bytes) -> tuple[str, int]:
 
     tar pads the 64 bytes of an ordinary user with zeros: a capability list that begins behind them was not read.
     """
-    told = _without_zeros(config)
+    told = without_zeros(config)
     unread = len(config) > USER_READABLE and len(told) <= USER_READABLE and Status.read(config).CAP_LIST
     return told.hex(), USER_READABLE if unread else len(config)
 
 
-def _without_zeros(data: bytes) -> bytes:
+def without_zeros(data: bytes) -> bytes:
+    """Configuration space without the zeros at its end."""
     # rstrip() alone looks at one byte after the other: of 4 KiB, of which most functions use a few hundred, that takes longer than to read them.
     end = len(data)
     for zeros in _ZEROS:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from wizard.base.address import Address
-from wizard.facts.functions import LIMIT, last_function
+from wizard.facts.functions import LIMIT, last_function, without_zeros
 from wizard.facts.held import Place
 from wizard.facts.model import Group, Identity, IommuDevice, PciFunction, Program
 from wizard.facts.paste import lspci
@@ -29,6 +29,7 @@ UDEV = "sos_commands/devices/udevadm_info_--export-db"
 LSPCI = "sos_commands/pci/lspci_-nnvv"
 _DMIDECODE = "sos_commands/hardware/dmidecode"
 
+_IDS, _CLASS = re.compile(r"([0-9A-F]{4}):([0-9A-F]{4})"), re.compile(r"[0-9A-F]{4,6}")
 _SLOT = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 
 
@@ -160,13 +161,13 @@ def programs_of(tree: Tree) -> tuple[Program, ...]:
 def _function(
     path: str, address: str, properties: dict[str, str], config: bytes, told: dict[str, Any], owners: dict[tuple[str, str], list[str]]
 ) -> PciFunction | None:
-    ids = re.fullmatch(r"([0-9A-F]{4}):([0-9A-F]{4})", properties.get("PCI_ID", ""))
-    class_ = re.fullmatch(r"[0-9A-F]{4,6}", properties.get("PCI_CLASS", ""))
+    ids = _IDS.fullmatch(properties.get("PCI_ID", ""))
+    class_ = _CLASS.fullmatch(properties.get("PCI_CLASS", ""))
     if ids is None or class_ is None:
         return None
-    subsystem = re.fullmatch(r"([0-9A-F]{4}):([0-9A-F]{4})", properties.get("PCI_SUBSYS_ID", ""))
+    subsystem = _IDS.fullmatch(properties.get("PCI_SUBSYS_ID", ""))
     # `sos clean` removes configuration space as binary: what lspci said of it in words is there still.
-    space = {"config": config.rstrip(b"\0").hex(), "config_length": len(config)} if config else {k: told[k] for k in told if k.startswith("config")}
+    space = {"config": without_zeros(config).hex(), "config_length": len(config)} if config else {k: told[k] for k in told if k.startswith("config")}
     return PciFunction(
         address=address,
         path=path,

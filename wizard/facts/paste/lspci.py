@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from wizard.facts.functions import without_zeros
 from wizard.facts.held import Place
 from wizard.facts.paste.combine import address_of
 from wizard.facts.paste.configwords import Words, bits, capability_lists, number
@@ -33,6 +34,11 @@ _LENGTHS = (64, 128, 256, 4096)
 _BLANK = re.compile(r"\n[ \t]*\n(?=\S)")
 _END = re.compile(rf"{_BLANK.pattern}|^\S{{0,80}}[$#] .*$|^[ \t]*[$#] (?:sudo |ls|dmesg|cat|uname).*$", re.MULTILINE)
 _CUT = re.compile(r"\n[ \t]*(?:\.\.\.+|…|\[\.\.\.\]|<?(?:snip|cut|truncated)>?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
+# Below a function's line hardly any line begins so: at its left edge (bytes, a prompt, another function), with an address, or with what may
+# stand for something that was left out. The look ahead is for speed.
+_ODD = re.compile(
+    r"\n(?:[^ \t]|[ \t]+(?=[0-9a-f\n$#.…\[<sScCtT\u017f])(?:[0-9a-f]{2,8}:[0-9a-f]{2}[.:]|\n|[$#]|\.\.\.|…|\[\.\.\.|<?(?i:snip|cut|truncated)))"
+)
 _COMMAND = {"I/O": 0, "Mem": 1, "BusMaster": 2, "SpecCycle": 3, "MemWINV": 4, "VGASnoop": 5, "ParErr": 6, "SERR": 8, "FastB2B": 9, "DisINTx": 10}
 _REGION = re.compile(
     r"\n[ \t]*Region (\d): (Memory|I/O ports) at (\S+)(?: \((32|64)-bit, (non-)?prefetchable\))?((?: \[[^\]\n]*\])*)[ \t]*$", re.MULTILINE
@@ -80,6 +86,9 @@ def _functions(text: str) -> Iterator[tuple[str, str, str, bool]]:
     for piece in text.split("\n\n"):
         paragraph = piece.strip("\n")
         first = _HEAD.match(paragraph)
+        if first and not _ODD.search(paragraph, first.end()):
+            yield address_of(first[1]), first[2], paragraph[first.end() :], not text.endswith(paragraph)
+            continue
         if first and (dump := paragraph.find("\n00: ", first.end())) >= 0 and not _HEAD_BELOW.search(paragraph, first.end(), dump):
             yield address_of(first[1]), first[2], paragraph[first.end() :], True
             continue
@@ -106,13 +115,15 @@ def _function(head: str, body: str, *, whole: bool, rebuild: bool) -> tuple[str,
     verbose = _VERBOSE.search(words) is not None
     if words.strip():
         fields |= _of_words(words)
-        if "Kernel driver in use:" in words or "Kernel modules:" in words or verbose or "\tSubsystem:" in words:
+        if verbose or "Kernel driver in use:" in words or "Kernel modules:" in words or "\tSubsystem:" in words:
             places.add(Place.DRIVERS)
             form = "-k" if not verbose else form
     if verbose:
         places |= {Place.GROUP_LINKS} if whole else set()
         form = "-vv" if "Control: " in words else "-v"
-        if not _VIRTUAL.search(words) and data[:2] != b"\xff\xff":  # of a VF it prints the VF's own register, which is not the kernel's word
+        if (
+            not ("[virtual]" in words and _VIRTUAL.search(words)) and data[:2] != b"\xff\xff"
+        ):  # of a VF it prints the VF's own register, which is not the kernel's word
             fields.setdefault("revision", "0x00")  # lspci is silent about revision 0
     if data:
         _of_dump(fields, data)
@@ -182,7 +193,7 @@ def _of_words(words: str) -> dict[str, Any]:
         fields["numa_node"] = node
     if (group := number(before, r"IOMMU group:? (\d{1,9})\b")) is not None:
         fields["iommu_group"] = group
-    if match := _DRIVER.search(words):
+    if (at := words.find("Kernel driver in use: ")) >= 0 and (match := _DRIVER.search(words, words.rfind("\n", 0, at))):
         fields["driver"] = match[1]
     if (resource := _resource(before)) is not None:
         fields["resource"] = resource
@@ -242,7 +253,7 @@ def _of_dump(fields: dict[str, Any], data: bytes) -> None:
             fields.setdefault("subsystem_vendor", f"{int.from_bytes(data[0x2C:0x2E], 'little'):#06x}")
             fields.setdefault("subsystem_device", f"{int.from_bytes(data[0x2E:0x30], 'little'):#06x}")
     fields.setdefault("class_", "0xffffff")
-    fields |= {"config": data.rstrip(b"\0").hex(), "config_length": len(data)}
+    fields |= {"config": without_zeros(data).hex(), "config_length": len(data)}
 
 
 def _rebuilt(fields: dict[str, Any], words: str, *, whole: bool) -> None:

@@ -1,0 +1,90 @@
+"""Dumps of lspci are packed before a paste is read; row by row it says the same, whatever stands around and within them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from wizard.base.errors import WizardError
+from wizard.facts.paste import dumps, kinds
+from wizard.facts.paste.text import plain
+
+OTHERS = (
+    "[    1.000000] pci 0000:01:00.0: [10de:2342] type 00 class 0x030200 PCIe Endpoint",
+    "Nov 30 04:00:01 big kernel: pci 0000:01:00.0: Adding to iommu group 5",
+    "00:00.0 Foo: bar kernel: x", "IOMMU Group 17:\n\t0000:01:00.0 VGA compatible controller [0300]: x [8086:1563]",
+    "Slot:\t0000:05:00.0\nClass:\tBridge [0604]\nVendor:\tx [8086]\nDevice:\ty [1563]", "-[0000:00]-+-00.0-[01]----00.0  Intel",
+    "> quoted", "```", '"a literal line",', "1: numbered", "2024-01-01 10:00:00 host stamped", "&gt; web", "\x1b[31mred\x1b[0m", "Gr\xfc\xdfe", "\xa0",
+    "<capability type='pci'>", "/dts-v1/;\n/ { };", "root@h:~# lspci -xxxx", "Kernel driver in use: vfio-pci", "...", " ", "",
+    "00: 11 22", "100: 00 00", "ff0: 00", "\x00", "    IORT @ 0x0000000000000000\n    0000: 49 4F 52 54  IORT",
+)  # fmt: skip
+
+
+def dump(chosen: random.Random) -> str:
+    """A function as ``lspci -xxxx`` prints it (pciutils 3.14, lspci.c, show_hex_dump())."""
+    data = bytearray(4096)
+    data[:64] = bytes.fromhex("86806315060410000100000200000000") + bytes(48)
+    for _ in range(chosen.choice((0, 3, 200))):
+        data[chosen.randrange(0x40, chosen.choice((0x100, 0x200, 4096)))] = chosen.randrange(256)
+    rows = [f"{at:02x}: {data[at : at + 16].hex(' ')}" for at in range(0, chosen.choice((256, 4096, 4096, 4096)), 16)]
+    address = f"{chosen.randrange(2):04x}:{chosen.randrange(256):02x}:00.{chosen.randrange(8)}"
+    return "\n".join([f"{address} Ethernet controller: Intel Corporation Ethernet Controller 10G X550T", *rows])
+
+
+def damaged(text: str, chosen: random.Random) -> str:
+    """The dump with a line too many, too few, or other than lspci prints it."""
+    lines = text.split("\n")
+    at = chosen.choice((0, 1, 2, len(lines) - 1, chosen.randrange(len(lines))))
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: lines.insert(at, chosen.choice(OTHERS)),
+        lambda: lines.append(chosen.choice(OTHERS)),
+        lambda: lines.pop(at),
+        lambda: lines.__setitem__(at, lines[at][: chosen.randrange(len(lines[at]) + 1)]),
+        lambda: lines.__setitem__(at, lines[at] + chosen.choice((" ", "  |....|", "\r"))),
+        lambda: lines.__setitem__(at, lines[at].upper()),
+        lambda: lines.__setitem__(at, lines[at].replace("0", chosen.choice("1z:"), 1)),
+        lambda: lines.insert(at, lines[at]),
+    )
+    chosen.choice(changes)()
+    return "\n".join(lines)
+
+
+def paste(chosen: random.Random) -> bytes:
+    """A paste of a few dumps, whole ones and others, with anything between them."""
+    parts: list[str] = []
+    for _ in range(chosen.randrange(1, 5)):
+        one = dump(chosen)
+        parts += [chosen.choice((one, one, damaged(one, chosen), chosen.choice(OTHERS))), chosen.choice(("\n\n", "\n\n", "\n\n", "\n", "\n\n\n", ""))]
+    text = "".join(parts)
+    around = chosen.randrange(20)
+    return (text if around > 1 else text.replace("\n", "\n> ") if around else text.replace("\n", "\r\n")).encode()
+
+
+def read(data: bytes) -> object:
+    try:
+        return kinds.pieces_of(data, "paste")
+    except WizardError as error:
+        return error.what, error.fix
+
+
+def test_packed_or_row_by_row_a_paste_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = random.Random(4711)
+    packed = 0
+    for _ in range(100):
+        data = paste(chosen)
+        monkeypatch.setattr(kinds, "text_of", dumps.text_of)
+        short = read(data)
+        packed += "\0" in dumps.text_of(data) and b"\0" not in data
+        monkeypatch.setattr(kinds, "text_of", plain)
+        assert read(data) == short, data
+    assert 20 < packed < 100  # both ways were taken
+
+
+def test_a_dump_is_held_whole() -> None:
+    """What is packed is all that the rows said, the last byte as well."""
+    rows = [f"{at:02x}: " + " ".join(f"{at // 16 + place & 0xFF:02x}" for place in range(16)) for at in range(0, 4096, 16)]
+    text = dumps.text_of("\n".join(["0000:00:00.0 x", *rows, ""]).encode())
+    assert text.count("\n") == 6
+    assert dumps.unpacked(text) == bytes.fromhex("".join(row.partition(": ")[2] for row in rows))
