@@ -117,7 +117,7 @@ class _Tree:
         os.symlink(os.path.relpath(self.root / target, (self.root / path).parent), self.root / path)
 
 
-def _layout(count: int) -> Iterator[tuple[int, str, str | None, bytes, str]]:
+def layout(count: int) -> Iterator[tuple[int, str, str | None, bytes, str]]:
     """(SMMU, address, parent, configuration space, class) of every function."""
     segment, made = 0, 0
     while made < count:
@@ -143,7 +143,7 @@ def build_tree(root: Path, count: int) -> None:
     for driver in ("vfio-pci", "ixgbe", "ixgbevf", "pcieport"):
         tree.directory(f"sys/bus/pci/drivers/{driver}")
     segments: set[int] = set()
-    for group, (segment, address, parent, config, class_) in enumerate(_layout(count)):
+    for group, (segment, address, parent, config, class_) in enumerate(layout(count)):
         smmu = f"sys/devices/platform/arm-smmu-v3.{segment}.auto/iommu/smmu3.0x{0x10000000 + 0x20000 * segment:016x}"
         if segment not in segments:
             segments.add(segment)
@@ -188,13 +188,14 @@ def build_tree(root: Path, count: int) -> None:
         tree.link(f"{smmu}/devices/{address}", path)
         tree.link(f"sys/kernel/iommu_groups/{group}/devices/{address}", path)
         tree.link(f"sys/bus/pci/devices/{address}", path)
-    tree.file("acpi/IORT.bin", _iort(sorted(segments)))
+    tree.file("acpi/IORT.bin", iort(sorted(segments)))
     tree.file("uname", "Linux big 7.2.0 #1 SMP aarch64 GNU/Linux\n")
     tree.file("proc/meminfo", "MemTotal:       1056964608 kB\nMemFree:        1000000000 kB\nMemAvailable:   1010000000 kB\n")
-    tree.file("dmesg", "\n".join(_log(sorted(segments))) + "\n")
+    tree.file("dmesg", "\n".join(log(sorted(segments))) + "\n")
 
 
-def _iort(segments: list[int]) -> bytes:
+def iort(segments: list[int]) -> bytes:
+    """The table that names them."""
     nodes: dict[str, Spec] = {"its": Its(0)}
     for segment in segments:
         nodes[f"smmu{segment}"] = SmmuV3(base=0x10000000 + 0x20000 * segment, proximity=segment % 2, maps=[Map(0, 0x10000, 0x10000 * segment, "its")])
@@ -202,7 +203,8 @@ def _iort(segments: list[int]) -> bytes:
     return build(nodes)
 
 
-def _log(segments: list[int]) -> Iterator[str]:
+def log(segments: list[int]) -> Iterator[str]:
+    """What the kernel said of them."""
     yield "[    0.000000] Linux version 7.2.0 (build@host) #1 SMP"
     for segment in segments:
         device = f"arm-smmu-v3 arm-smmu-v3.{segment}.auto"

@@ -16,7 +16,7 @@ OTHERS = (
     "Nov 30 04:00:01 big kernel: pci 0000:01:00.0: Adding to iommu group 5",
     "00:00.0 Foo: bar kernel: x", "IOMMU Group 17:\n\t0000:01:00.0 VGA compatible controller [0300]: x [8086:1563]",
     "Slot:\t0000:05:00.0\nClass:\tBridge [0604]\nVendor:\tx [8086]\nDevice:\ty [1563]", "-[0000:00]-+-00.0-[01]----00.0  Intel",
-    "> quoted", "```", '"a literal line",', "1: numbered", "2024-01-01 10:00:00 host stamped", "&gt; web", "\x1b[31mred\x1b[0m", "Gr\xfc\xdfe", "\xa0",
+    "> quoted", "```", '"a literal line",', "1: numbered", "2024-01-01 10:00:00 host stamped", "&gt; web", "\x1b[31mred\x1b[0m", "Gr\xfcn", "\xa0",
     "<capability type='pci'>", "/dts-v1/;\n/ { };", "root@h:~# lspci -xxxx", "Kernel driver in use: vfio-pci", "...", " ", "",
     "00: 11 22", "100: 00 00", "ff0: 00", "\x00", "    IORT @ 0x0000000000000000\n    0000: 49 4F 52 54  IORT",
 )  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 from functools import cache
-from pathlib import Path
 
 _LONGEST = 120  # characters of a message that are looked at for the words of an error
 
@@ -16,7 +15,8 @@ _LONGEST = 120  # characters of a message that are looked at for the words of an
 @cache
 def _words() -> dict[str, list[tuple[str, str]]]:
     """First letter -> words and name, the longest first, all lower case: some programs begin them small."""
-    lines = (Path(__file__).parent / "strerror.txt").read_text(encoding="utf-8").splitlines()
+    with open(os.path.join(os.path.dirname(__file__), "strerror.txt"), encoding="utf-8") as file:  # pathlib takes longer to load than this to read
+        lines = file.read().splitlines()
     rows = [line.split("|") for line in lines if not line.startswith("#")]
     found = {words.lower(): name for name, *translated in rows for words in translated}
     # Several names may have one number (EOPNOTSUPP, ENOTSUP): the last one in alphabetical order is what errorcode keeps.

@@ -50,7 +50,7 @@ class ReportTree(Tree):
         return self._tree.recorded_error(path)
 
     def _there(self, path: str) -> str:
-        for link in _LINKS if path.startswith("proc/") else ():
+        for link in _LINKS if path.startswith(_LINKS) else ():
             if (path == link or path.startswith(link + "/")) and _PROC_TARGET.fullmatch(target := self._tree.target(link) or ""):
                 path = f"proc/{target}{path[len(link) :]}"
         return path

@@ -14,7 +14,7 @@ from typing import Any
 from wizard.facts.functions import without_zeros
 from wizard.facts.held import Place
 from wizard.facts.paste.combine import address_of
-from wizard.facts.paste.configwords import Words, bits, capability_lists, number
+from wizard.facts.paste.configwords import Words, bits, capability_lists
 from wizard.facts.paste.dumps import unpacked
 from wizard.facts.paste.piece import Piece
 from wizard.facts.pci_ids import PciIds
@@ -43,6 +43,7 @@ _COMMAND = {"I/O": 0, "Mem": 1, "BusMaster": 2, "SpecCycle": 3, "MemWINV": 4, "V
 _REGION = re.compile(
     r"\n[ \t]*Region (\d): (Memory|I/O ports) at (\S+)(?: \((32|64)-bit, (non-)?prefetchable\))?((?: \[[^\]\n]*\])*)[ \t]*$", re.MULTILINE
 )
+_AT = re.compile(r"[0-9a-f]{1,16}")
 _SIZE = re.compile(r"\[size=(\d{1,6})([KMGT]?)\]")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 # IORESOURCE_* (include/linux/ioport.h): I/O, memory, prefetchable, aligned to its size, 64-bit, no address assigned.
@@ -51,6 +52,7 @@ _IO, _MEM, _PREFETCH, _SIZEALIGN, _MEM_64, _UNSET = 0x100, 0x200, 0x2000, 0x4000
 _VIRTUAL = re.compile(r"\n[ \t]*(?:Region \d: )?(?:Memory|I/O ports) at .*\[virtual\]", re.MULTILINE)
 _VERBOSE = re.compile(r"\n[ \t]*(?:Control|Flags): ")
 _SUBSYSTEM = re.compile(r"\n[ \t]*Subsystem: .*?\[?([0-9a-f]{4}):([0-9a-f]{4})\]?[ \t]*$", re.MULTILINE)
+_NODE, _GROUP = re.compile(r"NUMA node:? (\d{1,5})\b"), re.compile(r"IOMMU group:? (\d{1,9})\b")
 _DRIVER = re.compile(r"\n[ \t]*Kernel driver in use: (\S{1,64})[ \t]*$", re.MULTILINE)
 
 
@@ -189,10 +191,10 @@ def _of_words(words: str) -> dict[str, Any]:
     before = words.partition("Capabilities:")[0]
     if match := _SUBSYSTEM.search(before):
         fields |= {"subsystem_vendor": f"0x{match[1]}", "subsystem_device": f"0x{match[2]}"}
-    if (node := number(before, r"NUMA node:? (\d{1,5})\b")) is not None:
-        fields["numa_node"] = node
-    if (group := number(before, r"IOMMU group:? (\d{1,9})\b")) is not None:
-        fields["iommu_group"] = group
+    if node := _NODE.search(before):
+        fields["numa_node"] = int(node[1])
+    if group := _GROUP.search(before):
+        fields["iommu_group"] = int(group[1])
     if (at := words.find("Kernel driver in use: ")) >= 0 and (match := _DRIVER.search(words, words.rfind("\n", 0, at))):
         fields["driver"] = match[1]
     if (resource := _resource(before)) is not None:
@@ -202,6 +204,8 @@ def _of_words(words: str) -> dict[str, Any]:
 
 def _resource(words: str) -> str | None:
     """The lines of sysfs ``resource``; None where a size is missing."""
+    if "Region " not in words:
+        return None
     lines = ["0x0000000000000000 0x0000000000000000 0x0000000000000000"] * 6
     count = 0
     for index, kind, at, width, other, rest in _REGION.findall(words):
@@ -210,7 +214,7 @@ def _resource(words: str) -> str | None:
             return None
         length = int(size[1]) << _UNITS[size[2]]
         flags = _SIZEALIGN | (_IO if kind != "Memory" else _MEM | (0 if other else _PREFETCH) | (_MEM_64 if width == "64" else 0))
-        start = int(at, 16) if re.fullmatch(r"[0-9a-f]{1,16}", at) else 0
+        start = int(at, 16) if _AT.fullmatch(at) else 0
         flags |= 0 if start else _UNSET
         if start + length > 1 << 64:
             return None
