@@ -20,9 +20,10 @@ CODE = (
 )
 
 
-def loaded(*words: str) -> set[str]:
-    """Modules that a command line has loaded when it ends."""
-    done = subprocess.run([sys.executable, "-S", "-c", CODE, *words], capture_output=True, text=True, cwd=ROOT, timeout=LIMIT, check=True)
+def loaded(*words: str, site: bool = False) -> set[str]:
+    """Modules that a command line has loaded when it ends; ``site``: other packages can be had."""
+    python = [sys.executable, "-c"] if site else [sys.executable, "-S", "-c"]
+    done = subprocess.run([*python, CODE, *words], capture_output=True, text=True, cwd=ROOT, timeout=LIMIT, check=True)
     return set(done.stderr.split("LOADED")[1].split())
 
 
@@ -44,3 +45,17 @@ def test_help_makes_no_commands_parser() -> None:
     assert "argparse" in found
     assert not {one for one in found if one.startswith(("wizard.facts", "wizard.plan", "wizard.host", "wizard.cli.words."))}
     assert not found & {"msgspec", "shlex", "json", "subprocess"}
+
+
+def test_a_list_loads_nothing_that_it_does_not_use() -> None:
+    found = loaded("--demo", "list", site=True)
+    assert "msgspec" in found
+    heavy = {"importlib.resources", "pathlib", "tempfile", "zipfile", "html", "json", "subprocess", "tomllib", "hashlib", "wizard.arch.registers"}
+    assert not found & heavy
+    assert not {one for one in found if one.startswith(("wizard.plan", "wizard.explain", "wizard.facts.paste", "wizard.facts.redact"))}
+
+
+def test_a_profile_is_read_without_what_writes_it() -> None:
+    code = "import sys; from wizard.profile import read_profile; read_profile('version = 1'); print('tomlkit' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=LIMIT, check=True)
+    assert done.stdout == "False\n"

@@ -1,14 +1,15 @@
-"""Dumps of lspci are packed before a paste is read; row by row it says the same, whatever stands around and within them."""
+"""A paste is read in a short way where nothing is odd about it: dumps are packed, words looked at once. The long way says the same."""
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 import pytest
 
 from wizard.base.errors import WizardError
-from wizard.facts.paste import dumps, kinds
+from wizard.facts.paste import dumps, kinds, lspci
 from wizard.facts.paste.text import plain
 
 OTHERS = (
@@ -88,3 +89,43 @@ def test_a_dump_is_held_whole() -> None:
     text = dumps.text_of("\n".join(["0000:00:00.0 x", *rows, ""]).encode())
     assert text.count("\n") == 6
     assert dumps.unpacked(text) == bytes.fromhex("".join(row.partition(": ")[2] for row in rows))
+
+
+WORDS = """0000:01:00.0 Ethernet controller [0200]: Intel Corporation Ethernet Controller X550 [8086:1563] (rev 01)
+\tSubsystem: Intel Corporation Ethernet Converged Network Adapter [8086:0001]
+\tControl: I/O- Mem+ BusMaster+ SpecCycle- MemWINV- VGASnoop- ParErr- Stepping- SERR- FastB2B- DisINTx-
+\tStatus: Cap+ 66MHz- UDF- FastB2B- ParErr- DEVSEL=fast >TAbort- <TAbort- <MAbort- >SERR- <PERR- INTx-
+\tNUMA node: 1
+\tIOMMU group: 17
+\tRegion 0: Memory at 1000000000 (64-bit, prefetchable) [size=128K]
+\tRegion 3: Memory at 1000020000 (64-bit, prefetchable) [virtual] [size=16K]
+\tCapabilities: [40] Power Management version 3
+\t\tFlags: PMEClk- DSI- D1- D2- AuxCurrent=0mA PME(D0-,D1-,D2-,D3hot-,D3cold-)
+\tKernel driver in use: vfio-pci"""
+BELOW = (
+    "...", "…", "\t[...]", "[....]", "<snip>", "\tCUT", "truncated ", "$ ls", "root@h:~# dmesg x", "\t# lspci", "\tcost $ 5", "\t\t# x y", " ",
+    "\t", "x",
+    "00:1f.0 ISA bridge [0601]: Intel [8086:1234] (rev 02)", "\t0000:00:1f.0 ISA bridge [0601]: Intel [8086:1234]", "\tKernel driver in use: a b",
+    "Kernel driver in use: x ", "\tSubsystem: 1234:5678", "\tMemory at 1000 [virtual]", "00: 11 22", "\x0b", "\u2028", "\u017fnip",
+)  # fmt: skip
+
+
+def test_what_stands_below_a_function_is_read_the_same_at_a_glance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one look says that nothing odd stands below a function, no other is taken; with every look taken it says the same."""
+    chosen = random.Random(815)
+    glance = lspci._ODD
+    short = 0
+    for _ in range(150):
+        paragraphs = []
+        for _ in range(chosen.randrange(1, 4)):
+            lines = WORDS.replace("0000:01", f"0000:{chosen.randrange(256):02x}").split("\n")
+            for _ in range(chosen.choice((0, 0, 1, 2))):
+                lines.insert(chosen.randrange(len(lines) + 1), chosen.choice(BELOW))
+            paragraphs.append("\n".join(lines))
+        text = chosen.choice(("\n\n", "\n\n", "\n", "\n\n\n")).join(paragraphs) + chosen.choice(("", "\n", "\n\n"))
+        monkeypatch.setattr(lspci, "_ODD", glance)
+        short += any(not glance.search(one) for one in paragraphs)
+        first = lspci.read(text)
+        monkeypatch.setattr(lspci, "_ODD", re.compile(""))
+        assert lspci.read(text) == first, text
+    assert 40 < short < 150  # both ways were taken
