@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from itertools import islice
 
 # Everything printable in ASCII passes at once; only what is left is looked at character by character.
 _PLAIN = re.compile(r"[ -~]*")
@@ -108,6 +110,16 @@ def parse_size(text: str) -> int:
         raise ValueError(f"not a size: {text!r} (write for example 4G or 512M)")
     shift = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}[match[2].upper()]
     return int(match[1]) << shift
+
+
+FEW = 16
+"""Names that are written out in one sentence."""
+
+
+def few(names: Iterable[str], count: int) -> str:
+    """``a, b, c``; of more than ``FEW`` the first, and how many of the ``count`` are left: ``a, b, … and 7,983 more``."""
+    told = ", ".join(islice(names, FEW))
+    return f"{told} and {count - FEW} more" if count > FEW else told
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

@@ -19,6 +19,7 @@ from wizard.arch import idr
 from wizard.base.address import Address
 from wizard.base.finding import Finding
 from wizard.base.once import once
+from wizard.base.text import few
 from wizard.facts.model import Facts, InUse, PciFunction, Policy
 from wizard.host.assumed import Assumed
 from wizard.host.bars import Bar, bars_of
@@ -146,7 +147,7 @@ class Region(msgspec.Struct, frozen=True):
     type: str  # direct, direct-relaxable, reserved, msi
 
 
-class Group(msgspec.Struct, frozen=True):
+class Group(msgspec.Struct, frozen=True, dict=True):
     """An IOMMU group: the smallest set of functions that can be isolated."""
 
     id: int
@@ -155,6 +156,15 @@ class Group(msgspec.Struct, frozen=True):
     regions: tuple[Region, ...]
     regions_known: bool = True  # False: they could not be read, or not all be understood
     members_known: bool = True  # False: only links of functions say who is in it
+
+    @once
+    def members(self) -> frozenset[str]:
+        """The devices, to look one up."""
+        return frozenset(self.devices)
+
+    def others(self, address: str) -> str:
+        """Who else is in it, in words; empty where nobody is. Every member is asked: of a group of thousands it names the first few."""
+        return few((device for device in self.devices if device != address), len(self.devices) - (address in self.members))
 
 
 class Function(msgspec.Struct, frozen=True, dict=True):

@@ -13,7 +13,7 @@ import msgspec
 from wizard.base.action import LEAVE_OUT, Action
 from wizard.base.address import Address
 from wizard.base.finding import Area, Definition, Finding, Kind, Severity, define, ordered
-from wizard.base.text import size
+from wizard.base.text import few, size
 from wizard.facts.model import Facts, InUse
 from wizard.host.devices import grace_gpu, unknown_gpu
 from wizard.host.model import Function, Group
@@ -29,6 +29,7 @@ class Company:
     def __init__(self, functions: Mapping[str, Function]) -> None:
         self.functions = functions
         self._given_away: dict[int, bool] = {}
+        self._on_host_drivers: dict[int, tuple[Function, ...]] = {}
 
     @cached_property
     def _by_bus(self) -> Mapping[tuple[str, int], tuple[Function, ...]]:
@@ -51,6 +52,15 @@ class Company:
         """The others on the bus of a function below a bridge, in the order of the host; none of one on a root bus."""
         here = self._by_bus.get((function.parent, function.address.bus), ()) if function.parent is not None else ()
         return tuple(other for other in here if other is not function)
+
+    def on_host_drivers(self, group: Group) -> tuple[Function, ...]:
+        """The members of a group that a driver of the host has, which stands in VFIO's way."""
+        found = self._on_host_drivers.get(group.id)
+        if found is None:
+            members = (self.functions[address] for address in group.devices if address in self.functions)
+            found = tuple(filter(_on_host_driver, members))
+            self._on_host_drivers[group.id] = found
+        return found
 
     def given_away(self, group: Group) -> bool:
         """Whether any member of a group is on a vfio driver."""
@@ -183,6 +193,11 @@ SIBLING_DRIVER = _todo(
 )  # fmt: skip
 
 
+def _on_host_driver(function: Function) -> bool:
+    # pcieport and pci-stub do no DMA of their own.
+    return function.facts.driver not in (None, "pcieport", "pci-stub") and not on_vfio(function)
+
+
 @rule
 def group_viable(at: Situation) -> Iterator[Finding]:
     """A group that was begun to be given away: some on a vfio driver, some not (sources: problem-4).
@@ -191,14 +206,11 @@ def group_viable(at: Situation) -> Iterator[Finding]:
     """
     if at.group is None or not at.company.given_away(at.group):
         return
-    others = []
-    for address in at.group.devices:
-        sibling = at.company.functions.get(address)
-        if sibling is None or sibling is at.function or sibling.facts.driver in (None, "pcieport", "pci-stub") or on_vfio(sibling):
-            continue
-        others.append(f"{address} is on {sibling.facts.driver}")
-    if others:
-        yield SIBLING_DRIVER.at(at.function, group=at.group.id, others=", ".join(others))
+    there = at.company.on_host_drivers(at.group)
+    others = (f"{one} is on {one.facts.driver}" for one in there if one is not at.function)
+    itself = _on_host_driver(at.function) and str(at.function) in at.group.members
+    if told := few(others, len(there) - itself):
+        yield SIBLING_DRIVER.at(at.function, group=at.group.id, others=told)
 
 
 GRACE_DRIVER = _todo(

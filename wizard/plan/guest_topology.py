@@ -7,8 +7,9 @@ vSMMU. What the request has written stays as it is written; the rules say what d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from msgspec.structs import replace
 
@@ -65,10 +66,17 @@ class GuestTopology:
 
     def above(self, asked: Asked) -> PortPlan | OtherPlan | None:
         """The bridge right above a function; None where it is on pcie.0 itself."""
+        port = self._port_of.get(id(asked))
+        return port if port is not None else next((other for other in self.others if other.id == asked.request.port), None)
+
+    @cached_property
+    def _port_of(self) -> Mapping[int, PortPlan]:
+        """By who is asked for, which this object keeps alive: the same may be asked for twice."""
+        found: dict[int, PortPlan] = {}
         for port, held in zip(self.ports, self.functions, strict=True):
-            if any(one is asked for one in held):
-                return port
-        return next((other for other in self.others if other.id == asked.request.port), None)
+            for one in held:
+                found.setdefault(id(one), port)
+        return found
 
 
 @dataclass(frozen=True)

@@ -262,17 +262,17 @@ def alone_in_group(evidence: Evidence) -> Answer:
         if evidence.smmu is not None:
             return not_known(GROUP_UNKNOWN.at(evidence.function))  # a function with an IOMMU always has one
         return fails(NO_GROUP.at(evidence.function)) if evidence.none_above and evidence.other_iommu else HOLDS
-    others = [device for device in evidence.group.devices if device != evidence.function.facts.address]
+    others = evidence.group.others(evidence.function.facts.address)
     if not others:
         known = evidence.group.members_known
         return HOLDS if known else not_known(MEMBERS_UNKNOWN.at(evidence.function))
-    if evidence.function.parent in others and evidence.function.config.is_express is False:
+    if evidence.function.parent in evidence.group.members and evidence.function.config.is_express is False:
         elsewhere = "move the card out of the conventional bridge, into a PCI Express slot"
     else:
         elsewhere = "use a slot whose path has ACS"
     whole = "Give the whole group to one VM without a vIOMMU (--mode none), or " if evidence.aliases_known and not evidence.outside else ""
     fix = whole + elsewhere if whole else elsewhere[0].upper() + elsewhere[1:]
-    return fails(GROUP_SHARED.at(evidence.function, group=evidence.group.id, others=", ".join(others), remedy=fix))
+    return fails(GROUP_SHARED.at(evidence.function, group=evidence.group.id, others=others, remedy=fix))
 
 
 STREAM_SHARED = verdict_code(

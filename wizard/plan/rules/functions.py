@@ -167,11 +167,11 @@ def alone_in_group(scene: Scene) -> Iterator[Finding]:
     for device in scene.vm.devices:
         candidate = scene.candidate(device)
         group = candidate.group if candidate else None
-        others = [other for other in group.devices if other != device.host] if group else []
+        others = group.others(device.host) if group else ""
         if device.mode is Mode.ACCEL and candidate and group and others:
             told = (reason.fix for reason in candidate.verdict.reasons if reason.code == "group-shared")
             remedy = next(told, "Give the whole group to one VM with --mode none, or move the card to a slot whose path has ACS.")
-            yield GROUP_ACCEL.at(device.host, group=group.id, others=", ".join(others), remedy=remedy)
+            yield GROUP_ACCEL.at(device.host, group=group.id, others=others, remedy=remedy)
 
 
 GROUP_NOT_WHOLE = plan_code(
@@ -303,8 +303,9 @@ IDENTITY = plan_code(
 @rule
 def identity(scene: Scene) -> Iterator[Finding]:
     """A profile names ids and serial number beside the address (sources: problem-36)."""
+    devices = {device.host: device for device in reversed(scene.vm.devices)}  # of two with one address the first
     for function in scene.vm.request.functions:
-        device = next((d for d in scene.vm.devices if d.host == canonical(function.host)), None)
+        device = devices.get(canonical(function.host))
         if device is None:
             continue
         if function.ids and device.ids and function.ids.lower() != device.ids.lower():

@@ -9,6 +9,7 @@ from typing import Any
 from wizard.base.finding import Area, Finding
 from wizard.base.text import plural
 from wizard.host.between import Way, above, between, wanted
+from wizard.host.model import Function
 from wizard.plan.codes import INFO, WARNING, plan_code
 from wizard.plan.peers import Pair, Reach, bars_mapped, pair_line, pairs_of
 from wizard.plan.request import Mode
@@ -73,7 +74,10 @@ def peers(scene: Scene) -> Iterator[Finding]:
         return
     functions = scene.host.functions
     there = [functions[device.host] for device in scene.vm.devices if device.host in functions]
-    asked = any(wanted(one, other) for place, one in enumerate(there) for other in there[:place])
+    kinds: dict[int, list[Function]] = {}
+    for one in there:
+        kinds.setdefault(one.class_code, []).append(one)
+    asked = any(wanted(one, other) for one, other in combinations([one for same in kinds.values() for one in same[:2]], 2))  # by class alone
     mapped = bars_mapped(scene.host, scene.vm)
     if mapped.value is False and any(device.iommufd for device in scene.vm.devices):
         severity = WARNING if asked else INFO
