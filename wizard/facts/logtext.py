@@ -141,11 +141,12 @@ def placed(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     """As ``whole``, each message with the place of the line that it begins in, from 0."""
     lines = lines if isinstance(lines, list | tuple) else list(lines)
     head = lines[:_HEAD]
-    window = _window(head, list(map(_read, head)))
+    read = list(map(_read, head))
+    window = _window(head, read)
     open_line, pieces, behind, full = "", 0, False, False  # behind: a time stamp; full: the line before went to the edge of the window
     start = 0
     for place, raw in enumerate(lines):
-        line, stamped = _read(raw)
+        line, stamped = read[place] if place < _HEAD else _read(raw)
         if not stamped and open_line and pieces < _PIECES and (_cut(behind, line) if full else _continues(open_line, behind, line)):
             open_line = _joined(open_line, _rest(raw) if full else line, full=full)[:LINE]
             behind = behind or _stamped(open_line)  # a stamp may be cut as well

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 
 import msgspec
 
@@ -194,10 +195,13 @@ def _pools(host: Host, places: dict[str, int]) -> Iterator[Pool]:
         if not function.is_bridge:
             for pool in (_pool(host, function, places), *(_to_make(host, function, places) if left > 0 else ())):
                 left -= len(pool.addresses) if pool.to_make else 0
-                key = tuple(getattr(pool, name) for name in Pool.__struct_fields__ if name not in ("name", "reason", "addresses"))
-                pools.setdefault(key, []).append(pool)
+                pools.setdefault(_KIND(pool), []).append(pool)
     for same in pools.values():
         yield msgspec.structs.replace(same[0], addresses=tuple(address for pool in same for address in pool.addresses))
+
+
+_KIND = attrgetter(*(name for name in Pool.__struct_fields__ if name not in ("name", "reason", "addresses")))
+"""What functions of one pool have in common."""
 
 
 def _pool(host: Host, function: Function, places: dict[str, int]) -> Pool:

@@ -165,10 +165,9 @@ def _work(pipe: connection.Connection[list[Made], tuple[str, ...]], parent: int,
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it was gone before we could ask
         return
-    # What is loaded stays; each host is a circle of objects that the collector alone frees: looked for when some have come together, and by then
-    # few of the others are alive.
+    # What is loaded stays. A host is a circle of objects, which the collector alone frees: often, while they are in the processor's caches.
     gc.freeze()
-    gc.set_threshold(50_000, 10, 10)
+    gc.set_threshold(10_000, 20, 100)
     with suppress(EOFError, OSError):
         while True:
             pipe.send(work(pipe.recv()))

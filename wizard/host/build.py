@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 
 from wizard.base.address import Address
 from wizard.base.finding import Finding
@@ -50,6 +50,10 @@ def _told(host: Host) -> Mapping[tuple[str, ...], Finding]:
     return told(host)
 
 
+_firmware = lru_cache(maxsize=64)(Firmware)
+"""A fleet's machines of one model have equal tables."""
+
+
 class _Builder:
     """Holds the indexes while a host is put together; nothing of it outlives the call but closures over frozen data."""
 
@@ -66,7 +70,7 @@ class _Builder:
         self._linked = cache(lambda name: Known(name, Source.SYSFS))
         self.log: KernelLog = parse_log(facts.log)
         self.aliases = self.log.aliases
-        self.firmware = Firmware(facts.acpi.get("IORT"), facts.acpi.get("APIC"))
+        self.firmware = _firmware(facts.acpi.get("IORT"), facts.acpi.get("APIC"))
         self.by_address = {function.address: function for function in facts.functions}
         self.assumed = Assumed(facts.assumptions)
         self.unread = {place: why_unread(facts, place) for place in Place}

@@ -58,7 +58,8 @@ class Offered(msgspec.Struct, frozen=True):
         these = tuple(addresses)
         if not these:
             return self
-        return Offered(tuple(row for row in self.rows if row.function not in these), {**self.left, why: these}, self.whole)
+        gone = frozenset(these)
+        return Offered(tuple(row for row in self.rows if row.function not in gone), {**self.left, why: these}, self.whole)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -102,8 +103,8 @@ def _why_not(host: Host, row: Row) -> str | None:
     group = None if function.group is None else host.groups.get(function.group)
     if group is None or not group.members_known:
         return "whose IOMMU group was not read"
-    others = [one for one in group.devices if one != function.facts.address and not (one in host.functions and host.functions[one].is_bridge)]
-    return "that share their IOMMU group with others, so that one VM has to get all of it" if others else None
+    shared = any(one != function.facts.address and not (one in host.functions and host.functions[one].is_bridge) for one in group.devices)
+    return "that share their IOMMU group with others, so that one VM has to get all of it" if shared else None
 
 
 SORTS = {Accel.YES: "accel", Accel.NO: "plain", Accel.UNKNOWN: "unknown"}

@@ -32,14 +32,14 @@ def device_spec(host: Host, options: Options) -> Output:
     del options
     found = offered(host)
     found = found.without("whose PCI domain is above ffff, which Nova does not take", _far(found.rows))
-    siblings: dict[str, list[Row]] = {}
+    common: dict[str, set[str]] = {}  # what all VFs of a PF have
     for row in found.rows:
         if row.pf:
-            siblings.setdefault(row.pf, []).append(row)
+            common.setdefault(row.pf, set(_traits(row))).intersection_update(_traits(row))
     lines, said = ["[pci]"], [_REPORT, _NOT_SAID]
     for row in found.rows:
         own = tuple(_traits(row))
-        shared = tuple(trait for trait in own if all(trait in _traits(other) for other in siblings.get(row.pf or "", ())))
+        shared = tuple(trait for trait in own if not row.pf or trait in common[row.pf])
         if shared != own:
             said.append(f"{row.function}: only what all VFs of {row.pf} have is a trait, since Placement has one provider for them.")
         spec = {

@@ -5,12 +5,14 @@ A code is declared beside its rule. Rules about what a reboot loses are asked un
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from wizard.base.finding import SAME, Area, Definition, Finding, Kind, OnTree, Severity, define
 from wizard.base.release import release_of
-from wizard.base.text import visible
+from wizard.base.text import few, visible
 from wizard.facts.held import Place, why_unread
 from wizard.facts.vfio import is_vfio_driver
 from wizard.fleet.diff.changes import group_of
@@ -109,16 +111,22 @@ GROUP_SPLIT = diff_code(
 @_rule()
 def groups(pairing: Pairing) -> Iterator[Finding]:
     """Problem 28: groups changed after an update of kernel or firmware. Their numbers do not matter."""
+
+    @cache  # the same for every function of two groups, which may be thousands
+    def compared(one: int | None, other: int | None) -> tuple[tuple[str, ...], tuple[str, ...], bool, bool]:
+        before = () if one is None else pairing.members_before[one]
+        after = () if other is None else pairing.members_after[other]
+        return before, after, before != after, bool(set(after) - set(before))
+
     for old, new in pairing.endpoint_pairs:
         groups = group_of(pairing.a, old), group_of(pairing.b, new)
-        before = () if groups[0] is None else pairing.members_before[groups[0].id]
-        after = () if groups[1] is None else pairing.members_after[groups[1].id]
+        before, after, differ, more = compared(*(None if group is None else group.id for group in groups))
         name = new.facts.address
         known = [_members_known(host, one) for host, one in ((pairing.a, old), (pairing.b, new))]
-        if before and not known[1] and not set(after) - set(before) and (before != after or known[0]):
+        if before and not known[1] and not more and (differ or known[0]):
             yield FACT_UNKNOWN.at(new, name="The IOMMU group", before=_company(before, name))
-        elif before != after and (before or after) and (known[0] or not set(after) - set(before)):
-            code = GROUP_GREW if not after or set(after) - set(before) else GROUP_SPLIT
+        elif differ and (before or after) and (known[0] or not more):
+            code = GROUP_GREW if not after or more else GROUP_SPLIT
             yield code.at(new, before=_company(before, name), after=_company(after, name))
 
 
@@ -131,10 +139,13 @@ def _members_known(host: Host, function: Function) -> bool:
 
 
 def _company(members: tuple[str, ...], name: str) -> str:
-    others = [member for member in members if member != name]
+    """Of a group's members, which are sorted."""
     if not members:
         return "in no IOMMU group"
-    return f"in an IOMMU group with {', '.join(others)}" if others else "alone in its IOMMU group"
+    at = bisect_left(members, name)
+    there = at < len(members) and members[at] == name
+    others = few((member for member in members if member != name), len(members) - there)
+    return f"in an IOMMU group with {others}" if others else "alone in its IOMMU group"
 
 
 FUNCTION_GONE = diff_code(

@@ -104,7 +104,7 @@ def knows(bit: Feature, release: str | None) -> bool:
 
 def feature(mask: int, bit: Feature, release: str | None) -> bool | None:
     """Whether the kernel uses a feature, by its mask. None: the bit is clear, and this kernel may not have known it."""
-    if mask & bit:
+    if mask & bit.value:  # of the number alone: a Flag would be made of each answer
         return True
     return False if knows(bit, release) else None
 
