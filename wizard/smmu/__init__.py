@@ -16,6 +16,8 @@ A transaction takes the steps of procedure.py, each once:
     arrival -> configuration -> translation -> completion        registers.py; config.py, validity.py, context.py; stages.py, walk.py,
                              `-> report                            regime.py, permissions.py; ats.py; report.py, records.py, stalls.py
 
+Without a TLB most of them go by what an earlier one has read: trails.py, which may be compiled (compile.py, form.py), and learn.py.
+
 Beside them: cache (TLB), commands and command_queue, queue and pri (what the SMMU writes), interrupts (GERROR, messages), cmdqv, cases (the
 case format). Imports go one way, from the device down.
 """

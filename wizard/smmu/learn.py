@@ -20,13 +20,16 @@ from wizard.smmu.registers import Registers
 from wizard.smmu.stages import Stages, select
 from wizard.smmu.walk import WalkEnd, walk
 
-MOST = 8192
-"""Trails and streams that are kept for one SMMU; when there is no room, all are forgotten."""
+MOST = 65536
+"""Trails and streams that are kept for one SMMU, each a fraction of the descriptors that it leads to. When there is no room all are forgotten,
+and for four times as many transactions none is laid: who reaches more places than that at random would lay them in vain."""
 MOST_GRANTS = 4096
 """Kinds of descriptors that are kept for one need: tables of a guest gone mad have more than anybody's."""
 
 _IN_PAGE = WORDS.bit_length() - 1
 """log2 of the descriptors in a page of memory."""
+_SAME = tuple(range(WORDS))
+"""One object for each index: most words that are read are at some."""
 _TYPE = TableDescriptor.Type.mask
 _WIDE = TableDescriptor.Wide.mask << TableDescriptor.Wide.lo
 _AF, _CONTIGUOUS = (field.mask << field.lo for field in (Stage1Leaf.AF, Stage1Leaf.Contiguous))
@@ -60,15 +63,20 @@ class Recorder(Memory):
 
 
 class Kinds:
-    """What descriptors at the end of trails give: for one stage, one type of leaf, and one set of attributes of the tables above.
+    """What descriptors at the end of trails map and give: for one stage, one level of it, and one set of attributes of the tables above.
 
-    ``grants`` has what is known, by the permission that an access needs and by the bits of the descriptor that decide.
+    ``code`` are the bits that decide: with the attributes the type, address bits beyond the output size, and where 64 KiB descriptors have more
+    of them. ``grants`` has what is known, by the permission that an access needs and by these bits. What a trail takes of here it shares with others.
     """
 
-    __slots__ = ("above", "grants", "stage", "stage1", "type")
+    __slots__ = ("above", "code", "grants", "mask", "offset", "output", "shift", "stage", "stage1", "type")
 
-    def __init__(self, ways: Ways, leaf_type: int, above: int) -> None:
-        self.stage, self.stage1, self.type, self.above = ways.stage, ways.stage1, leaf_type, above
+    def __init__(self, ways: Ways, regime: Regime, level: Level, above: int) -> None:
+        self.stage, self.stage1, self.type, self.above = ways.stage, ways.stage1, level.kinds.index(LEAF), above
+        self.shift, self.output, self.offset = level.shift, level.leaf_mask, (1 << level.shift) - 1
+        self.mask = level.mask & WORDS - 1 if level.number == LAST else 0
+        self.code = _TYPE | (LEAF1_BITS if ways.stage1 else LEAF2_BITS) | level.leaf_mask >> regime.output_bits << regime.output_bits
+        self.code |= _WIDE if regime.wide else 0
         self.grants: list[dict[int, Any]] = [{} for _ in range(max(NEEDED.values()) + 1)]
 
     def grant(self, need: int, bits: int) -> tuple[int, ...] | bool:
@@ -106,6 +114,10 @@ class Patience:
             return False
         self._left -= 1
         return True
+
+    def rest(self, transactions: int) -> None:
+        """Let so many go by."""
+        self._left = transactions
 
     def told(self, *, well: bool) -> None:
         """How the last attempt ended."""
@@ -199,31 +211,26 @@ class Learner:
                 return self._stages.stage2(stage2, where, PR, FaultClass.TTD, None).output
 
         _, level, above, _, _ = walk(self._recorder, chosen[0].regime, address, below, None, None, 1, hierarchical=not half.had)
-        return self._laid(ways, chosen[0].regime, level, above)
+        return self._laid(ways, chosen[0].regime, level, above, upper=half.upper)
 
     def _stage2(self, plan: Plan, ways: Ways, ipa: int) -> Trail:
         stage2: Stage2 = ways.stage
         if ipa >> stage2.regime.input_bits or (len(plan.ways) == 1 and ipa >> self._features.ias):
             raise Unfit
         _, level, _, _, _ = walk(self._recorder, stage2.regime, ipa, None, None, None, 2, hierarchical=False)
-        return self._laid(ways, stage2.regime, level, 0)
+        return self._laid(ways, stage2.regime, level, 0, upper=False)
 
-    def _laid(self, ways: Ways, regime: Regime, level: Level, above: int) -> Trail:
+    def _laid(self, ways: Ways, regime: Regime, level: Level, above: int, *, upper: bool) -> Trail:
         """The trail of a walk that has just found its leaf: the last word that it read is the leaf's descriptor, which is not of the trail."""
         page, index, word = self._recorder.reads.pop()
         checks = self._read()
         if page not in self._memory.pages or word & _CONTIGUOUS:
             raise Unfit
-        mask = level.mask & WORDS - 1 if level.number == LAST else 0
-        # With the attributes decide: the type, address bits beyond the output size, and where 64 KiB descriptors have more of them.
-        code = _TYPE | (LEAF1_BITS if ways.stage1 else LEAF2_BITS) | level.leaf_mask >> regime.output_bits << regime.output_bits
-        code |= _WIDE if regime.wide else 0
-        key = code, level.kinds.index(LEAF), above
+        key = upper, level.number, above
         kinds = ways.kinds.get(key)
         if kinds is None:
-            kinds = ways.kinds[key] = Kinds(ways, *key[1:])
-        words = self._memory.pages[page]
-        return Trail(checks, self._version, words, level.shift, mask, index & ~mask, level.leaf_mask, code, kinds)
+            kinds = ways.kinds[key] = Kinds(ways, regime, level, above)
+        return Trail(checks, self._version, self._memory.pages[page], index & ~kinds.mask, kinds)
 
     # -- what is kept -------------------------------------------------------------------------------------------------
 
@@ -239,7 +246,7 @@ class Learner:
             if number not in pages:
                 raise Unfit
             if one not in known:
-                known[one] = Check(pages[number], index, held)
+                known[one] = Check(pages[number], _SAME[index], held)
             found.append(known[one])
         return tuple(found)
 
@@ -253,6 +260,7 @@ class Learner:
             self.streams.clear()
             self._checks.clear()
             self._kept = 1
+            self._of_trails.rest(4 * MOST)
 
 
 def _ways(stage: Stage1 | Stage2, regimes: list[Regime], *, stage1: bool) -> Ways | None:

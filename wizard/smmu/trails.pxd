@@ -7,9 +7,10 @@ cdef int PR, PW, PX, UR, UW, UX
 
 @cython.final
 cdef class Check:
-    cdef const unsigned long long[::1] words
+    # A view is 208 bytes of which the first are looked at: behind the rest, all that counts is in one line of a cache.
     cdef Py_ssize_t index
     cdef unsigned long long held
+    cdef const unsigned long long[::1] words
 
 
 @cython.final
@@ -17,11 +18,10 @@ cdef class Trail:
     cdef tuple checks
     cdef long version
     cdef int shift
-    cdef unsigned long long mask, first, output, offset
-    cdef const unsigned long long[::1] words
-    cdef unsigned long long code
-    cdef object kinds
     cdef list grants
+    cdef unsigned long long mask, first, output, offset, code
+    cdef const unsigned long long[::1] words
+    cdef object kinds
 
 
 @cython.final

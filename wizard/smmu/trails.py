@@ -46,11 +46,10 @@ class Trail:
 
     __slots__ = ("checks", "code", "first", "grants", "kinds", "mask", "offset", "output", "shift", "version", "words")
 
-    def __init__(
-        self, checks: tuple[Check, ...], version: int, words: array[int], shift: int, mask: int, first: int, output: int, code: int, kinds: Any
-    ) -> None:
-        self.checks, self.version, self.words, self.shift, self.mask, self.first = checks, version, words, shift, mask, first
-        self.output, self.offset, self.code, self.kinds, self.grants = output, (1 << shift) - 1, code, kinds, kinds.grants
+    def __init__(self, checks: tuple[Check, ...], version: int, words: array[int], first: int, kinds: Any) -> None:
+        self.checks, self.version, self.words, self.first, self.kinds = checks, version, words, first, kinds
+        self.shift, self.mask, self.output, self.offset = kinds.shift, kinds.mask, kinds.output, kinds.offset
+        self.code, self.grants = kinds.code, kinds.grants
 
 
 class Ways:
@@ -64,7 +63,7 @@ class Ways:
     def __init__(self, shift: int, stage: Any, *, stage1: bool) -> None:
         self.shift, self.stage, self.stage1 = shift, stage, stage1
         self.trails: dict[int, Trail | None] = {}
-        self.kinds: dict[tuple[int, int, int], Any] = {}
+        self.kinds: dict[tuple[bool, int, int], Any] = {}
 
 
 class Plan:
