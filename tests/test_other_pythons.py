@@ -18,7 +18,7 @@ ROOMS = ("arch", "base", "cli", "export", "facts", "fleet", "profile")
 SLOW = (
     *("export/test_libvirt.py", "export/test_prepare_runs.py", "export/test_shellcheck.py"),
     *("cli/test_planning.py", "cli/test_schemas.py", "cli/test_printed_commands.py", "cli/test_listing.py"),
-    *("fleet/test_ansible.py", "fleet/test_cluster.py", "fleet/test_account.py"),
+    *("fleet/test_ansible.py", "fleet/test_cluster.py", "fleet/test_account.py", "fleet/test_hostrows.py", "export/test_virt_install.py"),
 )
 
 

@@ -30,6 +30,9 @@ if [ "${vfs:-0}" != 0 ]; then
     udevadm settle --timeout=60
 fi
 echo "armhost: job $job at $(cut -d' ' -f1 /proc/uptime)"
+if [ -e /job/program.tar ]; then
+    mkdir -p /opt/program; tar -C /opt/program -xf /job/program.tar; export PYTHONPATH=/opt/program
+fi
 if [ -n "$job" ] && [ -e "/job/$job" ]; then
     cd /root || exit
     case $job in *.py) set -- python3 "/job/$job" ;; *) set -- bash "/job/$job" ;; esac

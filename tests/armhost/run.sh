@@ -4,7 +4,7 @@
 #   scripts/armhost run [OPTION...] SCRIPT [DIR]
 #
 # SCRIPT (.sh or .py) runs as root in the host; DIR (by default SCRIPT's directory) is /job there, read-only; what it writes to /out
-# comes back to --out. Half a minute to a minute.
+# comes back to --out. A program.tar in DIR is unpacked before, into PYTHONPATH. Half a minute to a minute.
 #   --out DIR        where /out lands                 (default: a temporary directory, removed)
 #   --canwbs         boot with CANWBS set in the IORT: the kernel then allows nesting
 #   --iort FILE      the IORT to set it in            (default: the one of topology.args)

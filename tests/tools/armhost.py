@@ -41,8 +41,23 @@ class Boot:
         return json.loads(self.text(step))
 
 
+def _pack(scratch: Path, directory: Path) -> None:
+    """The program as ``program.tar``, which the host's first process unpacks: file by file, its way through 9p takes minutes.
+
+    With bytecode by the Python of the host's release, made here: half a minute there. Of another release it is not looked at, and each module
+    is compiled when it is needed.
+    """
+    program = scratch / "program"
+    shutil.copytree(PROJECT / "wizard", program / "wizard", ignore=shutil.ignore_patterns("__pycache__"))
+    for python in (cache() / "python/bin").glob("python3.*"):
+        words: list[str | Path] = [python, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", program]
+        subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=LIMIT)
+    shutil.make_archive(str(directory / "program"), "tar", program)
+    shutil.rmtree(program)
+
+
 def boot(job: Path, scratch: Path, options: Sequence[str] = (), limit: int = 1800, *, beside: Sequence[Path] = ()) -> Boot:
-    """Boot the host, run ``job`` in it with the program at /job/wizard, other files ``beside`` it, and return what it wrote to /out.
+    """Boot the host, run ``job`` in it with the program in PYTHONPATH, other files ``beside`` it, and return what it wrote to /out.
 
     Skips loudly when the host is not built. Fails with the host's last words when it does not finish.
     """
@@ -50,7 +65,8 @@ def boot(job: Path, scratch: Path, options: Sequence[str] = (), limit: int = 180
         skip_loudly("no emulated arm64 host", "scripts/armhost build makes one in two minutes (and build-kernel its kernel)")
     directory, out = scratch / "job", scratch / "out"
     out.mkdir()
-    shutil.copytree(PROJECT / "wizard", directory / "wizard", ignore=shutil.ignore_patterns("__pycache__"))
+    directory.mkdir()
+    _pack(scratch, directory)
     for file in (job, *beside):
         shutil.copy(file, directory)
     directory.chmod(0o755)

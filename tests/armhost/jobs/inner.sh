@@ -1,9 +1,6 @@
 # The whole way on a live host: prepare, probe, plan, export, and the exported command line starts an inner VM behind an accelerated SMMUv3.
 # Boot with --canwbs --inner --mem 4G. Each step leaves NAME.out, NAME.err and NAME.status in /out.
-mkdir -p /opt/smmu-wizard /root/vm; cp -r /job/wizard /opt/smmu-wizard/
-export PYTHONPATH=/opt/smmu-wizard
-python3 -m compileall -q /opt/smmu-wizard
-cd /root/vm || exit
+mkdir -p /root/vm; cd /root/vm || exit
 
 step() { # NAME COMMAND...
     local name=$1; shift

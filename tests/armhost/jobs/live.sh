@@ -1,8 +1,5 @@
 # The program on a live arm64 host, as root and as nobody, and what the usual tools say of the same moment.
 # Each step leaves NAME.out, NAME.err and NAME.status in /out.
-mkdir -p /opt/smmu-wizard; cp -r /job/wizard /opt/smmu-wizard/
-export PYTHONPATH=/opt/smmu-wizard
-python3 -m compileall -q /opt/smmu-wizard
 
 step() { # NAME COMMAND...
     local name=$1; shift

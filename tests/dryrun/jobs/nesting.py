@@ -15,12 +15,9 @@ import mmap
 import os
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
-
-sys.path.insert(0, "/job")
 
 from wizard.arch.command import Op
 from wizard.arch.ste import STE

@@ -1,8 +1,6 @@
 # Plans on a live host: preparation scripts and their undo, VFs that they make, and the two cases that must be refused and do fail.
 # Boot with --canwbs --inner --mem 4G --vfs 0. Each step leaves NAME.out, NAME.err and NAME.status in /out.
-mkdir -p /opt/smmu-wizard /root/vm; cp -r /job/wizard /opt/smmu-wizard/
-export PYTHONPATH=/opt/smmu-wizard
-cd /root/vm || exit
+mkdir -p /root/vm; cd /root/vm || exit
 [ -s /etc/machine-id ] || echo 0123456789abcdef0123456789abcdef > /etc/machine-id
 
 step() { # NAME COMMAND...

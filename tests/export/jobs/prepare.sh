@@ -1,8 +1,6 @@
 # Preparation scripts among each other and against the host's own uses: what one takes back, and when it stops.
 # Boot with --canwbs --vfs 0. Each step leaves NAME.out, NAME.err and NAME.status in /out.
-mkdir -p /opt/smmu-wizard /root/vm; cp -r /job/wizard /opt/smmu-wizard/
-export PYTHONPATH=/opt/smmu-wizard
-cd /root/vm || exit
+mkdir -p /root/vm; cd /root/vm || exit
 [ -s /etc/machine-id ] || echo 0123456789abcdef0123456789abcdef > /etc/machine-id
 
 step() { # NAME COMMAND...

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path.insert(0, "/job")
 
 from wizard.base.errors import WizardError
 from wizard.facts.live import read_live
