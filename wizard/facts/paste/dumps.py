@@ -5,7 +5,7 @@ but that of lspci has a use for them. Of a dump that stands as lspci prints it (
 the first rows stay, and one line takes the place of the others:
 
     30: 00 00 00 00 50 00 00 00 00 00 00 00 00 00 00 00
-    NUL 8680631506041000…           all of it, in hexadecimal, without the zeros at its end
+    NUL 17                          which of the dumps that the text carries along
 
 The text has no NUL, so that nobody else can write such a line. What is not exactly so stays as it is, and is read row by row.
 """
@@ -29,46 +29,59 @@ _ACROSS = (b"/dts-v1/", b"<capability type=")  # in texts that are read across l
 _HEAD = 400  # lines, by which ``plain`` tells what stands around all of them
 
 
+class Paste(str):
+    """A text whose dumps are packed: ``dumps`` are their bytes, without the zeros at their ends, in the order of the lines that stand for them."""
+
+    dumps: list[bytes]
+
+
 def text_of(data: bytes) -> str:
     """``plain`` of a paste; its dumps are packed where nothing stands around their lines."""
-    packed = None if b"\0" in data else _packed(data)
+    dumps: list[bytes] = []
+    packed = None if b"\0" in data else _packed(data, dumps)
     if packed is None or any(word in packed for word in _ACROSS):
         return plain(data)
-    head = b"\n".join(data.split(b"\n", _HEAD)[:_HEAD])
+    end = 0
+    for _ in range(_HEAD):
+        end = data.find(b"\n", end) + 1 or len(data)
+    head = data[:end]
     if any(plain(part) != part.decode(errors="backslashreplace") for part in (head, packed)):
         return plain(data)
-    return packed.decode(errors="backslashreplace")
+    text = Paste(packed.decode(errors="backslashreplace"))
+    text.dumps = dumps
+    return text
 
 
-def _packed(data: bytes) -> bytes | None:
-    """The text with its dumps packed; None where it has none."""
+def _packed(data: bytes, dumps: list[bytes]) -> bytes | None:
+    """The text with its dumps packed; None where it has none. They are added to ``dumps``."""
     parts: list[bytes] = []
     done, at, odd = 0, -1, -1
     while (at := data.find(_FIRST, at + 1)) >= 0:
         start, end = at + 1, at + _STARTS[-1]
         # A paragraph ends behind it, and before it nothing in its paragraph looks like a dump as well.
         alone = data[end : end + 2] in (b"\n\n", b"\n", b"") and (odd < 0 or data.find(b"\n\n", odd, start) >= 0)
-        if alone and (row := _row(data[start:end])):
-            parts += (data[done : start + _STARTS[_KEPT]], row)
+        if alone and (dump := _dump(data[start:end])) is not None:
+            parts += (data[done : start + _STARTS[_KEPT]], b"\0%d" % len(dumps))
+            dumps.append(dump)
             done, at, odd = end, end - 1, -1
         else:
             odd = at
     return b"".join((*parts, data[done:])) if parts else None
 
 
-def _row(dump: bytes) -> bytes:
-    """The line that stands for a dump; empty where it is not as lspci prints it."""
+def _dump(dump: bytes) -> bytes | None:
+    """What a dump says, without the zeros at its end; None where it is not as lspci prints it."""
     if len(dump) != len(_EMPTY):
-        return b""
+        return None
     count = _filled(dump)
     try:
         lines = dump[: max(_STARTS[count] - 1, 0)].decode("ascii").split("\n")[:count]
         if [line[:4] for line in lines[:_SHORT]] + [line[:5] for line in lines[_SHORT:]] != _LABELS[:count]:
-            return b""
+            return None
         data = bytes.fromhex("".join([line[4:] for line in lines]))
     except ValueError:
-        return b""
-    return b"\0" + data.rstrip(b"\0").hex().encode() if len(data) == 16 * count else b""
+        return None
+    return data.rstrip(b"\0") if len(data) == 16 * count else None
 
 
 def _filled(dump: bytes) -> int:
@@ -83,7 +96,9 @@ def _filled(dump: bytes) -> int:
     return least
 
 
-def unpacked(lines: str) -> bytes:
-    """The bytes of a dump that ``text_of`` has packed; empty where there is none."""
-    packed = lines.partition("\n\0")
-    return bytes.fromhex(packed[2]).ljust(_BYTES, b"\0") if packed[1] else b""
+def unpacked(lines: str, text: str) -> bytes:
+    """The bytes of the dump that a line among these stands for in a text; empty where there is none."""
+    if not isinstance(text, Paste):
+        return b""
+    place = lines.partition("\n\0")[2]
+    return text.dumps[int(place)].ljust(_BYTES, b"\0") if place else b""

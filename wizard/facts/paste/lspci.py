@@ -62,7 +62,7 @@ def read(text: str, *, rebuild: bool = True) -> list[Piece]:
     told: dict[str, set[Place]] = {}
     forms: dict[str, None] = {}
     for address, head, body, whole in _functions(text):
-        form, fields, places = _function(head, body, whole=whole, rebuild=rebuild)
+        form, fields, places = _function(head, body, unpacked(body, text), whole=whole, rebuild=rebuild)
         if not fields:
             continue
         known = found.setdefault(address, {})
@@ -105,9 +105,9 @@ def _functions(text: str) -> Iterator[tuple[str, str, str, bool]]:
             yield address_of(head[1]), head[2], body, not cut
 
 
-def _function(head: str, body: str, *, whole: bool, rebuild: bool) -> tuple[str, dict[str, Any], set[Place]]:
+def _function(head: str, body: str, packed: bytes, *, whole: bool, rebuild: bool) -> tuple[str, dict[str, Any], set[Place]]:
     """(lspci's options that print so, fields, places that they hold); no fields where it is no line of lspci's."""
-    fields, data = of_head(head), _dump(body) if "\n00: " in body else b""
+    fields, data = of_head(head), packed or (_dump(body) if "\n00: " in body else b"")
     if fields is None and not (len(data) >= _LENGTHS[0] and ": " in head):
         return "", {}, set()
     fields = fields or {}
@@ -225,8 +225,6 @@ def _resource(words: str) -> str | None:
 
 def _dump(body: str) -> bytes:
     """The bytes of a dump; empty where it has a hole or another length than lspci's."""
-    if packed := unpacked(body):
-        return packed
     start = body.find("\n00: ") + 1
     lines = body[start:].rstrip("\n").split("\n")
     if start and len(lines) in (4, 16, 256) and lines[-1].startswith(("30: ", "f0: ", "ff0: ")):

@@ -23,7 +23,7 @@ _DEPTH = 64
 
 def read(text: str) -> list[Piece]:
     """What a tree tells; none where there is none."""
-    first = _BEGINS.search(text)
+    first = _BEGINS.search(text) if "-[" in text else None
     if first is None:
         return []
     above: dict[str, str] = {}
