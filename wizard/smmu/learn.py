@@ -159,43 +159,51 @@ class Learner:
         object.__setattr__(context, "plan", plan)
         return plan
 
-    def configured(self, sid: int, ssid: int | None) -> None:
-        """Learn how a stream comes to its plan, by what is read of its structures now."""
+    def configured(self, sid: int, ssid: int | None) -> Configured | None:
+        """Learn how a stream comes to its plan, by what is read of its structures now; None where that is not known now."""
         if self._of_streams.spent():
-            return
+            return None
         if (sid, ssid) not in self.streams:
             self._room()
             self.streams[sid, ssid] = None
-            return
+            return None
         registers = self._registers
         then = registers.strtab_base, registers.strtab_base_cfg, registers.cr2
         self._recorder.reads.clear()
         try:
             context = self._configuration.context(sid, ssid, None)
-            self.streams[sid, ssid] = Configured(self._read(), self._version, then, context.plan or self.plan(context))
+            found = Configured(self._read(), self._version, then, context.plan or self.plan(context))
         except (Fault, Unfit):
             del self.streams[sid, ssid]
-        self._of_streams.told(well=(sid, ssid) in self.streams)
+            self._of_streams.told(well=False)
+            return None
+        self.streams[sid, ssid] = found
+        self._of_streams.told(well=True)
+        return found
 
     # -- trails -------------------------------------------------------------------------------------------------------
 
-    def trail(self, plan: Plan, ways: Ways, address: int) -> None:
-        """Learn the way of ``address`` through one stage of ``plan``, where there is one."""
+    def trail(self, plan: Plan, ways: Ways, address: int) -> Trail | None:
+        """Learn the way of ``address`` through one stage of ``plan``; None where there is none, or it is asked for the first time."""
         if address >> 64 or self._of_trails.spent():
-            return
+            return None
         number = address >> ways.shift
         if number not in ways.trails:
             self._room()
             if not ways.trails:
                 self._filled.append(ways)
             ways.trails[number] = None
-            return
+            return None
         self._recorder.reads.clear()
         try:
-            ways.trails[number] = self._stage1(plan, ways, address) if ways.stage1 else self._stage2(plan, ways, address)
+            found = self._stage1(plan, ways, address) if ways.stage1 else self._stage2(plan, ways, address)
         except (Fault, WalkEnd, Unfit):
             del ways.trails[number]
-        self._of_trails.told(well=number in ways.trails)
+            self._of_trails.told(well=False)
+            return None
+        ways.trails[number] = found
+        self._of_trails.told(well=True)
+        return found
 
     def _stage1(self, plan: Plan, ways: Ways, va: int) -> Trail:
         stage1: Stage1 = ways.stage

@@ -131,8 +131,9 @@ class Follower:
         for ways in plan.ways:
             trail = ways.trails.get(address >> ways.shift)
             if trail is None:
-                self.learner.trail(plan, ways, address)
-                return None
+                trail = self.learner.trail(plan, ways, address)
+                if trail is None:
+                    return None
             if trail.version != version:
                 del ways.trails[address >> ways.shift]
                 return None
@@ -159,8 +160,9 @@ class Follower:
         """The plan of a stream whose structures are read every time."""
         known = self.streams.get((sid, ssid))
         if known is None:
-            self.learner.configured(sid, ssid)
-            return None
+            known = self.learner.configured(sid, ssid)
+            if known is None:
+                return None
         registers = self.registers
         base, config, cr2 = known.registers
         unchanged = registers.strtab_base is base and registers.strtab_base_cfg is config and registers.cr2 is cr2
