@@ -93,6 +93,17 @@ def test_random_hosts_both_ways() -> None:
     assert {None, "function-silent", "in-use", "vfio-noiommu", "no-canwbs", "group-shared"} <= codes
 
 
+def test_nothing_is_left_out_where_a_capability_lies_within_another() -> None:
+    """Address and data of Vital Product Data move, and are left out (PCIe 6.0, 7.9.18): but not where they are the registers of another one."""
+    for express, same in ((0x44, True), (0x48, False)):
+        data = bytearray(0x60)
+        data[0x06], data[0x34] = 0x10, 0x40
+        data[0x10:0x14] = b"\x00\x00\x10\xe0"
+        data[0x40:0x42] = bytes((0x03, express))
+        data[express : express + 4] = bytes((0x10, 0x00, 0x72, 0x00))
+        assert (likeness._config(data.hex()) == data.hex()) is same
+
+
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[HostSummary]:
     """The summaries that are worked out, with none known before."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from wizard.arch.pci import STANDARD_SPACE, Cap, ExtCap, ExtendedHeader, HeaderType, Status
@@ -107,11 +108,11 @@ class Layout(NamedTuple):
     value: int
     spans: tuple[Span, ...]
     moving: int  # what moves from minute to minute
-    own: int  # serial number and addresses: what two cards of one kind differ in
+    own: int  # serial number and addresses, what two cards of one kind differ in; 0 where the list is damaged, and nothing may be left out
 
 
 _KINDS = 4096  # layouts that are kept: a fleet has some hundred
-_POINTER, _CARDBUS_POINTER = 0x34, 0x14
+_POINTER, _CARDBUS_POINTER, _FIRST = 0x34, 0x14, 0x40  # where the lists begin, and the first byte that is no header's
 # Registers that firmware fills with addresses: of a function, of a bridge and its windows (PCIe 6.0, 7.5.1.2.1, 7.5.1.3), of VFs (9.3.3.14).
 _ADDRESSES = {0: ((0x10, 0x18),), 1: ((0x10, 0x08), (0x1C, 0x02), (0x20, 0x14))}
 _OF_VFS = (0x24, 0x18)
@@ -140,7 +141,8 @@ def _found(data: bytes, number: int) -> Layout:
     if len(data) <= _POINTER or data[HeaderType.at] == 0xFF:  # cut short, or perhaps not answering: these very bytes alone have this layout
         return Layout(len(data), within, number, moves, moving, 0)
     read = _mask(_looked_at(data, places)) & within
-    return Layout(len(data), read, number & read, moves, moving, _mask(_one_card(data, places)) & within)
+    own = _mask(_one_card(data, places)) & within if _apart(data, places) else 0
+    return Layout(len(data), read, number & read, moves, moving, own)
 
 
 def _looked_at(data: bytes, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -154,6 +156,29 @@ def _looked_at(data: bytes, places: Sequence[tuple[int, int]]) -> Iterator[tuple
         if number >= EXTENDED:
             header = int.from_bytes(data[offset : offset + 4], "little")
             yield ExtendedHeader.NEXT.get(header) // 4 * 4, 4
+
+
+# Bytes of a capability that this program reads, where they are more than its header.
+_READ = {
+    Cap.PM: 8, Cap.MSI: 10, Cap.SSVID: 8, Cap.EXPRESS: 0x14, Cap.MSIX: 12, Cap.AF: 6,
+    **{EXTENDED + one: size for one, size in {
+        ExtCap.AER: 0x2C, ExtCap.DSN: 12, ExtCap.VSEC: 8, ExtCap.ACS: 8, ExtCap.ARI: 8, ExtCap.ATS: 8, ExtCap.SRIOV: 0x40, ExtCap.PRI: 16,
+        ExtCap.REBAR: 12, ExtCap.TPH: 12, ExtCap.PASID: 8, ExtCap.DPC: 12, ExtCap.DVSEC: 12, ExtCap.VF_REBAR: 12,
+    }.items()},
+}  # fmt: skip
+
+
+def _apart(data: bytes, places: Sequence[tuple[int, int]]) -> bool:
+    """Whether no capability reaches into the next. In a damaged list one may lie within another: what moves of the one is a register of the other."""
+    express = [place for place in places if place[0] == Cap.EXPRESS][:1]  # which says the registers of ports, in other capabilities too
+    shared = set(_spans(data, express))
+    for place, (_, following) in pairwise(sorted(places, key=lambda place: place[1])):
+        number, offset = place
+        spans_of_it = _spans(data, express) if place in express else set(_spans(data, [*express, place])) - shared
+        ends = [at + size for at, size, _ in spans_of_it if at >= _FIRST]
+        if max(offset + _READ.get(number, 4), *ends, 0) > following:
+            return False
+    return True
 
 
 def _one_card(data: bytes, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

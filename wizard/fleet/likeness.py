@@ -83,7 +83,7 @@ def _config(config: str) -> str:
     data = bytes.fromhex(config)
     layout, number = layout_of(data)
     if not layout.own:
-        return config  # cut short, or silent: all ones are no status
+        return config  # cut short, damaged, or silent: all ones are no status
     # Whether it is a CXL device is first looked for anywhere in these bytes, a serial number included.
     without = layout.moving if _CXL in data else layout.moving | layout.own
     return (number & ~without).to_bytes(layout.length, "little").rstrip(b"\0").hex()
