@@ -61,6 +61,7 @@ class _Builder:
         self.facts = facts
         # Asked for every function and the same for many: kept by this builder, and gone with it.
         self._canwbs = cache(self._find_canwbs)
+        self._ats = cache(lambda segment: self._told_by_iort(self.firmware.ats(segment)))
         self._viommu = cache(self._find_viommu)
         self._same: Callable[[str | None, int], dict[object, Answer]] = cache(lambda smmu, segment: {})
         self._isolated_msi = cache(self._find_isolated_msi)
@@ -68,6 +69,7 @@ class _Builder:
         self._config = cache(self._find_config)
         self._untranslated = cache(self._find_untranslated)
         self._linked = cache(lambda name: Known(name, Source.SYSFS))
+        self._reserved = cache(lambda ranges: Known(ranges, Source.ASSUMED if self.assumed.covers("acpi.IORT") else Source.IORT))
         self.log: KernelLog = parse_log(facts.log)
         self.aliases = self.log.aliases
         self.firmware = _firmware(facts.acpi.get("IORT"), facts.acpi.get("APIC"))
@@ -220,10 +222,10 @@ class _Builder:
             physical=physical.config if physical else None,
             paths=self.paths,
             canwbs=self._canwbs(address.segment),
-            root_complex_ats=self.streams_of.ats(address) if self.streams_of.by_tree else self._told_by_iort(self.firmware.ats(address.segment)),
+            root_complex_ats=self.streams_of.ats(address) if self.streams_of.by_tree else self._ats(address.segment),
             rmr=lambda: self._rmr(address),
             probed=self.answers.get(facts.address),
-            told=Source.ASSUMED if self.assumed.covers(f"functions.{facts.address}.config") else Source.CONFIG,
+            told=Source.ASSUMED if self.assumed and self.assumed.covers(f"functions.{facts.address}.config") else Source.CONFIG,
         )
 
     def _find_canwbs(self, segment: int) -> Known:
@@ -246,7 +248,7 @@ class _Builder:
         if self.firmware.iort is None:
             return Known(None, Source.NONE, "IORT was not read")
         ranges = (f"{one.start:#x}-{one.end:#x} {one.type}" for one in self.firmware.rmrs(address.segment, address.rid))
-        return Known(", ".join(ranges) or "none", Source.ASSUMED if self.assumed.covers("acpi.IORT") else Source.IORT)
+        return self._reserved(", ".join(ranges) or "none")
 
     def _told_by_iort(self, value: bool | None) -> Known:
         if value is None:

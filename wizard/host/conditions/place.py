@@ -126,7 +126,8 @@ WITHOUT_IOMMU = verdict_code(
 @condition
 def not_noiommu(evidence: Evidence) -> Answer:
     """IOMMUFD_NOIOMMU: since Linux 7.3 such functions have cdevs too, and are told by their name alone."""
-    cdev = next((name for name in evidence.function.facts.vfio_dev if name.startswith(NOIOMMU)), None)
+    cdevs = evidence.function.facts.vfio_dev
+    cdev = next((name for name in cdevs if name.startswith(NOIOMMU)), None) if cdevs else None
     return HOLDS if cdev is None else fails(WITHOUT_IOMMU.at(evidence.function, cdev=f"/dev/vfio/devices/{cdev}"))
 
 
@@ -266,7 +267,9 @@ def alone_in_group(evidence: Evidence) -> Answer:
     if not others:
         known = evidence.group.members_known
         return HOLDS if known else not_known(MEMBERS_UNKNOWN.at(evidence.function))
-    if evidence.function.parent in evidence.group.members and evidence.function.config.is_express is False:
+    parent = evidence.function.parent  # of a damaged snapshot perhaps the function itself
+    beside = parent in evidence.group.members and parent != evidence.function.facts.address
+    if beside and evidence.function.config.is_express is False:
         elsewhere = "move the card out of the conventional bridge, into a PCI Express slot"
     else:
         elsewhere = "use a slot whose path has ACS"

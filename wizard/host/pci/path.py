@@ -211,36 +211,39 @@ class Paths:
     def __init__(self, nodes: Mapping[Address, PciNode]) -> None:
         self.nodes = nodes
         self._above: dict[tuple[Address | None, bool], _Above] = {}
+        self._of: dict[Address, _Above] = {}  # asked several times of each function
 
     def missing(self, address: Address) -> frozenset[str] | None:
         """``AcsPath.missing`` of a function's path."""
-        node = self.nodes[address]
-        own, above = node.acs.missing, self._find(node)
+        own, above = self.nodes[address].acs.missing, self._find(address)
         if own is None or above.unread:
             return (above.lacking | (own or frozenset())) or None
         return own if not above.lacking else above.lacking | own
 
     def by_user(self, address: Address) -> bool:
         """Whether some step of the path, the function itself among them, was read by an ordinary user."""
-        node = self.nodes[address]
-        return node.config.length == USER_READABLE or self._find(node).by_user
+        return self.nodes[address].config.length == USER_READABLE or self._find(address).by_user
 
     def rids(self, address: Address) -> tuple[int, ...]:
         """Requester IDs that a function's DMA may carry, its own first."""
-        above = self._find(self.nodes[address]).rids
+        above = self._find(address).rids
         own = address.rid
         return (own, *(rid for rid in above if rid != own)) if above else (own,)
 
     def aliases_known(self, address: Address) -> bool:
         """Whether every bridge above could be read."""
-        return self._find(self.nodes[address]).aliases_known
+        return self._find(address).aliases_known
 
-    def _find(self, node: PciNode) -> _Above:
-        # Where no bridge above is known, whether the function was placed at all makes the difference.
-        key = node.parent, node.placed
-        found = self._above.get(key)
+    def _find(self, address: Address) -> _Above:
+        found = self._of.get(address)
         if found is None:
-            found = self._above[key] = self._look(node)
+            node = self.nodes[address]
+            # Where no bridge above is known, whether the function was placed at all makes the difference.
+            key = node.parent, node.placed
+            found = self._above.get(key)
+            if found is None:
+                found = self._above[key] = self._look(node)
+            self._of[address] = found
         return found
 
     def _look(self, node: PciNode) -> _Above:
