@@ -6,6 +6,7 @@ A benchmark has a function that makes its actions, by name; ``serve`` runs them 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,13 +24,18 @@ Actions = Mapping[str, Callable[[], object]]
 
 
 def serve(actions: Actions) -> int:
-    """Run the actions that standard input names, one a line; answer each with its processor seconds."""
+    """Run the actions that standard input names, one a line; answer each with its seconds: of processors, children's too, and by the clock."""
     print("ready", flush=True)
     for line in sys.stdin:
-        started = time.process_time()
+        used, started = _used(), time.perf_counter()
         actions[line.rstrip("\n")]()
-        print(time.process_time() - started, flush=True)
+        print(_used() - used, time.perf_counter() - started, flush=True)
     return 0
+
+
+def _used() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 class Side:
@@ -41,13 +47,13 @@ class Side:
         self.process = subprocess.Popen(command, cwd=tree, env=more, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._line()
 
-    def seconds(self, name: str) -> float:
-        """Processor seconds of an action."""
+    def seconds(self, name: str, *, wall: bool = False) -> float:
+        """Processor seconds of an action, or with ``wall`` seconds by the clock."""
         if self.process.stdin is None:
             raise RuntimeError("no pipe")
         self.process.stdin.write(f"{name}\n")
         self.process.stdin.flush()
-        return float(self._line())
+        return float(self._line().split()[wall])
 
     def _line(self) -> str:
         line = self.process.stdout.readline() if self.process.stdout is not None else ""
@@ -94,11 +100,11 @@ def sides(module: str, commit: str = BEFORE) -> Iterator[dict[str, Side]]:
                 side.close()
 
 
-def fastest(found: Mapping[str, Side], names: Sequence[str], repeat: int) -> dict[str, dict[str, float]]:
-    """The least processor seconds of each action on each side, all of them in turn ``repeat`` times."""
+def fastest(found: Mapping[str, Side], names: Sequence[str], repeat: int, *, wall: bool = False) -> dict[str, dict[str, float]]:
+    """The least seconds of each action on each side, all of them in turn ``repeat`` times: of processors, or with ``wall`` by the clock."""
     best: dict[str, dict[str, float]] = {name: {} for name in names}
     for _ in range(repeat):
         for name in names:
             for side, process in found.items():
-                best[name][side] = min(best[name].get(side, float("inf")), process.seconds(name))
+                best[name][side] = min(best[name].get(side, float("inf")), process.seconds(name, wall=wall))
     return best

@@ -14,8 +14,8 @@
 | the same of 1, 8 and 64 VMs with 3 functions     | grows with an exponent of 1.1 at most    |
 | ``--large 2048``: a 2 TiB guest in pages         | 1.5 s, 512 MiB beside the tables         |
 
-The dry runs (scenarios, proofs, costs) are on a recorded Kunpeng 920. Times are processor time, the best of the repetitions, both builds in turn;
-the figures beside them are from this build alone. Nothing is asserted. ``--large`` takes 5 GiB of memory and some minutes.
+The dry runs (scenarios, proofs, costs) are on a recorded Kunpeng 920. Times are processor time, the best of the repetitions, both builds in turn, but
+for the one by the clock: a dry run uses the processors that there are. The figures beside them are from this build alone. Nothing is asserted. ``--large`` takes 5 GiB of memory and some minutes.
 """
 
 from __future__ import annotations
@@ -214,9 +214,11 @@ def rows_of(repeat: int, gib: int, large: int, commit: str) -> list[dict[str, An
             times = {side: seconds / best[f"reduce {kind}"][side] for side, seconds in best[f"prove {kind}"].items()}
             name = "all of it" if kind == "all" else kind
             rows.append(_row(f"{gib} GiB, {name}", times, goal, "times bitwise_or.reduce", times["now"] <= goal, best[f"prove {kind}"]["now"]))
-        taken = fastest(builds, ["run 8 x 4"], max(2, repeat // 2))["run 8 x 4"]
-        met = taken["now"] <= taken["before"] / 3 if "before" in taken else None
-        rows.append(_row("dry run of 8 VMs with 4 functions", taken, 0.33, "s, goal in times the build before", met, taken["now"]))
+        for wall in (True, False):
+            taken = fastest(builds, ["run 8 x 4"], max(2, repeat // 2), wall=wall)["run 8 x 4"]
+            met = taken["now"] <= taken["before"] / 3 if "before" in taken else None
+            clock = "by the clock" if wall else "of processors"
+            rows.append(_row(f"dry run of 8 VMs x 4, {clock}", taken, 0.33, "s, goal in times the build before", met, taken["now"]))
         grown = {count: fastest({"now": builds["now"]}, [f"run {count}"], 1)[f"run {count}"]["now"] for count in VMS}
     for fewer, more in pairwise(VMS):
         exponent = math.log(grown[more] / grown[fewer]) / math.log(more / fewer)

@@ -76,6 +76,11 @@ def test_commands_have_the_words_that_drivers_write(op: Op, fields: dict[str, in
     assert command.decode(*words) == built
 
 
+def test_of_a_word_that_is_too_large_what_does_not_fit_is_cut_off() -> None:
+    assert command.Command.of_words((5 << 64 | 7, -1)).words == (7, (1 << 64) - 1)
+    assert command.Command.of_words(iter((7,))).words == (7, 0)
+
+
 def test_event_of_a_nested_table_fault_decodes() -> None:
     """A record that QEMU 11.1.2 wrote for a stage 2 fault while it fetched a context descriptor."""
     found = event.decode(event.Event.of_words((0x8_0000_0010, 0x88_0000_0000, 0x1234_5678_9ABC, 0x10_4018_0000)).value)

@@ -213,3 +213,37 @@ def test_tables_are_the_same_in_a_memory_that_takes_one_word_at_a_time() -> None
             table.map(0x4000_0000, pa, 64 << granule, level=3)
             made.append((memory if isinstance(memory, Memory) else memory.memory).pages)
         assert made[0] == made[1]
+
+
+def test_pieces_side_by_side_are_mapped_as_one_after_the_other() -> None:
+    """Random pieces, aligned or not, where something is mapped already, and beyond the range: the same words, or the same refusal."""
+    rng, seen = Random(11), [0, 0]
+    for _ in range(90):
+        granule, stage = rng.choice([12, 12, 14, 16]), rng.choice([1, 2])
+        block = granule + granule - 3
+        size = rng.choice([1, 2, 3]) << rng.choice([granule, block, block, 30])
+        pages = [0x1_0000_0000 + rng.randrange(64) * size for _ in range(rng.randrange(1, 6))]
+        iova = (0x4000_0000 + rng.randrange(2000) * size) % (1 << 40)
+        if not rng.randrange(4):
+            iova += 1 << granule
+        if not rng.randrange(6):
+            pages[rng.randrange(len(pages))] += rng.choice([1 << granule, 0x800, 1 << 48])
+        execute, attr = bool(rng.randrange(2)), rng.choice([None, 1])
+        before, upper = [(iova + rng.randrange(len(pages)) * size) & -(1 << granule)] if not rng.randrange(6) else [], rng.randrange(8) == 0
+        made: list[tuple[object, ...]] = []
+        for together in (True, False):
+            memory, refused = Memory(), ""
+            table = PageTable(memory, Allocator(0x4000_0000, 0x8000_0000), stage=stage, granule=granule, input_bits=39, upper=upper and stage == 1)
+            try:
+                for where in before:
+                    table.map(where, 0x2_0000_0000, 1 << granule)
+                if together:
+                    table.map_each(iova, pages, size, execute=execute, attr=attr)
+                for place, pa in enumerate(() if together else pages):
+                    table.map(iova + place * size, pa, size, execute=execute, attr=attr)
+            except ValueError as error:
+                refused = str(error)
+            made.append((refused, table.tables, memory.pages))
+        assert made[0] == made[1]
+        seen[bool(made[0][0])] += 1
+    assert min(seen) > 15

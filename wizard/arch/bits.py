@@ -14,8 +14,15 @@ record (bit 64 is bit 0 of its second 64-bit word). Nobody else in the program s
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, ClassVar, Self, overload
+
+
+@cache
+def _words(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}Q")
 
 
 class Field:
@@ -96,10 +103,11 @@ class Record:
     @classmethod
     def of_words(cls, words: Iterable[int]) -> Self:
         """From 64-bit words, first word lowest."""
-        value = 0
-        for index, word in enumerate(words):
-            value |= (word & 0xFFFF_FFFF_FFFF_FFFF) << (64 * index)
-        return cls(value)
+        given = tuple(words)
+        try:
+            return cls(int.from_bytes(_words(len(given)).pack(*given), "little"))
+        except struct.error:  # more than 64 bits, or below zero: what is beyond is cut off
+            return cls(sum((word & 0xFFFF_FFFF_FFFF_FFFF) << (64 * index) for index, word in enumerate(given)))
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Self:
@@ -119,15 +127,16 @@ class Record:
     def _with(cls, value: int, contents: Mapping[str, int]) -> int:
         layout = cls.layout
         for name, content in contents.items():
-            if name not in layout:
+            if (placed := layout.get(name)) is None:
                 raise ValueError(f"{cls.__name__} has no field {name}")
-            value = layout[name].put(value, content)
+            value = placed.put(value, content)
         return value
 
     @property
     def words(self) -> tuple[int, ...]:
         """The record as 64-bit words, first word lowest."""
-        return tuple([self.value >> shift & 0xFFFF_FFFF_FFFF_FFFF for shift in range(0, self.bits, 64)])
+        packed = _words(-(-self.bits // 64))
+        return packed.unpack(self.value.to_bytes(packed.size, "little"))
 
     def fields(self) -> dict[str, int]:
         """Every declared field and its value, in order of declaration."""

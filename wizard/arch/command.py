@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 
 from wizard.arch.bits import Record, address, field
 
@@ -163,6 +164,7 @@ FORMATS: dict[Op, type[Command]] = {
 _OPCODES = frozenset(Op)
 
 
+@lru_cache(maxsize=4096)
 def decode(dword0: int, dword1: int) -> Command:
     """The command in two 64-bit words, in its own layout; a plain ``Command`` for a reserved opcode."""
     plain = Command.of_words((dword0, dword1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -35,13 +36,28 @@ def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], 
     for thing in things:
         shares[min(int(before * processes / whole), processes - 1)].append(thing)
         before += weigh(thing)
+    children: list[tuple[int, int]] = []
     with uncollected():
-        children = [_start(share, work) for share in shares[1:]]
-        done = [work(shares[0])]
-        for share, child in zip(shares[1:], children, strict=True):
-            packed = _finish(child)
-            done.append(work(share) if packed is None else msgspec.msgpack.decode(packed, type=kind))
+        try:
+            children += (_start(share, work) for share in shares[1:])
+            done = [work(shares[0])]
+            for share in shares[1:]:
+                packed = _finish(children[0])
+                del children[0]
+                done.append(work(share) if packed is None else msgspec.msgpack.decode(packed, type=kind))
+        finally:
+            # Whatever ends the work here, Ctrl-C above all, ends it there.
+            for process, _ in children:
+                _end(process)
     return done
+
+
+def _end(process: int) -> None:
+    import signal
+
+    with suppress(ProcessLookupError, ChildProcessError):  # it was waited for just before
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
 
 
 def _alone() -> bool:

@@ -136,6 +136,13 @@ class Proof(Record, frozen=True, kw_only=True):
     counterexample: str | None = None
 
 
+class Played(Record, frozen=True, kw_only=True):
+    """The cells of some functions; and for those of free ports, with their address, the proofs with each plugged."""
+
+    cells: tuple[Cell, ...]
+    plugged: tuple[tuple[str, Proof], ...] = ()
+
+
 class TableCost(Record, frozen=True, kw_only=True):
     """Memory of translation structures, in bytes."""
 

@@ -52,11 +52,15 @@ class Guesses:
         self._of: dict[str, list[tuple[int, Guess]]] = {}
         for place, guess in enumerate(guesses):
             self._of.setdefault(guess.of, []).append((place, guess))
+        self._told: dict[tuple[frozenset[Fact], tuple[str, ...]], tuple[str, ...]] = {}
 
     def told(self, facts: frozenset[Fact], of: Iterable[str]) -> tuple[str, ...]:
         """The guesses about these facts, of these things or of the host, each once."""
-        found = sorted((place, guess.text) for name in {"", *of} for place, guess in self._of.get(name, ()) if guess.fact in facts)
-        return tuple(dict.fromkeys(text for _, text in found))
+        asked = facts, tuple(of)
+        if asked not in self._told:
+            found = sorted((place, guess.text) for name in {"", *asked[1]} for place, guess in self._of.get(name, ()) if guess.fact in facts)
+            self._told[asked] = tuple(dict.fromkeys(text for _, text in found))
+        return self._told[asked]
 
     def about(self, fact: Fact, of: str) -> bool:
         """Whether this fact of a thing was guessed."""

@@ -8,16 +8,18 @@ A VM with errors is not rehearsed: its findings are what the report has of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from wizard.base.finding import Finding, Severity, ordered
+from wizard.base.shares import in_shares
 from wizard.dryrun.bench import Bench, Failed, Needs, NotApplicable, Scenario
 from wizard.dryrun.build import lay_out, playable
 from wizard.dryrun.cost import Workload, costs_of
 from wizard.dryrun.findings import FAILED, NOT_ISOLATED
 from wizard.dryrun.layout import FunctionLayout, Layout
-from wizard.dryrun.model import Cancelled, Cell, Cost, FunctionView, Progress, Proof, Report, Status, Step
+from wizard.dryrun.model import Cancelled, Cell, Cost, FunctionView, Played, Progress, Proof, Report, Status, Step
 from wizard.dryrun.proof import prove
 from wizard.dryrun.rests import ATTACHED, NESTED, Fact
 from wizard.dryrun.scenarios import SCENARIOS
@@ -26,9 +28,17 @@ from wizard.host.model import Host
 from wizard.plan.model import Plan
 from wizard.plan.request import Mode
 
+COUNTS_FOR = 4
+"""Facts of a host that are read in the time of a scenario (``wizard.base.shares``)."""
+
 
 def _quiet(done: int, total: int, label: str) -> None:
     """No progress is shown."""
+
+
+def _never() -> bool:
+    """Nobody stops it."""
+    return False
 
 
 def dry_run(
@@ -38,7 +48,7 @@ def dry_run(
     layout: Layout | None = None,
     workload: Workload | None = None,
     progress: Progress = _quiet,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = _never,
 ) -> Report:
     """The report of a plan. ``layout`` stands in for what the plan would build; ``Cancelled`` when ``stop`` says so."""
     playing = playable(plan)
@@ -68,6 +78,7 @@ class _Run:
         self.functions = tuple(function for function in layout.functions if function.vm is not None)
         self.total = len(self.functions) * len(SCENARIOS) + 2 * len(layout.vms) + 1
         self.done = 0
+        self.process = os.getpid()
         self.proofs: dict[tuple[str, str], Proof] = {}
         self.plugged: dict[tuple[str, str], Proof] = {}
         self.step("building host and guests")
@@ -98,19 +109,37 @@ class _Run:
         """The proofs with that function plugged."""
         return lambda vm, smmu: self.plugged[function.address, smmu]
 
+    def shares(self) -> list[Played]:
+        """Everything played, by several processes where that pays and nobody may stop it half-way: ``stop`` is asked in this process."""
+        if self.stop is not _never:
+            return [self.play(self.functions)]
+        return in_shares(Played, self.functions, self.play, weigh=lambda _: COUNTS_FOR * len(SCENARIOS))
+
+    def play(self, functions: Sequence[FunctionLayout]) -> Played:
+        """Every scenario for some functions, each of which starts from a reset: where they are played together or apart says nothing."""
+        if os.getpid() != self.process:
+            self.progress = _quiet  # the process that was asked shows how far it is itself
+        cells, before = [], len(self.plugged)
+        for function in functions:
+            if function.hotplug:
+                self.prove_plugged(function)
+            for scenario in SCENARIOS:
+                self.step(f"{function.vm} {function.address}: {scenario.view.title}")
+                cells.append(play(self.world, function, scenario, self.prove if not function.hotplug else self.proof_with(function)))
+        plugged = [(function, proof) for (function, _), proof in list(self.plugged.items())[before:]]
+        return Played(cells=tuple(cells), plugged=tuple(plugged))
+
     def report(self, plan: Plan, left: tuple[str, ...]) -> Report:
         """Play everything."""
         for vm in self.layout.vms:
             self.step(f"proving isolation of {vm.name}")
             for smmu in dict.fromkeys(f.smmu for f in self.layout.functions_of(vm.name)):
                 self.prove(vm.name, smmu)
-        cells = []
-        for function in self.functions:
-            if function.hotplug:
-                self.prove_plugged(function)
-            for scenario in SCENARIOS:
-                self.step(f"{function.vm} {function.address}: {scenario.view.title}")
-                cells.append(play(self.world, function, scenario, self.prove if not function.hotplug else self.proof_with(function)))
+        cells: list[Cell] = []
+        for played in self.shares():
+            cells += played.cells
+            self.plugged |= {(function, proof.smmu): proof for function, proof in played.plugged}
+        self.done = self.total - len(self.layout.vms)
         costs = []
         for vm in self.layout.vms:
             self.step(f"counting the cost of {vm.name}")

@@ -69,6 +69,15 @@ class GuestMemory:
         where = self.pa(address)
         return None if where is None else self._memory.read(where)
 
+    def read_words(self, address: int, count: int) -> list[int] | None:
+        """Words from a guest physical address on, None where any of them is outside RAM."""
+        where = self.pa(address)
+        if where is not None and (address & PAGE_BYTES - 1) + 8 * count <= PAGE_BYTES:
+            return self._memory.read_words(where, count)
+        words = [self.read(address + 8 * index) for index in range(count)]
+        known = [word for word in words if word is not None]
+        return known if len(known) == count else None
+
     def write(self, address: int, word: int) -> None:
         """Store a word; ``ValueError`` outside RAM."""
         self._page(address)[(address & PAGE_BYTES - 1) >> 3] = word

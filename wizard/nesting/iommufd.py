@@ -46,6 +46,7 @@ class Iommufd:
     def __init__(self, owner: str, doorbell: int | None) -> None:
         self.owner, self.doorbell = owner, doorbell
         self.areas: list[Area] = []
+        self._window: Area | None = None  # the first area that overlaps the SW MSI window
         self.parents: list[Parent] = []
         self.ioctls = 0
 
@@ -65,6 +66,8 @@ class Iommufd:
         if self.parents and _overlaps_window(area):
             raise _in_window("iopt_check_iova()", area)
         self.areas.insert(place, area)
+        if _overlaps_window(area):
+            self._window = self._in_window()
         for parent in self.parents:
             _fill(parent, area)
 
@@ -76,6 +79,8 @@ class Iommufd:
         if area not in self.areas:
             raise KernelError("ENOENT", "iopt_unmap_iova()", f"nothing is mapped at {area.iova:#x}")
         self.areas.remove(area)
+        if _overlaps_window(area):
+            self._window = self._in_window()
         for parent in self.parents:
             parent.table.unmap(area.iova, area.size)
             if parent.contexts is None:
@@ -113,9 +118,8 @@ class Iommufd:
         parent = _new_paging(smmu, nest_parent=nest_parent)
         for area in self.areas:
             _aperture(parent, area)
-        for area in self.areas:
-            _fill(parent, area)
-        if self.doorbell is not None and self._in_window() is None:
+        _fill_all(parent, self.areas)
+        if self.doorbell is not None and self._window is None:
             page = smmu.kernel.page_size
             parent.table.map(self.window_page(page), self.doorbell & -page, page, execute=False, attr=_attribute(parent, device=True))
         self.parents.append(parent)
@@ -198,7 +202,7 @@ class Iommufd:
         """
         self.ioctls += 1
         group = device.group
-        if (area := self._in_window()) is not None:
+        if (area := self._window) is not None:
             raise _in_window("iopt_table_enforce_dev_resv_regions()", area)
         if device not in group.members and group.hwpt is not None and group.hwpt is not hwpt:
             raise KernelError("EINVAL", "iommufd_hw_pagetable_attach()", f"group {group.number} is attached to another HWPT")
@@ -273,6 +277,21 @@ def _in_window(where: str, area: Area) -> KernelError:
 
 def _fill(parent: Parent, area: Area) -> None:
     parent.table.map(area.iova, area.pa, area.size, execute=not area.device, attr=_attribute(parent, device=area.device))
+
+
+def _fill_all(parent: Parent, areas: Sequence[Area]) -> None:
+    """The same for many: guest memory often is pieces of one size, side by side, each somewhere else on the host."""
+    first = 0
+    while first < len(areas):
+        area, last = areas[first], first + 1
+        while last < len(areas) and not area.device and not areas[last].device and areas[last].size == area.size:
+            if areas[last].iova != area.iova + (last - first) * area.size:
+                break
+            last += 1
+        parent.table.map_each(
+            area.iova, [piece.pa for piece in areas[first:last]], area.size, execute=not area.device, attr=_attribute(parent, device=area.device)
+        )
+        first = last
 
 
 def _attribute(parent: Parent, *, device: bool) -> int:

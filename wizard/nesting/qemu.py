@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from wizard.arch import command, event
 from wizard.arch.command import CfgiSteRange, Command, CommandError, Op, StreamCommand, Sync
@@ -24,6 +23,7 @@ from wizard.nesting.invalidate import Words
 from wizard.nesting.iommufd import Iommufd
 from wizard.smmu import Consumed, Ids
 from wizard.smmu.memory import Writable
+from wizard.smmu.tables import read_record
 
 BASE = Ids(idr0=0x0D44_101A, idr1=0x0273_0010, idr3=0x1404, idr5=0x74)
 """ID registers of QEMU's stage-1 model before the properties: 44-bit OAS, every granule, RIL, no substreams, no ATS."""
@@ -80,9 +80,6 @@ def compare(ids: Ids, raw: Ids) -> str | None:
         if getattr(host5, granule) != getattr(idr5, granule):
             return f"Host SMMUv3 doesn't support {name} translation granule"
     return None
-
-
-_decode = lru_cache(maxsize=4096)(command.decode)
 
 
 @dataclass(slots=True, eq=False)
@@ -227,9 +224,8 @@ class Vsmmu:
             if not l1std.Span or within >> l1std.Span:  # 2^Span entries: row 18 of fixtures/translation/qemu-departures.md
                 return None
             where = l1std.L2Ptr + within * STE_BYTES
-        words = [self.memory.read(where + 8 * index) for index in range(STE_BYTES // 8)]
-        known = [word for word in words if word is not None]
-        return STE.of_words(known) if len(known) == len(words) else None
+        words = read_record(self.memory, where, STE_BYTES // 8)
+        return None if words is None else STE.of_words(words)
 
     def install(self, vsid: int) -> None:
         """smmuv3_accel_install_ste() of one function; ``KernelError`` where the kernel refuses, ``Incompatible`` for an unknown Config."""
@@ -272,7 +268,7 @@ class Vsmmu:
         return Consumed(len(commands), CommandError.CERROR_NONE)
 
     def _one(self, low: int, high: int) -> bool:
-        decoded = _decode(low, high)
+        decoded = command.decode(low, high)
         if type(decoded) is Command:
             return False
         op = Op(decoded.Opcode)

@@ -12,7 +12,7 @@ A guest's tables live in its own address space: build them through a ``GuestView
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -163,6 +163,38 @@ class PageTable:
                 words = range(word | pa, (word | pa) + count * span, span)
             self._store(table + 8 * index, words)
             iova, pa, size = iova + count * span, pa + count * span, size - count * span
+
+    def map_each(self, iova: int, outputs: Sequence[int], size: int, *, execute: bool = True, attr: int | None = None) -> None:
+        """Map pieces of ``size`` bytes that lie side by side from ``iova`` on, each to an output of its own: as ``map`` of one after the other.
+
+        Where all of them come to leaves of one level, these are written a table at a time.
+        """
+        step = self._level_of(size, iova, outputs)
+        if step is None or self._first_mapped(iova, len(outputs) * size) is not None:
+            for place, pa in enumerate(outputs):
+                self.map(iova + place * size, pa, size, execute=execute, attr=attr)
+            return
+        word = _leaf(self.stage, True, True, execute, True, attr, 3, False, False, ()) | (_PAGE if step.number == LAST else _BLOCK)
+        each, done = size >> step.shift, 0
+        while done < each * len(outputs):
+            at = iova + (done << step.shift)
+            table, index = self._table(at, step.number), at >> step.shift & step.mask
+            room = (step.mask + 1 if step.number == self.start else 1 << STRIDE[self.granule]) - index
+            leaves = range(done, min(done + room, each * len(outputs)))
+            self._store(table + 8 * index, [word | outputs[leaf // each] + (leaf % each << step.shift) for leaf in leaves])
+            done = leaves.stop
+
+    def _level_of(self, size: int, iova: int, outputs: Sequence[int]) -> Level | None:
+        """The level of all leaves of pieces of ``size`` bytes; None where that takes a closer look."""
+        bits = iova
+        for pa in outputs:
+            bits |= pa
+        inside = not self.upper and iova >= 0 and iova + len(outputs) * size <= 1 << self.input_bits
+        if size <= 0 or bits + size >> 48 or not inside:
+            return None
+        fitting = [step for step in self.levels if step.number in self._leaf_levels and 1 << step.shift <= size]
+        # A piece gets the largest leaf that it has room for, all through, where it, its place and its output are whole multiples of that.
+        return fitting[0] if fitting and not (bits | size) & (1 << fitting[0].shift) - 1 else None
 
     def _run_of(self, iova: int, pa: int, size: int, step: Level, count: int) -> int:
         """How many leaves of this level to write before a larger block would fit."""
@@ -368,9 +400,22 @@ class ContextTable:
 
 def write_record(memory: Writable, address: int, record: Record) -> int:
     """Write a structure's words; answers ``address``."""
+    if (store := getattr(memory, "write_words", None)) is not None:
+        store(address, record.words)
+        return address
     for index, word in enumerate(record.words):
         memory.write(address + 8 * index, word)
     return address
+
+
+def read_record(memory: Writable, address: int, count: int) -> list[int] | None:
+    """``count`` words of a structure; None where any of them does not answer."""
+    if (read := getattr(memory, "read_words", None)) is not None:
+        found: list[int] | None = read(address, count)
+        return found
+    words = [memory.read(address + 8 * index) for index in range(count)]
+    known = [word for word in words if word is not None]
+    return known if len(known) == count else None
 
 
 def context_descriptor(*tables: PageTable, asid: int, output_bits: int = 48, **fields: int) -> CD:
