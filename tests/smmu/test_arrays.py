@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from types import ModuleType
@@ -210,6 +211,65 @@ def test_every_way_through_an_array_gives_the_same(rng: Random) -> None:
         for name in Translations.__slots__:
             wrong = np.flatnonzero(getattr(found, name) != getattr(expected, name))
             assert not wrong.size, (way.__name__, name, hex(int(addresses[wrong[0]])), wrong.size)
+
+
+Spoil = Callable[[int], int]
+SPOILT1: tuple[Spoil, ...] = (
+    lambda _: 0,
+    lambda word: word & ~(1 << 10),
+    lambda word: word ^ 1 << 7,
+    lambda word: word ^ 1 << 54,
+    lambda word: word | 1 << 46,
+)
+SPOILT2: tuple[Spoil, ...] = (lambda _: 0, lambda word: word & ~(1 << 10), lambda word: word & ~(1 << 7), lambda word: word | 1 << 46)
+"""Not mapped, no access flag, read-only, for stage 1 no execution or user access, an output beyond the output size."""
+
+
+def mixed(rng: Random, count: int) -> tuple[Smmu, Context, int]:
+    """So many pages side by side, some of which fault or allow less, in one stage or in both; and where they begin."""
+    memory, host = Memory(), Allocator(0x4000_0000, 0x6000_0000)
+    mode, streams = rng.choice(["1", "2", "nested"]), StreamTable(memory, host, log2size=4)
+    second = PageTable(memory, host, stage=2, input_bits=40) if mode != "1" else None
+    if second is not None:
+        second.map(0x8000_0000, 0x1_0000_0000, 16 << 20, level=3)
+    view, space = (GuestView(memory, second.lookup), Allocator(0x8000_0000, 0x8040_0000)) if second is not None else (memory, host)
+    first = PageTable(view, space, stage=1)
+    first.map(0x12_3400_0000, 0x8080_0000, count << 12, level=3)
+    contexts = ContextTable(view, space)
+    contexts.set(0, context_descriptor(first, asid=1, output_bits=44))
+    for table, base, ways in ((first, 0x12_3400_0000, SPOILT1), (second, 0x8080_0000, SPOILT2)):
+        if table is not None and rng.randrange(3):
+            kinds = rng.sample(ways, rng.choice([1, 1, 2, 4]))
+            for page in rng.sample(range(count), count // rng.choice([1, 4, 20])):
+                where = table.entry_address(base + (page << 12)) or 0
+                table.memory.write(where, rng.choice(kinds)(table.memory.read(where) or 0))
+    if second is None:
+        streams.set(SID, stage1_entry(contexts))
+    else:
+        streams.set(SID, stage2_entry(second, vmid=1, output_bits=44) if mode == "2" else nested_entry(contexts, second, vmid=1, output_bits=44))
+    smmu = Smmu(IDS, memory, tlb=False)
+    for name, value in (("STRTAB_BASE", streams.base), ("STRTAB_BASE_CFG", streams.config), ("CR0", 0xD)):
+        smmu.write(name, value)
+    return smmu, smmu.configuration.context(SID, None, None), 0x8080_0000 if mode == "2" else 0x12_3400_0000
+
+
+def test_pages_of_every_kind_side_by_side_give_the_same() -> None:
+    """Random worlds in which pages of one region differ, each way, with addresses beside them."""
+    rng = Random(23)
+    for _ in range(60):
+        count = rng.choice([20, 700])
+        smmu, context, base = mixed(rng, count)
+        dice = np.random.default_rng(rng.randrange(1 << 32))
+        beside = np.uint64(rng.choice([0, 0x30000]))
+        addresses = np.uint64(base) - beside + dice.integers(0, (count << 12) + 2 * int(beside), 4 * count, dtype=np.uint64)
+        snapshot, need = Snapshot(smmu.memory), rng.choice(sorted(set(permissions.NEEDED.values())))
+        ways = [
+            way.translate(snapshot, context, smmu.features, Second(snapshot, context.stage2) if context.stage2 is not None else None, addresses, need)
+            for way in (plain, regions, pages)
+        ]
+        for name in Translations.__slots__:
+            for found in ways[1:]:
+                assert bool((getattr(found, name) == getattr(ways[0], name)).all()), name
 
 
 def test_many_addresses_take_the_short_way() -> None:

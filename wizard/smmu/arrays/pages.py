@@ -7,7 +7,7 @@ import numpy as np
 from wizard.arch.event import EventType, FaultClass
 from wizard.smmu.arrays import regions
 from wizard.smmu.arrays.plain import LEFT, Second, Translations
-from wizard.smmu.arrays.snapshot import U8, U64, Snapshot
+from wizard.smmu.arrays.snapshot import U8, U64, Bools, Snapshot
 from wizard.smmu.arrays.window import sample, window
 from wizard.smmu.context import Context
 from wizard.smmu.ids import Features
@@ -50,10 +50,15 @@ def _spread(pages: Translations, first: int, addresses: U64, found: Translations
     fine = pages.kind == 0
     faults = not bool(fine.all())
     told = faults and bool(pages.stage2.any() or pages.address.any() or (pages.fault_class != FaultClass.IN).any())
-    # The access's own address is what stage 2 refused; that of a descriptor is the same for all of a page.
-    own = np.where(pages.stage2 & (pages.fault_class == FaultClass.IN) & (pages.kind != EventType.F_WALK_EABT), _WITHIN, np.uint64(0))
-    same = [(column, into) for column, into in ((pages.allowed, found.allowed), (pages.span, found.span)) if _alike(column[fine])]
-    other = [(column, into) for column, into in ((pages.allowed, found.allowed), (pages.span, found.span)) if not _alike(column[fine])]
+    columns = (pages.allowed, found.allowed), (pages.span, found.span)
+    same = [(np.uint8(column.max()), into) for column, into in columns if _alike(column, fine)]
+    other = [(column, into) for column, into in columns if not _alike(column, fine)]
+    # Faults of one kind that tell nothing else: what each address gets is worked out without a list of those that fault.
+    listed = told or not _alike(pages.kind, ~fine)
+    code = np.uint8(pages.kind.max())
+    if faults:
+        # In the place of an output, of which none has more than 56 bits, below zero as a signed number.
+        np.bitwise_or(pages.pa, (~fine).astype(np.uint64) << np.uint64(63), out=pages.pa)
     numbers = np.zeros(CHUNK, np.uint64)
     for begin in range(0, addresses.size, CHUNK):
         chunk = addresses[begin : begin + CHUNK]
@@ -66,27 +71,32 @@ def _spread(pages: Translations, first: int, addresses: U64, found: Translations
         pages.pa.take(at, out=pa, mode="clip")
         for column, into in other:
             column.take(at, out=into[within], mode="clip")
-        for column, into in same:
-            into[within] = column.max()
-        wrong = None
-        if faults:
-            pages.kind.take(at, out=kind, mode="clip")
-            wrong = np.flatnonzero(kind != 0)
-            if told:
-                of = at.take(wrong)
-                if outside is not None:
-                    of = np.clip(of, 0, pages.pa.size - 1)
-                found.stage2[within][wrong], found.fault_class[within][wrong] = pages.stage2[of], pages.fault_class[of]
-                found.address[within][wrong] = pages.address[of] | chunk[wrong] & own[of]
+        if not faults:
+            for value, into in same:
+                into[within] = value
+        else:
+            reached = pa.view(np.int64) >= 0
+            for value, into in same:
+                np.multiply(reached.view(np.uint8), value, out=into[within])
+            if not listed:
+                np.multiply((~reached).view(np.uint8), code, out=kind)
+            else:
+                wrong = np.flatnonzero(~reached)
+                of = np.clip(at.take(wrong), 0, pages.pa.size - 1)
+                kind[wrong] = pages.kind[of]
+                if told:
+                    # The access's own address is what stage 2 refused; that of a descriptor is the same for all of a page.
+                    own = pages.stage2[of] & (pages.fault_class[of] == FaultClass.IN) & (pages.kind[of] != EventType.F_WALK_EABT)
+                    found.stage2[within][wrong], found.fault_class[within][wrong] = pages.stage2[of], pages.fault_class[of]
+                    found.address[within][wrong] = pages.address[of] | chunk[wrong] & np.where(own, _WITHIN, np.uint64(0))
         np.bitwise_and(chunk, _WITHIN, out=number)
         np.bitwise_or(pa, number, out=pa)
-        if wrong is not None:
-            pa[wrong] = 0
-            for _, into in same:
-                into[within][wrong] = 0
+        if faults:
+            np.maximum(pa.view(np.int64), 0, out=pa.view(np.int64))
         if outside is not None:
             kind[outside] = LEFT
 
 
-def _alike(column: U8) -> bool:
-    return not column.size or bool(column.min() == column.max())
+def _alike(column: U8, some: Bools) -> bool:
+    """Whether a column has one number where ``some`` is true, and another one, 0, everywhere else."""
+    return bool(((column == column.max(initial=0)) == some).all())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wizard.smmu import permissions
-from wizard.smmu.arrays import pages, plain, regions
+from wizard.smmu.arrays import pages, plain
 from wizard.smmu.arrays.plain import Second, Translations
 from wizard.smmu.arrays.snapshot import U64, Snapshot
 from wizard.smmu.context import Context
@@ -28,8 +28,5 @@ def translate(
     instruction = instruction if context.instruction is None else context.instruction
     need = permissions.NEEDED[privileged, write, instruction]
     second = Second(snapshot, context.stage2) if context.stage2 is not None else None
-    way = plain.translate
-    if addresses.size >= FEW:
-        # One stage is a single look, which a page's own would not save.
-        way = regions.translate if context.stage1 is None or second is None else pages.translate
+    way = pages.translate if addresses.size >= FEW else plain.translate
     return way(snapshot, context, features, second, addresses, need)
