@@ -10,12 +10,13 @@
 | every page somewhere else                        | 4 times numpy.bitwise_or.reduce          |
 | all of the proof, registers to caches, in pages  | 4 times numpy.bitwise_or.reduce          |
 | memory that the proof takes beside the tables    | bounded, whatever the guest has          |
-| a dry run of 8 VMs with 4 functions              | a third of the time of the build before  |
+| a dry run of 8 VMs with 4 functions, both ways   | a third of the time of the build before  |
 | the same of 1, 8 and 64 VMs with 3 functions     | grows with an exponent of 1.1 at most    |
 | ``--large 2048``: a 2 TiB guest in pages         | 1.5 s, 512 MiB beside the tables         |
 
-The dry runs (scenarios, proofs, costs) are on a recorded Kunpeng 920. Times are processor time, the best of the repetitions, both builds in turn, but
-for the one by the clock: a dry run uses the processors that there are. The figures beside them are from this build alone. Nothing is asserted. ``--large`` takes 5 GiB of memory and some minutes.
+The dry runs (scenarios, proofs, costs) are on a recorded Kunpeng 920. Times are processor time, the best of the repetitions, both builds in
+turn, but for the one by the clock: a dry run uses the processors that there are. The figures beside them are from this build alone. Nothing is
+asserted. ``--large`` takes 5 GiB of memory and some minutes.
 """
 
 from __future__ import annotations
