@@ -3,18 +3,21 @@
     python -m benchmarks.plan [--functions 1000] [--vms 64] [--runs 5]
 
 Goals: 300 ms or less for the pure steps (request to plan, and every profile and command line as text), 1 s with the files. The host is
-decoded once before (it is the same for all), its verdicts are not: they are part of planning. Best of the runs.
+decoded once before (it is the same for all), its verdicts are not: they are part of planning. Best of the runs. Then 1, 8 and 64 VMs with as
+many functions each, verdicts known: how the processor time grows from one to the next, as an exponent (goal: 1.1 at most).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -25,17 +28,19 @@ from wizard.export import qemu_json, qemu_script
 from wizard.facts.model import Facts
 from wizard.facts.snapshot import encode
 from wizard.host.build import host_of
+from wizard.host.model import Host
 from wizard.plan.planner import make_plan
 from wizard.plan.request import FunctionRequest, Request, VmRequest
 from wizard.profile import read_profile, write_profile
 
 ROOT = Path(__file__).resolve().parent.parent
+VMS = (1, 8, 64)
 
 
-def request_of(facts: Facts, vms: int) -> Request:
-    """All VFs of the host, spread evenly over the VMs."""
+def request_of(facts: Facts, vms: int, share: int | None = None) -> Request:
+    """All VFs of the host, spread evenly over the VMs; or ``share`` of them for each."""
     vfs = [function.address for function in facts.functions if function.physfn]
-    share = max(1, len(vfs) // vms)
+    share = share or max(1, len(vfs) // vms)
     return Request(
         vms=tuple(
             VmRequest(
@@ -59,6 +64,31 @@ def best(step: Callable[[], object], runs: int) -> str:
         after = os.times()
         cpu.append(sum(after[:4]) - sum(before[:4]))  # of this process and of its children
     return f"{min(wall) * 1000:7.0f} ms   {min(cpu) * 1000:7.0f} ms CPU"
+
+
+def growth(host: Host, facts: Facts, runs: int) -> list[str]:
+    """How the steps grow with the VMs, each of which has as many functions."""
+    share = max(1, sum(1 for function in facts.functions if function.physfn) // VMS[-1])
+    found = []
+    for name in ("plan, verdicts known", "profiles as text", "command lines, both forms"):
+        taken = {}
+        for vms in VMS:
+            request = request_of(facts, vms, share)
+            made = make_plan(host, request)
+            steps: dict[str, Callable[[], object]] = {
+                "plan, verdicts known": lambda asked=request: make_plan(host, asked),  # type: ignore[misc]
+                "profiles as text": lambda plan=made: [write_profile(vm) for vm in plan.vms],  # type: ignore[misc]
+                "command lines, both forms": lambda plan=made: [(qemu_script(vm), qemu_json(vm)) for vm in plan.vms],  # type: ignore[misc]
+            }
+            times = []
+            for _ in range(runs):
+                started = time.process_time()
+                steps[name]()
+                times.append(time.process_time() - started)
+            taken[vms] = min(times)
+        grown = [f"{math.log(taken[more] / taken[fewer]) / math.log(more / fewer):.2f} to {more}" for fewer, more in pairwise(VMS)]
+        found.append(f"  {name:32} {taken[VMS[0]] * 1000:7.1f} ms for 1 VM x {share}, exponent {', '.join(grown)}")
+    return found
 
 
 def main() -> None:
@@ -100,6 +130,7 @@ def main() -> None:
                 subprocess.run([*words, "-o", directory], cwd=ROOT, capture_output=True, check=False)
 
         print(f"  the whole command, files written {best(process, arguments.runs)}")
+        print(*growth(host_of(facts), facts, arguments.runs), sep="\n")
 
 
 if __name__ == "__main__":
