@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from wizard.base.errors import InputError
 from wizard.facts import snapshot
+from wizard.facts.content import FILE_LIMIT
 from wizard.facts.functions import LIMIT, read_functions
 from wizard.facts.memorytree import MemoryTree
 from wizard.facts.policy import parse_policy
@@ -28,7 +29,6 @@ from wizard.facts.record import from_tree
 from wizard.facts.redact import redact
 from wizard.facts.snapshot import decode, encode, load
 from wizard.facts.source import load_recording, open_tree
-from wizard.facts.tree import FILE_LIMIT
 from wizard.facts.umockdev import from_umockdev, to_umockdev
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ import sys
 from wizard.base.errors import InputError
 from wizard.facts.snapshot import load
 from wizard.facts.source import load_recording, open_tree
-from wizard.facts.tree import FILE_LIMIT
+from wizard.facts.content import FILE_LIMIT
 from wizard.facts.record import from_tree
 from wizard.facts.source import load_recording
 try:

@@ -20,11 +20,12 @@ from tests.tools.processes import LIMIT
 from wizard.base import shares
 from wizard.base.errors import InputError
 from wizard.base.shares import in_shares
+from wizard.facts.content import FILE_LIMIT
 from wizard.facts.model import Group
 from wizard.facts.record import from_tree
 from wizard.facts.snapshot import decode, encode
 from wizard.facts.source import open_tree
-from wizard.facts.tree import FILE_LIMIT, DirectoryTree
+from wizard.facts.tree import DirectoryTree
 
 
 @pytest.fixture

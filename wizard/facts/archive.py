@@ -19,9 +19,8 @@ from typing import IO, Any
 
 from wizard.base.errors import InputError
 from wizard.base.text import size, visible
-from wizard.facts.functions import without_zeros
+from wizard.facts.content import FILE_LIMIT, JSON_LIMIT, PATH_LIMIT, TEXT_LIMIT, without_zeros
 from wizard.facts.memorytree import MemoryTree
-from wizard.facts.tree import FILE_LIMIT, JSON_LIMIT, PATH_LIMIT, TEXT_LIMIT
 
 # tar pads each attribute of a live /sys to the size that sysfs claims for it, a page: 64 KiB on many of these hosts. Zeros unpack fast.
 ARCHIVE_LIMIT = 4 << 30  # bytes of an archive, unpacked

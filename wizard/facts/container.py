@@ -17,12 +17,13 @@ import msgspec
 
 from wizard.base.errors import InputError, ProgramError
 from wizard.base.text import size, visible
+from wizard.facts.content import TEXT_LIMIT
 from wizard.facts.held import Place
 from wizard.facts.model import IN_FILE, Facts, PciFunction
 from wizard.facts.paste.combine import facts_of
 from wizard.facts.paste.kinds import pieces_of, understood
 from wizard.facts.paste.piece import Piece
-from wizard.facts.tree import TEXT_LIMIT, Tree
+from wizard.facts.tree import Tree
 
 FILES = 4096
 DEPTH = 8  # directories above one another

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from wizard.arch.pci import USER_READABLE, Status
 from wizard.base.errors import InputError
 from wizard.base.text import visible
+from wizard.facts.content import without_zeros
 from wizard.facts.model import PciFunction
 from wizard.facts.scope import Scope
 from wizard.facts.tree import Folder, Tree
@@ -32,7 +33,6 @@ _UEVENT = re.compile(
 _EMPTY_REGION = "0x0000000000000000 0x0000000000000000 0x0000000000000000"
 _EMPTY_RUNS = tuple(f"\n{_EMPTY_REGION}" * count for count in (8, 4, 2, 1))
 _EMPTY_ENDS = ("\n", _EMPTY_REGION)
-_ZEROS = tuple(map(bytes, (2048, 1024, 512, 256, 128, 64)))
 # The kernel prints this for an unset override (drivers/pci/pci-sysfs.c, driver_override_show).
 _UNSET = "(null)"
 
@@ -146,16 +146,6 @@ def _readable(config: bytes) -> tuple[str, int]:
     told = without_zeros(config)
     unread = len(config) > USER_READABLE and len(told) <= USER_READABLE and Status.read(config).CAP_LIST
     return told.hex(), USER_READABLE if unread else len(config)
-
-
-def without_zeros(data: bytes) -> bytes:
-    """Configuration space without the zeros at its end."""
-    # rstrip() alone looks at one byte after the other: of 4 KiB, of which most functions use a few hundred, that takes longer than to read them.
-    end = len(data)
-    for zeros in _ZEROS:
-        if data.endswith(zeros, 0, end):
-            end -= len(zeros)
-    return data[:end].rstrip(b"\0")
 
 
 def _ids(folder: Folder) -> dict[str, Any] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 
-from wizard.facts.tree import FILE_LIMIT, Tree, written_link
+from wizard.facts.content import FILE_LIMIT, written_link
+from wizard.facts.tree import Tree
 
 
 class MemoryTree(Tree):

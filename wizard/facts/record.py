@@ -11,6 +11,7 @@ from wizard import __version__
 from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts import devicetree, platform, taken, usage
+from wizard.facts.content import TEXT_LIMIT
 from wizard.facts.covered import covered
 from wizard.facts.held import Place
 from wizard.facts.interrupts import behind_its
@@ -20,7 +21,7 @@ from wizard.facts.model import FORMAT, VERSION, AddressText, Count, Facts, Hex, 
 from wizard.facts.opened import of_displays
 from wizard.facts.pci_ids import named
 from wizard.facts.scope import Scope
-from wizard.facts.tree import TEXT_LIMIT, Tree
+from wizard.facts.tree import Tree
 from wizard.facts.uefi import find_firmware
 
 

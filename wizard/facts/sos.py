@@ -16,13 +16,14 @@ from typing import Any
 import msgspec
 
 from wizard.base.address import Address
-from wizard.facts.functions import LIMIT, last_function, without_zeros
+from wizard.facts.content import TEXT_LIMIT, without_zeros
+from wizard.facts.functions import LIMIT, last_function
 from wizard.facts.held import Place
 from wizard.facts.model import Group, Identity, IommuDevice, PciFunction, Program
 from wizard.facts.paste import lspci
 from wizard.facts.paste.bus import join_vfs
 from wizard.facts.sosuse import ReportTree, stand_ins, uses
-from wizard.facts.tree import TEXT_LIMIT, Tree
+from wizard.facts.tree import Tree
 from wizard.facts.umockdev import parse
 
 UDEV = "sos_commands/devices/udevadm_info_--export-db"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from wizard.facts.content import FILE_LIMIT, TEXT_LIMIT
 from wizard.facts.memorytree import MemoryTree
-from wizard.facts.tree import FILE_LIMIT, TEXT_LIMIT, Tree
+from wizard.facts.tree import Tree
 
 _COMMANDS = "sos_commands/"
 _LINKS = ("proc/mounts", "proc/net", "proc/self")  # in the order in which they lead to one another

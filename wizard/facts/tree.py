@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-import re
 import stat
 from abc import ABC, abstractmethod
 
@@ -19,13 +18,7 @@ import msgspec
 from wizard.base.errors import InputError
 from wizard.base.json import out_of_bounds
 from wizard.base.text import visible
-
-FILE_LIMIT = 1 << 20  # a dmesg of 1 MiB is cut; everything else is far smaller
-JSON_LIMIT = 64 << 20
-TEXT_LIMIT = 128 << 20  # bytes of a log, a listing or a database: lspci -xxxx of 8,192 functions has 115 MB
-ATTRIBUTE_LIMIT = 65536  # the largest page of arm64: the kernel shows no more than a page of one
-PATH_LIMIT = 4096  # PATH_MAX
-PAGE = 4096  # bytes; an attribute that is shorter comes in one read
+from wizard.facts.content import ATTRIBUTE_LIMIT, FILE_LIMIT, JSON_LIMIT, PATH_LIMIT, as_text, read_whole, written_link
 
 
 class Tree(ABC):
@@ -382,32 +375,3 @@ class _OpenFolder(Folder):
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.descriptor)
-
-
-_LINK = re.compile(rb"(?:\.\./)+[^\0\n]+\n?")
-
-
-def written_link(data: bytes | None) -> str | None:
-    """The target of a link that came as a file with its text: so zip, git without symlinks and some file systems carry it. None else."""
-    return as_text(data.rstrip(b"\n")) if data and len(data) < PATH_LIMIT and _LINK.fullmatch(data) else None
-
-
-def as_text(data: bytes) -> str:
-    """Text without the white space around it, and without the zeros that tar pads an attribute with: sysfs calls each a page long."""
-    return data.rstrip(b"\0").decode(errors="backslashreplace").strip()
-
-
-def read_whole(descriptor: int, limit: int, path: str = "") -> bytes:
-    """At most ``limit`` bytes of a file.
-
-    An attribute of sysfs comes in one read, if it is shorter than a page. A file of /proc does not: it ends a read where the next line
-    would not fit (seq_file), so that only an empty read is its end.
-    """
-    data = os.read(descriptor, min(limit, PAGE))
-    if len(data) >= limit or (len(data) < PAGE and path.startswith("sys/")):
-        return data
-    pieces, left = [data], limit - len(data)
-    while left and (data := os.read(descriptor, min(left, 1 << 20))):
-        pieces.append(data)
-        left -= len(data)
-    return b"".join(pieces)

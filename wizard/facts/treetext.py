@@ -17,8 +17,8 @@ from pathlib import Path
 
 from wizard.base.errors import InputError
 from wizard.base.text import visible
+from wizard.facts.content import FILE_LIMIT, PATH_LIMIT
 from wizard.facts.memorytree import MemoryTree
-from wizard.facts.tree import FILE_LIMIT, PATH_LIMIT
 
 HEAD, END = "# smmu-wizard tree 1", "# smmu-wizard tree end"
 _HEAD = re.compile(rb"^\s*" + HEAD.encode() + rb"\s*$", re.MULTILINE)

@@ -19,12 +19,12 @@ from wizard import __version__
 from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts import platform
+from wizard.facts.content import PATH_LIMIT
 from wizard.facts.functions import read_functions
 from wizard.facts.held import NOT_IN_UMOCKDEV
 from wizard.facts.memorytree import MemoryTree
 from wizard.facts.model import Facts, IommuDevice, Moment, PciFunction
 from wizard.facts.pci_ids import named
-from wizard.facts.tree import PATH_LIMIT
 
 ABSENT = (*NOT_IN_UMOCKDEV, "/sys/kernel/iommu_groups", "/sys/firmware/acpi/tables", "/sys/devices/system/node", "/proc", "dmesg")
 _NAMES = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from wizard.facts.functions import without_zeros
+from wizard.facts.content import without_zeros
 from wizard.facts.held import Place
 from wizard.facts.paste.combine import address_of
 from wizard.facts.paste.configwords import Words, bits, capability_lists
