@@ -81,10 +81,10 @@ def test_a_snapshot_whose_paths_go_in_circles_is_answered() -> None:
 
 
 def test_the_nearest_of_a_gpu_come_first() -> None:
-    found = neighbours(host("gb200").functions, host("gb200").functions["0009:01:00.0"])
+    found = neighbours(host("gb200"), host("gb200").functions["0009:01:00.0"])
     assert [one.way for one in found] == sorted((one.way for one in found), key=list(Way).index)
     assert {one.second for one in found} >= {"0008:01:00.0", "0018:01:00.0", "0019:01:00.0"}
-    assert neighbours(host().functions, host().functions[NVME]) == []  # a disk's peers are no question without a GPU
+    assert neighbours(host(), host().functions[NVME]) == []  # a disk's peers are no question without a GPU
 
 
 def only(made: VmPlan, on: Host) -> Pair:

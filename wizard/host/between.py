@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from wizard.host.model import Function
+from wizard.host.model import Function, Host
 from wizard.host.pci import extcaps
 from wizard.host.pci.path import AcsStep, PciNode, acs_step
 
@@ -79,19 +79,26 @@ def between(functions: Mapping[str, Function], first: str, second: str) -> Betwe
 
 def wanted(first: Function, second: Function) -> bool:
     """Whether programs are likely to want peer to peer: a GPU or an accelerator with another one, a network card or an NVMe disk."""
-    kinds = (first.class_code, second.class_code)
-    return any(map(_computes, kinds)) and all(_computes(kind) or kind >> 16 == _NETWORK or kind >> 8 == _NVME for kind in kinds)
+    return (computes(first) or computes(second)) and exchanges(first) and exchanges(second)
 
 
-def neighbours(functions: Mapping[str, Function], function: Function) -> list[Between]:
+def neighbours(host: Host, function: Function) -> list[Between]:
     """Those that a GPU or accelerator may exchange data with (of anything else: the GPUs and accelerators), the nearest first."""
-    found = [between(functions, str(function), str(other)) for other in functions.values() if other is not function and wanted(function, other)]
+    # As ``wanted`` says of each pair; the wizard asks it for each key, so nobody walks the whole host for it.
+    among = () if not exchanges(function) else host.exchanging if computes(function) else host.computing
+    found = [between(host.functions, str(function), str(other)) for other in among if other is not function]
     order = list(Way)
     return sorted(found, key=lambda one: (order.index(one.way), len(one.path)))
 
 
-def _computes(class_code: int) -> bool:
-    return class_code >> 16 in (_GPU, _ACCELERATOR)
+def computes(function: Function) -> bool:
+    """Whether it is a GPU or an accelerator."""
+    return function.class_code >> 16 in (_GPU, _ACCELERATOR)
+
+
+def exchanges(function: Function) -> bool:
+    """Whether it is one of those, or what they exchange data with: a network card or an NVMe disk."""
+    return computes(function) or function.class_code >> 16 == _NETWORK or function.class_code >> 8 == _NVME
 
 
 def _way(first: tuple[Function, ...], second: tuple[Function, ...]) -> tuple[Way, Function | None]:

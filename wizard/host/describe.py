@@ -84,7 +84,7 @@ def function_rows(host: Host, function: Function) -> Iterator[Row]:
     bars = ", ".join(f"{bar.index}: {size(bar.size)}" + (" prefetchable" if bar.prefetchable else "") for bar in function.bars)
     yield Row("bars", "BARs", bars or ("none" if function.bars_known else NOT_READ))
     yield Row("companions", "companions", ", ".join(map(str, host.companions(function))) or ("none" if whole(host.facts) else "none recorded"))
-    if near := neighbours(host.functions, function):
+    if near := neighbours(host, function):
         yield Row("peers", "nearest peers", _peers(near))
     if facts.physfn:
         yield Row("physfn", "VF of", visible(facts.physfn))

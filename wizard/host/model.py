@@ -330,6 +330,20 @@ class Host(msgspec.Struct, frozen=True, dict=True):
         return tuple(f.facts.address for f in self._by_slot[function.address[:3]] if f.facts.address != own)
 
     @once
+    def computing(self) -> tuple[Function, ...]:
+        """The GPUs and accelerators."""
+        from wizard.host.between import computes
+
+        return tuple(one for one in self.functions.values() if computes(one))
+
+    @once
+    def exchanging(self) -> tuple[Function, ...]:
+        """Those, and what exchanges data with them: network cards, NVMe disks."""
+        from wizard.host.between import exchanges
+
+        return tuple(one for one in self.functions.values() if exchanges(one))
+
+    @once
     def _by_slot(self) -> Mapping[tuple[int, int, int], tuple[Function, ...]]:
         found: dict[tuple[int, int, int], list[Function]] = {}
         for function in self.functions.values():

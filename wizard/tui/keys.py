@@ -7,6 +7,7 @@ was asked before it has had its answer.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from textual.message_pump import MessagePump
 
 PATIENCE = 10.0  # seconds that keys wait for one that is not through, or for its screen; only one whose widget has gone takes so long
 LOST = 1.0  # seconds until a key's own word of being through is taken for lost
+HOLD = 0.05  # seconds that a screen's paint may wait for the key to be through: what takes longer shows how far it is
 
 
 class KeysInOrder(App[int]):
@@ -44,6 +46,7 @@ class KeysInOrder(App[int]):
         self._target: MessagePump | None = None
         self._answers = 0  # of questions that are gone from the screen, and have not been taken yet
         self._typed: deque[events.Key] = deque()
+        self._held: asyncio.TimerHandle | None = None  # a paint waits; this is when it is tired of it
 
     def before_keys(self, answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """An answer that is taken before the next key is.
@@ -103,3 +106,23 @@ class KeysInOrder(App[int]):
             self.call_next(self._take_next)
         else:
             self._typing = False
+            self.paint_now()
+
+    # One paint for a key; for one with others behind it none, as long as that takes no longer than HOLD.
+
+    def hold_paint(self) -> bool:
+        """Whether what a screen would paint now waits: until the last of the keys that were typed is through, or HOLD has passed."""
+        if not self._typing or time.monotonic() - self._typing_since >= PATIENCE:
+            return False
+        if self._held is None:
+            self._held = asyncio.get_running_loop().call_later(HOLD, self.paint_now)
+        return self._held.when() > asyncio.get_running_loop().time()
+
+    def paint_now(self) -> None:
+        """Paint what waits for it."""
+        if self._held is not None:
+            self._held.cancel()
+        paint = getattr(self.screen, "paint_now", None) if self.screen_stack else None
+        if paint is not None:
+            paint()
+        self._held = None

@@ -10,10 +10,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
-from textual.screen import Screen
 from textual.widget import Widget
 
 from wizard.tui.lines import Line, line
+from wizard.tui.painting import PaintedOnce
 from wizard.tui.widgets.bars import Bar, Command, Job, Keys, Tabs
 from wizard.tui.widgets.lines import LinesView
 
@@ -52,7 +52,7 @@ MOVES = {
 }
 
 
-class WizardScreen(Screen[None]):
+class WizardScreen(PaintedOnce):
     """A screen of the wizard. ``session_changed`` draws it again from the session; that happens when it comes up, too."""
 
     SCREEN: ClassVar[str] = ""

@@ -18,6 +18,7 @@ from textual.widgets import Input, Static
 from wizard.base.text import visible
 from wizard.tui.keys import KeysInOrder
 from wizard.tui.lines import Line, line, wrap
+from wizard.tui.painting import PaintedOnce
 from wizard.tui.widgets.bars import Keys
 from wizard.tui.widgets.lines import Build, LinesView
 
@@ -40,7 +41,7 @@ _BOX = """
 """
 
 
-class Dialog(ModalScreen[Any]):
+class Dialog(PaintedOnce, ModalScreen[Any]):
     """A box over the screen. Escape answers None."""
 
     ENTER: ClassVar[str] = ""

@@ -102,8 +102,9 @@ class Columns(Bar):
 
     def say(self, words: str) -> None:
         """Another line."""
-        self.words = words
-        self.refresh()
+        if words != self.words:
+            self.words = words
+            self.refresh()
 
     def pieces(self) -> Iterable[Piece]:
         yield self.words, "", None, None
@@ -123,9 +124,9 @@ class Command(Bar):
 
     def say(self, words: str) -> None:
         """Another command."""
-        self.words = words
-        self._hint = ""
-        self.refresh()
+        if (words, "") != (self.words, self._hint):
+            self.words, self._hint = words, ""
+            self.refresh()
 
     def hint(self, text: str) -> None:
         """What the field under the cursor is for, in place of the command."""

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
 from textual.message import Message
 
 from wizard.base.glyphs import UNICODE, Glyphs
@@ -118,6 +117,7 @@ class DeviceTable(LinesView):
             2 if self.as_tree else 0
         )
         self.lines_changed()
+        self.refresh()
         self._put(key, before)
         if self._kept and self.cursor not in self._kept:
             # What was looked for is a function, not what it hangs below.
@@ -186,8 +186,7 @@ class DeviceTable(LinesView):
         return self._rows[y].key
 
     def lines_changed(self) -> None:
-        self.virtual_size = Size(self.size.width, self.count)
-        self.refresh()
+        self._resize_content(self.size.width)
 
     def line_at(self, y: int) -> Line:
         row = self._rows[y]
@@ -315,7 +314,7 @@ class DeviceTable(LinesView):
         below = set(self.below(key))
         self.marked = self.marked - below if below and below <= self.marked else self.marked | below
         self._anchor = key
-        self._marks_changed()
+        self._marks_changed(below)
         self.action_cursor(1)
 
     def action_mark_to(self) -> None:
@@ -327,19 +326,25 @@ class DeviceTable(LinesView):
         here = keys.index(key)
         start = keys.index(self._anchor) if self._anchor in keys else here
         low, high = sorted((start, here))
+        more: set[str] = set()
         for row in self._rows[low : high + 1]:
-            self.marked |= set(self.below(row.key) if row.closed else endpoints(self.index.host, [row.key]) if self.index else ())
+            more |= set(self.below(row.key) if row.closed else endpoints(self.index.host, [row.key]) if self.index else ())
+        self.marked |= more
         self._anchor = key
-        self._marks_changed()
+        self._marks_changed(more)
 
     def clear_marks(self) -> None:
         """No function is marked any more."""
-        self.marked.clear()
+        before = self.marked
+        self.marked = set()
         self._anchor = None
-        self._marks_changed()
+        self._marks_changed(before)
 
-    def _marks_changed(self) -> None:
-        self.refresh()
+    def _marks_changed(self, functions: set[str]) -> None:
+        # Their rows, and the heading that they may be folded below, which counts them.
+        parents = self.index.parents if self.index is not None else {}
+        rows = functions | {parents.get(one, "") for one in functions}
+        self._refresh_lines([y for y in self._known() if y < self.count and self._rows[y].key in rows])
         self.post_message(self.Marked(len(self.marked)))
 
     def action_fold(self, shut: bool) -> None:

@@ -2,66 +2,24 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, Literal
 
 from rich.markup import escape
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
 
 from wizard.base.text import visible
-from wizard.tui.lines import BLANK, ROLES, Line, folded, in_ascii
+from wizard.tui.lines import Line, folded
+from wizard.tui.widgets.painted import PaintedLines
 
 Build = Callable[[int], Sequence[Line]]
 
 
-class LinesView(ScrollView, can_focus=True):
+class LinesView(PaintedLines, can_focus=True):
     """Lines, of which those with a key can be chosen. Neighbouring lines with the same key are one item."""
-
-    COMPONENT_CLASSES = {f"lines--{role}" for role in ROLES if role} | {"lines--cursor", "lines--cursor-blur"}
-
-    DEFAULT_CSS = """
-    LinesView {
-        background: $background;
-        color: $foreground;
-        overflow-x: hidden;
-        scrollbar-size: 1 1;
-        & > .lines--dim { color: $foreground 60%; }
-        & > .lines--bold { text-style: bold; }
-        & > .lines--head { color: $primary; text-style: bold; }
-        & > .lines--good { color: $text-success; }
-        & > .lines--bad { color: $text-error; }
-        & > .lines--warn { color: $text-warning; }
-        & > .lines--info { color: $text-primary; }
-        & > .lines--accent { color: $text-accent; }
-        & > .lines--key { color: $accent; text-style: bold; }
-        & > .lines--add { color: $text-success; }
-        & > .lines--remove { color: $text-error; }
-        & > .lines--c0 { color: ansi_bright_cyan; }
-        & > .lines--c1 { color: ansi_bright_magenta; }
-        & > .lines--c2 { color: ansi_bright_yellow; }
-        & > .lines--c3 { color: ansi_bright_green; }
-        & > .lines--c4 { color: ansi_bright_blue; }
-        & > .lines--c5 { color: ansi_bright_red; }
-        &:light > .lines--c0 { color: #006a80; }
-        &:light > .lines--c1 { color: #8a1f7a; }
-        &:light > .lines--c2 { color: #7a5c00; }
-        &:light > .lines--c3 { color: #1f6b2b; }
-        &:light > .lines--c4 { color: #1c4fa0; }
-        &:light > .lines--c5 { color: #9c2330; }
-        & > .lines--cursor { background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold; }
-        & > .lines--cursor-blur { background: $surface; }
-        &.-ascii { scrollbar-size: 0 0; }
-        &:nocolor > .lines--cursor { text-style: reverse; }
-        &:nocolor > .lines--cursor-blur { text-style: underline; }
-    }
-    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "cursor(-1)", "Up", show=False, id="up"),
@@ -127,7 +85,7 @@ class LinesView(ScrollView, can_focus=True):
         self._fold = False
         self.searched = ""  # words that are looked for, as they were typed
         self._found_at = 0  # line of the last one that was found
-        self._styles_by_role: dict[str, Style] = {}
+        self._found_lines: tuple[str, list[int]] = ("", [])  # words, and the lines that have them
 
     # What is drawn. A subclass that makes its lines one by one overrides these three.
 
@@ -160,20 +118,21 @@ class LinesView(ScrollView, can_focus=True):
         if self._build is None or not self.size.width:
             self._built_for = 0  # out of sight: made when there is a width, also when it is the one before
             return
-        key, before = self.cursor, self._at
+        key, before, lines = self.cursor, self._at, self._lines
         self._built_for = self.size.width
         width = max(10, self.size.width - 2)  # a margin, and the scrollbar that may come
         self._lines = list(self._build(width))
         if self._fold:
             self._lines = list(folded(self._lines, width, ">"))
+        self._found_lines = ("", [])
+        self._refresh_changes(lines, self._lines)
         self.lines_changed()
         self._put(key, before)
+        self._refresh_items(key, self.cursor)
 
     def lines_changed(self) -> None:
         """The number or the width of the lines may be another."""
-        width = max((len(one.text) for one in self._lines), default=0) + 1 if self._wide and not self._fold else self.size.width
-        self.virtual_size = Size(width, self.count)
-        self.refresh()
+        self._resize_content(max((len(one.text) for one in self._lines), default=0) + 1 if self._wide and not self._fold else self.size.width)
 
     def _put(self, key: Hashable | None, before: int) -> None:
         # The same item; where it is gone, the one that took its place.
@@ -223,7 +182,7 @@ class LinesView(ScrollView, can_focus=True):
         old = self.cursor
         self._at = self._top(y)
         self._reveal()
-        self.refresh()
+        self._refresh_items(old, self.cursor)
         if self.cursor != old:
             self.post_message(self.Moved(self, self.cursor))
 
@@ -245,22 +204,31 @@ class LinesView(ScrollView, can_focus=True):
 
     def _found(self) -> list[int]:
         words = self.searched.casefold()
-        return [y for y in range(self.count) if words in self.line_at(y).text.casefold()] if words else []
+        before, lines = self._found_lines
+        if words and words != before:
+            # A letter more: only what had the letters before can have it. n and N ask for the same words again.
+            among = lines if before and before in words else range(self.count)
+            self._found_lines = words, [y for y in among if words in self.line_at(y).text.casefold()]
+        return self._found_lines[1] if words else []
 
     @property
     def search_place(self) -> tuple[int, int]:
         """Which of the lines that have the words is the one shown last, from 1, and how many have them."""
         found = self._found()
-        return (found.index(self._found_at) + 1 if self._found_at in found else 0), len(found)
+        place = bisect_left(found, self._found_at)
+        return (place + 1 if found[place : place + 1] == [self._found_at] else 0), len(found)
 
     def search(self, words: str) -> None:
         """Go to the first line from here on that has the words, in either case; "" ends the search."""
         if not self.searched:
             self._found_at = self._at if self.cursor is not None else self.scroll_offset.y
+        begins_or_ends = bool(words) != bool(self.searched)
         self.searched = words
+        if begins_or_ends:
+            self.refresh_bindings()  # n, N and escape are the view's own while one searches: the keys below say so
         found = self._found()
         if found:
-            self._go_to_line(next((y for y in found if y >= self._found_at), found[0]))
+            self._go_to_line(found[bisect_left(found, self._found_at) % len(found)])
 
     def _go_to_line(self, y: int) -> None:
         self._found_at = y
@@ -283,8 +251,8 @@ class LinesView(ScrollView, can_focus=True):
     def action_find_next(self, step: int) -> None:
         found = self._found()
         if found:
-            after = [y for y in found if (y > self._found_at if step > 0 else y < self._found_at)]
-            self._go_to_line((after or found)[0 if step > 0 else -1])
+            place = bisect_right(found, self._found_at) if step > 0 else bisect_left(found, self._found_at) - 1
+            self._go_to_line(found[place % len(found)])
         self.post_message(self.Search(self, "moved"))
 
     def action_end_find(self) -> None:
@@ -354,6 +322,7 @@ class LinesView(ScrollView, can_focus=True):
             self._rebuild()
         else:
             self.lines_changed()
+            self.refresh()
         self._reveal()
 
     def on_focus(self) -> None:
@@ -361,49 +330,3 @@ class LinesView(ScrollView, can_focus=True):
 
     def on_blur(self) -> None:
         self.refresh()
-
-    # Drawing.
-
-    def notify_style_update(self) -> None:
-        """The theme is another."""
-        super().notify_style_update()
-        self._styles_by_role.clear()
-
-    def role_style(self, role: str) -> Style:
-        """How a role looks in this theme."""
-        style = self._styles_by_role.get(role)
-        if style is None:
-            style = self._style_of(role) if role else Style()
-            self._styles_by_role[role] = style
-        return style
-
-    def _style_of(self, role: str) -> Style:
-        # The whole style has its colours blended; of it a role has the colour, and only the cursor the background, too.
-        whole = self.get_component_rich_style(f"lines--{role}")
-        background = whole.bgcolor if role.startswith("cursor") else None
-        color = None if role in ("bold", "cursor-blur") else whole.color
-        return Style(color=color, bgcolor=background, bold=whole.bold, reverse=whole.reverse, underline=whole.underline)
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        self._cursor_key = self.cursor
-        return super().render_lines(crop)
-
-    def render_line(self, y: int) -> Strip:
-        width, base = self.size.width, self.rich_style
-        scroll_x, scroll_y = self.scroll_offset
-        y += scroll_y
-        one = self.line_at(y) if y < self.count else BLANK
-        over = Style()
-        if one.key is not None and one.key == self._cursor_key:
-            over = self.role_style("cursor" if self.has_focus else "cursor-blur")
-        full = base + over
-        focused = bool(over) and self.has_focus
-        plain_signs = self.has_class("-ascii")
-        segments = [
-            Segment(in_ascii(text) if plain_signs else text, full if focused or not role else base + self.role_style(role) + over)
-            for text, role in one.spans
-        ]
-        strip = Strip(segments)
-        if scroll_x:
-            strip = strip.crop(scroll_x)
-        return strip.extend_cell_length(width, full).crop(0, width)

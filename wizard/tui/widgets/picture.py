@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
@@ -144,6 +144,13 @@ class PictureView(LinesView):
             self._to(y, spot.start)
 
     # Drawing.
+
+    def _refresh_changes(self, before: Sequence[Line], now: Sequence[Line]) -> None:
+        # What is lit are pieces of lines, and may be others where the lines are the same.
+        self.refresh()
+
+    def _refresh_items(self, *keys: Hashable | None) -> None:
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         width, base = self.size.width, self.rich_style
