@@ -15,11 +15,12 @@ from typing import Any
 
 from textual import events, on
 from textual.app import App
+from textual.dom import DOMNode
 from textual.message import Message
 from textual.message_pump import MessagePump
 
 PATIENCE = 10.0  # seconds that keys wait for one that is not through, or for its screen; only one whose widget has gone takes so long
-LOST = 1.0  # seconds until a key's own word of being through is taken for lost
+LOST = 1.0  # seconds after which somebody looks whether a key's own word of being through can still come
 HOLD = 0.05  # seconds that a screen's paint may wait for the key to be through: what takes longer shows how far it is
 
 
@@ -46,6 +47,7 @@ class KeysInOrder(App[int]):
         self._target: MessagePump | None = None
         self._answers = 0  # of questions that are gone from the screen, and have not been taken yet
         self._typed: deque[events.Key] = deque()
+        self._look: asyncio.TimerHandle | None = None  # for a key's word that does not come
         self._held: asyncio.TimerHandle | None = None  # a paint waits; this is when it is tired of it
 
     def before_keys(self, answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -91,9 +93,11 @@ class KeysInOrder(App[int]):
         if done.trip == 0:
             again = self.KeyDone(done.turn, 1)
             if self._target is not None and self._target.post_message(again):
-                # A widget that is taken away meanwhile tells nobody.
-                self.set_timer(LOST, lambda: self._key_done(again))
+                self._look = asyncio.get_running_loop().call_later(LOST, self._look_for, again)
                 return
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         ready = getattr(self.screen, "ready", None)
         if self._answers or (ready is not None and not ready.is_set()):
             if time.monotonic() - self._typing_since < PATIENCE:
@@ -107,6 +111,14 @@ class KeysInOrder(App[int]):
         else:
             self._typing = False
             self.paint_now()
+
+    def _look_for(self, word: KeyDone) -> None:
+        """A widget that is taken away tells nobody; one that is there may only be slow, as on a busy machine."""
+        slow = isinstance(self._target, DOMNode) and self._target.is_attached and time.monotonic() - self._typing_since < PATIENCE
+        if slow and word.turn == self._turn:
+            self._look = asyncio.get_running_loop().call_later(LOST, self._look_for, word)
+        else:
+            self._key_done(word)
 
     # One paint for a key; for one with others behind it none, as long as that takes no longer than HOLD.
 

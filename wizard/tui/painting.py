@@ -7,15 +7,21 @@ the detail beside it comes with the next tick. A key is answered when all of it 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.screen import Screen
 
 from wizard.tui.keys import KeysInOrder
 
+# No widget itself: Textual takes the styles of a class from its first base that is one, and a dialog's are those of ModalScreen.
+if TYPE_CHECKING:
+    _Screen = Screen[Any]
+else:
+    _Screen = object
 
-class PaintedOnce(Screen[Any]):
-    """A screen that waits with its paint while a key is on its way."""
+
+class PaintedOnce(_Screen):
+    """What makes a screen wait with its paint while a key is on its way."""
 
     def _compositor_refresh(self) -> None:
         app = self.app

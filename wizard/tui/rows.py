@@ -122,28 +122,36 @@ def tree_rows(index: Index, glyphs: Glyphs, kept: set[str] | None = None, closed
                 wanted.add(key)
                 key = index.parents.get(key)
     rows: list[Row] = []
-    functions = index.host.functions
-    # A stack and no recursion: a snapshot may hold a chain of bridges as long as it likes.
-    stack: list[tuple[str, str, bool, str | None]] = [(key, "", True, None) for key in reversed(index.children[""])]
+    functions, children = index.host.functions, index.children
+    last_sign, branch_sign = glyphs.last + glyphs.across, glyphs.branch + glyphs.across
+    # A stack of the lists that are not through, and no recursion: a snapshot may hold a chain of bridges as long as it likes.
+    # Most rows are functions without any below: these cost a row and no more, for every letter of a filter makes all of them again.
+    tops = [key for key in children[""] if wanted is None or key in wanted]
+    stack: list[tuple[Iterator[str], str, str, str | None]] = [(iter(tops), tops[-1] if tops else "", "", None)]
     while stack:
-        key, guides, last, parent = stack.pop()
-        if wanted is not None and key not in wanted:
-            continue
-        function = functions.get(key)
-        below = index.children.get(key, ())
-        if wanted is not None:
-            # What was looked for stands there itself, without the heading that it is folded below.
-            open_ = [one for child in below for one in (index.children[child] if child.startswith(VFS) else (child,))]
-            below = [child for child in open_ if child in wanted]
-        shut = key in closed and bool(below) and wanted is None
-        top = parent is None
-        own = "" if top else guides + (glyphs.last if last else glyphs.branch) + glyphs.across
-        kind = ("bridge" if function.is_bridge else "function") if function else _heading(key)
-        label = key if function or top else key.split("/")[1] if kind == "vfs" else f"segment {key.rpartition('/')[2]}"
-        rows.append(Row(key, kind, label, own, shut, parent))
-        if not shut:
-            lead = "" if top else guides + ("  " if last else f"{glyphs.pipe} ")
-            stack.extend((child, lead, i == len(below) - 1, key) for i, child in reversed(list(enumerate(below))))
+        keys, final, guides, parent = stack[-1]
+        for key in keys:
+            top = parent is None
+            own = "" if top else guides + (last_sign if key == final else branch_sign)
+            function = functions.get(key)
+            below = children.get(key)
+            if below and wanted is not None:
+                # What was looked for stands there itself, without the heading that it is folded below.
+                open_ = [one for child in below for one in (children[child] if child.startswith(VFS) else (child,))]
+                below = [child for child in open_ if child in wanted]
+            if function:
+                kind, label = "bridge" if function.is_bridge else "function", key
+            else:
+                kind = _heading(key)
+                label = key if top else key.split("/")[1] if kind == "vfs" else f"segment {key.rpartition('/')[2]}"
+            shut = bool(below) and wanted is None and key in closed
+            rows.append(Row(key, kind, label, own, shut, parent))
+            if below and not shut:
+                lead = "" if top else guides + ("  " if key == final else f"{glyphs.pipe} ")
+                stack.append((iter(below), below[-1], lead, key))
+                break
+        else:
+            stack.pop()
     return rows
 
 

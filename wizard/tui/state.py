@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import msgspec
 
@@ -36,7 +37,12 @@ class Session:
 
     def owner(self, address: str) -> str | None:
         """The first VM that has a function."""
-        return next((vm.name for vm in self.vms if any(function.host == address for function in vm.functions)), None)
+        return self._owners.get(address)
+
+    @cached_property
+    def _owners(self) -> dict[str, str]:
+        # Every row that is drawn asks; of two VMs that ask for one function the first has it.
+        return {function.host: vm.name for vm in reversed(self.vms) for function in vm.functions}
 
     def request(self) -> Request:
         """All of it, for the planner."""

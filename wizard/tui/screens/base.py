@@ -10,6 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
+from textual.screen import Screen
 from textual.widget import Widget
 
 from wizard.tui.lines import Line, line
@@ -52,7 +53,7 @@ MOVES = {
 }
 
 
-class WizardScreen(PaintedOnce):
+class WizardScreen(PaintedOnce, Screen[None]):
     """A screen of the wizard. ``session_changed`` draws it again from the session; that happens when it comes up, too."""
 
     SCREEN: ClassVar[str] = ""
