@@ -97,8 +97,8 @@ async def test_the_screen_is_what_a_whole_refresh_shows(size: tuple[int, int], t
     typed: list[str] = []
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
-        for step in range(10):
-            if step == 5:
+        for step in range(8):
+            if step == 4:
                 await pilot.resize_terminal(*then)
             keys = rng.choice(GESTURES) if rng.random() < 0.2 else [rng.choice(KEYS) for _ in range(rng.randint(1, 4))]
             for key in keys:

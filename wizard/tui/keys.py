@@ -21,7 +21,7 @@ from textual.message_pump import MessagePump
 
 PATIENCE = 10.0  # seconds that keys wait for one that is not through, or for its screen; only one whose widget has gone takes so long
 LOST = 1.0  # seconds after which somebody looks whether a key's own word of being through can still come
-HOLD = 0.05  # seconds that a screen's paint may wait for the key to be through: what takes longer shows how far it is
+HOLD = 0.01  # seconds that a screen's paint may wait for the key to be through: what takes longer shows how far it is
 
 
 class KeysInOrder(App[int]):
