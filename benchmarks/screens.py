@@ -4,8 +4,8 @@
 
 Goal: no exponent above 1.1. For each screen and dialog two figures, in milliseconds of the processor (workers of the app count, too): to open it
 until nothing is left to do, and for a key on it, the mean of several. The exponent is the slope of the logarithms between the two largest sizes,
-where the last one takes 30 ms or more: below that it says what a screen costs that is the same for any host. Hosts have two VMs of four functions; the VMs
-stand on a host of 1,000 functions with four functions each.
+where the last one takes 30 ms or more: below that it says what a screen costs that is the same for any host. Hosts have two VMs of four
+functions; the VMs stand on a host of 1,000 functions with four functions each.
 """
 
 from __future__ import annotations
