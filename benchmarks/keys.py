@@ -95,7 +95,12 @@ async def play(path: Path, keys: Sequence[tuple[str, str]], size: tuple[int, int
 
     app = Timed(host_of(load(str(path))), source=Source(SourceKind.REPLAY, path.name), config=Config(ascii=False))
     gc.collect()
-    gc.freeze()  # as wizard.cli.wizard does
+    try:  # as each build does
+        from wizard.cli.wizard import spare_collector
+    except ImportError:
+        gc.freeze()
+    else:
+        spare_collector()
     found: list[dict[str, Any]] = []
     async with app.run_test(size=size) as pilot:
         await pilot.pause(1.5)

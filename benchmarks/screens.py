@@ -26,6 +26,7 @@ from msgspec import convert
 from msgspec import json as msgspec_json
 
 from benchmarks.tui import snapshot
+from wizard.cli.wizard import spare_collector
 from wizard.facts.model import Facts
 from wizard.facts.snapshot import decode
 from wizard.facts.source import Source, SourceKind
@@ -131,7 +132,7 @@ async def measure(host: Host, vms: int, names: Sequence[str]) -> dict[str, tuple
         return 1000 * (time.process_time() - begun)
 
     gc.collect()
-    gc.freeze()
+    spare_collector()
     begun = time.process_time()
     async with app.run_test(size=(120, 40)):
         await _quiet(app)

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.big_host import facts_of
+from wizard.cli.wizard import spare_collector
 from wizard.facts.snapshot import load
 from wizard.facts.source import Source, SourceKind
 from wizard.host.build import host_of
@@ -101,7 +102,7 @@ async def key_times(path: Path) -> dict[str, list[tuple[float, float]]]:
     app = Timed(host_of(load(str(path))), source=Source(SourceKind.REPLAY, path.name), config=Config(ascii=False))
     found: dict[str, list[tuple[float, float]]] = {}
     gc.collect()
-    gc.freeze()  # as wizard.cli.wizard does
+    spare_collector()
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause(1.0)
         for name, keys in KEYS.items():

@@ -15,6 +15,8 @@ from wizard.base.exits import Exit
 from wizard.cli.crash import report, state_directory
 from wizard.cli.source import host_for, source_of
 
+COLLECT = 20_000  # objects made and not yet gone until the collector looks for rings among them
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the host, then open the wizard or play a script."""
@@ -24,13 +26,12 @@ def run(arguments: argparse.Namespace) -> int:
             "The wizard needs a terminal.",
             "Use a command instead (list, show, plan, check, export: see smmu-wizard --help), or --script FILE to play keys without one.",
         )
-    # The host stays as long as the wizard does: the collector need not walk its objects again and again while keys wait.
     gc.disable()
     host = host_for(arguments)
     from wizard.tui.app import WizardApp
     from wizard.tui.config import Config, load_config
 
-    gc.freeze()
+    spare_collector()
     gc.enable()
 
     source, policy = source_of(arguments), arguments.policy
@@ -56,6 +57,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"smmu-wizard: {report(app.crash)}", file=sys.stderr)
         return int(Exit.INTERNAL)
     return int(Exit.OK)
+
+
+def spare_collector() -> None:
+    """The host stays as long as the wizard does: the collector need not walk its objects while keys wait, nor look for every 700 new ones.
+
+    A filter of a large host makes tens of thousands of rows for each letter; a hundred collections took as long as the letter itself.
+    """
+    gc.freeze()
+    gc.set_threshold(COLLECT)
 
 
 def _ended(number: int, lost: WizardError | None) -> int:

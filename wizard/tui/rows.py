@@ -121,16 +121,36 @@ def tree_rows(index: Index, glyphs: Glyphs, kept: set[str] | None = None, closed
             while key and key not in wanted:
                 wanted.add(key)
                 key = index.parents.get(key)
+    return _rows_of([key for key in index.children[""] if wanted is None or key in wanted], "", None, index, glyphs, wanted, closed)
+
+
+def refolded(rows: list[Row], key: str, index: Index, glyphs: Glyphs, closed: frozenset[str]) -> list[Row]:
+    """The rows of the whole tree after one of them was folded or unfolded, which ``closed`` tells: only what is below it is made anew."""
+    y = next(y for y, row in enumerate(rows) if row.key == key)
+    row, end = rows[y], y + 1
+    while end < len(rows) and len(rows[end].guides) > len(row.guides):
+        end += 1
+    below: list[Row] = []
+    if key not in closed:
+        last_sign = glyphs.last + glyphs.across
+        lead = row.guides[: -len(last_sign)] + ("  " if row.guides.endswith(last_sign) else f"{glyphs.pipe} ") if row.guides else ""
+        below = _rows_of(index.children[key], lead, key, index, glyphs, None, closed)
+    return [*rows[:y], row._replace(closed=key in closed), *below, *rows[end:]]
+
+
+def _rows_of(
+    keys: Sequence[str], guides: str, parent: str | None, index: Index, glyphs: Glyphs, wanted: set[str] | None, closed: frozenset[str]
+) -> list[Row]:
+    """Rows next to each other, and all that is below them."""
     rows: list[Row] = []
     functions, children = index.host.functions, index.children
     last_sign, branch_sign = glyphs.last + glyphs.across, glyphs.branch + glyphs.across
     # A stack of the lists that are not through, and no recursion: a snapshot may hold a chain of bridges as long as it likes.
     # Most rows are functions without any below: these cost a row and no more, for every letter of a filter makes all of them again.
-    tops = [key for key in children[""] if wanted is None or key in wanted]
-    stack: list[tuple[Iterator[str], str, str, str | None]] = [(iter(tops), tops[-1] if tops else "", "", None)]
+    stack: list[tuple[Iterator[str], str, str, str | None]] = [(iter(keys), keys[-1] if keys else "", guides, parent)]
     while stack:
-        keys, final, guides, parent = stack[-1]
-        for key in keys:
+        left, final, guides, parent = stack[-1]
+        for key in left:
             top = parent is None
             own = "" if top else guides + (last_sign if key == final else branch_sign)
             function = functions.get(key)

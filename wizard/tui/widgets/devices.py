@@ -14,7 +14,7 @@ from wizard.base.text import visible
 from wizard.host.filter import Filter, matches
 from wizard.host.known import Known
 from wizard.tui.lines import ACCEL_ROLE, Line, Span, accel_word, cut
-from wizard.tui.rows import NO_SMMU, Index, Row, endpoints, table_rows, tree_rows
+from wizard.tui.rows import NO_SMMU, Index, Row, endpoints, refolded, table_rows, tree_rows
 from wizard.tui.widgets.lines import LinesView
 
 NAME_LEAST = 14  # columns in which a device's name says something
@@ -137,6 +137,15 @@ class DeviceTable(LinesView):
             self._whole = {other: kept for other, kept in self._whole.items() if other[0] != self.as_tree} | {key: rows}
         return rows
 
+    def _fold_row(self, key: str, shut: bool) -> None:
+        index, before = self.index, (True, self._folded)
+        self._folded = self._folded | {key} if shut else self._folded - {key}
+        rows = self._whole.get(before)
+        if index is not None and rows is not None and self._kept is None and self._whole_of is index:
+            del self._whole[before]
+            self._whole[True, self._folded] = refolded(rows, key, index, self.glyphs, self._folded)
+        self.relayout()
+
     def toggle_tree(self) -> None:
         """From tree to table and back."""
         self.as_tree = not self.as_tree
@@ -184,6 +193,10 @@ class DeviceTable(LinesView):
 
     def key_at(self, y: int) -> Hashable | None:
         return self._rows[y].key
+
+    def _place_of(self, key: Hashable, near: int) -> int | None:
+        # No two rows have one key.
+        return next((y for y, row in enumerate(self._rows) if row.key == key), None)
 
     def lines_changed(self) -> None:
         self._resize_content(self.size.width)
@@ -357,11 +370,9 @@ class DeviceTable(LinesView):
             if parent:
                 self.go_to(parent)
         elif shut:
-            self._folded |= {key}
-            self.relayout()
+            self._fold_row(key, True)
         elif key in self._folded:
-            self._folded -= {key}
-            self.relayout()
+            self._fold_row(key, False)
         elif has:
             self.action_cursor(1)
 

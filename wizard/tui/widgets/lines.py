@@ -136,16 +136,22 @@ class LinesView(PaintedLines, can_focus=True):
 
     def _put(self, key: Hashable | None, before: int) -> None:
         # The same item; where it is gone, the one that took its place.
-        if key is not None:
-            start = min(before, max(0, self.count - 1))
-            for distance in range(self.count):
-                for y in (start + distance, start - distance):
-                    if 0 <= y < self.count and self.key_at(y) == key:
-                        self._at = self._top(y)
-                        return
+        place = None if key is None else self._place_of(key, min(before, max(0, self.count - 1)))
+        if place is not None:
+            self._at = self._top(place)
+            return
         self._at = self._nearest(min(before, max(0, self.count - 1)))
         if self.cursor != key:
             self.post_message(self.Moved(self, self.cursor))
+
+    def _place_of(self, key: Hashable, near: int) -> int | None:
+        """The line of an item that is nearest to another line."""
+        count = self.count
+        for distance in range(count):
+            for y in (near + distance, near - distance):
+                if 0 <= y < count and self.key_at(y) == key:
+                    return y
+        return None
 
     @property
     def cursor(self) -> Hashable | None:
@@ -159,11 +165,10 @@ class LinesView(PaintedLines, can_focus=True):
 
     def go_to(self, key: Hashable) -> bool:
         """Put the cursor on an item; False when there is none of that key."""
-        for y in range(self.count):
-            if self.key_at(y) == key:
-                self._move(y)
-                return True
-        return False
+        place = self._place_of(key, 0)
+        if place is not None:
+            self._move(place)
+        return place is not None
 
     def _top(self, y: int) -> int:
         key = self.key_at(y)
