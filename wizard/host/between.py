@@ -16,7 +16,6 @@ from wizard.host.model import Function, Host
 from wizard.host.pci import extcaps
 from wizard.host.pci.path import AcsStep, PciNode, acs_step
 
-_GPU, _ACCELERATOR, _NETWORK, _NVME = 0x03, 0x12, 0x02, 0x0108  # base classes, and a class with its subclass (PCI Code and ID Assignment)
 _DEPTH = 64  # bridges above one another: more than any hierarchy has
 _UPSTREAM = 0x5  # a switch's upstream port (PCIe 6.0, 7.5.3.2)
 
@@ -79,26 +78,16 @@ def between(functions: Mapping[str, Function], first: str, second: str) -> Betwe
 
 def wanted(first: Function, second: Function) -> bool:
     """Whether programs are likely to want peer to peer: a GPU or an accelerator with another one, a network card or an NVMe disk."""
-    return (computes(first) or computes(second)) and exchanges(first) and exchanges(second)
+    return (first.computes or second.computes) and first.exchanges and second.exchanges
 
 
 def neighbours(host: Host, function: Function) -> list[Between]:
     """Those that a GPU or accelerator may exchange data with (of anything else: the GPUs and accelerators), the nearest first."""
     # As ``wanted`` says of each pair; the wizard asks it for each key, so nobody walks the whole host for it.
-    among = () if not exchanges(function) else host.exchanging if computes(function) else host.computing
+    among = () if not function.exchanges else host.exchanging if function.computes else host.computing
     found = [between(host.functions, str(function), str(other)) for other in among if other is not function]
     order = list(Way)
     return sorted(found, key=lambda one: (order.index(one.way), len(one.path)))
-
-
-def computes(function: Function) -> bool:
-    """Whether it is a GPU or an accelerator."""
-    return function.class_code >> 16 in (_GPU, _ACCELERATOR)
-
-
-def exchanges(function: Function) -> bool:
-    """Whether it is one of those, or what they exchange data with: a network card or an NVMe disk."""
-    return computes(function) or function.class_code >> 16 == _NETWORK or function.class_code >> 8 == _NVME
 
 
 def _way(first: tuple[Function, ...], second: tuple[Function, ...]) -> tuple[Way, Function | None]:

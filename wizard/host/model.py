@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 ARM64 = ("aarch64", "arm64")
+_GPU, _ACCELERATOR, _NETWORK, _NVME = 0x03, 0x12, 0x02, 0x0108  # base classes, and a class with its subclass (PCI Code and ID Assignment)
 KIND_NAMES = {
     "smmuv3": "an SMMUv3", "smmuv2": "an SMMUv2", "intel": "Intel VT-d", "amd": "AMD-Vi", "virtio": "a virtio-iommu", "other": "of an unknown kind",
 }  # fmt: skip
@@ -224,6 +225,17 @@ class Function(msgspec.Struct, frozen=True, dict=True):
         return int(self.facts.class_, 16)
 
     @property
+    def computes(self) -> bool:
+        """A GPU or an accelerator."""
+        return self.class_code >> 16 in (_GPU, _ACCELERATOR)
+
+    @property
+    def exchanges(self) -> bool:
+        """One of those, or what they exchange data with: a network card or an NVMe disk."""
+        code = self.class_code
+        return code >> 16 in (_GPU, _ACCELERATOR, _NETWORK) or code >> 8 == _NVME
+
+    @property
     def is_vf(self) -> bool:
         """A virtual function of SR-IOV."""
         return self.facts.physfn is not None
@@ -332,16 +344,12 @@ class Host(msgspec.Struct, frozen=True, dict=True):
     @once
     def computing(self) -> tuple[Function, ...]:
         """The GPUs and accelerators."""
-        from wizard.host.between import computes
-
-        return tuple(one for one in self.functions.values() if computes(one))
+        return tuple(one for one in self.functions.values() if one.computes)
 
     @once
     def exchanging(self) -> tuple[Function, ...]:
         """Those, and what exchanges data with them: network cards, NVMe disks."""
-        from wizard.host.between import exchanges
-
-        return tuple(one for one in self.functions.values() if exchanges(one))
+        return tuple(one for one in self.functions.values() if one.exchanges)
 
     @once
     def _by_slot(self) -> Mapping[tuple[int, int, int], tuple[Function, ...]]:
