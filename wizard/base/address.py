@@ -11,6 +11,9 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+WRITTEN = r"(?:[0-9a-f]{4}|[1-9a-f][0-9a-f]{4,7}):[0-9a-f]{2}:[01][0-9a-f]\.[0-7]"
+"""A pattern of what Linux calls a function (``%04x:%02x:%02x.%d``: pci_setup_device, drivers/pci/probe.c): one function has one name."""
+
 _ADDRESS = re.compile(r"(?:([0-9a-fA-F]{4,8}):)?([0-9a-fA-F]{2}):([01][0-9a-fA-F])\.([0-7])")
 
 

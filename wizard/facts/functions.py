@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from wizard.arch.pci import USER_READABLE, Status
+from wizard.base.address import WRITTEN
 from wizard.base.errors import InputError
 from wizard.base.text import visible
 from wizard.facts.content import without_zeros
@@ -18,7 +19,7 @@ from wizard.facts.tree import Folder, Tree
 DEVICES = "sys/bus/pci/devices"
 LIMIT = 65536  # functions
 
-_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
+_ADDRESS = re.compile(WRITTEN)
 _VFS = 65535  # 16 bits (PCIe 6.0, 9.3.3.6)
 _NODES = 1 << 20
 _GROUP = re.compile(r"[0-9]{1,9}")

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from wizard.base import formats
+from wizard.base.address import WRITTEN
 
 FORMAT = "smmu-wizard-snapshot"
 SUMMARY = "smmu-wizard-summary"  # the format of what a fleet needs of a host (wizard.fleet.summaryfile): no facts
@@ -24,7 +25,7 @@ UNPLACED = "?/"
 """What a function's ``path`` begins with where the bridges above it are not known: neither which they are, nor whether there is one."""
 
 # A snapshot may come from a stranger: what is parsed later has to have its shape. (?![\s\S]) is the end in every dialect.
-AddressText = Annotated[str, Meta(pattern=r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7](?![\s\S])", max_length=16)]
+AddressText = Annotated[str, Meta(pattern=rf"^{WRITTEN}(?![\s\S])", max_length=16)]
 Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]*(?![\s\S])")]  # of an even length, which `snapshot.decode` looks after
 IdText = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{1,8}(?![\s\S])", max_length=10)]
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # what an index and other programs can hold

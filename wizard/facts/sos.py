@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from wizard.base.address import Address
+from wizard.base.address import WRITTEN, Address
 from wizard.facts.content import TEXT_LIMIT, without_zeros
 from wizard.facts.functions import LIMIT, last_function
 from wizard.facts.held import Place
@@ -31,7 +31,7 @@ LSPCI = "sos_commands/pci/lspci_-nnvv"
 _DMIDECODE = "sos_commands/hardware/dmidecode"
 
 _IDS, _CLASS = re.compile(r"([0-9A-F]{4}):([0-9A-F]{4})"), re.compile(r"[0-9A-F]{4,6}")
-_SLOT = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
+_SLOT = re.compile(WRITTEN)
 
 
 class Report(msgspec.Struct, frozen=True):
