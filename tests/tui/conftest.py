@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +11,18 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+import wizard.tui
 from tests.tools.hosts import host
 from tests.tools.processes import LIMIT
 from wizard.facts.source import Source, SourceKind
 from wizard.tui.app import WizardApp
 from wizard.tui.config import Config
 from wizard.tui.script import screen_text
+
+# pytest parses the modules of a plugin that it has installed with ast, which in CPython 3.11 two threads can't do at once (SystemError: AST
+# constructor recursion depth mismatch): what the wizard loads in a thread behind its first screen is loaded here.
+for _module in pkgutil.walk_packages(wizard.tui.__path__, "wizard.tui."):
+    importlib.import_module(_module.name)
 
 NVME = "0000:14:00.0"
 VF = "0000:11:10.0"
