@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -134,7 +135,8 @@ def _unhex(value: str, name: str, number: int) -> bytes:
 def to_umockdev(facts: Facts) -> str:
     """The PCI functions and SMMUs of Facts as a recording: what ``umockdev-run --device`` plays back."""
     devices = [_platform(iommu) for iommu in facts.iommus if iommu.device]
-    devices += [_iommu(iommu, facts.functions) for iommu in facts.iommus]
+    paths = {function.address: function.path for function in facts.functions}
+    devices += [_iommu(iommu, paths) for iommu in facts.iommus]
     parents = {iommu.name: f"platform/{iommu.device}/iommu/{iommu.name}" for iommu in facts.iommus if iommu.device}
     for function in facts.functions:
         devices.append(_function(function, parents))
@@ -209,8 +211,7 @@ def _platform(iommu: IommuDevice) -> str:
     return _record(path, {"SUBSYSTEM": "platform"}, {}, links)
 
 
-def _iommu(iommu: IommuDevice, functions: tuple[PciFunction, ...]) -> str:
-    paths = {function.address: function.path for function in functions}
+def _iommu(iommu: IommuDevice, paths: Mapping[str, str]) -> str:
     path = f"platform/{iommu.device}/iommu/{iommu.name}" if iommu.device else f"virtual/iommu/{iommu.name}"
     links = {f"devices/{member}": _up(path + "/devices", f"devices/{paths.get(member, 'platform/' + member)}") for member in iommu.members}
     if iommu.device:
