@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from msgspec import convert
 from msgspec import json as msgspec_json
 
+from benchmarks.plan import request_of
 from benchmarks.tui import snapshot
 from wizard.cli.wizard import spare_collector
 from wizard.facts.model import Facts
@@ -32,7 +33,6 @@ from wizard.facts.snapshot import decode
 from wizard.facts.source import Source, SourceKind
 from wizard.host.build import host_of
 from wizard.host.model import Host
-from wizard.plan.request import FunctionRequest, VmRequest
 from wizard.tui.app import WizardApp
 from wizard.tui.config import Config
 from wizard.tui.state import Session
@@ -85,17 +85,7 @@ def host_from(path: Path) -> Host:
 
 def session_of(host: Host, vms: int) -> Session:
     """So many VMs with the first VFs of the host."""
-    vfs = [address for address, function in host.functions.items() if function.is_vf][: vms * PER_VM]
-    asked = [
-        VmRequest(
-            name=f"vm{number}",
-            memory=1 << 30,
-            assume_accel=True,
-            functions=tuple(FunctionRequest(host=address) for address in vfs[number * PER_VM : (number + 1) * PER_VM]),
-        )
-        for number in range(vms)
-    ]
-    return Session(vms=tuple(asked), current="vm0")
+    return Session(vms=request_of(host.facts, vms, PER_VM).vms, current="vm0")
 
 
 class Watched(WizardApp):

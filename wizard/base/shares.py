@@ -47,14 +47,16 @@ def in_shares(kind: Any, things: Sequence[T], work: Callable[[Sequence[T]], R], 
                 done.append(work(share) if packed is None else msgspec.msgpack.decode(packed, type=kind))
         finally:
             # Whatever ends the work here, Ctrl-C above all, ends it there.
-            for process, _ in children:
-                _end(process)
+            for process, memory in children:
+                _end(process, memory)
     return done
 
 
-def _end(process: int) -> None:
+def _end(process: int, memory: int) -> None:
     import signal
 
+    with suppress(OSError):  # it was closed just before
+        os.close(memory)
     with suppress(ProcessLookupError, ChildProcessError):  # it was waited for just before
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)

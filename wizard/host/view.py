@@ -353,7 +353,8 @@ def list_json(host: Host, smmu: str | None = None, kept: Collection[str] | None 
         some = (share[at : at + _AT_ONCE] for at in range(0, len(share), _AT_ONCE))
         return [elements([function_view(host, f) for f in few]) for few in some]
 
-    host.companions(functions[0]) if functions else None  # an index that each process would make for itself
+    if functions:
+        host.companions(functions[0])  # an index that each process would make for itself
     shares = in_shares(list[bytes], functions, made)
     frame = msgspec.json.format(msgspec.json.encode(_frame(host, functions, smmu, kept)), indent=2)
     yield from within(frame, "functions", [piece for share in shares for piece in share])
