@@ -72,7 +72,3 @@ class Alike(Generic[T]):
         if len(kinds) < KINDS:
             kinds.append((looked.seen, {number & looked.seen: answer}))
         return answer
-
-    def forget(self) -> None:
-        """All answers."""
-        self._kinds.clear()
